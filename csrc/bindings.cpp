@@ -1,0 +1,65 @@
+// The only file that sees pybind11. Tensors arrive as addresses; who calls has checked them.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <tuple>
+
+#include "sslkernels/cpu.h"
+#include "sslkernels/pairwise_logsumexp.h"
+
+
+namespace py = pybind11;
+using namespace sslkernels;
+
+namespace {
+
+// (address, dtype, rows, columns, row stride, column stride)
+using MatrixTuple = std::tuple<uintptr_t, int, int64_t, int64_t, int64_t, int64_t>;
+
+Matrix matrix(const MatrixTuple& t) {
+  const auto& [address, dtype, rows, cols, row_stride, col_stride] = t;
+  return {reinterpret_cast<const void*>(address), static_cast<DType>(dtype), rows, cols,
+          row_stride, col_stride};
+}
+
+float* pointer(uintptr_t address) { return reinterpret_cast<float*>(address); }
+
+cpu::Pairwise pairwise(const MatrixTuple& q, const MatrixTuple& k, double scale,
+                       const std::vector<int64_t>& exclude, bool symmetric, int threads) {
+  return {matrix(q), matrix(k), scale, exclude, symmetric, threads};
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Compiled kernels of sslkernels, over raw addresses.";
+#ifdef SSLKERNELS_CUDA
+  m.attr("has_cuda") = true;
+#else
+  m.attr("has_cuda") = false;
+#endif
+  m.def("instruction_sets", &cpu::instruction_sets);
+  m.def("use_instruction_set", &cpu::use_instruction_set);
+
+  m.def(
+      "pairwise_logsumexp_forward",
+      [](const MatrixTuple& q, const MatrixTuple& k, double scale,
+         const std::vector<int64_t>& exclude, bool symmetric, int threads, uintptr_t rows,
+         uintptr_t columns) {
+        py::gil_scoped_release release;
+        cpu::pairwise_logsumexp_forward(pairwise(q, k, scale, exclude, symmetric, threads),
+                                        pointer(rows), pointer(columns));
+      });
+  m.def(
+      "pairwise_logsumexp_backward",
+      [](const MatrixTuple& q, const MatrixTuple& k, double scale,
+         const std::vector<int64_t>& exclude, bool symmetric, int threads, uintptr_t row_logsumexp,
+         uintptr_t row_gradient, uintptr_t column_logsumexp, uintptr_t column_gradient,
+         uintptr_t dq, uintptr_t dk) {
+        py::gil_scoped_release release;
+        cpu::pairwise_logsumexp_backward(
+            pairwise(q, k, scale, exclude, symmetric, threads),
+            {pointer(row_logsumexp), pointer(row_gradient)},
+            {pointer(column_logsumexp), pointer(column_gradient)}, pointer(dq), pointer(dk));
+      });
+}

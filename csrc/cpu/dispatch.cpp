@@ -1,0 +1,72 @@
+// Chooses, at run time, the widest instruction set that this processor and this build share.
+#include "sslkernels/cpu.h"
+
+#include "sslkernels/pairwise_logsumexp.h"
+
+#define SSLKERNELS_DECLARE(isa)                                                                 \
+  namespace isa {                                                                               \
+  void pairwise_logsumexp_forward(const Pairwise&, float*, float*);                             \
+  void pairwise_logsumexp_backward(const Pairwise&, Side, Side, float*, float*);                \
+  }
+
+namespace sslkernels::cpu {
+
+SSLKERNELS_DECLARE(baseline)
+#ifdef SSLKERNELS_X86
+SSLKERNELS_DECLARE(avx2)
+SSLKERNELS_DECLARE(avx512)
+#endif
+
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+#ifdef SSLKERNELS_X86
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+    names.push_back("avx512");
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) names.push_back("avx2");
+#endif
+  names.push_back("baseline");
+  return names;
+}
+
+namespace {
+
+enum class Isa { avx512, avx2, baseline };
+Isa chosen = [] {
+  const std::string best = instruction_sets().front();
+  return best == "avx512" ? Isa::avx512 : best == "avx2" ? Isa::avx2 : Isa::baseline;
+}();
+
+}  // namespace
+
+bool use_instruction_set(const std::string& name) {
+  for (const std::string& usable : instruction_sets())
+    if (usable == name) {
+      chosen = name == "avx512" ? Isa::avx512 : name == "avx2" ? Isa::avx2 : Isa::baseline;
+      return true;
+    }
+  return false;
+}
+
+#ifdef SSLKERNELS_X86
+#define SSLKERNELS_DISPATCH(call)                \
+  switch (chosen) {                              \
+    case Isa::avx512: return avx512::call;       \
+    case Isa::avx2: return avx2::call;           \
+    case Isa::baseline: return baseline::call;   \
+  }
+#else
+#define SSLKERNELS_DISPATCH(call) return baseline::call;
+#endif
+
+void pairwise_logsumexp_forward(const Pairwise& problem, float* rows, float* columns) {
+  SSLKERNELS_DISPATCH(pairwise_logsumexp_forward(problem, rows, columns))
+}
+
+void pairwise_logsumexp_backward(const Pairwise& problem, Side row, Side column, float* dq,
+                                 float* dk) {
+  SSLKERNELS_DISPATCH(pairwise_logsumexp_backward(problem, row, column, dq, dk))
+}
+
+}  // namespace sslkernels::cpu

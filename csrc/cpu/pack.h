@@ -1,0 +1,85 @@
+// From a user's matrix (any dtype, any strides) to padded float32 tiles in cache.
+#pragma once
+
+#include <cstdlib>
+#include <new>
+
+#include "gemm.h"
+#include "sslkernels/tensor.h"
+
+namespace sslkernels::cpu::SSLKERNELS_ISA {
+
+constexpr int kTile = 192;  // a multiple of kMicroRows and of every kPanel
+
+inline int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
+
+class Buffer {
+ public:
+  explicit Buffer(size_t count)
+      : data_(static_cast<float*>(::operator new(count * sizeof(float), std::align_val_t(64)))) {
+    std::fill_n(data_, count, 0.0f);
+  }
+  ~Buffer() { ::operator delete(data_, std::align_val_t(64)); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  operator float*() const { return data_; }
+
+ private:
+  float* data_;
+};
+
+inline float bits_to_float(uint32_t bits) {
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline float to_float(float x) { return x; }
+
+struct BFloat16 {
+  uint16_t bits;
+};
+inline float to_float(BFloat16 x) { return bits_to_float(uint32_t(x.bits) << 16); }
+
+struct Float16 {
+  uint16_t bits;
+};
+inline float to_float(Float16 x) {
+  const uint32_t magnitude = x.bits & 0x7fffu;
+  const float value = magnitude >= 0x7c00u
+                          ? bits_to_float(magnitude << 13 | 0x7f800000u)
+                          : bits_to_float(magnitude << 13) * bits_to_float(239u << 23);  // 2^112
+  return x.bits & 0x8000u ? -value : value;
+}
+
+template <class T>
+void load_rows(const Matrix& x, int64_t first, int count, float* out, long out_row) {
+  const T* data = static_cast<const T*>(x.data) + first * x.row_stride;
+  for (int i = 0; i < count; ++i, data += x.row_stride)
+    for (int64_t k = 0; k < x.cols; ++k) out[i * out_row + k] = to_float(data[k * x.col_stride]);
+}
+
+// Rows [first, first + count) as float32, padded with zero rows up to kMicroRows.
+// The padding of each row, past x.cols, is left as it is: zero since the buffer was made.
+inline void load_tile(const Matrix& x, int64_t first, int count, float* out, long out_row) {
+  switch (x.dtype) {
+    case DType::float32: load_rows<float>(x, first, count, out, out_row); break;
+    case DType::bfloat16: load_rows<BFloat16>(x, first, count, out, out_row); break;
+    case DType::float16: load_rows<Float16>(x, first, count, out, out_row); break;
+  }
+  std::fill_n(out + count * out_row, (round_up(count, kMicroRows) - count) * out_row, 0.0f);
+}
+
+// Panels of factor · tileᵀ: column j of the product is row j of the tile. Pads with zero columns.
+inline void transpose_to_panels(const float* tile, long tile_row, int count, int depth,
+                                double factor, float* panels) {
+  for (int first = 0; first < count; first += kPanel) {
+    float* panel = panels + static_cast<long>(first) * depth;
+    for (int k = 0; k < depth; ++k)
+      for (int j = 0; j < kPanel; ++j)
+        panel[static_cast<long>(k) * kPanel + j] =
+            first + j < count ? static_cast<float>(factor * tile[(first + j) * tile_row + k]) : 0.0f;
+  }
+}
+
+}  // namespace sslkernels::cpu::SSLKERNELS_ISA

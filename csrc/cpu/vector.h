@@ -1,0 +1,67 @@
+// One vector register of floats, as wide as the instruction set this file is compiled for.
+#pragma once
+
+#include <cstdint>
+
+#ifndef SSLKERNELS_ISA
+#error "compile with -DSSLKERNELS_ISA=<namespace of the instruction set>"
+#endif
+
+namespace sslkernels::cpu::SSLKERNELS_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+constexpr int kPanelVectors = 4;  // 6 x 4 accumulators of 32 registers
+#elif defined(__AVX__)
+constexpr int kLanes = 8;
+constexpr int kPanelVectors = 2;  // 6 x 2 accumulators of 16 registers
+#else
+constexpr int kLanes = 4;
+constexpr int kPanelVectors = 2;
+#endif
+
+typedef float Vec __attribute__((vector_size(kLanes * 4)));
+typedef int32_t VecInt __attribute__((vector_size(kLanes * 4)));
+
+inline Vec load(const float* p) {
+  Vec v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+inline void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
+
+inline Vec broadcast(float x) { return x - Vec{}; }
+
+// Propagates neither NaN: the sums that follow do.
+inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
+
+inline float horizontal_sum(Vec v) {
+  float sum = 0;
+  for (int lane = 0; lane < kLanes; ++lane) sum += v[lane];
+  return sum;
+}
+
+inline float horizontal_max(Vec v) {
+  float best = v[0];
+  for (int lane = 1; lane < kLanes; ++lane) best = v[lane] > best ? v[lane] : best;
+  return best;
+}
+
+// 2^x for x <= 127, within 1.5 ulp; 0 below -126; NaN stays NaN.
+// The polynomial is a least-maximum fit of 2^r on [-1/2, 1/2], relative error 1.6e-8.
+inline Vec exp2(Vec x) {
+  const float round_to_integer = 12582912.0f;  // 1.5 * 2^23
+  const Vec shifted = x + round_to_integer;
+  const Vec r = x - (shifted - round_to_integer);
+  Vec p = r * 1.53533620e-4f + 1.33988750e-3f;
+  p = p * r + 9.61843692e-3f;
+  p = p * r + 5.55033237e-2f;
+  p = p * r + 2.40226477e-1f;
+  p = p * r + 6.93147182e-1f;
+  p = p * r + 1.0f;
+  const VecInt power = ((VecInt)shifted << 23) + (127 << 23);
+  return x < -126.0f ? Vec{} : p * (Vec)power;
+}
+
+}  // namespace sslkernels::cpu::SSLKERNELS_ISA

@@ -1,0 +1,32 @@
+// Row and column log-sum-exp of scale · q kᵀ with excluded diagonals, on the CPU.
+// The maths stands in sslkernels/primitives/pairwise_logsumexp/README.md.
+#pragma once
+
+#include <vector>
+
+#include "sslkernels/tensor.h"
+
+namespace sslkernels::cpu {
+
+struct Pairwise {
+  Matrix q, k;                   // (n, d), (m, d)
+  double scale;
+  std::vector<int64_t> exclude;  // diagonals j - i left out
+  bool symmetric;                // k is q and `exclude` is closed under negation
+  int threads;
+};
+
+// rows: (n), columns: (m) or null. When symmetric, `columns` is null: it would equal `rows`.
+void pairwise_logsumexp_forward(const Pairwise& problem, float* rows, float* columns);
+
+struct Side {
+  const float* logsumexp;  // null: this side took no part in the forward pass
+  const float* gradient;
+};
+
+// dq (n, d) and dk (m, d), contiguous and zero on entry, receive the gradients with respect to
+// scale·q and scale·k. Either may be null. When symmetric, `dq` receives both and `dk` is null.
+void pairwise_logsumexp_backward(const Pairwise& problem, Side row, Side column, float* dq,
+                                 float* dk);
+
+}  // namespace sslkernels::cpu

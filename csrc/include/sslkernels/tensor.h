@@ -1,0 +1,17 @@
+// What a kernel is told about a tensor: memory, element type, shape and strides. No torch, no Python.
+#pragma once
+
+#include <cstdint>
+
+namespace sslkernels {
+
+enum class DType : int { float32 = 0, bfloat16 = 1, float16 = 2 };
+
+struct Matrix {
+  const void* data;
+  DType dtype;
+  int64_t rows, cols;
+  int64_t row_stride, col_stride;  // in elements
+};
+
+}  // namespace sslkernels

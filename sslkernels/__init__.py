@@ -1,0 +1,7 @@
+"""Fused, exact, memory-linear kernels for self-supervised learning."""
+
+from . import functional
+from .losses import NTXentLoss
+from .primitives import pairwise_logsumexp
+
+__all__ = ["NTXentLoss", "functional", "pairwise_logsumexp"]

@@ -1,0 +1,30 @@
+"""The compiled extension, or why it is absent."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch  # noqa: F401  first: the extension then shares torch's OpenMP runtime and its threads
+
+try:
+    from . import _C
+except ImportError as error:
+    _C, _reason = None, str(error)
+
+HAS_EXTENSION: bool = _C is not None
+HAS_CUDA_EXTENSION: bool = HAS_EXTENSION and _C.has_cuda
+
+
+def extension(*, cuda: bool = False) -> ModuleType:
+    """Return ``sslkernels._C``. Raises RuntimeError if it (or its CUDA part) was not built."""
+    if _C is None:
+        raise RuntimeError(
+            f"sslkernels._C is not available ({_reason}). It needs a C++ compiler at install time: "
+            "reinstall with one and read the lines that start with 'sslkernels:', or use impl='tiled'"
+        )
+    if cuda and not _C.has_cuda:
+        raise RuntimeError(
+            "sslkernels._C was built without CUDA. Reinstall with SSLKERNELS_CUDA=on and nvcc on "
+            "PATH (or CUDA_HOME set), or use impl='triton'"
+        )
+    return _C

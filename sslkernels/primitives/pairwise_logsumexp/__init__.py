@@ -1,0 +1,3 @@
+from .api import pairwise_logsumexp
+
+__all__ = ["pairwise_logsumexp"]

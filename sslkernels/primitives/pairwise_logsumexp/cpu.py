@@ -1,0 +1,70 @@
+"""The C++ kernels: one pass over tiles of scale · q kᵀ that never leave the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..._ext import extension
+from .tiled import Side
+
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+
+
+def _matrix(x: Tensor) -> tuple[int, ...]:
+    return (x.data_ptr(), DTYPES[x.dtype], *x.shape, *x.stride())
+
+
+def _address(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
+
+
+def forward(
+    q: Tensor, k: Tensor | None, scale: Tensor, exclude: Sequence[int], columns: bool
+) -> tuple[Tensor, Tensor]:
+    """Row and column log-sum-exp, (n,) and (m,) or empty; ``k=None`` means the symmetric case."""
+    symmetric, k = k is None, q if k is None else k
+    row = q.new_empty(q.shape[0], dtype=torch.float32)
+    column = q.new_empty(k.shape[0] if columns else 0, dtype=torch.float32)
+    extension().pairwise_logsumexp_forward(
+        _matrix(q),
+        _matrix(k),
+        scale.item(),
+        exclude,
+        symmetric,
+        torch.get_num_threads(),
+        _address(row),
+        _address(column if columns else None),
+    )
+    return row, column
+
+
+def backward(
+    q: Tensor,
+    k: Tensor | None,
+    scale: Tensor,
+    exclude: Sequence[int],
+    row: Side,
+    column: Side | None,
+    need_q: bool,
+    need_k: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of scale·q and scale·k in float32; None where not needed."""
+    symmetric, k = k is None, q if k is None else k
+    dq = q.new_zeros(q.shape, dtype=torch.float32) if need_q else None
+    dk = k.new_zeros(k.shape, dtype=torch.float32) if need_k and not symmetric else None
+    extension().pairwise_logsumexp_backward(
+        _matrix(q),
+        _matrix(k),
+        scale.item(),
+        exclude,
+        symmetric,
+        torch.get_num_threads(),
+        *map(_address, row),
+        *map(_address, column or (None, None)),
+        _address(dq),
+        _address(dk),
+    )
+    return dq, dk

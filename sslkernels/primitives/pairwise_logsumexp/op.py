@@ -1,0 +1,121 @@
+"""The operator as torch sees it: schema, fake, implementations, and its derivative."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .tiled import Side
+
+_library = torch.library.Library("sslkernels", "FRAGMENT")
+_library.define(
+    "pairwise_logsumexp(Tensor q, Tensor? k, Tensor scale, int[] exclude, bool columns, str impl)"
+    " -> (Tensor, Tensor)"
+)
+_library.define(
+    "pairwise_logsumexp_backward(Tensor q, Tensor? k, Tensor scale, int[] exclude, Tensor row,"
+    " Tensor row_grad, Tensor? column, Tensor? column_grad, bool[3] needs, str impl)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+
+
+def _forward(q, k, scale, exclude, columns, impl):
+    with torch.autocast(q.device.type, enabled=False), torch.no_grad():
+        return _implementation(impl).forward(q, k, scale, exclude, columns)
+
+
+def _backward(q, k, scale, exclude, row, row_grad, column, column_grad, needs, impl):
+    need_q, need_k, need_scale = needs
+    with torch.autocast(q.device.type, enabled=False), torch.no_grad():
+        # A power of two brings the gradient weights to where float16 is exact to its last bit.
+        grads = [grad.contiguous() for grad in (row_grad, column_grad) if grad is not None]
+        peak = torch.stack([grad.abs().amax() for grad in grads]).amax()
+        unit = torch.ldexp(torch.ones_like(peak), (14 - torch.frexp(peak)[1]).clamp(-100, 100))
+        sides = [Side(lse, grad * unit) for lse, grad in zip((row, column), grads, strict=False)]
+        dq, dk = _implementation(impl).backward(
+            q,
+            k,
+            scale,
+            exclude,
+            sides[0],
+            sides[1] if column is not None else None,
+            need_q or (need_scale and not need_k),
+            need_k,
+        )
+        dscale = q.new_empty(0, dtype=scale.dtype)
+        if need_scale:
+            x, dx = (k, dk) if dq is None else (q, dq)
+            dscale = torch.linalg.vecdot(dx, x.to(dx.dtype)).sum() / unit
+            dscale = (dscale / 2 if k is None else dscale).to(scale.dtype)
+        factor = scale.to(peak.dtype) / unit
+        return (
+            dq.mul_(factor).to(q.dtype) if need_q else q.new_empty(0),
+            dk.mul_(factor).to(q.dtype) if need_k and k is not None else q.new_empty(0),
+            dscale,
+        )
+
+
+def _implementation(impl):
+    return import_module(f".{impl}", __package__)
+
+
+def _forward_fake(q, k, scale, exclude, columns, impl):
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    row = q.new_empty(q.shape[0], dtype=dtype)
+    return row, q.new_empty((q if k is None else k).shape[0] if columns else 0, dtype=dtype)
+
+
+def _backward_fake(q, k, scale, exclude, row, row_grad, column, column_grad, needs, impl):
+    need_q, need_k, need_scale = needs
+    return (
+        q.new_empty(q.shape if need_q else 0),
+        q.new_empty(k.shape if need_k and k is not None else 0),
+        q.new_empty(() if need_scale else 0, dtype=scale.dtype),
+    )
+
+
+for _key in ("CPU", "CUDA"):
+    _library.impl("pairwise_logsumexp", _forward, _key)
+    _library.impl("pairwise_logsumexp_backward", _backward, _key)
+torch.library.register_fake("sslkernels::pairwise_logsumexp", _forward_fake, lib=_library)
+torch.library.register_fake("sslkernels::pairwise_logsumexp_backward", _backward_fake, lib=_library)
+
+_forward_op = torch.ops.sslkernels.pairwise_logsumexp.default
+_backward_op = torch.ops.sslkernels.pairwise_logsumexp_backward.default
+
+
+class PairwiseLogSumExp(torch.autograd.Function):
+    """(rows, columns) of :func:`pairwise_logsumexp`; ``columns`` is empty unless asked for."""
+
+    @staticmethod
+    def forward(q, k, scale, exclude, columns, impl):
+        return _forward_op(q, k, scale, exclude, columns, impl)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        q, k, scale, ctx.exclude, ctx.columns, ctx.impl = inputs
+        row, column = output
+        ctx.save_for_backward(q, k, scale, row, column)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, row_grad, column_grad):
+        q, k, scale, row, column = ctx.saved_tensors
+        needs = list(ctx.needs_input_grad[:3])
+        dq, dk, dscale = _backward_op(
+            q,
+            k,
+            scale,
+            ctx.exclude,
+            row,
+            row_grad,
+            column if ctx.columns else None,
+            column_grad if ctx.columns else None,
+            needs,
+            ctx.impl,
+        )
+        grads = (grad if need else None for grad, need in zip((dq, dk, dscale), needs, strict=True))
+        return *grads, None, None, None

@@ -1,0 +1,31 @@
+"""The definition, in plain torch. With float64 inputs it is the oracle of every test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def pairwise_logsumexp_reference(
+    q: Tensor, k: Tensor, scale: Tensor, exclude: Sequence[int], columns: bool
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Materialise scale · q kᵀ and reduce it. Computes in ``promote_types(dtype, float32)``."""
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    with torch.autocast(q.device.type, enabled=False):
+        scores = scale.to(dtype) * (q.to(dtype) @ k.to(dtype).T)  # (n, m)
+        if exclude:
+            i = torch.arange(q.shape[0], device=q.device)[:, None]
+            j = torch.arange(k.shape[0], device=q.device)[None, :]
+            offsets = torch.tensor(list(exclude), device=q.device)
+            scores = scores.masked_fill(torch.isin(j - i, offsets), float("-inf"))
+        rows = _logsumexp(scores, 1)
+        return (rows, _logsumexp(scores, 0)) if columns else rows
+
+
+def _logsumexp(scores: Tensor, dim: int) -> Tensor:
+    # torch.logsumexp has a NaN gradient where every entry is -inf; here it is zero.
+    empty = torch.isneginf(scores).all(dim)
+    scores = scores.masked_fill(empty.unsqueeze(dim), 0.0)
+    return torch.logsumexp(scores, dim).masked_fill(empty, float("-inf"))

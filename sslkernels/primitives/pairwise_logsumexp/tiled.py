@@ -1,0 +1,147 @@
+"""Tiles of scale · q kᵀ by matrix products and one pass over each: any device, any float dtype.
+
+The two passes are arguments, so that a kernel can stand in for plain torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Side(NamedTuple):
+    """What the backward pass knows of the rows (or the columns)."""
+
+    logsumexp: Tensor
+    grad: Tensor
+
+    def at(self, part: slice) -> Side:
+        return Side(self.logsumexp[part], self.grad[part])
+
+
+# Both passes get a tile of q kᵀ, which they may overwrite, the scale, and the tile's diagonals to
+# leave out.
+# reduce(products, scale, diagonals, rows, columns or None): fold it into running log-sum-exps.
+Reduce = Callable[[Tensor, Tensor, Sequence[int], Tensor, Tensor | None], None]
+# weigh(products, scale, diagonals, row side, column side or None, out): its gradient weights.
+Weigh = Callable[[Tensor, Tensor, Sequence[int], Side, Side | None, Tensor], None]
+
+
+def fill_diagonals(tile: Tensor, diagonals: Sequence[int], value: float) -> Tensor:
+    for offset in diagonals:
+        tile.diagonal(offset).fill_(value)
+    return tile
+
+
+def reduce_torch(
+    products: Tensor,
+    scale: Tensor,
+    diagonals: Sequence[int],
+    rows: Tensor,
+    columns: Tensor | None,
+) -> None:
+    scores = fill_diagonals(products.mul_(scale), diagonals, float("-inf"))
+    for running, dim in ((rows, 1), (columns, 0)):
+        if running is not None:
+            torch.logaddexp(running, torch.logsumexp(scores, dim), out=running)
+
+
+def weigh_torch(
+    products: Tensor,
+    scale: Tensor,
+    diagonals: Sequence[int],
+    row: Side,
+    column: Side | None,
+    out: Tensor,
+) -> None:
+    scores = fill_diagonals(products.mul_(scale), diagonals, float("-inf"))
+    weights = _softmax(scores, row.logsumexp[:, None]).mul_(row.grad[:, None])
+    if column is not None:
+        weights.addcmul_(_softmax(scores, column.logsumexp[None, :]), column.grad[None, :])
+    out.copy_(weights)
+
+
+def _softmax(scores: Tensor, logsumexp: Tensor) -> Tensor:
+    # where everything is excluded, exp(-inf - inf) = 0: no gradient
+    return torch.exp(scores - logsumexp.masked_fill(torch.isneginf(logsumexp), float("inf")))
+
+
+def forward(
+    q: Tensor,
+    k: Tensor | None,
+    scale: Tensor,
+    exclude: Sequence[int],
+    columns: bool,
+    *,
+    reduce: Reduce = reduce_torch,
+) -> tuple[Tensor, Tensor]:
+    """Row and column log-sum-exp, (n,) and (m,) or empty; ``k=None`` means the symmetric case."""
+    symmetric, k = k is None, q if k is None else k
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    row = q.new_full((q.shape[0],), float("-inf"), dtype=dtype)
+    column = q.new_full((k.shape[0] if columns else 0,), float("-inf"), dtype=dtype)
+    for i, j, products, diagonals in _tiles(q, k, exclude, symmetric):
+        if symmetric:
+            part = None if i == j else row[j]
+        else:
+            part = column[j] if columns else None
+        reduce(products, scale, diagonals, row[i], part)
+    return row, column
+
+
+def backward(
+    q: Tensor,
+    k: Tensor | None,
+    scale: Tensor,
+    exclude: Sequence[int],
+    row: Side,
+    column: Side | None,
+    need_q: bool,
+    need_k: bool,
+    *,
+    weigh: Weigh = weigh_torch,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of scale·q and scale·k, in ``promote_types(dtype, float32)``; None if not needed."""
+    symmetric, k = k is None, q if k is None else k
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    dq = q.new_zeros(q.shape, dtype=dtype) if need_q else None
+    dk = k.new_zeros(k.shape, dtype=dtype) if need_k and not symmetric else None
+    if symmetric:
+        column = row
+    buffer = q.new_empty(0, dtype=q.dtype if q.is_cuda else dtype)
+    product = q.new_empty(0, dtype=dtype)
+    for i, j, products, diagonals in _tiles(q, k, exclude, symmetric):
+        weights = buffer.resize_(products.shape)
+        part = None if column is None else column.at(j)
+        weigh(products, scale, diagonals, row.at(i), part, weights)
+        for gradient, part, left, right in ((dq, i, weights, k[j]), (dk, j, weights.T, q[i])):
+            if gradient is not None:
+                gradient[part] += _product(left, right, product)
+        if symmetric and i != j:
+            dq[j] += _product(weights.T, q[i], product)
+    return dq, dk
+
+
+def _tiles(
+    q: Tensor, k: Tensor, exclude: Sequence[int], symmetric: bool
+) -> Iterator[tuple[slice, slice, Tensor, list[int]]]:
+    """Yield (rows, columns, q kᵀ, diagonals); when symmetric, only tiles from the diagonal up."""
+    size = 2048 if q.is_cuda else 512  # a float32 tile then stays in the cache
+    buffer = q.new_empty(0, dtype=torch.promote_types(q.dtype, torch.float32))
+    for i in range(0, q.shape[0], size):
+        for j in range(i if symmetric else 0, k.shape[0], size):
+            rows, columns = slice(i, i + size), slice(j, j + size)
+            products = _product(q[rows], k[columns].T, buffer)
+            starts = (i - j + offset for offset in exclude)  # where they cross the tile's first row
+            height, width = products.shape
+            yield rows, columns, products, [s for s in starts if -height < s < width]
+
+
+def _product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    out.resize_(a.shape[0], b.shape[1])
+    if a.is_cuda and a.dtype != out.dtype:  # tensor cores: half-precision operands, float32 sums
+        return torch.mm(a, b, out_dtype=out.dtype, out=out)
+    return torch.mm(a.to(out.dtype), b.to(out.dtype), out=out)

@@ -1,0 +1,543 @@
+"""Fused Triton kernels for d ≤ 512; above, matrix products and a Triton pass over each tile.
+
+Logits are kept in base 2. Where the largest logit possible is small, 2^s needs no shift (``FREE``)
+and one exponential serves a row and a column at once. The device decides: no host sync.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import tiled
+from .tiled import Side
+from .tiles import backward_tile, columns_per_split, forward_tile, rows_per_block
+
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
+FREE_LOGIT = tl.constexpr(40.0)  # below it e^s, its sums and their inverses fit float32 unshifted
+LARGEST_FUSED_D = 512
+MOST_EXCLUDED = 4  # diagonals that the fused kernels take
+
+
+@triton.jit
+def _load_rows(x_ptr, rows, size, stride, depths, D: tl.constexpr):
+    """Rows of x, zero outside: (rows, depths)."""
+    mask = (rows < size)[:, None] & (depths < D)[None, :]
+    pointers = x_ptr + rows.to(tl.int64)[:, None] * stride + depths[None, :]
+    return tl.load(pointers, mask=mask, other=0.0)
+
+
+@triton.jit
+def _crosses(row, column, offset, BM: tl.constexpr, BN: tl.constexpr):
+    """Whether the diagonal j - i = offset passes through the tile."""
+    return (offset > column - row - BM) & (offset < column - row + BN)
+
+
+@triton.jit
+def _mask_tile(
+    logits, row, column, n, m, e0, e1, e2, e3,
+    EXCLUDED: tl.constexpr, TRIANGLE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """Put -inf outside the matrix and on excluded diagonals, in the few tiles that have any.
+
+    A triangle keeps each pair once and halves the entries of the main diagonal, which will count
+    once for their row and once for their column.
+    """
+    special = (row + BM > n) | (column + BN > m)
+    if TRIANGLE:
+        special = special | (column < row + BM)
+    if EXCLUDED > 0:
+        special = special | _crosses(row, column, e0, BM, BN)
+    if EXCLUDED > 1:
+        special = special | _crosses(row, column, e1, BM, BN)
+    if EXCLUDED > 2:
+        special = special | _crosses(row, column, e2, BM, BN)
+    if EXCLUDED > 3:
+        special = special | _crosses(row, column, e3, BM, BN)
+    if special:
+        rows = row + tl.arange(0, BM)
+        cols = column + tl.arange(0, BN)
+        offset = cols[None, :] - rows[:, None]
+        keep = (rows < n)[:, None] & (cols < m)[None, :]
+        if EXCLUDED > 0:
+            keep = keep & (offset != e0)
+        if EXCLUDED > 1:
+            keep = keep & (offset != e1)
+        if EXCLUDED > 2:
+            keep = keep & (offset != e2)
+        if EXCLUDED > 3:
+            keep = keep & (offset != e3)
+        if TRIANGLE:
+            keep = keep & (offset >= 0)
+            logits = tl.where(offset == 0, logits - 1.0, logits)
+        logits = tl.where(keep, logits, float("-inf"))
+    return logits
+
+
+@triton.jit
+def _merge(maximum, total, more_maximum, more_total):
+    """Two partial sums total · 2^maximum as one; an empty one has maximum -inf and total 0."""
+    best = tl.maximum(maximum, more_maximum)
+    shift = tl.where(best == float("-inf"), 0.0, best)
+    return best, total * tl.exp2(maximum - shift) + more_total * tl.exp2(more_maximum - shift)
+
+
+@triton.jit
+def _forward_block(
+    q_ptr, k_ptr, scale, row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr,
+    row_block, column_block, n, m, rows_per_block, columns_per_block, q_stride, k_stride,
+    e0, e1, e2, e3,
+    D: tl.constexpr, EXCLUDED: tl.constexpr, TRIANGLE: tl.constexpr, COLUMNS: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    PRECISION: tl.constexpr, FREE: tl.constexpr,
+):  # fmt: skip
+    first_row = row_block * rows_per_block
+    first_column = column_block * columns_per_block
+    end_column = tl.minimum(first_column + columns_per_block, m)
+    for row in range(first_row, tl.minimum(first_row + rows_per_block, n), BM):
+        rows = row + tl.arange(0, BM)
+        row_max = tl.full((BM,), 0.0 if FREE else float("-inf"), tl.float32)
+        row_sum = tl.zeros((BM,), tl.float32)
+        start = first_column
+        if TRIANGLE:
+            start = tl.maximum(first_column, row // BN * BN)
+        if BD >= D:
+            q = _load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
+        if COLUMNS:
+            tl.debug_barrier()  # the column sums below were last written by other threads
+        for column in range(start, end_column, BN):
+            cols = column + tl.arange(0, BN)
+            if BD >= D:
+                k = _load_rows(k_ptr, cols, m, k_stride, tl.arange(0, BD), D)
+                acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+            else:
+                acc = tl.zeros((BM, BN), tl.float32)
+                for depth in range(0, D, BD):
+                    depths = depth + tl.arange(0, BD)
+                    q = _load_rows(q_ptr, rows, n, q_stride, depths, D)
+                    k = _load_rows(k_ptr, cols, m, k_stride, depths, D)
+                    acc = tl.dot(q, tl.trans(k), acc, input_precision=PRECISION)
+            logits = _mask_tile(
+                acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, TRIANGLE, BM, BN
+            )  # (BM, BN)
+            if FREE:
+                exps = tl.exp2(logits)
+                row_sum += tl.sum(exps, 1)
+            else:
+                tile_max = tl.max(logits, 1)
+                shift = tl.where(tile_max == float("-inf"), 0.0, tile_max)
+                tile_sum = tl.sum(tl.exp2(logits - shift[:, None]), 1)
+                row_max, row_sum = _merge(row_max, row_sum, tile_max, tile_sum)
+            if COLUMNS:
+                at = row_block.to(tl.int64) * m + cols
+                inside = cols < m
+                known = inside & (tl.full((BN,), row, tl.int32) > first_row)
+                total = tl.load(column_sum_ptr + at, mask=known, other=0.0)
+                if FREE:
+                    total += tl.sum(exps, 0)
+                    maximum = tl.zeros((BN,), tl.float32)
+                else:
+                    maximum = tl.load(column_max_ptr + at, mask=known, other=float("-inf"))
+                    tile_max = tl.max(logits, 0)
+                    shift = tl.where(tile_max == float("-inf"), 0.0, tile_max)
+                    tile_sum = tl.sum(tl.exp2(logits - shift[None, :]), 0)
+                    maximum, total = _merge(maximum, total, tile_max, tile_sum)
+                tl.store(column_sum_ptr + at, total, mask=inside)
+                tl.store(column_max_ptr + at, maximum, mask=inside)
+        at = column_block.to(tl.int64) * n + rows
+        tl.store(row_sum_ptr + at, row_sum, mask=rows < n)
+        tl.store(row_max_ptr + at, row_max, mask=rows < n)
+
+
+@triton.jit
+def forward_kernel(
+    q_ptr, k_ptr, scale_ptr, bound_ptr, row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr,
+    n, m, row_blocks, rows_per_block, columns_per_block, q_stride, k_stride, e0, e1, e2, e3,
+    D: tl.constexpr, EXCLUDED: tl.constexpr, TRIANGLE: tl.constexpr, COLUMNS: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """One program per pair of blocks writes that pair's partial sums, which nobody else writes.
+
+    row_*: (column blocks, n); column_*: (row blocks, m).
+    """
+    pair = tl.program_id(0)
+    if TRIANGLE:  # pair = column_block (column_block + 1) / 2 + row_block
+        column_block = ((tl.sqrt(8.0 * pair + 1.0) - 1.0) / 2.0).to(tl.int32)
+        column_block -= (column_block * (column_block + 1) // 2 > pair).to(tl.int32)
+        column_block += ((column_block + 1) * (column_block + 2) // 2 <= pair).to(tl.int32)
+        row_block = pair - column_block * (column_block + 1) // 2
+    else:
+        row_block = pair % row_blocks
+        column_block = pair // row_blocks
+    scale = tl.load(scale_ptr).to(tl.float32) * LOG2E
+    if tl.load(bound_ptr) <= FREE_LOGIT:
+        _forward_block(
+            q_ptr, k_ptr, scale, row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr,
+            row_block, column_block, n, m, rows_per_block, columns_per_block, q_stride, k_stride,
+            e0, e1, e2, e3, D, EXCLUDED, TRIANGLE, COLUMNS, BM, BN, BD, PRECISION, FREE=True,
+        )  # fmt: skip
+    else:
+        _forward_block(
+            q_ptr, k_ptr, scale, row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr,
+            row_block, column_block, n, m, rows_per_block, columns_per_block, q_stride, k_stride,
+            e0, e1, e2, e3, D, EXCLUDED, TRIANGLE, COLUMNS, BM, BN, BD, PRECISION, FREE=False,
+        )  # fmt: skip
+
+
+@triton.jit
+def combine_kernel(
+    max_ptr, sum_ptr, other_max_ptr, other_sum_ptr, out_ptr, size, block, slots,
+    TRIANGLE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Partial sums (slots, size) to natural log-sum-exps (size,), in the order of the slots.
+
+    In a triangle, entry i of block b has row sums in slots ≥ b and column sums in slots ≤ b.
+    """
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    maximum = tl.full((BLOCK,), float("-inf"), tl.float32)
+    total = tl.zeros((BLOCK,), tl.float32)
+    at = i.to(tl.int64)
+    for slot in range(slots):
+        inside = i < size
+        if TRIANGLE:
+            inside = inside & (slot >= i // block)
+        more_max = tl.load(max_ptr + at, mask=inside, other=float("-inf"))
+        more = tl.load(sum_ptr + at, mask=inside, other=0.0)
+        maximum, total = _merge(maximum, total, more_max, more)
+        if TRIANGLE:
+            inside = (i < size) & (slot <= i // block)
+            more_max = tl.load(other_max_ptr + at, mask=inside, other=float("-inf"))
+            more = tl.load(other_sum_ptr + at, mask=inside, other=0.0)
+            maximum, total = _merge(maximum, total, more_max, more)
+        at += size
+    shift = tl.where(maximum == float("-inf"), 0.0, maximum)
+    tl.store(out_ptr + i, (shift + tl.log2(total)) * LN2, mask=i < size)
+
+
+@triton.jit
+def _backward_rows(
+    q_ptr, k_ptr, scale, row_lse_ptr, row_grad_ptr, column_lse_ptr, column_grad_ptr,
+    row, start, end, n, m, q_stride, k_stride, e0, e1, e2, e3,
+    D: tl.constexpr, EXCLUDED: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
+    PRECISION: tl.constexpr, FREE: tl.constexpr,
+):  # fmt: skip
+    rows = row + tl.arange(0, BM)
+    depths = tl.arange(0, BD)
+    q = _load_rows(q_ptr, rows, n, q_stride, depths, D)
+    if ROW:
+        row_lse = tl.load(row_lse_ptr + rows, mask=rows < n, other=float("inf"))
+        row_grad = tl.load(row_grad_ptr + rows, mask=rows < n, other=0.0)
+        if FREE:
+            row_grad = row_grad * tl.exp2(-row_lse)
+    gradient = tl.zeros((BM, BD), tl.float32)
+    for column in range(start, end, BN):
+        cols = column + tl.arange(0, BN)
+        k = _load_rows(k_ptr, cols, m, k_stride, depths, D)
+        acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+        logits = _mask_tile(
+            acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN
+        )  # (BM, BN)
+        if COLUMN:
+            column_lse = tl.load(column_lse_ptr + cols, mask=cols < m, other=float("inf"))
+            column_grad = tl.load(column_grad_ptr + cols, mask=cols < m, other=0.0)
+        if FREE:
+            if ROW and COLUMN:
+                factor = row_grad[:, None] + (column_grad * tl.exp2(-column_lse))[None, :]
+            elif ROW:
+                factor = row_grad[:, None]
+            else:
+                factor = (column_grad * tl.exp2(-column_lse))[None, :]
+            weights = tl.exp2(logits) * factor
+        else:
+            weights = tl.zeros((BM, BN), tl.float32)
+            if ROW:
+                weights += tl.exp2(logits - row_lse[:, None]) * row_grad[:, None]
+            if COLUMN:
+                weights += tl.exp2(logits - column_lse[None, :]) * column_grad[None, :]
+        gradient = tl.dot(weights.to(k.dtype), k, gradient, input_precision=PRECISION)
+    return gradient
+
+
+@triton.jit
+def backward_kernel(
+    q_ptr, k_ptr, scale_ptr, bound_ptr, row_lse_ptr, row_grad_ptr, column_lse_ptr, column_grad_ptr,
+    gradient_ptr, n, m, columns_per_split, q_stride, k_stride, e0, e1, e2, e3,
+    D: tl.constexpr, EXCLUDED: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """gradient_i = Σ_j (row_grad_i · p_ij + column_grad_j · p_ji) k_j for a block of rows.
+
+    lse is in base 2 and +inf where everything is excluded. gradient: (splits, n, D), float32.
+    """
+    row = tl.program_id(0) * BM
+    split = tl.program_id(1)
+    start = split * columns_per_split
+    end = tl.minimum(start + columns_per_split, m)
+    scale = tl.load(scale_ptr).to(tl.float32) * LOG2E
+    if tl.load(bound_ptr) <= FREE_LOGIT:
+        gradient = _backward_rows(
+            q_ptr, k_ptr, scale, row_lse_ptr, row_grad_ptr, column_lse_ptr, column_grad_ptr,
+            row, start, end, n, m, q_stride, k_stride, e0, e1, e2, e3,
+            D, EXCLUDED, ROW, COLUMN, BM, BN, BD, PRECISION, FREE=True,
+        )  # fmt: skip
+    else:
+        gradient = _backward_rows(
+            q_ptr, k_ptr, scale, row_lse_ptr, row_grad_ptr, column_lse_ptr, column_grad_ptr,
+            row, start, end, n, m, q_stride, k_stride, e0, e1, e2, e3,
+            D, EXCLUDED, ROW, COLUMN, BM, BN, BD, PRECISION, FREE=False,
+        )  # fmt: skip
+    rows = row + tl.arange(0, BM)
+    depths = tl.arange(0, BD)
+    at = (split.to(tl.int64) * n + rows)[:, None] * D + depths[None, :]
+    tl.store(gradient_ptr + at, gradient, mask=(rows < n)[:, None] & (depths < D)[None, :])
+
+
+@triton.jit
+def reduce_kernel(
+    products_ptr, scale_ptr, running_ptr, size, length, size_stride, length_stride,
+    BLOCK: tl.constexpr, LENGTH: tl.constexpr,
+):  # fmt: skip
+    """running = logaddexp(running, log-sum-exp of scale · products along ``length``); -inf stays."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    scale = tl.load(scale_ptr).to(tl.float32) * LOG2E
+    maximum = tl.load(running_ptr + i, mask=i < size, other=0.0) * LOG2E
+    total = tl.full((BLOCK,), 1.0, tl.float32)
+    for start in range(0, length, LENGTH):
+        j = start + tl.arange(0, LENGTH)
+        inside = (i < size)[:, None] & (j < length)[None, :]
+        at = i[:, None] * size_stride + j[None, :] * length_stride
+        products = tl.load(products_ptr + at, mask=inside, other=float("-inf"))
+        logits = tl.where(products == float("-inf"), float("-inf"), products * scale)
+        tile_max = tl.max(logits, 1)
+        shift = tl.where(tile_max == float("-inf"), 0.0, tile_max)
+        tile_sum = tl.sum(tl.exp2(logits - shift[:, None]), 1)
+        maximum, total = _merge(maximum, total, tile_max, tile_sum)
+    shift = tl.where(maximum == float("-inf"), 0.0, maximum)
+    tl.store(running_ptr + i, (shift + tl.log2(total)) * LN2, mask=i < size)
+
+
+@triton.jit
+def weigh_kernel(
+    products_ptr, scale_ptr, row_lse_ptr, row_grad_ptr, column_lse_ptr, column_grad_ptr, out_ptr,
+    n, m, COLUMN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """out_ij = row_grad_i · p_ij + column_grad_j · p_ji for a contiguous (n, m) tile."""
+    rows = tl.program_id(0) * BM + tl.arange(0, BM)
+    cols = tl.program_id(1) * BN + tl.arange(0, BN)
+    inside = (rows < n)[:, None] & (cols < m)[None, :]
+    at = rows[:, None] * m + cols[None, :]
+    products = tl.load(products_ptr + at, mask=inside, other=0.0)
+    scale = tl.load(scale_ptr).to(tl.float32) * LOG2E
+    logits = tl.where(products == float("-inf"), float("-inf"), products * scale)
+    row_lse = tl.load(row_lse_ptr + rows, mask=rows < n, other=0.0)
+    row_grad = tl.load(row_grad_ptr + rows, mask=rows < n, other=0.0)
+    weights = tl.exp2(logits - row_lse[:, None]) * row_grad[:, None]
+    if COLUMN:
+        column_lse = tl.load(column_lse_ptr + cols, mask=cols < m, other=0.0)
+        column_grad = tl.load(column_grad_ptr + cols, mask=cols < m, other=0.0)
+        weights += tl.exp2(logits - column_lse[None, :]) * column_grad[None, :]
+    tl.store(out_ptr + at, weights.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+def forward(
+    q: Tensor, k: Tensor | None, scale: Tensor, exclude: Sequence[int], columns: bool
+) -> tuple[Tensor, Tensor]:
+    """Row and column log-sum-exp, (n,) and (m,) or empty; ``k=None`` means the symmetric case."""
+    if not _fuses(q, exclude):
+        return tiled.forward(q, k, scale, exclude, columns, reduce=_reduce)
+    triangle = k is None
+    q = _rows_contiguous(q)
+    k = q if triangle else _rows_contiguous(k)
+    (n, d), m = q.shape, k.shape[0]
+    tile = forward_tile(q)
+    if triangle or columns:
+        block_rows = block_columns = rows_per_block(tile, max(n, m))
+    else:
+        block_rows = tile.BM
+        block_columns = columns_per_split(q, tile, m)
+    row_blocks, column_blocks = triton.cdiv(n, block_rows), triton.cdiv(m, block_columns)
+    row_partials = q.new_empty((2, column_blocks, n), dtype=torch.float32)
+    column_partials = q.new_empty(
+        (2, row_blocks, m if triangle or columns else 0), dtype=torch.float32
+    )
+    pairs = row_blocks * (row_blocks + 1) // 2 if triangle else row_blocks * column_blocks
+    forward_kernel[(pairs,)](
+        q,
+        k,
+        scale,
+        _bound(q, k, scale),
+        *row_partials,
+        *column_partials,
+        n,
+        m,
+        row_blocks,
+        block_rows,
+        block_columns,
+        q.stride(0),
+        k.stride(0),
+        *_padded(exclude),
+        D=d,
+        EXCLUDED=len(exclude),
+        TRIANGLE=triangle,
+        COLUMNS=triangle or columns,
+        PRECISION=_precision(),
+        **tile.arguments(),
+    )
+    row = _combine(row_partials, column_partials, block_rows, triangle)
+    if triangle or not columns:
+        return row, q.new_empty(0, dtype=torch.float32)
+    return row, _combine(column_partials, row_partials, block_columns, False)
+
+
+def backward(
+    q: Tensor,
+    k: Tensor | None,
+    scale: Tensor,
+    exclude: Sequence[int],
+    row: Side,
+    column: Side | None,
+    need_q: bool,
+    need_k: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of scale·q and scale·k in float32; None where not needed."""
+    if not _fuses(q, exclude):
+        return tiled.backward(q, k, scale, exclude, row, column, need_q, need_k, weigh=_weigh)
+    symmetric = k is None
+    q = _rows_contiguous(q)
+    k = q if symmetric else _rows_contiguous(k)
+    row = _base2(row)
+    column = row if symmetric else None if column is None else _base2(column)
+    bound = _bound(q, k, scale)
+    dq = _gradient(q, k, scale, bound, exclude, row, column) if need_q else None
+    if symmetric or not need_k:
+        return dq, None
+    return dq, _gradient(k, q, scale, bound, [-offset for offset in exclude], column, row)
+
+
+def _gradient(
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    bound: Tensor,
+    exclude: Sequence[int],
+    row: Side | None,
+    column: Side | None,
+) -> Tensor:
+    (n, d), m = q.shape, k.shape[0]
+    tile = backward_tile(q)
+    width = columns_per_split(q, tile, m)
+    splits = triton.cdiv(m, width)
+    gradient = q.new_empty((splits, n, d), dtype=torch.float32)
+    backward_kernel[(triton.cdiv(n, tile.BM), splits)](
+        q,
+        k,
+        scale,
+        bound,
+        *(row or (scale, scale)),  # not read
+        *(column or (scale, scale)),
+        gradient,
+        n,
+        m,
+        width,
+        q.stride(0),
+        k.stride(0),
+        *_padded(exclude),
+        D=d,
+        EXCLUDED=len(exclude),
+        ROW=row is not None,
+        COLUMN=column is not None,
+        PRECISION=_precision(),
+        **tile.arguments(),
+    )
+    return gradient[0] if splits == 1 else gradient.sum(0)
+
+
+def _combine(partials: Tensor, others: Tensor, block: int, triangle: bool) -> Tensor:
+    _, slots, size = partials.shape
+    out = partials.new_empty(size)
+    combine_kernel[(triton.cdiv(size, 128),)](
+        *partials, *others, out, size, block, slots, TRIANGLE=triangle, BLOCK=128, num_warps=4
+    )
+    return out
+
+
+def _reduce(
+    products: Tensor,
+    scale: Tensor,
+    diagonals: Sequence[int],
+    rows: Tensor,
+    columns: Tensor | None,
+) -> None:
+    tiled.fill_diagonals(products, diagonals, float("-inf"))
+    n, m = products.shape
+    reduce_kernel[(triton.cdiv(n, 4),)](
+        products, scale, rows, n, m, m, 1, BLOCK=4, LENGTH=1024, num_warps=4
+    )
+    if columns is not None:
+        reduce_kernel[(triton.cdiv(m, 64),)](
+            products, scale, columns, m, n, 1, m, BLOCK=64, LENGTH=64, num_warps=4
+        )
+
+
+def _weigh(
+    products: Tensor,
+    scale: Tensor,
+    diagonals: Sequence[int],
+    row: Side,
+    column: Side | None,
+    out: Tensor,
+) -> None:
+    tiled.fill_diagonals(products, diagonals, float("-inf"))
+    n, m = products.shape
+    weigh_kernel[(triton.cdiv(n, 16), triton.cdiv(m, 256))](
+        products,
+        scale,
+        *_base2(row),
+        *(_base2(column) if column else (scale, scale)),  # not read
+        out,
+        n,
+        m,
+        COLUMN=column is not None,
+        BM=16,
+        BN=256,
+        num_warps=4,
+    )
+
+
+def _fuses(q: Tensor, exclude: Sequence[int]) -> bool:
+    """Tensor cores, and a gradient tile that fits the registers; float32 only where TF32 may be."""
+    tensor_cores = q.dtype != torch.float32 or _precision() == "tf32"
+    return tensor_cores and q.shape[1] <= LARGEST_FUSED_D and len(exclude) <= MOST_EXCLUDED
+
+
+def _precision() -> str:
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+
+
+def _bound(q: Tensor, k: Tensor, scale: Tensor) -> Tensor:
+    """The largest |logit| that the norms allow, on the device; NaN where an input is."""
+
+    def largest_norm(x: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(x, dim=1, dtype=torch.float32).amax()
+
+    q_norm = largest_norm(q)
+    return scale.abs() * q_norm * (q_norm if k is q else largest_norm(k))
+
+
+def _base2(side: Side) -> Side:
+    lse = side.logsumexp * LOG2E.value
+    return Side(lse.masked_fill(torch.isneginf(lse), float("inf")), side.grad)
+
+
+def _rows_contiguous(x: Tensor) -> Tensor:
+    return x if x.stride(1) == 1 else x.contiguous()
+
+
+def _padded(exclude: Sequence[int]) -> list[int]:
+    return [*exclude, *[0] * (MOST_EXCLUDED - len(exclude))]
