@@ -2,6 +2,7 @@
 
 SSLKERNELS_CUDA=auto|on|off     auto (default): compile csrc/cuda where nvcc is found
 SSLKERNELS_CUDA_ARCHS="80;90a"  CMake's list of CUDA architectures
+CUDA_HOME                       where to look for nvcc, if not on PATH
 """
 
 import os
@@ -14,6 +15,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 DEFAULT_ARCHS = "80-real;90a-real;100a-real;120"
+MODE = os.environ.get("SSLKERNELS_CUDA", "auto")
 
 
 def say(message: str) -> None:
@@ -21,44 +23,37 @@ def say(message: str) -> None:
 
 
 def find_nvcc() -> str | None:
-    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
-    return shutil.which("nvcc", path=str(Path(home, "bin"))) if home else shutil.which("nvcc")
+    home = os.environ.get("CUDA_HOME")
+    return shutil.which("nvcc", path=str(Path(home, "bin")) if home else None)
 
 
 class CMakeBuild(build_ext):
     def build_extension(self, ext: Extension) -> None:
-        mode = os.environ.get("SSLKERNELS_CUDA", "auto")
-        if mode not in ("auto", "on", "off"):
-            raise SystemExit(f"SSLKERNELS_CUDA must be auto, on or off; got {mode!r}")
-        nvcc = find_nvcc()
-        if mode == "on" and nvcc is None:
-            raise SystemExit("SSLKERNELS_CUDA=on, but there is no nvcc: set CUDA_HOME or PATH")
-        with_cuda = mode == "on" or (mode == "auto" and nvcc is not None)
-        try:
-            self.cmake(ext, nvcc if with_cuda else None)
-            say(f"built _C {'with' if with_cuda else 'without'} CUDA (SSLKERNELS_CUDA={mode})")
-            return
-        except (OSError, subprocess.CalledProcessError) as error:
-            if mode == "on":
-                raise
-            say(f"building _C {'with' if with_cuda else 'without'} CUDA failed: {error}")
-        if with_cuda:
+        if MODE not in ("auto", "on", "off"):
+            raise SystemExit(f"SSLKERNELS_CUDA must be auto, on or off; got {MODE!r}")
+        nvcc = None if MODE == "off" else find_nvcc()
+        if MODE == "on" and nvcc is None:
+            raise SystemExit("SSLKERNELS_CUDA=on, but nvcc was not found: set CUDA_HOME or PATH")
+        # In "auto", what cannot be compiled is left out, and said.
+        for compiler in [nvcc, None] if nvcc and MODE == "auto" else [nvcc]:
+            wanted = f"_C with {compiler}" if compiler else "_C without CUDA"
             try:
-                self.cmake(ext, None)
-                say("built _C without CUDA: nvcc was found but could not compile it")
+                self.cmake(ext, compiler)
+                say(f"built {wanted} (SSLKERNELS_CUDA={MODE})")
                 return
-            except (OSError, subprocess.CalledProcessError):
-                pass
-        say("installing pure Python: no working C++ compiler. The CPU runs tiled torch instead.")
+            except (OSError, subprocess.CalledProcessError) as error:
+                if MODE == "on":
+                    raise
+                say(f"could not build {wanted}: {error}")
+        say("installing pure Python: on the CPU, tiled torch stands in for the C++ kernels")
 
     def cmake(self, ext: Extension, nvcc: str | None) -> None:
         import pybind11
 
-        output = Path(self.get_ext_fullpath(ext.name)).resolve()
         build = Path(self.build_temp).resolve() / ("cuda" if nvcc else "cpu")
         options = {
             "CMAKE_BUILD_TYPE": "Release",
-            "CMAKE_LIBRARY_OUTPUT_DIRECTORY": output.parent,
+            "CMAKE_LIBRARY_OUTPUT_DIRECTORY": Path(self.get_ext_fullpath(ext.name)).resolve().parent,
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
             "SSLKERNELS_WITH_CUDA": "ON" if nvcc else "OFF",
@@ -72,15 +67,9 @@ class CMakeBuild(build_ext):
         subprocess.run(["cmake", "-S", source, "-B", build, "-G", "Ninja", *flags], check=True)
         subprocess.run(["cmake", "--build", build], check=True)
 
-    def get_outputs(self) -> list[str]:  # a pure-Python install has no _C to list
-        return [path for path in super().get_outputs() if Path(path).exists()]
 
-    def copy_extensions_to_source(self) -> None:
-        if self.get_outputs_if_built():
-            super().copy_extensions_to_source()
-
-    def get_outputs_if_built(self) -> list[str]:
-        return self.get_outputs()
-
-
-setup(ext_modules=[Extension("sslkernels._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
+setup(
+    # optional: setuptools then accepts that build_extension left nothing behind
+    ext_modules=[Extension("sslkernels._C", sources=[], optional=MODE != "on")],
+    cmdclass={"build_ext": CMakeBuild},
+)

@@ -6,7 +6,9 @@
 
 #include "sslkernels/cpu.h"
 #include "sslkernels/pairwise_logsumexp.h"
-
+#ifdef SSLKERNELS_CUDA
+#include "sslkernels/cuda.h"
+#endif
 
 namespace py = pybind11;
 using namespace sslkernels;
@@ -18,8 +20,12 @@ using MatrixTuple = std::tuple<uintptr_t, int, int64_t, int64_t, int64_t, int64_
 
 Matrix matrix(const MatrixTuple& t) {
   const auto& [address, dtype, rows, cols, row_stride, col_stride] = t;
-  return {reinterpret_cast<const void*>(address), static_cast<DType>(dtype), rows, cols,
-          row_stride, col_stride};
+  return {reinterpret_cast<const void*>(address),
+          static_cast<DType>(dtype),
+          rows,
+          cols,
+          row_stride,
+          col_stride};
 }
 
 float* pointer(uintptr_t address) { return reinterpret_cast<float*>(address); }
@@ -41,25 +47,44 @@ PYBIND11_MODULE(_C, m) {
   m.def("instruction_sets", &cpu::instruction_sets);
   m.def("use_instruction_set", &cpu::use_instruction_set);
 
-  m.def(
-      "pairwise_logsumexp_forward",
-      [](const MatrixTuple& q, const MatrixTuple& k, double scale,
-         const std::vector<int64_t>& exclude, bool symmetric, int threads, uintptr_t rows,
-         uintptr_t columns) {
-        py::gil_scoped_release release;
-        cpu::pairwise_logsumexp_forward(pairwise(q, k, scale, exclude, symmetric, threads),
-                                        pointer(rows), pointer(columns));
-      });
-  m.def(
-      "pairwise_logsumexp_backward",
-      [](const MatrixTuple& q, const MatrixTuple& k, double scale,
-         const std::vector<int64_t>& exclude, bool symmetric, int threads, uintptr_t row_logsumexp,
-         uintptr_t row_gradient, uintptr_t column_logsumexp, uintptr_t column_gradient,
-         uintptr_t dq, uintptr_t dk) {
-        py::gil_scoped_release release;
-        cpu::pairwise_logsumexp_backward(
-            pairwise(q, k, scale, exclude, symmetric, threads),
-            {pointer(row_logsumexp), pointer(row_gradient)},
-            {pointer(column_logsumexp), pointer(column_gradient)}, pointer(dq), pointer(dk));
-      });
+  m.def("pairwise_logsumexp_forward", [](const MatrixTuple& q, const MatrixTuple& k, double scale,
+                                         const std::vector<int64_t>& exclude, bool symmetric,
+                                         int threads, uintptr_t rows, uintptr_t columns) {
+    py::gil_scoped_release release;
+    cpu::pairwise_logsumexp_forward(pairwise(q, k, scale, exclude, symmetric, threads),
+                                    pointer(rows), pointer(columns));
+  });
+  m.def("pairwise_logsumexp_backward",
+        [](const MatrixTuple& q, const MatrixTuple& k, double scale,
+           const std::vector<int64_t>& exclude, bool symmetric, int threads,
+           uintptr_t row_logsumexp, uintptr_t row_gradient, uintptr_t column_logsumexp,
+           uintptr_t column_gradient, uintptr_t dq, uintptr_t dk) {
+          py::gil_scoped_release release;
+          cpu::pairwise_logsumexp_backward(pairwise(q, k, scale, exclude, symmetric, threads),
+                                           {pointer(row_logsumexp), pointer(row_gradient)},
+                                           {pointer(column_logsumexp), pointer(column_gradient)},
+                                           pointer(dq), pointer(dk));
+        });
+
+#ifdef SSLKERNELS_CUDA
+  m.def("cuda_pairwise_logsumexp_reduce",
+        [](uintptr_t products, uintptr_t scale, int64_t rows, int64_t columns,
+           uintptr_t row_logsumexp, uintptr_t column_logsumexp, uintptr_t stream) {
+          py::gil_scoped_release release;
+          cuda::pairwise_logsumexp_reduce({pointer(products), pointer(scale), rows, columns},
+                                          pointer(row_logsumexp), pointer(column_logsumexp),
+                                          reinterpret_cast<void*>(stream));
+        });
+  m.def("cuda_pairwise_logsumexp_weigh",
+        [](uintptr_t products, uintptr_t scale, int64_t rows, int64_t columns,
+           uintptr_t row_logsumexp, uintptr_t row_gradient, uintptr_t column_logsumexp,
+           uintptr_t column_gradient, uintptr_t out, int out_dtype, uintptr_t stream) {
+          py::gil_scoped_release release;
+          cuda::pairwise_logsumexp_weigh({pointer(products), pointer(scale), rows, columns},
+                                         {pointer(row_logsumexp), pointer(row_gradient)},
+                                         {pointer(column_logsumexp), pointer(column_gradient)},
+                                         pointer(out), static_cast<DType>(out_dtype),
+                                         reinterpret_cast<void*>(stream));
+        });
+#endif
 }

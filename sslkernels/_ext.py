@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import torch  # noqa: F401  first: the extension then shares torch's OpenMP runtime and its threads
+import torch  # before _C, which then shares torch's OpenMP runtime and its threads
+from torch import Tensor
 
 try:
     from . import _C
@@ -13,6 +14,8 @@ except ImportError as error:
 
 HAS_EXTENSION: bool = _C is not None
 HAS_CUDA_EXTENSION: bool = HAS_EXTENSION and _C.has_cuda
+
+DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # sslkernels::DType
 
 
 def extension(*, cuda: bool = False) -> ModuleType:
@@ -28,3 +31,7 @@ def extension(*, cuda: bool = False) -> ModuleType:
             "PATH (or CUDA_HOME set), or use impl='triton'"
         )
     return _C
+
+
+def address(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()

@@ -1,12 +1,11 @@
 // Chooses, at run time, the widest instruction set that this processor and this build share.
 #include "sslkernels/cpu.h"
-
 #include "sslkernels/pairwise_logsumexp.h"
 
-#define SSLKERNELS_DECLARE(isa)                                                                 \
-  namespace isa {                                                                               \
-  void pairwise_logsumexp_forward(const Pairwise&, float*, float*);                             \
-  void pairwise_logsumexp_backward(const Pairwise&, Side, Side, float*, float*);                \
+#define SSLKERNELS_DECLARE(isa)                                                  \
+  namespace isa {                                                                \
+  void pairwise_logsumexp_forward(const Pairwise&, float*, float*);              \
+  void pairwise_logsumexp_backward(const Pairwise&, Side, Side, float*, float*); \
   }
 
 namespace sslkernels::cpu {
@@ -50,11 +49,11 @@ bool use_instruction_set(const std::string& name) {
 }
 
 #ifdef SSLKERNELS_X86
-#define SSLKERNELS_DISPATCH(call)                \
-  switch (chosen) {                              \
-    case Isa::avx512: return avx512::call;       \
-    case Isa::avx2: return avx2::call;           \
-    case Isa::baseline: return baseline::call;   \
+#define SSLKERNELS_DISPATCH(call)              \
+  switch (chosen) {                            \
+    case Isa::avx512: return avx512::call;     \
+    case Isa::avx2: return avx2::call;         \
+    case Isa::baseline: return baseline::call; \
   }
 #else
 #define SSLKERNELS_DISPATCH(call) return baseline::call;

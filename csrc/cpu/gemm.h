@@ -1,4 +1,4 @@
-// C (+)= A · B on tiles that live in cache: a register-blocked product, nothing more.
+// C (+)= factor · A · B on tiles that live in cache: a register-blocked product, nothing more.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 constexpr int kMicroRows = 6;
 constexpr int kPanel = kPanelVectors * kLanes;  // columns of one panel of B
-constexpr int kDepth = 512;                     // a panel of this depth stays in L2
+constexpr int kDepth = 256;  // summed apart: shorter sums round less, and the panel stays in L2
 
 // A(i, k) stands at data[i * row + k * col]: a tile or its transpose.
 struct Left {
@@ -25,11 +25,10 @@ struct Right {
 
 template <int kVectors>
 inline void micro_kernel(int depth, Left a, const float* b, long b_row, float* c, long c_row,
-                         bool accumulate) {
+                         float factor, bool accumulate) {
   Vec sum[kMicroRows][kVectors];
   for (int i = 0; i < kMicroRows; ++i)
-    for (int v = 0; v < kVectors; ++v)
-      sum[i][v] = accumulate ? load(c + i * c_row + v * kLanes) : Vec{};
+    for (int v = 0; v < kVectors; ++v) sum[i][v] = Vec{};
   for (int k = 0; k < depth; ++k, b += b_row) {
     Vec right[kVectors];
     for (int v = 0; v < kVectors; ++v) right[v] = load(b + v * kLanes);
@@ -39,11 +38,14 @@ inline void micro_kernel(int depth, Left a, const float* b, long b_row, float* c
     }
   }
   for (int i = 0; i < kMicroRows; ++i)
-    for (int v = 0; v < kVectors; ++v) store(c + i * c_row + v * kLanes, sum[i][v]);
+    for (int v = 0; v < kVectors; ++v) {
+      float* out = c + i * c_row + v * kLanes;
+      store(out, accumulate ? load(out) + sum[i][v] * factor : sum[i][v] * factor);
+    }
 }
 
 // Rounds `rows` up to kMicroRows and `cols` to kLanes: the buffers must be that large.
-inline void gemm(int rows, int cols, int depth, Left a, Right b, float* c, long c_row,
+inline void gemm(int rows, int cols, int depth, Left a, Right b, float* c, long c_row, float factor,
                  bool accumulate) {
   for (int k = 0; k < depth; k += kDepth, accumulate = true) {
     const int chunk = std::min(kDepth, depth - k);
@@ -54,11 +56,19 @@ inline void gemm(int rows, int cols, int depth, Left a, Right b, float* c, long 
         const Left strip{a.data + i * a.row + k * a.col, a.row, a.col};
         float* out = c + i * c_row + j;
         switch (vectors) {
-          case 1: micro_kernel<1>(chunk, strip, panel, b.row, out, c_row, accumulate); break;
-          case 2: micro_kernel<2>(chunk, strip, panel, b.row, out, c_row, accumulate); break;
+          case 1:
+            micro_kernel<1>(chunk, strip, panel, b.row, out, c_row, factor, accumulate);
+            break;
+          case 2:
+            micro_kernel<2>(chunk, strip, panel, b.row, out, c_row, factor, accumulate);
+            break;
 #if defined(__AVX512F__)
-          case 3: micro_kernel<3>(chunk, strip, panel, b.row, out, c_row, accumulate); break;
-          case 4: micro_kernel<4>(chunk, strip, panel, b.row, out, c_row, accumulate); break;
+          case 3:
+            micro_kernel<3>(chunk, strip, panel, b.row, out, c_row, factor, accumulate);
+            break;
+          case 4:
+            micro_kernel<4>(chunk, strip, panel, b.row, out, c_row, factor, accumulate);
+            break;
 #endif
         }
       }

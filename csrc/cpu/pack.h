@@ -70,15 +70,15 @@ inline void load_tile(const Matrix& x, int64_t first, int count, float* out, lon
   std::fill_n(out + count * out_row, (round_up(count, kMicroRows) - count) * out_row, 0.0f);
 }
 
-// Panels of factor · tileᵀ: column j of the product is row j of the tile. Pads with zero columns.
+// Panels of tileᵀ: column j of the product is row j of the tile. Pads with zero columns.
 inline void transpose_to_panels(const float* tile, long tile_row, int count, int depth,
-                                double factor, float* panels) {
+                                float* panels) {
   for (int first = 0; first < count; first += kPanel) {
     float* panel = panels + static_cast<long>(first) * depth;
     for (int k = 0; k < depth; ++k)
       for (int j = 0; j < kPanel; ++j)
         panel[static_cast<long>(k) * kPanel + j] =
-            first + j < count ? static_cast<float>(factor * tile[(first + j) * tile_row + k]) : 0.0f;
+            first + j < count ? tile[(first + j) * tile_row + k] : 0.0f;
   }
 }
 

@@ -12,20 +12,19 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr double kLog2E = 1.4426950408889634;
-constexpr double kLn2 = 0.6931471805599453;
-constexpr double kSafeLogit = 40;  // below it e^s, its sums and their inverses fit float32 unshifted
+constexpr double kFreeLogit =
+    40;  // below it e^s, its sums and their inverses fit float32 unshifted
 
 int64_t tile_count(int64_t size) { return (size + kTile - 1) / kTile; }
 
-// One log-sum-exp per entry in base 2: maximum + log2(sum). Without a shift the maximum stays 0.
+// One log-sum-exp per entry: maximum + log(sum). Without a shift the maximum stays 0.
 struct Sums {
   std::vector<float> maximum;
   std::vector<double> sum;
   Sums(int64_t size, bool shifted) : maximum(size, shifted ? -kInfinity : 0.0f), sum(size, 0.0) {}
   float logsumexp(int64_t i) const {
     const float shift = maximum[i] == -kInfinity ? 0.0f : maximum[i];
-    return static_cast<float>((shift + std::log2(sum[i])) * kLn2);
+    return static_cast<float>(shift + std::log(sum[i]));
   }
 };
 
@@ -46,9 +45,9 @@ struct Workspace {
 };
 
 struct Tile {
-  int64_t row, column;    // where it starts
-  int rows, columns;      // how much of it there is
-  bool first, last;       // of its columns, in this block
+  int64_t row, column;  // where it starts
+  int rows, columns;    // how much of it there is
+  bool first, last;     // among the tiles of its columns in this block, but the diagonal one
 };
 
 class Kernel {
@@ -59,15 +58,17 @@ class Kernel {
     threads_ = static_cast<int>(std::clamp<int64_t>(p_.threads, 1, std::max<int64_t>(most, 1)));
     rounds_ = p_.symmetric ? triangle_rounds(threads_) : rectangle_rounds(threads_);
     blocks_ = p_.symmetric && threads_ > 1 ? 2 * threads_ : threads_;
-    for (int t = 0; t < threads_; ++t) spaces_.push_back(std::make_unique<Workspace>(p_.q.cols, gradients));
+    for (int t = 0; t < threads_; ++t)
+      spaces_.push_back(std::make_unique<Workspace>(p_.q.cols, gradients));
     const double q_norm = largest_norm(p_.q), k_norm = p_.symmetric ? q_norm : largest_norm(p_.k);
-    shifted_ = !(std::abs(p_.scale) * q_norm * k_norm <= kSafeLogit);  // NaN: shifted
+    shifted_ = !(std::abs(p_.scale) * q_norm * k_norm <= kFreeLogit);  // NaN: shifted
   }
 
   void forward(float* rows, float* columns) {
     Sums row_sums(p_.q.rows, shifted_), column_sums(columns ? p_.k.rows : 0, shifted_);
-    Sums* column_target = p_.symmetric ? &row_sums : columns ? &column_sums : nullptr;
+    Sums* all_columns = p_.symmetric ? &row_sums : columns ? &column_sums : nullptr;
     for_each_tile([&](Workspace& w, const Tile& tile) {
+      Sums* column_target = on_diagonal(tile) ? nullptr : all_columns;
       if (shifted_) {
         add_shifted(w, tile, row_sums, column_target);
       } else {
@@ -85,29 +86,31 @@ class Kernel {
       weigh(w, tile, a, b);
       if (dq) {
         gemm(tile.rows, w.depth, tile.columns, {w.logits, kTile, 1}, {w.k, w.row, kPanel}, w.dq,
-             w.row, false);
+             w.row, 1.0f, false);
         add_to(dq, tile.row, tile.rows, w.dq, w.row);
       }
-      if (dk_target) {
+      if (dk_target && !on_diagonal(tile)) {
         gemm(tile.columns, w.depth, tile.rows, {w.logits, 1, kTile}, {w.q, w.row, kPanel}, w.dk,
-             w.row, !tile.first);
+             w.row, 1.0f, !tile.first);
         if (tile.last) add_to(dk_target, tile.column, tile.columns, w.dk, w.row);
       }
     });
   }
 
  private:
-  // The two factors of a tile's gradient weights. Without a shift, weight · 2^-logsumexp at once.
+  // One factor of a tile's gradient weights. Without a shift, gradient · e^-logsumexp at once.
   struct Weights {
     std::vector<float> factor, logsumexp;
-    Weights(Side side, int64_t size, bool shifted) : factor(size, 0.0f), logsumexp(size, kInfinity) {
+    Weights(Side side, int64_t size, bool shifted)
+        : factor(size, 0.0f), logsumexp(size, kInfinity) {
       for (int64_t i = 0; side.logsumexp && i < size; ++i) {
         if (side.logsumexp[i] == -kInfinity) continue;  // everything excluded: no gradient
         factor[i] = side.gradient[i];
         if (shifted) {
-          logsumexp[i] = static_cast<float>(side.logsumexp[i] * kLog2E);
+          logsumexp[i] = side.logsumexp[i];
         } else {
-          factor[i] = static_cast<float>(factor[i] * std::exp(-static_cast<double>(side.logsumexp[i])));
+          factor[i] =
+              static_cast<float>(factor[i] * std::exp(-static_cast<double>(side.logsumexp[i])));
         }
       }
     }
@@ -135,6 +138,9 @@ class Kernel {
     return std::sqrt(*std::max_element(largest.begin(), largest.end()));
   }
 
+  // In the symmetric case such a tile holds both members of each pair; the others hold one.
+  bool on_diagonal(const Tile& tile) const { return p_.symmetric && tile.row == tile.column; }
+
   // Calls body(workspace, tile) with the tile's logits in place; the rows of a column run in turn.
   template <class Body>
   void for_each_tile(const Body& body) {
@@ -155,14 +161,17 @@ class Kernel {
     for (int64_t j = edge(m, block.column); j < edge(m, block.column + 1); j += kTile) {
       const int columns = static_cast<int>(std::min<int64_t>(kTile, m - j));
       load_tile(p_.k, j, columns, w.k, w.row);
-      transpose_to_panels(w.k, w.row, columns, w.depth, p_.scale * kLog2E, w.k_panels);
-      const int64_t end = p_.symmetric ? std::min(j + 1, edge(n, block.row + 1)) : edge(n, block.row + 1);
+      transpose_to_panels(w.k, w.row, columns, w.depth, w.k_panels);
+      const int64_t end =
+          p_.symmetric ? std::min(j + 1, edge(n, block.row + 1)) : edge(n, block.row + 1);
       for (int64_t i = start; i < end; i += kTile) {
         const int rows = static_cast<int>(std::min<int64_t>(kTile, n - i));
         load_tile(p_.q, i, rows, w.q, w.row);
         gemm(rows, columns, w.depth, {w.q, w.row, 1},
-             {w.k_panels, kPanel, static_cast<long>(kPanel) * w.depth}, w.logits, kTile, false);
-        const Tile tile{i, j, rows, columns, i == start, i + kTile >= end};
+             {w.k_panels, kPanel, static_cast<long>(kPanel) * w.depth}, w.logits, kTile,
+             static_cast<float>(p_.scale), false);
+        const bool last = i + kTile >= (p_.symmetric ? std::min(end, j) : end);
+        const Tile tile{i, j, rows, columns, i == start, last};
         mask(w, tile);
         body(w, tile);
       }
@@ -173,12 +182,6 @@ class Kernel {
     const auto [i, j, rows, columns, first, last] = tile;
     for (int c = columns; c < round_up(columns, kLanes); ++c)
       for (int r = 0; r < rows; ++r) w.logits[r * kTile + c] = -kInfinity;
-    if (p_.symmetric && i == j) {  // each pair once; an element of the diagonal half, counted twice
-      for (int r = 0; r < rows; ++r) {
-        for (int c = 0; c < r; ++c) w.logits[r * kTile + c] = -kInfinity;
-        w.logits[r * kTile + r] -= 1.0f;
-      }
-    }
     for (const int64_t offset : p_.exclude) {
       const int64_t start = i - j + offset;  // column of row 0 in this tile
       for (int64_t r = std::max<int64_t>(0, -start); r < rows && r + start < columns; ++r)
@@ -193,7 +196,7 @@ class Kernel {
     for (int r = 0; r < rows; ++r) {
       Vec sum{};
       for (int c = 0; c < width; c += kLanes) {
-        const Vec e = exp2(load(w.logits + r * kTile + c));
+        const Vec e = exp(load(w.logits + r * kTile + c));
         sum += e;
         column[c / kLanes] += e;
       }
@@ -210,7 +213,7 @@ class Kernel {
       const float before = sums.maximum[at];
       const float after = before > maximum ? before : maximum;
       const float shift = after == -kInfinity ? 0.0f : after;
-      const double kept = before == after ? sums.sum[at] : sums.sum[at] * std::exp2(before - shift);
+      const double kept = before == after ? sums.sum[at] : sums.sum[at] * std::exp(before - shift);
       sums.sum[at] = kept + sum_of(shift);
       sums.maximum[at] = after;
     };
@@ -220,7 +223,7 @@ class Kernel {
       for (int c = kLanes; c < width; c += kLanes) best = max(best, load(logits + c));
       merge(row_sums, i + r, horizontal_max(best), [&](float shift) {
         Vec sum{};
-        for (int c = 0; c < width; c += kLanes) sum += exp2(load(logits + c) - shift);
+        for (int c = 0; c < width; c += kLanes) sum += exp(load(logits + c) - shift);
         return horizontal_sum(sum);
       });
     }
@@ -228,10 +231,10 @@ class Kernel {
       Vec best = load(w.logits + c), sum{};
       for (int r = 1; r < rows; ++r) best = max(best, load(w.logits + r * kTile + c));
       const Vec shift = best == -kInfinity ? Vec{} : best;
-      for (int r = 0; r < rows; ++r) sum += exp2(load(w.logits + r * kTile + c) - shift);
+      for (int r = 0; r < rows; ++r) sum += exp(load(w.logits + r * kTile + c) - shift);
       for (int lane = 0; lane < kLanes && c + lane < columns; ++lane)
         merge(*column_sums, j + c + lane, best[lane], [&](float after) {
-          return sum[lane] == 0 ? 0.0 : sum[lane] * std::exp2(double(shift[lane]) - after);
+          return sum[lane] == 0 ? 0.0 : sum[lane] * std::exp(double(shift[lane]) - after);
         });
     }
   }
@@ -249,10 +252,10 @@ class Kernel {
       for (int c = 0; c < width; c += kLanes) {
         const Vec s = load(logits + c);
         if (shifted_) {
-          store(logits + c, exp2(s - row_logsumexp) * row_factor +
-                                exp2(s - load(logsumexp + c)) * load(factor + c));
+          store(logits + c, exp(s - row_logsumexp) * row_factor +
+                                exp(s - load(logsumexp + c)) * load(factor + c));
         } else {
-          store(logits + c, exp2(s) * (load(factor + c) + row_factor));
+          store(logits + c, exp(s) * (load(factor + c) + row_factor));
         }
       }
     }

@@ -28,8 +28,7 @@ inline Rounds triangle_rounds(int threads) {
   if (threads == 1) return {{{{0, 0}}}};
   const int others = 2 * threads - 1;  // every block but the last, which stays in its seat
   Rounds rounds(others + 1);
-  for (int t = 0; t < threads; ++t)
-    rounds[0].push_back({{2 * t, 2 * t}, {2 * t + 1, 2 * t + 1}});
+  for (int t = 0; t < threads; ++t) rounds[0].push_back({{2 * t, 2 * t}, {2 * t + 1, 2 * t + 1}});
   for (int r = 0; r < others; ++r) {
     rounds[r + 1].push_back({{r, others}});
     for (int t = 1; t < threads; ++t) {

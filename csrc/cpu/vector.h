@@ -48,20 +48,21 @@ inline float horizontal_max(Vec v) {
   return best;
 }
 
-// 2^x for x <= 127, within 1.5 ulp; 0 below -126; NaN stays NaN.
-// The polynomial is a least-maximum fit of 2^r on [-1/2, 1/2], relative error 1.6e-8.
-inline Vec exp2(Vec x) {
+// e^x for x <= 88, within 1.5 ulp; 0 below -87; NaN stays NaN. x = n ln2 + r with ln2 in two parts;
+// the polynomial is a least-maximum fit of e^r for |r| <= ln2 / 2, relative error 1.8e-8.
+inline Vec exp(Vec x) {
   const float round_to_integer = 12582912.0f;  // 1.5 * 2^23
-  const Vec shifted = x + round_to_integer;
-  const Vec r = x - (shifted - round_to_integer);
-  Vec p = r * 1.53533620e-4f + 1.33988750e-3f;
-  p = p * r + 9.61843692e-3f;
-  p = p * r + 5.55033237e-2f;
-  p = p * r + 2.40226477e-1f;
-  p = p * r + 6.93147182e-1f;
+  const Vec shifted = x * 1.44269504f + round_to_integer;
+  const Vec n = shifted - round_to_integer;
+  const Vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
+  Vec p = r * 1.38435594e-3f + 8.37423559e-3f;
+  p = p * r + 4.16680090e-2f;
+  p = p * r + 1.66664302e-1f;
+  p = p * r + 4.99999940e-1f;
+  p = p * r + 1.0f;
   p = p * r + 1.0f;
   const VecInt power = ((VecInt)shifted << 23) + (127 << 23);
-  return x < -126.0f ? Vec{} : p * (Vec)power;
+  return x < -87.0f ? Vec{} : p * (Vec)power;
 }
 
 }  // namespace sslkernels::cpu::SSLKERNELS_ISA

@@ -9,7 +9,7 @@
 namespace sslkernels::cpu {
 
 struct Pairwise {
-  Matrix q, k;                   // (n, d), (m, d)
+  Matrix q, k;  // (n, d), (m, d)
   double scale;
   std::vector<int64_t> exclude;  // diagonals j - i left out
   bool symmetric;                // k is q and `exclude` is closed under negation

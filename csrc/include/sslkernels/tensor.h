@@ -1,4 +1,5 @@
-// What a kernel is told about a tensor: memory, element type, shape and strides. No torch, no Python.
+// What a kernel is told about a tensor: memory, element type, shape and strides. No torch, no
+// Python.
 #pragma once
 
 #include <cstdint>

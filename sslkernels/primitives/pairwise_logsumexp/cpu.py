@@ -7,18 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..._ext import extension
+from ..._ext import DTYPES, address, extension
 from .tiled import Side
-
-DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 
 def _matrix(x: Tensor) -> tuple[int, ...]:
     return (x.data_ptr(), DTYPES[x.dtype], *x.shape, *x.stride())
-
-
-def _address(x: Tensor | None) -> int:
-    return 0 if x is None else x.data_ptr()
 
 
 def forward(
@@ -35,8 +29,8 @@ def forward(
         exclude,
         symmetric,
         torch.get_num_threads(),
-        _address(row),
-        _address(column if columns else None),
+        address(row),
+        address(column if columns else None),
     )
     return row, column
 
@@ -62,9 +56,9 @@ def backward(
         exclude,
         symmetric,
         torch.get_num_threads(),
-        *map(_address, row),
-        *map(_address, column or (None, None)),
-        _address(dq),
-        _address(dk),
+        *map(address, row),
+        *map(address, column or (None, None)),
+        address(dq),
+        address(dk),
     )
     return dq, dk

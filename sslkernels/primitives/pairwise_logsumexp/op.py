@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib import import_module
 
 import torch
@@ -22,14 +23,21 @@ _library.define(
 )
 
 
+@contextmanager
+def _plain(q: Tensor):
+    """What autocast would lower is float32 here, and kernels launch on the tensor's device."""
+    with torch.autocast(q.device.type, enabled=False), torch.no_grad(), torch.cuda.device_of(q):
+        yield
+
+
 def _forward(q, k, scale, exclude, columns, impl):
-    with torch.autocast(q.device.type, enabled=False), torch.no_grad():
+    with _plain(q):
         return _implementation(impl).forward(q, k, scale, exclude, columns)
 
 
 def _backward(q, k, scale, exclude, row, row_grad, column, column_grad, needs, impl):
     need_q, need_k, need_scale = needs
-    with torch.autocast(q.device.type, enabled=False), torch.no_grad():
+    with _plain(q):
         # A power of two brings the gradient weights to where float16 is exact to its last bit.
         grads = [grad.contiguous() for grad in (row_grad, column_grad) if grad is not None]
         peak = torch.stack([grad.abs().amax() for grad in grads]).amax()

@@ -1,7 +1,7 @@
 """Fused Triton kernels for d ≤ 512; above, matrix products and a Triton pass over each tile.
 
-Logits are kept in base 2. Where the largest logit possible is small, 2^s needs no shift (``FREE``)
-and one exponential serves a row and a column at once. The device decides: no host sync.
+Where the largest logit possible is small, e^s needs no shift (``FREE``) and one exponential serves
+a row and a column at once. The device decides, so there is no host sync.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from torch import Tensor
 
 from . import tiled
 from .tiled import Side
-from .tiles import backward_tile, columns_per_split, forward_tile, rows_per_block
+from .tiles import backward_tile, columns_per_split, fits, forward_tile, rows_per_block
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 FREE_LOGIT = tl.constexpr(40.0)  # below it e^s, its sums and their inverses fit float32 unshifted
-LARGEST_FUSED_D = 512
 MOST_EXCLUDED = 4  # diagonals that the fused kernels take
+
+
+@triton.jit
+def _exp(x):
+    return tl.exp2(x * LOG2E)
 
 
 @triton.jit
@@ -42,11 +46,12 @@ def _crosses(row, column, offset, BM: tl.constexpr, BN: tl.constexpr):
 def _mask_tile(
     logits, row, column, n, m, e0, e1, e2, e3,
     EXCLUDED: tl.constexpr, TRIANGLE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    HALF: tl.constexpr,
 ):  # fmt: skip
     """Put -inf outside the matrix and on excluded diagonals, in the few tiles that have any.
 
-    A triangle keeps each pair once and halves the entries of the main diagonal, which will count
-    once for their row and once for their column.
+    A triangle keeps each pair once and halves the entries of the main diagonal (takes ``HALF``, the
+    logarithm of two, from their logits): they will count for their row and for their column.
     """
     special = (row + BM > n) | (column + BN > m)
     if TRIANGLE:
@@ -74,17 +79,22 @@ def _mask_tile(
             keep = keep & (offset != e3)
         if TRIANGLE:
             keep = keep & (offset >= 0)
-            logits = tl.where(offset == 0, logits - 1.0, logits)
+            logits = tl.where(offset == 0, logits - HALF, logits)
         logits = tl.where(keep, logits, float("-inf"))
     return logits
 
 
 @triton.jit
 def _merge(maximum, total, more_maximum, more_total):
-    """Two partial sums total · 2^maximum as one; an empty one has maximum -inf and total 0."""
+    """Two partial sums total · e^maximum as one; an empty one has maximum -inf and total 0."""
     best = tl.maximum(maximum, more_maximum)
-    shift = tl.where(best == float("-inf"), 0.0, best)
-    return best, total * tl.exp2(maximum - shift) + more_total * tl.exp2(more_maximum - shift)
+    shift = _finite(best)
+    return best, total * _exp(maximum - shift) + more_total * _exp(more_maximum - shift)
+
+
+@triton.jit
+def _finite(maximum):
+    return tl.where(maximum == float("-inf"), 0.0, maximum)
 
 
 @triton.jit
@@ -96,6 +106,11 @@ def _forward_block(
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     PRECISION: tl.constexpr, FREE: tl.constexpr,
 ):  # fmt: skip
+    # free logits are in base 2, which saves a multiplication; shifted ones in base e, where the
+    # largest of a row cancels exactly against its log-sum-exp
+    HALF: tl.constexpr = 1.0 if FREE else LN2
+    if FREE:
+        scale = scale * LOG2E
     first_row = row_block * rows_per_block
     first_column = column_block * columns_per_block
     end_column = tl.minimum(first_column + columns_per_block, m)
@@ -123,15 +138,14 @@ def _forward_block(
                     k = _load_rows(k_ptr, cols, m, k_stride, depths, D)
                     acc = tl.dot(q, tl.trans(k), acc, input_precision=PRECISION)
             logits = _mask_tile(
-                acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, TRIANGLE, BM, BN
+                acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, TRIANGLE, BM, BN, HALF
             )  # (BM, BN)
             if FREE:
                 exps = tl.exp2(logits)
                 row_sum += tl.sum(exps, 1)
             else:
                 tile_max = tl.max(logits, 1)
-                shift = tl.where(tile_max == float("-inf"), 0.0, tile_max)
-                tile_sum = tl.sum(tl.exp2(logits - shift[:, None]), 1)
+                tile_sum = tl.sum(_exp(logits - _finite(tile_max)[:, None]), 1)
                 row_max, row_sum = _merge(row_max, row_sum, tile_max, tile_sum)
             if COLUMNS:
                 at = row_block.to(tl.int64) * m + cols
@@ -144,8 +158,7 @@ def _forward_block(
                 else:
                     maximum = tl.load(column_max_ptr + at, mask=known, other=float("-inf"))
                     tile_max = tl.max(logits, 0)
-                    shift = tl.where(tile_max == float("-inf"), 0.0, tile_max)
-                    tile_sum = tl.sum(tl.exp2(logits - shift[None, :]), 0)
+                    tile_sum = tl.sum(_exp(logits - _finite(tile_max)[None, :]), 0)
                     maximum, total = _merge(maximum, total, tile_max, tile_sum)
                 tl.store(column_sum_ptr + at, total, mask=inside)
                 tl.store(column_max_ptr + at, maximum, mask=inside)
@@ -174,7 +187,7 @@ def forward_kernel(
     else:
         row_block = pair % row_blocks
         column_block = pair // row_blocks
-    scale = tl.load(scale_ptr).to(tl.float32) * LOG2E
+    scale = tl.load(scale_ptr).to(tl.float32)
     if tl.load(bound_ptr) <= FREE_LOGIT:
         _forward_block(
             q_ptr, k_ptr, scale, row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr,
@@ -215,8 +228,7 @@ def combine_kernel(
             more = tl.load(other_sum_ptr + at, mask=inside, other=0.0)
             maximum, total = _merge(maximum, total, more_max, more)
         at += size
-    shift = tl.where(maximum == float("-inf"), 0.0, maximum)
-    tl.store(out_ptr + i, (shift + tl.log2(total)) * LN2, mask=i < size)
+    tl.store(out_ptr + i, _finite(maximum) + tl.log2(total) * LN2, mask=i < size)
 
 
 @triton.jit
@@ -227,6 +239,8 @@ def _backward_rows(
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,
     PRECISION: tl.constexpr, FREE: tl.constexpr,
 ):  # fmt: skip
+    if FREE:
+        scale = scale * LOG2E
     rows = row + tl.arange(0, BM)
     depths = tl.arange(0, BD)
     q = _load_rows(q_ptr, rows, n, q_stride, depths, D)
@@ -234,32 +248,32 @@ def _backward_rows(
         row_lse = tl.load(row_lse_ptr + rows, mask=rows < n, other=float("inf"))
         row_grad = tl.load(row_grad_ptr + rows, mask=rows < n, other=0.0)
         if FREE:
-            row_grad = row_grad * tl.exp2(-row_lse)
+            row_grad = row_grad * _exp(-row_lse)
     gradient = tl.zeros((BM, BD), tl.float32)
     for column in range(start, end, BN):
         cols = column + tl.arange(0, BN)
         k = _load_rows(k_ptr, cols, m, k_stride, depths, D)
         acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
         logits = _mask_tile(
-            acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN
+            acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
         )  # (BM, BN)
         if COLUMN:
             column_lse = tl.load(column_lse_ptr + cols, mask=cols < m, other=float("inf"))
             column_grad = tl.load(column_grad_ptr + cols, mask=cols < m, other=0.0)
         if FREE:
             if ROW and COLUMN:
-                factor = row_grad[:, None] + (column_grad * tl.exp2(-column_lse))[None, :]
+                factor = row_grad[:, None] + (column_grad * _exp(-column_lse))[None, :]
             elif ROW:
                 factor = row_grad[:, None]
             else:
-                factor = (column_grad * tl.exp2(-column_lse))[None, :]
+                factor = (column_grad * _exp(-column_lse))[None, :]
             weights = tl.exp2(logits) * factor
         else:
             weights = tl.zeros((BM, BN), tl.float32)
             if ROW:
-                weights += tl.exp2(logits - row_lse[:, None]) * row_grad[:, None]
+                weights += _exp(logits - row_lse[:, None]) * row_grad[:, None]
             if COLUMN:
-                weights += tl.exp2(logits - column_lse[None, :]) * column_grad[None, :]
+                weights += _exp(logits - column_lse[None, :]) * column_grad[None, :]
         gradient = tl.dot(weights.to(k.dtype), k, gradient, input_precision=PRECISION)
     return gradient
 
@@ -273,13 +287,13 @@ def backward_kernel(
 ):  # fmt: skip
     """gradient_i = Σ_j (row_grad_i · p_ij + column_grad_j · p_ji) k_j for a block of rows.
 
-    lse is in base 2 and +inf where everything is excluded. gradient: (splits, n, D), float32.
+    lse is +inf where everything is excluded. gradient: (splits, n, D), float32.
     """
     row = tl.program_id(0) * BM
     split = tl.program_id(1)
     start = split * columns_per_split
     end = tl.minimum(start + columns_per_split, m)
-    scale = tl.load(scale_ptr).to(tl.float32) * LOG2E
+    scale = tl.load(scale_ptr).to(tl.float32)
     if tl.load(bound_ptr) <= FREE_LOGIT:
         gradient = _backward_rows(
             q_ptr, k_ptr, scale, row_lse_ptr, row_grad_ptr, column_lse_ptr, column_grad_ptr,
@@ -305,8 +319,8 @@ def reduce_kernel(
 ):  # fmt: skip
     """running = logaddexp(running, log-sum-exp of scale · products along ``length``); -inf stays."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    scale = tl.load(scale_ptr).to(tl.float32) * LOG2E
-    maximum = tl.load(running_ptr + i, mask=i < size, other=0.0) * LOG2E
+    scale = tl.load(scale_ptr).to(tl.float32)
+    maximum = tl.load(running_ptr + i, mask=i < size, other=0.0)
     total = tl.full((BLOCK,), 1.0, tl.float32)
     for start in range(0, length, LENGTH):
         j = start + tl.arange(0, LENGTH)
@@ -315,11 +329,9 @@ def reduce_kernel(
         products = tl.load(products_ptr + at, mask=inside, other=float("-inf"))
         logits = tl.where(products == float("-inf"), float("-inf"), products * scale)
         tile_max = tl.max(logits, 1)
-        shift = tl.where(tile_max == float("-inf"), 0.0, tile_max)
-        tile_sum = tl.sum(tl.exp2(logits - shift[:, None]), 1)
+        tile_sum = tl.sum(_exp(logits - _finite(tile_max)[:, None]), 1)
         maximum, total = _merge(maximum, total, tile_max, tile_sum)
-    shift = tl.where(maximum == float("-inf"), 0.0, maximum)
-    tl.store(running_ptr + i, (shift + tl.log2(total)) * LN2, mask=i < size)
+    tl.store(running_ptr + i, _finite(maximum) + tl.log2(total) * LN2, mask=i < size)
 
 
 @triton.jit
@@ -333,15 +345,15 @@ def weigh_kernel(
     inside = (rows < n)[:, None] & (cols < m)[None, :]
     at = rows[:, None] * m + cols[None, :]
     products = tl.load(products_ptr + at, mask=inside, other=0.0)
-    scale = tl.load(scale_ptr).to(tl.float32) * LOG2E
+    scale = tl.load(scale_ptr).to(tl.float32)
     logits = tl.where(products == float("-inf"), float("-inf"), products * scale)
     row_lse = tl.load(row_lse_ptr + rows, mask=rows < n, other=0.0)
     row_grad = tl.load(row_grad_ptr + rows, mask=rows < n, other=0.0)
-    weights = tl.exp2(logits - row_lse[:, None]) * row_grad[:, None]
+    weights = _exp(logits - row_lse[:, None]) * row_grad[:, None]
     if COLUMN:
         column_lse = tl.load(column_lse_ptr + cols, mask=cols < m, other=0.0)
         column_grad = tl.load(column_grad_ptr + cols, mask=cols < m, other=0.0)
-        weights += tl.exp2(logits - column_lse[None, :]) * column_grad[None, :]
+        weights += _exp(logits - column_lse[None, :]) * column_grad[None, :]
     tl.store(out_ptr + at, weights.to(out_ptr.dtype.element_ty), mask=inside)
 
 
@@ -411,8 +423,8 @@ def backward(
     symmetric = k is None
     q = _rows_contiguous(q)
     k = q if symmetric else _rows_contiguous(k)
-    row = _base2(row)
-    column = row if symmetric else None if column is None else _base2(column)
+    row = _closed(row)
+    column = row if symmetric else None if column is None else _closed(column)
     bound = _bound(q, k, scale)
     dq = _gradient(q, k, scale, bound, exclude, row, column) if need_q else None
     if symmetric or not need_k:
@@ -498,8 +510,8 @@ def _weigh(
     weigh_kernel[(triton.cdiv(n, 16), triton.cdiv(m, 256))](
         products,
         scale,
-        *_base2(row),
-        *(_base2(column) if column else (scale, scale)),  # not read
+        *_closed(row),
+        *(_closed(column) if column else (scale, scale)),  # not read
         out,
         n,
         m,
@@ -513,7 +525,7 @@ def _weigh(
 def _fuses(q: Tensor, exclude: Sequence[int]) -> bool:
     """Tensor cores, and a gradient tile that fits the registers; float32 only where TF32 may be."""
     tensor_cores = q.dtype != torch.float32 or _precision() == "tf32"
-    return tensor_cores and q.shape[1] <= LARGEST_FUSED_D and len(exclude) <= MOST_EXCLUDED
+    return tensor_cores and fits(q) and len(exclude) <= MOST_EXCLUDED
 
 
 def _precision() -> str:
@@ -530,8 +542,9 @@ def _bound(q: Tensor, k: Tensor, scale: Tensor) -> Tensor:
     return scale.abs() * q_norm * (q_norm if k is q else largest_norm(k))
 
 
-def _base2(side: Side) -> Side:
-    lse = side.logsumexp * LOG2E.value
+def _closed(side: Side) -> Side:
+    """Where everything is excluded, +inf: e^(s - inf) = 0."""
+    lse = side.logsumexp
     return Side(lse.masked_fill(torch.isneginf(lse), float("inf")), side.grad)
 
 

@@ -1,0 +1,45 @@
+# demo and test set everything up by themselves, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TRITON ?= 3.6.0
+
+.PHONY: demo test bench gpu lint compile-targets clean
+
+demo: .venv/ready
+	$(BIN)/python -m sslkernels.train simclr
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+bench: .venv/ready
+	$(BIN)/python -m bench --op nt_xent --save
+
+lint: .venv/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+# The Triton kernels, compiled for every architecture by another Triton installed beside.
+compile-targets: .venv/ready
+	$(PIP) install --quiet --no-deps --target .venv/triton-$(TRITON) triton==$(TRITON)
+	PYTHONPATH=.venv/triton-$(TRITON) $(BIN)/python -m pytest tests/compile
+
+# On a machine with a GPU, with the torch that is there: nothing is downloaded.
+gpu:
+	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps -e .
+	$(PYTHON) -m pytest -m gpu
+	$(PYTHON) -m bench --op nt_xent --device cuda --dtype bfloat16 --save \
+	  --baseline eager,compile,tiled,cuda,inf-cl
+
+# torch first, so that its dependents find the pinned build; then the package and its extras.
+.venv/ready: constraints.txt pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(PIP) install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(PIP) install --quiet -c constraints.txt setuptools pybind11 cmake ninja ruff
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --no-build-isolation -c constraints.txt \
+	  -e '.[train,bench,test]'
+	touch $@
+
+clean:
+	rm -rf .venv build sslkernels/_C*.so

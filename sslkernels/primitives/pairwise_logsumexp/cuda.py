@@ -1,0 +1,62 @@
+"""Matrix products by tiles, and CUDA C++ passes over them. Opt-in: ``impl="cuda"``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..._ext import DTYPES, address, extension
+from . import tiled
+from .tiled import Side, fill_diagonals
+
+
+def _reduce(
+    products: Tensor,
+    scale: Tensor,
+    diagonals: Sequence[int],
+    rows: Tensor,
+    columns: Tensor | None,
+) -> None:
+    fill_diagonals(products, diagonals, float("-inf"))
+    scale = scale.float()
+    extension(cuda=True).cuda_pairwise_logsumexp_reduce(
+        address(products),
+        address(scale),
+        *products.shape,
+        address(rows),
+        address(columns),
+        _stream(products),
+    )
+
+
+def _weigh(
+    products: Tensor,
+    scale: Tensor,
+    diagonals: Sequence[int],
+    row: Side,
+    column: Side | None,
+    out: Tensor,
+) -> None:
+    fill_diagonals(products, diagonals, float("-inf"))
+    scale = scale.float()
+    extension(cuda=True).cuda_pairwise_logsumexp_weigh(
+        address(products),
+        address(scale),
+        *products.shape,
+        *map(address, row),
+        *map(address, column or (None, None)),
+        address(out),
+        DTYPES[out.dtype],
+        _stream(products),
+    )
+
+
+def _stream(x: Tensor) -> int:
+    return torch.cuda.current_stream(x.device).cuda_stream
+
+
+forward = partial(tiled.forward, reduce=_reduce)
+backward = partial(tiled.backward, weigh=_weigh)

@@ -1,0 +1,93 @@
+"""The rule of exactness: no more than twice the error of eager torch at the same dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sslkernels import pairwise_logsumexp
+
+
+def eager_logsumexp(q: Tensor, k: Tensor, scale: Tensor, exclude: Sequence[int]):
+    """What one writes by hand: the scores in the inputs' dtype, then float32."""
+    scores = (q @ k.T) * scale.to(q.dtype)
+    i = torch.arange(len(q), device=q.device)[:, None]
+    j = torch.arange(len(k), device=q.device)[None, :]
+    for offset in exclude:
+        scores = scores.masked_fill(j - i == offset, float("-inf"))
+    scores = scores.to(torch.promote_types(q.dtype, torch.float32))
+    return scores.logsumexp(1), scores.logsumexp(0)
+
+
+def results(
+    function: Callable[..., tuple[Tensor, ...]],
+    inputs: Sequence[Tensor],
+    dtype: torch.dtype,
+    weights: Sequence[Tensor],
+) -> list[Tensor]:
+    """Values of the function and gradients of their weighted sum, in float64."""
+    leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
+    values = function(*leaves)
+    total = sum((v.double() * w).sum() for v, w in zip(values, weights, strict=True))
+    grads = torch.autograd.grad(total, leaves)
+    return [x.detach().double() for x in (*values, *grads)]
+
+
+def assert_as_exact_as_eager(
+    draws: Sequence[tuple[list[Tensor], list[Tensor], list[Tensor]]], floor: float = 1.2e-7
+) -> None:
+    """Draws of (ours, eager, exact): root mean square and maximum, over entries and draws.
+
+    ``floor`` is relative to the result: two roundings of float32.
+    """
+    for index, parts in enumerate(zip(*(zip(*draw, strict=True) for draw in draws), strict=True)):
+        ours, eager, exact = (torch.stack(x).flatten() for x in zip(*parts, strict=True))
+        assert torch.isfinite(ours).all(), f"result {index} is not finite"
+        for name, size in (("norm", torch.linalg.vector_norm), ("maximum", lambda x: x.abs().max())):
+            error, allowed = size(ours - exact), 2 * size(eager - exact) + floor * size(exact)
+            assert error <= allowed, f"result {index}, {name}: {error:.3e} > {allowed:.3e}"
+
+
+def check_pairwise_logsumexp(
+    impl: str,
+    n: int,
+    m: int | None,
+    d: int,
+    scale: float,
+    exclude: Sequence[int] = (),
+    columns: bool = True,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    unit: bool = True,
+    draws: int = 16,
+    floor: float = 1.2e-7,
+) -> None:
+    """Random cases against float64; ``m=None`` is the symmetric case. Rows need an entry left."""
+    sizes = (n, m or n) if columns else (n,)
+    scale_tensor = torch.tensor(scale, dtype=torch.float32, device=device)
+
+    def embeddings(size: int) -> Tensor:
+        x = torch.randn(size, d, dtype=torch.float64, device=device)
+        return (x / x.norm(dim=1, keepdim=True) if unit else x).to(dtype)
+
+    def draw() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        inputs = [embeddings(n)] + ([] if m is None else [embeddings(m)]) + [scale_tensor]
+        weights = [torch.randn(size, dtype=torch.float64, device=device) for size in sizes]
+
+        def run(impl: str | None, dtype: torch.dtype) -> list[Tensor]:
+            def function(q: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+                k = rest[0] if len(rest) == 2 else q
+                if impl is None:
+                    return eager_logsumexp(q, k, rest[-1], exclude)[: len(sizes)]
+                out = pairwise_logsumexp(
+                    q, k, rest[-1], exclude=exclude, columns=columns, impl=impl
+                )
+                return out if columns else (out,)
+
+            return results(function, inputs, dtype, weights)
+
+        return run(impl, dtype), run(None, dtype), run("reference", torch.float64)
+
+    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
