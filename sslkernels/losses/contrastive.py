@@ -46,7 +46,8 @@ def nt_xent(
         embeddings = embeddings.to(out0.dtype)  # as in the products, so in the positives
         z0, z1 = embeddings.to(dtype).chunk(2)
         rows = pairwise_logsumexp(embeddings, embeddings, 1 / temperature, exclude=(0,), impl=impl)
-        return rows.mean() - torch.linalg.vecdot(z0, z1).mean() / temperature
+        positives = torch.linalg.vecdot(z0, z1).repeat(2) / temperature
+        return (rows - positives).mean()
 
 
 class NTXentLoss(nn.Module):

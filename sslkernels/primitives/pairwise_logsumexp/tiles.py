@@ -24,11 +24,122 @@ class Tile(NamedTuple):
         return self._asdict()
 
 
-# [architecture][bytes per element][largest d]
-FORWARD: dict[str, dict[int, dict[int, Tile]]] = {"sm_80": {4: {32: Tile(32, 32, 32, 4, 2), 512: Tile(32, 16, 64, 4, 2)}, 2:{32: Tile(32, 32, 32, 4, 2), 512: Tile(32, 16, 64, 4, 2)}}}
-BACKWARD: dict[str, dict[int, dict[int, Tile]]] = {"sm_80": {4: {32: Tile(32, 32, 32, 4, 2), 64: Tile(32, 16, 64, 4, 2), 512:Tile(32, 16, 512, 4, 2)},2: {32: Tile(32, 32, 32, 4, 2), 64: Tile(32, 16, 64, 4, 2), 512:Tile(32, 16, 512, 4, 2)}}}
+# [architecture][bytes per element]: {largest d: tile}
+FORWARD: dict[str, dict[int, dict[int, Tile]]] = {
+    "sm_80": {
+        2: {
+            64: Tile(128, 64, 64, 4, 3),
+            128: Tile(128, 64, 128, 4, 2),
+            256: Tile(128, 64, 256, 8, 2),
+            512: Tile(128, 64, 64, 8, 3),
+        },
+        4: {
+            64: Tile(128, 64, 64, 4, 3),
+            128: Tile(128, 64, 128, 8, 2),
+            256: Tile(64, 64, 256, 8, 2),
+        },
+    },
+    "sm_86": {
+        2: {
+            64: Tile(128, 64, 64, 4, 3),
+            128: Tile(128, 64, 128, 4, 2),
+            256: Tile(64, 64, 256, 4, 2),
+            512: Tile(128, 64, 64, 8, 2),
+        },
+        4: {
+            64: Tile(128, 64, 64, 4, 2),
+            128: Tile(64, 64, 128, 4, 2),
+            256: Tile(64, 32, 64, 4, 3),
+        },
+    },
+    "sm_90": {
+        2: {
+            64: Tile(128, 64, 64, 4, 3),
+            128: Tile(64, 128, 128, 4, 2),
+            256: Tile(128, 64, 256, 8, 2),
+            512: Tile(128, 64, 64, 8, 3),
+        },
+        4: {
+            64: Tile(128, 64, 64, 8, 3),
+            128: Tile(128, 64, 128, 8, 2),
+            256: Tile(64, 64, 256, 8, 2),
+        },
+    },
+    "sm_100": {
+        2: {
+            64: Tile(128, 64, 64, 8, 3),
+            128: Tile(64, 64, 64, 8, 3),
+            256: Tile(64, 64, 64, 8, 3),
+            512: Tile(128, 64, 64, 8, 3),
+        },
+        4: {
+            64: Tile(128, 64, 64, 8, 2),
+            128: Tile(64, 32, 128, 8, 2),
+            256: Tile(64, 32, 64, 8, 2),
+        },
+    },
+}
+BACKWARD: dict[str, dict[int, dict[int, Tile]]] = {
+    "sm_80": {
+        2: {
+            64: Tile(128, 64, 64, 8, 3),
+            128: Tile(128, 32, 128, 8, 3),
+            256: Tile(64, 32, 256, 8, 2),
+            512: Tile(64, 32, 512, 8, 2),
+        },
+        4: {
+            64: Tile(128, 64, 64, 8, 2),
+            128: Tile(32, 32, 128, 4, 2),
+            256: Tile(32, 32, 256, 8, 2),
+        },
+    },
+    "sm_86": {
+        2: {
+            64: Tile(128, 64, 64, 8, 2),
+            128: Tile(128, 64, 128, 8, 2),
+            256: Tile(64, 32, 256, 8, 2),
+            512: Tile(32, 32, 512, 8, 2),
+        },
+        4: {
+            64: Tile(128, 32, 64, 8, 2),
+            128: Tile(32, 32, 128, 4, 2),
+            256: Tile(32, 32, 256, 8, 1),
+        },
+    },
+    "sm_90": {
+        2: {
+            64: Tile(128, 128, 64, 8, 2),
+            128: Tile(128, 64, 128, 8, 3),
+            256: Tile(128, 64, 256, 8, 2),
+            512: Tile(64, 32, 512, 8, 2),
+        },
+        4: {
+            64: Tile(128, 64, 64, 8, 2),
+            128: Tile(128, 64, 128, 8, 2),
+            256: Tile(64, 64, 256, 8, 2),
+        },
+    },
+    "sm_100": {
+        2: {
+            64: Tile(128, 64, 64, 8, 2),
+            128: Tile(128, 64, 128, 8, 2),
+            256: Tile(64, 64, 256, 8, 2),
+            512: Tile(64, 32, 512, 8, 2),
+        },
+        4: {
+            64: Tile(128, 64, 64, 8, 2),
+            128: Tile(128, 32, 128, 8, 2),
+            256: Tile(32, 32, 256, 8, 2),
+        },
+    },
+}
 
 MOST_BLOCKS = 48  # per side, of the forward kernel: its partial sums stay linear in n
+
+
+def fits(q: Tensor) -> bool:
+    """Whether the fused kernels have a tile for this dtype and depth."""
+    return q.shape[1] <= max(BACKWARD[architecture(q.device)][q.element_size()])
 
 
 def forward_tile(q: Tensor) -> Tile:
@@ -41,7 +152,8 @@ def backward_tile(q: Tensor) -> Tile:
 
 def _lookup(table: dict[str, dict[int, dict[int, Tile]]], arch: str, size: int, d: int) -> Tile:
     tiles = table[arch][size]
-    return tiles[min(depth for depth in tiles if depth >= d)]
+    tile = tiles[min(depth for depth in tiles if depth >= d)]
+    return tile._replace(BD=min(tile.BD, max(16, 1 << (d - 1).bit_length())))
 
 
 def rows_per_block(tile: Tile, size: int) -> int:

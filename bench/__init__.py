@@ -1,0 +1,1 @@
+"""Benchmarks: every time has passed a correctness check first. ``python -m bench --help``."""

@@ -1,0 +1,135 @@
+"""``python -m bench --op nt_xent``: check, time and report."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from .baselines import BASELINES
+from .cases import CASES, Shape
+from .measure import MODES, Settings, ShapeResult, measure
+from .plot import plot_rows
+from .report import describe_run, format_header, format_result, slug, write_json
+
+DTYPES = ("float32", "bfloat16", "float16")
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark. Returns 1 if ours is wrong or fails; bad arguments exit with 2."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.list:
+        print(_listing())
+        return 0
+    names = _names(parser, arguments)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device")
+    if arguments.plot and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib: pip install sslkernels[bench]")
+    if arguments.temperature == 0:
+        parser.error("--temperature must not be 0")
+
+    case = CASES[arguments.op]
+    quick = arguments.quick
+    settings = Settings(
+        arguments.op,
+        getattr(torch, arguments.dtype),
+        arguments.device,
+        arguments.temperature,
+        [mode for mode in MODES if mode in arguments.modes],
+        seconds=0.5 if quick else 10,
+        min_rounds=3 if quick else 5,
+    )
+    run = describe_run(settings)
+    print(format_header(run), flush=True)
+    results: list[ShapeResult] = []
+    for shape in arguments.shapes or case.shapes["quick" if quick else arguments.device]:
+        results.append(measure(settings, shape, names, _progress))
+        print("\n" + format_result(results[-1], arguments.device), flush=True)
+    rows = [row for result in results for row in result.rows]
+
+    path = arguments.json
+    if arguments.save and not path:
+        path = RESULTS / slug(str(run["device"])) / f"{arguments.op}.json"
+    if path:
+        write_json(path, run, shlex.join(["python", "-m", "bench", *argv]), results)
+        _progress(f"wrote {path}")
+    if arguments.plot:
+        title = f"{arguments.op}, {arguments.dtype} on {run['device']}"
+        plot_rows(rows, title, arguments.plot)
+        _progress(f"wrote {arguments.plot}")
+    return int(any(row.impl == "ours" and row.status != "ok" for row in rows))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Check implementations against float64, then measure time and memory.",
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    add = parser.add_argument
+    add("--op", choices=CASES, default="nt_xent", help="the operation (default: %(default)s)")
+    add("--shapes", nargs="+", type=_shape, metavar="NxD", help="see --list for the defaults")
+    add("--dtype", choices=DTYPES, default="float32")
+    add("--temperature", type=float, default=0.1)
+    add("--baseline", default="eager,lightly", metavar="A,B", help="measured next to ours")
+    add("--modes", type=_modes, default=MODES, metavar="A,B", help=f"of {', '.join(MODES)}")
+    add("--device", choices=("cpu", "cuda"), default=device)
+    add("--json", type=Path, metavar="FILE", help="write everything measured")
+    add("--save", action="store_true", help="write bench/results/<device>/<op>.json")
+    add("--plot", type=Path, metavar="FILE", help="draw speed-up and memory against N")
+    add("--quick", action="store_true", help="a small shape and few rounds")
+    add("--list", action="store_true", help="list operations, shapes and baselines")
+    return parser
+
+
+def _shape(text: str) -> Shape:
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"expected NxD such as 4096x128, got {text!r}")
+    return tuple(map(int, parts))
+
+
+def _modes(text: str) -> list[str]:
+    modes = text.split(",")
+    if not set(modes) <= set(MODES):
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(MODES)}, got {text!r}")
+    return modes
+
+
+def _names(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> list[str]:
+    """Ours first, what runs only on this device beside it, then the baselines asked for."""
+    known = BASELINES[arguments.op]
+    asked = [name for name in arguments.baseline.split(",") if name]
+    for name in asked:
+        if name not in known:
+            parser.error(f"--baseline {name}: {arguments.op} has {', '.join(known)}")
+    ours = ["ours", "cuda"] if arguments.device == "cuda" else ["ours"]
+    return list(dict.fromkeys(ours + asked))
+
+
+def _listing() -> str:
+    lines = []
+    for op, case in CASES.items():
+        lines.append(f"{op}: {case.shape_meaning}")
+        for device, shapes in case.shapes.items():
+            lines.append(f"  {device} shapes: " + " ".join(f"{n}x{d}" for n, d in shapes))
+        for name, baseline in BASELINES[op].items():
+            lines.append(f"  {name:<11} {baseline.about} ({', '.join(baseline.devices)})")
+    return "\n".join(lines)
+
+
+def _progress(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""The picture of a run: speed-up over eager, and extra memory, against N."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from .measure import Row
+
+_COLORS = {
+    "ours": "#2563eb",
+    "cuda": "#7c3aed",
+    "tiled": "#0891b2",
+    "eager": "#7c8595",
+    "compile": "#b45309",
+    "lightly": "#c2410c",
+    "solo-learn": "#be185d",
+    "inf-cl": "#15803d",
+}
+_STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#8a8f98",
+    "axes.labelcolor": "#3b4048",
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "grid.color": "#e6e8eb",
+    "xtick.color": "#6b717a",
+    "ytick.color": "#6b717a",
+    "font.size": 10.5,
+}
+
+
+def plot_rows(rows: Sequence[Row], title: str, path: Path) -> None:
+    """Draw one mode (fwdbwd if measured) into ``path``; one line per implementation and D.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+    except ImportError as error:
+        raise ImportError(
+            "plots need matplotlib; `pip install sslkernels[bench]` brings it"
+        ) from error
+
+    modes = {row.mode for row in rows}
+    mode = "fwdbwd" if "fwdbwd" in modes else min(modes)
+    rows = [row for row in rows if row.mode == mode and row.status == "ok"]
+    features = sorted({_dimensions(row)[1] for row in rows})
+    sizes = sorted({_dimensions(row)[0] for row in rows})
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(10, 4.4), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        speed, memory = figure.subplots(1, 2)
+        figure.suptitle(f"{title}, {mode}", x=0.012, ha="left", fontsize=13, fontweight="bold")
+        speed.set(title="speed-up over eager", xlabel="N, pairs")
+        memory.set(title="extra memory, MiB", xlabel="N, pairs", yscale="log")
+        speed.set_yscale("log", base=2)
+        for name in dict.fromkeys(row.impl for row in rows):
+            for d, dashes in zip(features, ("-", "--", ":", "-.") * len(features), strict=False):
+                line = {
+                    "color": _COLORS.get(name, "#111827"),
+                    "linestyle": dashes,
+                    "linewidth": 2.4 if name == "ours" else 1.6,
+                    "marker": "o",
+                    "markersize": 5,
+                    "zorder": 3 if name == "ours" else 2,
+                    "label": f"{name}, D={d}" if len(features) > 1 else name,
+                }
+                for axes, value in ((speed, _speedup), (memory, _mebibytes)):
+                    points = [
+                        (_dimensions(row)[0], value(row))
+                        for row in rows
+                        if row.impl == name and _dimensions(row)[1] == d and value(row)
+                    ]
+                    axes.plot(*zip(*sorted(points), strict=True) if points else ((), ()), **line)
+        for axes in (speed, memory):
+            axes.set_xscale("log", base=2)
+            axes.margins(y=0.12)
+            axes.xaxis.set_major_locator(FixedLocator(sizes))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        figure.legend(*speed.get_legend_handles_labels(), loc="outside right center", frameon=False)
+        figure.savefig(path)
+
+
+def _dimensions(row: Row) -> tuple[int, int]:
+    n, d = row.shape.split("x")
+    return int(n), int(d)
+
+
+def _speedup(row: Row) -> float | None:
+    return row.speedup_over_eager
+
+
+def _mebibytes(row: Row) -> float | None:
+    return row.extra_bytes and row.extra_bytes / 2**20

@@ -1,0 +1,83 @@
+"""The settings of a run: a plain dataclass, and ``key=value`` overrides of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TypeVar, get_type_hints
+
+R = TypeVar("R", bound="Recipe")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What every method needs; a method's own recipe adds its settings.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images per step; each gives two views.
+        learning_rate: the peak, reached after warm-up; then a half cosine to zero.
+        warmup_epochs: epochs of linear warm-up; may be a fraction.
+        weight_decay: of AdamW, for matrices and convolutions only.
+        width: channels of the backbone's first stage.
+        evaluate_every: epochs between kNN evaluations; the last epoch is always evaluated.
+        bfloat16: run the network under bfloat16 autocast.
+        seed: of the initial weights, the order and the views.
+        device: "auto" (CUDA if there is a GPU, else CPU), "cpu", "cuda", "cuda:1", …
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    epochs: int = 20
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    warmup_epochs: float = 3.0
+    weight_decay: float = 1e-2
+    width: int = 32
+    evaluate_every: int = 2
+    bfloat16: bool = True
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for key, value in asdict(self).items():
+            if isinstance(value, bool | str):
+                continue
+            may_be_zero = key in ("warmup_epochs", "weight_decay", "seed")
+            if not (value > 0 or (may_be_zero and value == 0)) or value == float("inf"):
+                bound = "at least 0" if may_be_zero else "above 0"
+                raise ValueError(f"{key} must be {bound} and finite, got {value}")
+
+
+def override(recipe_class: type[R], overrides: Iterable[str]) -> R:
+    """Make a recipe from its defaults and ``key=value`` strings.
+
+    Values are read by the type of the field: int, float, bool ("true" or "false") or str.
+
+    Raises:
+        ValueError: an override is not ``key=value``, its key is no field of the recipe, or its
+            value is not of the field's type or out of range. The message names what is allowed.
+    """
+    types = get_type_hints(recipe_class)
+    values = {}
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"expected key=value, got {text!r}")
+        if key not in types:
+            raise ValueError(f"unknown key {key!r}; the keys are {', '.join(sorted(types))}")
+        values[key] = _parse(key, value, types[key])
+    return recipe_class(**values)
+
+
+def _parse(key: str, value: str, kind: type) -> int | float | bool | str:
+    if kind is bool:
+        if value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        raise ValueError(f"{key} must be true or false, got {value!r}")
+    try:
+        return kind(value)
+    except ValueError:
+        name = {int: "a whole number", float: "a number"}[kind]
+        raise ValueError(f"{key} must be {name}, got {value!r}") from None

@@ -1,0 +1,137 @@
+"""Every Triton kernel × tile-table entry, compiled for every architecture without a GPU.
+
+triton.compile checks no limits, so the cubin is held to them here: no spills, registers and shared
+memory that a block can have, and tensor-core instructions.
+"""
+
+import os
+import re
+import subprocess
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+
+import pytest
+
+triton = pytest.importorskip("triton")
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"
+)
+
+KIB = 1024
+SHARED = {"sm_80": 163 * KIB, "sm_86": 99 * KIB, "sm_90": 227 * KIB, "sm_100": 227 * KIB}
+TENSOR_CORE = {
+    "sm_80": "mma.sync",
+    "sm_86": "mma.sync",
+    "sm_90": "wgmma.mma_async",
+    "sm_100": "tcgen05.mma",
+}
+DTYPES = {2: "bf16", 4: "fp32"}
+VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
+    "forward_kernel": [
+        dict(EXCLUDED=4, TRIANGLE=True, COLUMNS=True),
+        dict(EXCLUDED=1, TRIANGLE=False, COLUMNS=True),
+        dict(EXCLUDED=0, TRIANGLE=False, COLUMNS=False),
+    ],
+    "backward_kernel": [
+        dict(EXCLUDED=4, ROW=True, COLUMN=True),
+        dict(EXCLUDED=0, ROW=True, COLUMN=False),
+        dict(EXCLUDED=0, ROW=False, COLUMN=True),
+    ],
+}
+ROW_KERNELS = {
+    "combine_kernel": [dict(TRIANGLE=True, BLOCK=128)],
+    "reduce_kernel": [dict(BLOCK=4, LENGTH=1024), dict(BLOCK=64, LENGTH=64)],
+    "weigh_kernel": [dict(COLUMN=True, BM=16, BN=256)],
+}
+
+
+def jobs():
+    from sslkernels.primitives.pairwise_logsumexp.tiles import BACKWARD, FORWARD
+
+    for name, table in (("forward_kernel", FORWARD), ("backward_kernel", BACKWARD)):
+        for arch, by_size in table.items():
+            for size, tiles in by_size.items():
+                for depth, tile in tiles.items():
+                    for variant in VARIANTS[name]:
+                        *shape, warps, stages = tile
+                        constants = dict(
+                            zip(("BM", "BN", "BD"), shape, strict=True),
+                            D=depth,
+                            PRECISION="tf32" if size == 4 else "ieee",
+                            **variant,
+                        )
+                        yield name, arch, DTYPES[size], constants, warps, stages
+    for name, variants in ROW_KERNELS.items():
+        for arch in SHARED:
+            for variant in variants:
+                yield name, arch, "bf16", variant, 4, 3
+
+
+def compile_one(job):
+    """Registers, stack, shared memory and PTX of one specialisation."""
+    name, arch, dtype, constants, warps, stages = job
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from sslkernels.primitives.pairwise_logsumexp import triton as kernels
+
+    kernel = getattr(kernels, name)
+
+    def kind(argument):
+        if argument in constants:
+            return "constexpr"
+        if not argument.endswith("_ptr"):
+            return "i32"
+        return "*" + (dtype if argument in ("q_ptr", "k_ptr") else "fp32")
+
+    signature = {argument: kind(argument) for argument in kernel.arg_names}
+    aligned = {
+        (i,): [["tt.divisibility", 16]]
+        for i, argument in enumerate(kernel.arg_names)
+        if argument.endswith(("_ptr", "q_stride", "k_stride"))
+    }
+    source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
+    with TemporaryDirectory() as cache, NamedTemporaryFile(suffix=".cubin") as file:
+        os.environ["TRITON_CACHE_DIR"] = cache
+        compiled = triton.compile(
+            source,
+            target=GPUTarget("cuda", int(arch.removeprefix("sm_")), 32),
+            options=dict(num_warps=warps, num_stages=stages, enable_fp_fusion=True),
+        )
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+        usage = subprocess.run(
+            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    registers = int(re.search(r"REG:(\d+)", usage)[1])
+    stack = int(re.search(r"STACK:(\d+)", usage)[1])
+    return registers, stack, compiled.metadata.shared, compiled.asm["ptx"]
+
+
+def faults(job):
+    """What of the budget this job breaks, as text; empty if nothing."""
+    name, arch, dtype, constants, warps, _ = job
+    registers, stack, shared, ptx = compile_one(job)
+    found = []
+    if stack:
+        found.append(f"{stack} bytes of stack")
+    if registers * warps * 32 > 65536:
+        found.append(f"{registers} registers x {warps * 32} threads")
+    if shared > SHARED[arch]:
+        found.append(f"{shared} bytes of shared memory")
+    if name in VARIANTS:
+        # products of fewer than 64 rows have no wgmma and no tcgen05
+        wanted = TENSOR_CORE[arch] if constants["BM"] >= 64 else "mma.sync"
+        if wanted not in ptx:
+            found.append(f"no {wanted}")
+    return f"{name} {arch} {dtype} {constants}: {', '.join(found)}" if found else ""
+
+
+def test_every_entry_fits_its_architecture():
+    everything = list(jobs())
+    assert len(everything) > 150
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        broken = [text for text in pool.map(faults, everything) if text]
+    assert not broken, "\n".join(broken)
