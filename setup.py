@@ -53,7 +53,9 @@ class CMakeBuild(build_ext):
         build = Path(self.build_temp).resolve() / ("cuda" if nvcc else "cpu")
         options = {
             "CMAKE_BUILD_TYPE": "Release",
-            "CMAKE_LIBRARY_OUTPUT_DIRECTORY": Path(self.get_ext_fullpath(ext.name)).resolve().parent,
+            "CMAKE_LIBRARY_OUTPUT_DIRECTORY": Path(self.get_ext_fullpath(ext.name))
+            .resolve()
+            .parent,
             "Python_EXECUTABLE": sys.executable,
             "pybind11_DIR": pybind11.get_cmake_dir(),
             "SSLKERNELS_WITH_CUDA": "ON" if nvcc else "OFF",

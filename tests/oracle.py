@@ -45,7 +45,10 @@ def assert_as_exact_as_eager(
     for index, parts in enumerate(zip(*(zip(*draw, strict=True) for draw in draws), strict=True)):
         ours, eager, exact = (torch.stack(x).flatten() for x in zip(*parts, strict=True))
         assert torch.isfinite(ours).all(), f"result {index} is not finite"
-        for name, size in (("norm", torch.linalg.vector_norm), ("maximum", lambda x: x.abs().max())):
+        for name, size in (
+            ("norm", torch.linalg.vector_norm),
+            ("maximum", lambda x: x.abs().max()),
+        ):
             error, allowed = size(ours - exact), 2 * size(eager - exact) + floor * size(exact)
             assert error <= allowed, f"result {index}, {name}: {error:.3e} > {allowed:.3e}"
 

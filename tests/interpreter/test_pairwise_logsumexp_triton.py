@@ -71,9 +71,7 @@ def test_many_diagonals_take_the_other_route():
 def test_nothing_left_and_nan(route, scale):
     q = torch.nn.functional.normalize(torch.randn(3, 4), dim=1).requires_grad_()
     k = torch.nn.functional.normalize(torch.randn(2, 4), dim=1).requires_grad_()
-    rows, columns = pairwise_logsumexp(
-        q, k, scale, exclude=(0, 1, -1), columns=True, impl="triton"
-    )
+    rows, columns = pairwise_logsumexp(q, k, scale, exclude=(0, 1, -1), columns=True, impl="triton")
     assert rows.isneginf().tolist() == [True, True, False]
     assert columns.isneginf().tolist() == [False, True]
     dq, dk = torch.autograd.grad(rows.sum() + columns.sum(), (q, k))

@@ -1,5 +1,3 @@
-
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -38,7 +36,10 @@ def test_as_exact_as_eager(temperature, dtype, n, d):
     weight = [torch.ones((), dtype=torch.float64)]
 
     def draw():
-        inputs = [*(torch.randn(n, d).to(dtype) for _ in range(2)), torch.tensor(temperature).to(dtype)]
+        inputs = [
+            *(torch.randn(n, d).to(dtype) for _ in range(2)),
+            torch.tensor(temperature).to(dtype),
+        ]
         return tuple(
             results(lambda *x, f=f: (f(*x),), inputs, as_dtype, weight)
             for f, as_dtype in (
@@ -132,7 +133,9 @@ def test_symmetries(batch, temperature):
     order = torch.randperm(len(out0), generator=generator)
     torch.testing.assert_close(nt_xent(out0[order], out1[order], temperature), loss, **close)
     rotation = torch.linalg.qr(torch.randn(out0.shape[1], out0.shape[1], generator=generator))[0]
-    torch.testing.assert_close(nt_xent(out0 @ rotation, out1 @ rotation, temperature), loss, **close)
+    torch.testing.assert_close(
+        nt_xent(out0 @ rotation, out1 @ rotation, temperature), loss, **close
+    )
     lengths = 0.1 + torch.rand(len(out0), 1, generator=generator)
     torch.testing.assert_close(nt_xent(out0 * lengths, out1, temperature), loss, **close)
 
@@ -187,5 +190,3 @@ def test_constructor_refuses(arguments, error):
 def test_forward_refuses(out1, error, words):
     with pytest.raises(error, match=words):
         nt_xent(torch.ones(2, 4), out1)
-
-

@@ -78,8 +78,7 @@ def _check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> None:
             raise ValueError(f"{name} must have two non-empty dimensions, got {tuple(x.shape)}")
     if q.shape[1] != k.shape[1]:
         raise ValueError(
-            "q (n, d) and k (m, d) must agree in d, "
-            f"got q {tuple(q.shape)} and k {tuple(k.shape)}"
+            f"q (n, d) and k (m, d) must agree in d, got q {tuple(q.shape)} and k {tuple(k.shape)}"
         )
     if q.dtype != k.dtype:
         raise TypeError(f"q and k must have one dtype, got {q.dtype} and {k.dtype}")
