@@ -27,7 +27,7 @@ compile-targets: .venv/ready
 # On a machine with a GPU, with the torch that is there: nothing is downloaded.
 gpu:
 	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps -e .
-	$(PYTHON) -m pytest -m gpu
+	$(PYTHON) -m pytest -m gpu tests/gpu
 	$(PYTHON) -m bench --op nt_xent --device cuda --dtype bfloat16 --save \
 	  --baseline eager,compile,tiled,cuda,inf-cl
 

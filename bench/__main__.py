@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     path = arguments.json
     if arguments.save and not path:
-        path = RESULTS / slug(str(run["device"])) / f"{arguments.op}.json"
+        path = RESULTS / slug(str(run["device"])) / f"{arguments.op}-{arguments.dtype}.json"
     if path:
         write_json(path, run, shlex.join(["python", "-m", "bench", *argv]), results)
         _progress(f"wrote {path}")
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--modes", type=_modes, default=MODES, metavar="A,B", help=f"of {', '.join(MODES)}")
     add("--device", choices=("cpu", "cuda"), default=device)
     add("--json", type=Path, metavar="FILE", help="write everything measured")
-    add("--save", action="store_true", help="write bench/results/<device>/<op>.json")
+    add("--save", action="store_true", help="write bench/results/<device>/<op>-<dtype>.json")
     add("--plot", type=Path, metavar="FILE", help="draw speed-up and memory against N")
     add("--quick", action="store_true", help="a small shape and few rounds")
     add("--list", action="store_true", help="list operations, shapes and baselines")

@@ -75,7 +75,9 @@ CASES = {
         shape_meaning="N pairs x D features, so M = 2N rows",
         shapes={
             "cpu": ((4096, 128), (4096, 512)),
-            "cuda": ((4096, 128), (16384, 128), (32768, 128), (4096, 512)),
+            "cuda": tuple(
+                (n, d) for d in (128, 256, 512, 2048) for n in (4096, 16384, 32768, 65536)
+            ),
             "quick": ((512, 128),),
         },
         make_inputs=_two_views,

@@ -23,7 +23,7 @@ def extension(*, cuda: bool = False) -> ModuleType:
     if _C is None:
         raise RuntimeError(
             f"sslkernels._C is not available ({_reason}). It needs a C++ compiler at install time: "
-            "reinstall with one and read the lines that start with 'sslkernels:', or use impl='tiled'"
+            "reinstall with one, read the lines that start with 'sslkernels:', or use impl='tiled'"
         )
     if cuda and not _C.has_cuda:
         raise RuntimeError(

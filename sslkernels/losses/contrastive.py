@@ -51,7 +51,7 @@ def nt_xent(
 
 
 class NTXentLoss(nn.Module):
-    """NT-Xent as a module, with the constructor, defaults and values of ``lightly.loss.NTXentLoss``.
+    """NT-Xent as a module: constructor, defaults and values of ``lightly.loss.NTXentLoss``.
 
     Formula, shapes and dtypes: :func:`sslkernels.functional.nt_xent`.
 

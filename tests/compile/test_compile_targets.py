@@ -29,20 +29,20 @@ TENSOR_CORE = {
 DTYPES = {2: "bf16", 4: "fp32"}
 VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
     "forward_kernel": [
-        dict(EXCLUDED=4, TRIANGLE=True, COLUMNS=True),
-        dict(EXCLUDED=1, TRIANGLE=False, COLUMNS=True),
-        dict(EXCLUDED=0, TRIANGLE=False, COLUMNS=False),
+        {"EXCLUDED": 4, "TRIANGLE": True, "COLUMNS": True},
+        {"EXCLUDED": 1, "TRIANGLE": False, "COLUMNS": True},
+        {"EXCLUDED": 0, "TRIANGLE": False, "COLUMNS": False},
     ],
     "backward_kernel": [
-        dict(EXCLUDED=4, ROW=True, COLUMN=True),
-        dict(EXCLUDED=0, ROW=True, COLUMN=False),
-        dict(EXCLUDED=0, ROW=False, COLUMN=True),
+        {"EXCLUDED": 4, "ROW": True, "COLUMN": True},
+        {"EXCLUDED": 0, "ROW": True, "COLUMN": False},
+        {"EXCLUDED": 0, "ROW": False, "COLUMN": True},
     ],
 }
 ROW_KERNELS = {
-    "combine_kernel": [dict(TRIANGLE=True, BLOCK=128)],
-    "reduce_kernel": [dict(BLOCK=4, LENGTH=1024), dict(BLOCK=64, LENGTH=64)],
-    "weigh_kernel": [dict(COLUMN=True, BM=16, BN=256)],
+    "combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
+    "reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
+    "weigh_kernel": [{"COLUMN": True, "BM": 16, "BN": 256}],
 }
 
 
@@ -97,7 +97,7 @@ def compile_one(job):
         compiled = triton.compile(
             source,
             target=GPUTarget("cuda", int(arch.removeprefix("sm_")), 32),
-            options=dict(num_warps=warps, num_stages=stages, enable_fp_fusion=True),
+            options={"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True},
         )
         file.write(compiled.asm["cubin"])
         file.flush()

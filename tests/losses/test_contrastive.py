@@ -128,7 +128,7 @@ def draw(batch):
 def test_symmetries(batch, temperature):
     out0, out1, generator = draw(batch)
     loss = nt_xent(out0, out1, temperature)
-    close = dict(rtol=1e-5, atol=2e-5)
+    close = {"rtol": 1e-5, "atol": 2e-5}
     torch.testing.assert_close(nt_xent(out1, out0, temperature), loss, **close)
     order = torch.randperm(len(out0), generator=generator)
     torch.testing.assert_close(nt_xent(out0[order], out1[order], temperature), loss, **close)
@@ -170,12 +170,12 @@ def test_compile_without_graph_breaks():
 
 
 @pytest.mark.parametrize("arguments, error", [
-    (dict(temperature=0.0), ValueError),
-    (dict(temperature=float("nan")), ValueError),
-    (dict(memory_bank_size=-1), ValueError),
-    (dict(memory_bank_size=(64, -1)), ValueError),
-    (dict(memory_bank_size=(64, 8)), NotImplementedError),
-    (dict(gather_distributed=True), NotImplementedError),
+    ({"temperature": 0.0}, ValueError),
+    ({"temperature": float("nan")}, ValueError),
+    ({"memory_bank_size": -1}, ValueError),
+    ({"memory_bank_size": (64, -1)}, ValueError),
+    ({"memory_bank_size": (64, 8)}, NotImplementedError),
+    ({"gather_distributed": True}, NotImplementedError),
 ])  # fmt: skip
 def test_constructor_refuses(arguments, error):
     with pytest.raises(error):

@@ -35,8 +35,9 @@ def test_as_exact_as_eager(impl, dtype, temperature, m):
 
 @each_implementation
 @pytest.mark.parametrize("n, m, d", [
-    (1, 1, 1), (2, None, 1), (1, 700, 5), (700, 1, 5), (3, None, 300), (191, 193, 16), (192, None, 17),
-    (193, None, 64), (383, 385, 129), (1153, None, 65), (769, None, 33), (500, 40, 513), (64, 64, 1100),
+    (1, 1, 1), (2, None, 1), (1, 700, 5), (700, 1, 5), (3, None, 300), (191, 193, 16),
+    (192, None, 17), (193, None, 64), (383, 385, 129), (1153, None, 65), (769, None, 33),
+    (500, 40, 513), (64, 64, 1100),
 ])  # fmt: skip
 @pytest.mark.parametrize("scale", [3.0, 300.0], ids=["free", "shifted"])
 def test_ragged_shapes(impl, n, m, d, scale):
@@ -197,7 +198,8 @@ def test_extra_memory_does_not_grow_with_the_scores(impl):
 import torch
 from sslkernels import pairwise_logsumexp
 def peak():
-    return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) / 1024
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 q = torch.randn(16384, 16, requires_grad=True)
 warm = q[:1000].detach().requires_grad_()
 pairwise_logsumexp(warm, warm, 0.1, impl="{impl}").sum().backward()
@@ -210,21 +212,21 @@ print(peak() - before)
 
 
 @pytest.mark.parametrize("arguments, error, words", [
-    (dict(q=[1.0]), TypeError, "torch.Tensor"),
-    (dict(q=torch.ones(3, 4, dtype=torch.int64)), TypeError, "int64"),
-    (dict(q=torch.ones(4)), ValueError, r"\(4,\)"),
-    (dict(q=torch.ones(0, 4)), ValueError, r"\(0, 4\)"),
-    (dict(q=torch.ones(3, 5)), ValueError, r"q \(3, 5\) and k \(2, 4\)"),
-    (dict(q=torch.ones(3, 4, dtype=torch.float16)), TypeError, "one dtype"),
-    (dict(q=torch.ones(3, 4, device="meta")), ValueError, "one device"),
-    (dict(exclude=(0.5,)), TypeError, "offsets"),
-    (dict(scale=torch.ones(2)), ValueError, "one element"),
-    (dict(impl="cuda"), ValueError, "cuda tensors, got tensors on cpu"),
-    (dict(impl="triton"), ValueError, "cuda tensors, got tensors on cpu"),
-    (dict(impl="fast"), ValueError, "must be one of auto"),
+    ({"q": [1.0]}, TypeError, "torch.Tensor"),
+    ({"q": torch.ones(3, 4, dtype=torch.int64)}, TypeError, "int64"),
+    ({"q": torch.ones(4)}, ValueError, r"\(4,\)"),
+    ({"q": torch.ones(0, 4)}, ValueError, r"\(0, 4\)"),
+    ({"q": torch.ones(3, 5)}, ValueError, r"q \(3, 5\) and k \(2, 4\)"),
+    ({"q": torch.ones(3, 4, dtype=torch.float16)}, TypeError, "one dtype"),
+    ({"q": torch.ones(3, 4, device="meta")}, ValueError, "one device"),
+    ({"exclude": (0.5,)}, TypeError, "offsets"),
+    ({"scale": torch.ones(2)}, ValueError, "one element"),
+    ({"impl": "cuda"}, ValueError, "cuda tensors, got tensors on cpu"),
+    ({"impl": "triton"}, ValueError, "cuda tensors, got tensors on cpu"),
+    ({"impl": "fast"}, ValueError, "must be one of auto"),
 ])  # fmt: skip
 def test_bad_input_is_named(arguments, error, words):
-    good = dict(q=torch.ones(3, 4), k=torch.ones(2, 4))
+    good = {"q": torch.ones(3, 4), "k": torch.ones(2, 4)}
     with pytest.raises(error, match=words):
         pairwise_logsumexp(**{**good, **arguments})
 

@@ -24,8 +24,8 @@ struct Side {
   const float* gradient;
 };
 
-// dq (n, d) and dk (m, d), contiguous and zero on entry, receive the gradients with respect to
-// scale·q and scale·k. Either may be null. When symmetric, `dq` receives both and `dk` is null.
+// dq (n, d) and dk (m, d), contiguous and zero on entry, receive the gradients of q and k,
+// not yet multiplied by the scale. Either may be null. When symmetric, `dq` receives both and `dk` is null.
 void pairwise_logsumexp_backward(const Pairwise& problem, Side row, Side column, float* dq,
                                  float* dk);
 

@@ -45,7 +45,7 @@ def backward(
     need_q: bool,
     need_k: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of scale·q and scale·k in float32; None where not needed."""
+    """Gradients of q and k over scale, in float32; None where not needed."""
     symmetric, k = k is None, q if k is None else k
     dq = q.new_zeros(q.shape, dtype=torch.float32) if need_q else None
     dk = k.new_zeros(k.shape, dtype=torch.float32) if need_k and not symmetric else None

@@ -84,10 +84,7 @@ def forward(
     row = q.new_full((q.shape[0],), float("-inf"), dtype=dtype)
     column = q.new_full((k.shape[0] if columns else 0,), float("-inf"), dtype=dtype)
     for i, j, products, diagonals in _tiles(q, k, exclude, symmetric):
-        if symmetric:
-            part = None if i == j else row[j]
-        else:
-            part = column[j] if columns else None
+        part = (None if i == j else row[j]) if symmetric else column[j] if columns else None
         reduce(products, scale, diagonals, row[i], part)
     return row, column
 
@@ -104,7 +101,7 @@ def backward(
     *,
     weigh: Weigh = weigh_torch,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of scale·q and scale·k, in ``promote_types(dtype, float32)``; None if not needed."""
+    """Gradients of q and k over scale, in ``promote_types(dtype, float32)``; None if not needed."""
     symmetric, k = k is None, q if k is None else k
     dtype = torch.promote_types(q.dtype, torch.float32)
     dq = q.new_zeros(q.shape, dtype=dtype) if need_q else None

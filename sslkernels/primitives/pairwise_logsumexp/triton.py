@@ -317,7 +317,7 @@ def reduce_kernel(
     products_ptr, scale_ptr, running_ptr, size, length, size_stride, length_stride,
     BLOCK: tl.constexpr, LENGTH: tl.constexpr,
 ):  # fmt: skip
-    """running = logaddexp(running, log-sum-exp of scale · products along ``length``); -inf stays."""
+    """Fold the log-sum-exp of scale · products along ``length`` into ``running``; -inf stays."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     scale = tl.load(scale_ptr).to(tl.float32)
     maximum = tl.load(running_ptr + i, mask=i < size, other=0.0)
@@ -417,7 +417,7 @@ def backward(
     need_q: bool,
     need_k: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of scale·q and scale·k in float32; None where not needed."""
+    """Gradients of q and k over scale, in float32; None where not needed."""
     if not _fuses(q, exclude):
         return tiled.backward(q, k, scale, exclude, row, column, need_q, need_k, weigh=_weigh)
     symmetric = k is None

@@ -1,0 +1,90 @@
+"""What installs where: with nvcc, without a driver, without any compiler."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sslkernels import _ext
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_extension_is_built_where_it_can_be():
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+    assert _ext.HAS_EXTENSION
+    assert _ext._C.instruction_sets()[-1] == "baseline"
+    assert not _ext._C.use_instruction_set("abacus")
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
+def test_cuda_code_is_compiled_and_imports_without_a_driver():
+    assert _ext.HAS_CUDA_EXTENSION
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA driver|no CUDA-capable device"):
+            _ext._C.cuda_pairwise_logsumexp_reduce(0, 0, 1, 1, 0, 0, 0)
+
+
+def install(source: Path, target: Path, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "-v", "--no-build-isolation", "--no-deps"),
+            *("--target", target, source),
+        ],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def source(tmp_path):
+    pytest.importorskip("pybind11")
+    for name in ("cmake", "ninja"):
+        if not shutil.which(name) and not Path(sys.executable).with_name(name).exists():
+            pytest.skip(f"no {name}")
+    for name in ("csrc", "sslkernels"):
+        ignored = shutil.ignore_patterns("*.so", "__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / "source" / name, ignore=ignored)
+    for name in ("setup.py", "pyproject.toml", "CMakeLists.txt", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / "source" / name)
+    return tmp_path / "source"
+
+
+def test_without_a_compiler_it_installs_as_pure_python_and_says_so(source, tmp_path):
+    target = tmp_path / "site"
+    outcome = install(source, target, CXX="/no/such/compiler", SSLKERNELS_CUDA="off")
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert "sslkernels: installing pure Python" in outcome.stdout + outcome.stderr
+    code = f"""
+import torch, sslkernels, sslkernels._ext
+from sslkernels.data import load_digits
+assert sslkernels.__file__.startswith({str(target)!r})
+assert not sslkernels._ext.HAS_EXTENSION
+out = torch.randn(8, 4, requires_grad=True)
+sslkernels.NTXentLoss()(out, torch.randn(8, 4)).backward()
+load_digits()
+"""
+    subprocess.run([sys.executable, "-S", "-c", code], check=True, cwd=tmp_path, env=site(target))
+
+
+def site(target: Path) -> dict[str, str]:
+    """The installed packages, without the editable install of this checkout."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), *sys.path[1:]])}
+
+
+def test_cuda_on_fails_loudly(source, tmp_path):
+    outcome = install(source, tmp_path / "site", SSLKERNELS_CUDA="on", CUDA_HOME="/no/such/folder")
+    assert outcome.returncode != 0
+    assert "SSLKERNELS_CUDA=on, but nvcc was not found" in outcome.stdout + outcome.stderr
+
+
+def test_wrong_mode_is_named(source, tmp_path):
+    outcome = install(source, tmp_path / "site", SSLKERNELS_CUDA="maybe")
+    assert outcome.returncode != 0
+    assert "must be auto, on or off; got 'maybe'" in outcome.stdout + outcome.stderr
