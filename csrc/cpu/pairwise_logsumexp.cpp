@@ -12,8 +12,7 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr double kFreeLogit =
-    40;  // below it e^s, its sums and their inverses fit float32 unshifted
+constexpr double kFreeLogit = 40;  // up to it, e^s, its sums and their inverses fit float32
 
 int64_t tile_count(int64_t size) { return (size + kTile - 1) / kTile; }
 
@@ -259,8 +258,6 @@ class Kernel {
         }
       }
     }
-    // The products that follow run over whole groups of kMicroRows.
-    std::fill(w.logits + rows * kTile, w.logits + round_up(rows, kMicroRows) * kTile, 0.0f);
   }
 
   void add_to(float* gradient, int64_t first, int count, const float* tile, long tile_row) const {

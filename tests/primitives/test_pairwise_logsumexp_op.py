@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sslkernels import pairwise_logsumexp
+from sslkernels._ext import HAS_EXTENSION
 
 forward_op = torch.ops.sslkernels.pairwise_logsumexp
 backward_op = torch.ops.sslkernels.pairwise_logsumexp_backward
@@ -26,11 +27,10 @@ def test_gradcheck(impl, columns, symmetric):
     assert torch.autograd.gradcheck(function, leaves)
 
 
-@pytest.mark.parametrize("impl", ["auto", "tiled"])
+@pytest.mark.parametrize("impl", ["tiled"] + ["cpu"] * HAS_EXTENSION)
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("columns", [False, True])
 def test_opcheck(impl, symmetric, columns):
-    impl = "cpu" if impl == "auto" and torch.ops.sslkernels else "tiled"
     q, k, scale = torch.randn(6, 4), torch.randn(5, 4), torch.tensor(2.0)
     k = None if symmetric else k
     columns = columns and not symmetric
@@ -48,12 +48,13 @@ def test_opcheck(impl, symmetric, columns):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("impl", ["auto", "tiled", "reference"] + ["cpu"] * HAS_EXTENSION)
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_compile_without_graph_breaks(symmetric):
+def test_compile_without_graph_breaks(symmetric, impl):
     def function(q, k, scale):
         z = torch.nn.functional.normalize(q, dim=1)
         rows, columns = pairwise_logsumexp(
-            z, z if symmetric else k, scale, exclude=(0,), columns=True
+            z, z if symmetric else k, scale, exclude=(0,), columns=True, impl=impl
         )
         return rows.sum() + columns.square().sum()
 

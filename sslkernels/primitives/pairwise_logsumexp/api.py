@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..._ext import HAS_EXTENSION, extension
+from ..._ext import HAS_CUDA_EXTENSION, HAS_EXTENSION, extension
 from .op import PairwiseLogSumExp
 from .reference import pairwise_logsumexp_reference
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -106,19 +108,18 @@ def _choose(impl: str, q: Tensor) -> str:
     if impl == "auto":
         if q.dtype == torch.float64:
             return "tiled"
-        if device == "cuda" and importlib.util.find_spec("triton"):
+        if device == "cuda" and HAS_TRITON:
             return "triton"
         return "cpu" if device == "cpu" and HAS_EXTENSION else "tiled"
     if impl in ("cpu", "triton", "cuda") and q.dtype == torch.float64:
         raise ValueError(
             f"impl={impl!r} computes in float32; for float64 use impl='tiled' or 'auto'"
         )
-    interpreted = impl == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
     needed = {"cpu": "cpu", "triton": "cuda", "cuda": "cuda"}.get(impl, device)
-    if device != needed and not interpreted:
+    if device != needed and not (impl == "triton" and INTERPRETED):
         raise ValueError(f"impl={impl!r} runs on {needed} tensors, got tensors on {device}")
-    if impl in ("cpu", "cuda"):
-        extension(cuda=impl == "cuda")
-    if impl == "triton" and not importlib.util.find_spec("triton"):
+    if (impl == "cpu" and not HAS_EXTENSION) or (impl == "cuda" and not HAS_CUDA_EXTENSION):
+        extension(cuda=impl == "cuda")  # says what is missing
+    if impl == "triton" and not HAS_TRITON:
         raise RuntimeError("impl='triton' needs the triton package: pip install triton")
     return impl
