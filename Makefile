@@ -37,8 +37,9 @@ gpu:
 	$(PYTHON) -m venv .venv
 	$(PIP) install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	$(PIP) install --quiet -c constraints.txt setuptools pybind11 cmake ninja ruff
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --no-build-isolation -c constraints.txt \
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation -c constraints.txt \
 	  -e '.[train,bench,test]'
+	$(BIN)/python -m sslkernels
 	touch $@
 
 clean:

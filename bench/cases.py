@@ -74,7 +74,7 @@ CASES = {
     "nt_xent": Case(
         shape_meaning="N pairs x D features, so M = 2N rows",
         shapes={
-            "cpu": ((4096, 128), (4096, 512)),
+            "cpu": ((1024, 128), (4096, 128), (4096, 512), (32768, 128)),
             "cuda": tuple(
                 (n, d) for d in (128, 256, 512, 2048) for n in (4096, 16384, 32768, 65536)
             ),

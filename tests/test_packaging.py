@@ -70,7 +70,17 @@ out = torch.randn(8, 4, requires_grad=True)
 sslkernels.NTXentLoss()(out, torch.randn(8, 4)).backward()
 load_digits()
 """
-    subprocess.run([sys.executable, "-S", "-c", code], check=True, cwd=tmp_path, env=site(target))
+    python = [sys.executable, "-S"]
+    subprocess.run([*python, "-c", code], check=True, cwd=tmp_path, env=site(target))
+    report = subprocess.run(
+        [*python, "-m", "sslkernels"],
+        check=True,
+        cwd=tmp_path,
+        env=site(target),
+        capture_output=True,
+        text=True,
+    )
+    assert "pure Python" in report.stdout
 
 
 def site(target: Path) -> dict[str, str]:
