@@ -162,7 +162,7 @@ def _eager_errors(
         try:
             return errors(_load(settings, eager, shape, inputs), exact), shape
         except (MemoryError, torch.OutOfMemoryError):
-            shape = (shape[0] // 2, *shape[1:])
+            shape = (min(shape[0] // 2, 4096), *shape[1:])
             inputs = case.make_inputs(shape, settings.dtype, settings.device)
             exact = case.oracle(inputs, settings.temperature)
 

@@ -74,7 +74,7 @@ def compile_one(job):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from sslkernels.primitives.pairwise_logsumexp import triton as kernels
+    from sslkernels.primitives.pairwise_logsumexp import triton_kernels as kernels
 
     kernel = getattr(kernels, name)
 
@@ -127,6 +127,21 @@ def faults(job):
         if wanted not in ptx:
             found.append(f"no {wanted}")
     return f"{name} {arch} {dtype} {constants}: {', '.join(found)}" if found else ""
+
+
+def test_sizes_of_one_compile():
+    """Triton makes a constant of an argument that is 1, which must not break a kernel's types."""
+    tile = {"BM": 64, "BN": 64, "BD": 16, "PRECISION": "ieee", "EXCLUDED": 1}
+    ones = dict.fromkeys(("D", "n", "m", "q_stride", "k_stride", "e0"), 1)
+    for name, constants in (
+        ("forward_kernel", dict(TRIANGLE=True, COLUMNS=True, row_blocks=1, **tile, **ones)),
+        ("forward_kernel", dict(TRIANGLE=False, COLUMNS=True, row_blocks=1, **tile, **ones)),
+        ("backward_kernel", dict(ROW=True, COLUMN=True, **tile, **ones)),
+        ("combine_kernel", {"TRIANGLE": True, "BLOCK": 128, "size": 1, "slots": 1}),
+        ("reduce_kernel", {"BLOCK": 4, "LENGTH": 1024, "size": 1, "length": 1, "length_stride": 1}),
+        ("weigh_kernel", {"COLUMN": True, "BM": 16, "BN": 256, "n": 1, "m": 1}),
+    ):
+        compile_one((name, "sm_90", "bf16", constants, 4, 2))
 
 
 def test_every_entry_fits_its_architecture():

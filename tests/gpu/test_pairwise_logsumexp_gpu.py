@@ -132,7 +132,7 @@ def test_memory_is_linear(impl):
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.max_memory_allocated()
     pairwise_logsumexp(q, q, 0.1, exclude=(0,), impl=impl).sum().backward()
-    assert torch.cuda.max_memory_allocated() - before < 100 * 2**20  # the scores: 4 GiB
+    assert torch.cuda.max_memory_allocated() - before < 200 * 2**20  # the scores: 4 GiB
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
