@@ -32,13 +32,16 @@ gpu:
 	  --baseline eager,compile,tiled,cuda,inf-cl
 
 # torch first, so that its dependents find the pinned build; then the package and its extras.
+# A CUDA torch brings the one Triton it works with, which then is no matter of ours to pin.
 .venv/ready: constraints.txt pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
 	$(PIP) install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt)
-	$(PIP) install --quiet -c constraints.txt setuptools pybind11 cmake ninja ruff
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation -c constraints.txt \
-	  -e '.[train,bench,test]'
+	if $(PIP) show --quiet triton 2>/dev/null; then sed '/^triton==/d' constraints.txt; \
+	  else cat constraints.txt; fi > .venv/constraints.txt
+	$(PIP) install --quiet -c .venv/constraints.txt setuptools pybind11 cmake ninja ruff
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation \
+	  -c .venv/constraints.txt -e '.[train,bench,test]'
 	$(BIN)/python -m sslkernels
 	touch $@
 
