@@ -158,6 +158,7 @@ def test_autocast_keeps_float32():
 
 
 def test_compile_without_graph_breaks():
+    torch.compiler.reset()
     loss = sslkernels.NTXentLoss(0.2)
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     out0, out1 = (torch.randn(32, 16, requires_grad=True) for _ in range(2))

@@ -51,6 +51,8 @@ def test_opcheck(impl, symmetric, columns):
 @pytest.mark.parametrize("impl", ["auto", "tiled", "reference"] + ["cpu"] * HAS_EXTENSION)
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_compile_without_graph_breaks(symmetric, impl):
+    torch.compiler.reset()  # each case is a recompilation of one function, and those are limited
+
     def function(q, k, scale):
         z = torch.nn.functional.normalize(q, dim=1)
         rows, columns = pairwise_logsumexp(
