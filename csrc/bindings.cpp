@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "sslkernels/cpu.h"
+#include "sslkernels/nearest_neighbor.h"
 #include "sslkernels/pairwise_logsumexp.h"
 #ifdef SSLKERNELS_CUDA
 #include "sslkernels/cuda.h"
@@ -65,6 +66,13 @@ PYBIND11_MODULE(_C, m) {
                                            {pointer(column_logsumexp), pointer(column_gradient)},
                                            pointer(dq), pointer(dk));
         });
+  m.def("nearest_neighbor", [](const MatrixTuple& q, const MatrixTuple& k, int64_t topk,
+                               const std::vector<int64_t>& exclude, int threads,
+                               uintptr_t similarities, uintptr_t indices) {
+    py::gil_scoped_release release;
+    cpu::nearest_neighbor({matrix(q), matrix(k), topk, exclude, threads}, pointer(similarities),
+                          reinterpret_cast<int64_t*>(indices));
+  });
 
 #ifdef SSLKERNELS_CUDA
   m.def("cuda_pairwise_logsumexp_reduce",

@@ -2,6 +2,6 @@
 
 from . import functional
 from .losses import NTXentLoss
-from .primitives import pairwise_logsumexp
+from .primitives import nearest_neighbor, pairwise_logsumexp
 
-__all__ = ["NTXentLoss", "functional", "pairwise_logsumexp"]
+__all__ = ["NTXentLoss", "functional", "nearest_neighbor", "pairwise_logsumexp"]

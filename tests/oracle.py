@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from sslkernels import pairwise_logsumexp
+from sslkernels import nearest_neighbor, pairwise_logsumexp
 
 
 def eager_logsumexp(q: Tensor, k: Tensor, scale: Tensor, exclude: Sequence[int]):
@@ -92,5 +92,44 @@ def check_pairwise_logsumexp(
             return results(function, inputs, dtype, weights)
 
         return run(impl, dtype), run(None, dtype), run("reference", torch.float64)
+
+    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
+
+
+def check_nearest_neighbor(
+    impl: str,
+    n: int,
+    m: int,
+    d: int,
+    topk: int = 1,
+    exclude: Sequence[int] = (),
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    draws: int = 4,
+    floor: float = 1.2e-7,
+) -> None:
+    """Random cases against float64: the similarities, and that those chosen are the largest.
+
+    Every row needs topk entries left.
+    """
+
+    def draw() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        q, k = (torch.randn(size, d, dtype=torch.float64, device=device) for size in (n, m))
+        q, k = (torch.nn.functional.normalize(x, dim=1).to(dtype) for x in (q, k))
+        exact = q.double() @ k.double().T
+        error = ((q @ k.T).double() - exact).abs().max()
+        i = torch.arange(n, device=device)[:, None]
+        j = torch.arange(m, device=device)[None, :]
+        for offset in exclude:
+            exact = exact.masked_fill(j - i == offset, float("-inf"))
+        similarities, indices = nearest_neighbor(q, k, topk, exclude=exclude, impl=impl)
+        assert similarities.shape == indices.shape == (n, topk)
+        assert (similarities.diff(dim=1) <= 0).all(), "not sorted"
+        assert (indices.sort(1).values.diff(dim=1) > 0).all(), "an entry was chosen twice"
+        chosen, best = exact.gather(1, indices), exact.topk(topk).values
+        short = (best - chosen).max()
+        assert short <= 2 * error + floor, f"chosen {short:.3e} below the best, eager {error:.1e}"
+        eager = (q @ k.T).double().gather(1, indices)
+        return [similarities.double()], [eager], [chosen]
 
     assert_as_exact_as_eager([draw() for _ in range(draws)], floor)

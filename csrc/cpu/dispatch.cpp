@@ -1,11 +1,13 @@
 // Chooses, at run time, the widest instruction set that this processor and this build share.
 #include "sslkernels/cpu.h"
+#include "sslkernels/nearest_neighbor.h"
 #include "sslkernels/pairwise_logsumexp.h"
 
 #define SSLKERNELS_DECLARE(isa)                                                  \
   namespace isa {                                                                \
   void pairwise_logsumexp_forward(const Pairwise&, float*, float*);              \
   void pairwise_logsumexp_backward(const Pairwise&, Side, Side, float*, float*); \
+  void nearest_neighbor(const Neighbors&, float*, int64_t*);                     \
   }
 
 namespace sslkernels::cpu {
@@ -66,6 +68,10 @@ void pairwise_logsumexp_forward(const Pairwise& problem, float* rows, float* col
 void pairwise_logsumexp_backward(const Pairwise& problem, Side row, Side column, float* dq,
                                  float* dk) {
   SSLKERNELS_DISPATCH(pairwise_logsumexp_backward(problem, row, column, dq, dk))
+}
+
+void nearest_neighbor(const Neighbors& problem, float* similarities, int64_t* indices) {
+  SSLKERNELS_DISPATCH(nearest_neighbor(problem, similarities, indices))
 }
 
 }  // namespace sslkernels::cpu

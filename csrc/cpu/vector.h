@@ -3,6 +3,10 @@
 
 #include <cstdint>
 
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
 #ifndef SSLKERNELS_ISA
 #error "compile with -DSSLKERNELS_ISA=<namespace of the instruction set>"
 #endif
@@ -63,6 +67,19 @@ inline Vec exp(Vec x) {
   p = p * r + 1.0f;
   const VecInt power = ((VecInt)shifted << 23) + (127 << 23);
   return x < -87.0f ? Vec{} : p * (Vec)power;
+}
+
+// One bit per lane: set where the lane is larger than x, or NaN.
+inline uint32_t not_at_most(Vec v, float x) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(x), _CMP_NLE_UQ);
+#elif defined(__AVX__)
+  return _mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_set1_ps(x), _CMP_NLE_UQ));
+#else
+  uint32_t lanes = 0;
+  for (int lane = 0; lane < kLanes; ++lane) lanes |= uint32_t(!(v[lane] <= x)) << lane;
+  return lanes;
+#endif
 }
 
 }  // namespace sslkernels::cpu::SSLKERNELS_ISA

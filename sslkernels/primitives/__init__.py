@@ -1,5 +1,6 @@
-"""The differentiable operations that hold every kernel."""
+"""The operations that hold every kernel."""
 
+from .nearest_neighbor import nearest_neighbor
 from .pairwise_logsumexp import pairwise_logsumexp
 
-__all__ = ["pairwise_logsumexp"]
+__all__ = ["nearest_neighbor", "pairwise_logsumexp"]

@@ -1,0 +1,3 @@
+from .api import nearest_neighbor
+
+__all__ = ["nearest_neighbor"]

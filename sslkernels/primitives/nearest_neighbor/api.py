@@ -1,0 +1,83 @@
+"""The public function: its contract and its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .op import nearest_neighbor_op
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def nearest_neighbor(
+    q: Tensor,
+    k: Tensor,
+    topk: int = 1,
+    *,
+    exclude: Sequence[int] = (),
+    impl: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    r"""The ``topk`` largest inner products of each row of q with rows of k, and where they are.
+
+    ``similarities[i, 0] = max_j ⟨q_i, k_j⟩``, over all j but those on an excluded diagonal, and so
+    on down; the n × m products are never stored. Among equals the smallest index comes first. A NaN
+    counts as larger than every number, as in ``torch.topk``. An entry of ``-inf`` counts as left
+    out.
+
+    Args:
+        q: (n, d), float16, bfloat16, float32 or float64, any strides; n, d ≥ 1.
+        k: (m, d), dtype and device of ``q``; m ≥ 1.
+        topk: how many neighbours, 1..m.
+        exclude: diagonals to leave out, as offsets ``j - i``; ``(0,)`` leaves out each row's own
+            entry.
+        impl: ``"auto"`` is ``"cpu"`` (C++) on the CPU, where it is built; on CUDA ``"triton"``
+            (fused) for the one nearest neighbour where a tensor core can multiply: half precision
+            up to d = 512, float32 up to d = 256 where TF32 is allowed, at most 4 diagonals;
+            everywhere else, and for float64, ``"tiled"`` (torch, tile by tile).
+            ``"reference"`` (materialises the products) is used only when named.
+
+    Returns:
+        ``similarities`` (n, topk), in float32 (float64 for float64 inputs) whatever autocast says,
+        and ``indices`` (n, topk), int64, sorted by falling similarity. Where fewer than topk
+        entries are left: similarity ``-inf``, index -1. Neither carries a gradient: to
+        differentiate, compute the similarity of the winner again,
+        ``(q * k[indices[:, 0]]).sum(1)``.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: shapes or devices that do not fit, ``topk`` out of range, an unknown ``impl``,
+            or one that does not run on these tensors.
+        RuntimeError: an ``impl`` that was named but not built or installed.
+
+    The nearest neighbours of NNCLR (Dwibedi et al. 2021, arXiv:2104.14548) and KoLeo (Sablayrolles
+    et al. 2019, arXiv:1806.03198), and of the kNN classifier (Wu et al. 2018, arXiv:1805.01978).
+    """
+    _check(q, k, topk, exclude)
+    return nearest_neighbor_op(q.detach(), k.detach(), topk, sorted(set(exclude)), impl)
+
+
+def _check(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> None:
+    for name, x in (("q", q), ("k", k)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+        if x.dtype not in DTYPES:
+            raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
+        if x.dim() != 2 or 0 in x.shape:
+            raise ValueError(f"{name} must have two non-empty dimensions, got {tuple(x.shape)}")
+    if q.shape[1] != k.shape[1]:
+        raise ValueError(
+            f"q (n, d) and k (m, d) must agree in d, got q {tuple(q.shape)} and k {tuple(k.shape)}"
+        )
+    if q.dtype != k.dtype:
+        raise TypeError(f"q and k must have one dtype, got {q.dtype} and {k.dtype}")
+    if q.device != k.device:
+        raise ValueError(f"q and k must be on one device, got {q.device} and {k.device}")
+    if not isinstance(topk, int):
+        raise TypeError(f"topk must be an integer, got {topk!r}")
+    if not 1 <= topk <= k.shape[0]:
+        raise ValueError(f"topk must be in 1..{k.shape[0]}, the rows of k; got {topk}")
+    if not all(isinstance(offset, int) for offset in exclude):
+        raise TypeError(f"exclude must hold integers (offsets j - i), got {exclude!r}")

@@ -1,0 +1,36 @@
+"""The C++ kernel: tiles of q kᵀ that never leave the cache, and a scan for what is larger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..._ext import DTYPES, address, extension
+
+MOST_ROWS = 2**32 - 1  # of k: an index shares 64 bits with its similarity
+
+
+def forward(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The topk largest products of each row, (n, topk), and their columns, (n, topk)."""
+    if k.shape[0] > MOST_ROWS:
+        raise ValueError(
+            f"impl='cpu' takes at most {MOST_ROWS} rows of k, got {k.shape[0]}; use impl='tiled'"
+        )
+    similarities = q.new_empty((q.shape[0], topk), dtype=torch.float32)
+    indices = q.new_empty((q.shape[0], topk), dtype=torch.int64)
+    extension().nearest_neighbor(
+        _matrix(q),
+        _matrix(k),
+        topk,
+        exclude,
+        torch.get_num_threads(),
+        address(similarities),
+        address(indices),
+    )
+    return similarities, indices
+
+
+def _matrix(x: Tensor) -> tuple[int, ...]:
+    return (x.data_ptr(), DTYPES[x.dtype], *x.shape, *x.stride())
