@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..primitives import nearest_neighbor
+
 CHUNK_SIZE = 1024
 
 
@@ -24,8 +26,8 @@ def knn_accuracy(
 
     Each of the k training samples most similar to a test sample (cosine similarity s) votes for
     its own class with weight exp(s / temperature). k = 20 and temperature = 0.07 are the values
-    of DINO (Caron et al. 2021, arXiv:2104.14294). Test samples are taken ``chunk_size`` at a
-    time, so memory is chunk_size × n and never m × n.
+    of DINO (Caron et al. 2021, arXiv:2104.14294). The m × n similarities are never stored;
+    votes are counted for ``chunk_size`` test samples at a time.
 
     Args:
         train_features: (n, d) floating point; normalised here, in float32 or wider.
@@ -63,7 +65,7 @@ def knn_accuracy(
     for features, labels in zip(
         test_features.split(chunk_size), test_labels.split(chunk_size), strict=True
     ):
-        similarity, index = (_normalize(features) @ bank.T).topk(k, dim=1)  # (chunk, k)
+        similarity, index = nearest_neighbor(_normalize(features), bank, k)  # (chunk, k)
         # Votes relative to the best neighbour: the same winner, and no overflow.
         weights = ((similarity - similarity[:, :1]) / temperature).exp()
         votes = weights.new_zeros(len(features), classes)

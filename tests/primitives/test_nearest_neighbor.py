@@ -102,6 +102,21 @@ def test_threads(impl, threads):
         torch.set_num_threads(before)
 
 
+@pytest.mark.skipif(not _ext.HAS_EXTENSION, reason="sslkernels._C is not built")
+def test_results_do_not_depend_on_the_number_of_threads():
+    q, k = torch.randn(700, 40), torch.randn(900, 40)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(nearest_neighbor(q, k, 3, impl="cpu"))
+    finally:
+        torch.set_num_threads(before)
+    for similarities, indices in results[1:]:
+        assert torch.equal(similarities, results[0][0]) and torch.equal(indices, results[0][1])
+
+
 def test_float64_of_auto_is_the_reference():
     q, k = torch.randn(300, 20, dtype=torch.float64), torch.randn(700, 20, dtype=torch.float64)
     ours = nearest_neighbor(q, k, 5, exclude=(0,))
