@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 
@@ -28,28 +29,38 @@ TENSOR_CORE = {
 }
 DTYPES = {2: "bf16", 4: "fp32"}
 VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
-    "forward_kernel": [
+    "pairwise_logsumexp.forward_kernel": [
         {"EXCLUDED": 4, "TRIANGLE": True, "COLUMNS": True},
         {"EXCLUDED": 1, "TRIANGLE": False, "COLUMNS": True},
         {"EXCLUDED": 0, "TRIANGLE": False, "COLUMNS": False},
     ],
-    "backward_kernel": [
+    "pairwise_logsumexp.backward_kernel": [
         {"EXCLUDED": 4, "ROW": True, "COLUMN": True},
         {"EXCLUDED": 0, "ROW": True, "COLUMN": False},
         {"EXCLUDED": 0, "ROW": False, "COLUMN": True},
     ],
+    "nearest_neighbor.nearest_kernel": [{"EXCLUDED": 4}, {"EXCLUDED": 0}],
 }
 ROW_KERNELS = {
-    "combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
-    "reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
-    "weigh_kernel": [{"COLUMN": True, "BM": 16, "BN": 256}],
+    "pairwise_logsumexp.combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
+    "pairwise_logsumexp.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
+    "pairwise_logsumexp.weigh_kernel": [{"COLUMN": True, "BM": 16, "BN": 256}],
 }
+
+
+def tables():
+    from sslkernels.primitives.nearest_neighbor import tiles as nearest
+    from sslkernels.primitives.pairwise_logsumexp import tiles as logsumexp
+
+    return {
+        "pairwise_logsumexp.forward_kernel": logsumexp.FORWARD,
+        "pairwise_logsumexp.backward_kernel": logsumexp.BACKWARD,
+        "nearest_neighbor.nearest_kernel": nearest.TILES,
+    }
 
 
 def jobs():
-    from sslkernels.primitives.pairwise_logsumexp.tiles import BACKWARD, FORWARD
-
-    for name, table in (("forward_kernel", FORWARD), ("backward_kernel", BACKWARD)):
+    for name, table in tables().items():
         for arch, by_size in table.items():
             for size, tiles in by_size.items():
                 for depth, tile in tiles.items():
@@ -74,16 +85,16 @@ def compile_one(job):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from sslkernels.primitives.pairwise_logsumexp import triton_kernels as kernels
-
-    kernel = getattr(kernels, name)
+    primitive, name = name.split(".")
+    module = import_module(f"sslkernels.primitives.{primitive}.triton_kernels")
+    kernel = getattr(module, name)
 
     def kind(argument):
         if argument in constants:
             return "constexpr"
         if not argument.endswith("_ptr"):
             return "i32"
-        return "*" + (dtype if argument in ("q_ptr", "k_ptr") else "fp32")
+        return "*" + {"q_ptr": dtype, "k_ptr": dtype, "index_ptr": "i64"}.get(argument, "fp32")
 
     signature = {argument: kind(argument) for argument in kernel.arg_names}
     aligned = {
@@ -141,12 +152,13 @@ def test_sizes_of_one_compile():
         ("reduce_kernel", {"BLOCK": 4, "LENGTH": 1024, "size": 1, "length": 1, "length_stride": 1}),
         ("weigh_kernel", {"COLUMN": True, "BM": 16, "BN": 256, "n": 1, "m": 1}),
     ):
-        compile_one((name, "sm_90", "bf16", constants, 4, 2))
+        compile_one((f"pairwise_logsumexp.{name}", "sm_90", "bf16", constants, 4, 2))
+    compile_one(("nearest_neighbor.nearest_kernel", "sm_90", "bf16", {**tile, **ones}, 4, 2))
 
 
 def test_every_entry_fits_its_architecture():
     everything = list(jobs())
-    assert len(everything) > 150
+    assert len(everything) > 200
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         broken = [text for text in pool.map(faults, everything) if text]
     assert not broken, "\n".join(broken)

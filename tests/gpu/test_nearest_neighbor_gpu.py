@@ -1,0 +1,140 @@
+"""What only a device can show: values of the compiled kernel, streams, graphs, precision."""
+
+import pytest
+import torch
+from oracle import check_nearest_neighbor
+
+from sslkernels import nearest_neighbor
+from sslkernels.primitives.nearest_neighbor import op, tiles
+
+pytestmark = pytest.mark.gpu
+
+each_implementation = pytest.mark.parametrize("impl", ["triton", "tiled"])
+
+
+@pytest.fixture(autouse=True)
+def _tf32():
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = before
+
+
+def integers(n, d, dtype=torch.bfloat16):
+    return torch.randint(-3, 4, (n, d), device="cuda").to(dtype)
+
+
+def assert_equals_reference(impl, q, k, topk=1, exclude=()):
+    expected = nearest_neighbor(q, k, topk, exclude=exclude, impl="reference")
+    ours = nearest_neighbor(q, k, topk, exclude=exclude, impl=impl)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@each_implementation
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+@pytest.mark.parametrize("d", [1, 17, 64, 100, 128, 256, 300, 512])
+def test_as_exact_as_eager(impl, dtype, d):
+    if impl == "triton" and d > tiles.DEEPEST[dtype.itemsize]:
+        pytest.skip("no tile this deep")
+    for n, m in ((1500, 1500), (100, 5003)):
+        check_nearest_neighbor(
+            impl, n, m, d, exclude=(0, 3, -3), dtype=dtype, device="cuda", draws=2, floor=1e-6
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("topk", [20, 200])
+@pytest.mark.parametrize("d", [128, 1024])
+def test_several_neighbors(dtype, topk, d):
+    check_nearest_neighbor(
+        "tiled", 2500, 9001, d, topk, (0,), dtype=dtype, device="cuda", draws=2, floor=1e-6
+    )
+
+
+@each_implementation
+@pytest.mark.parametrize("n, m", [(1, 1), (1, 3000), (3000, 1), (127, 129), (256, 20000)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
+def test_of_equals_the_smallest_index(impl, n, m, dtype):
+    q, k = integers(n, 4, dtype), integers(m, 4, dtype)
+    for topk in {1, min(m, 50)} if impl == "tiled" else {1}:
+        assert_equals_reference(impl, q, k, topk)
+        assert_equals_reference(impl, q, k, topk, (0, 5, -200, 2999))
+
+
+@each_implementation
+def test_nan_and_nothing_left(impl):
+    q, k = integers(400, 32), integers(3000, 32)
+    q[250, 3] = float("nan")
+    assert_equals_reference(impl, q, k)
+    k[[700, 2900], 5] = -float("nan")
+    assert_equals_reference(impl, q, k, 1, (0, 600))
+    similarities, indices = nearest_neighbor(q[:1], k[:1], exclude=(0,), impl=impl)
+    assert similarities.item() == -float("inf") and indices.item() == -1
+
+
+def test_auto_follows_the_rule():
+    half, single = integers(8, 64), integers(8, 64, torch.float32)
+    assert op._choose("auto", half, 1, [0]) == "triton"
+    assert op._choose("auto", half, 2, [0]) == "tiled"
+    assert op._choose("auto", single, 1, []) == "triton"
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    assert op._choose("auto", single, 1, []) == "tiled"
+    assert op._choose("auto", integers(8, 513), 1, []) == "tiled"
+    assert op._choose("auto", half, 1, [0, 1, 2, 3, 4]) == "tiled"
+
+
+@pytest.mark.parametrize("topk", [1, 20])
+def test_bitwise_repeatable(topk):
+    q = torch.randn(5000, 128, device="cuda", dtype=torch.bfloat16)
+    first = nearest_neighbor(q, q, topk, exclude=(0,))
+    for _ in range(5):
+        for a, b in zip(first, nearest_neighbor(q, q, topk, exclude=(0,)), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("topk", [1, 20])
+def test_graph_capture_and_no_host_sync(topk):
+    q = torch.randn(300, 128, device="cuda", dtype=torch.bfloat16)
+    k = torch.randn(9000, 128, device="cuda", dtype=torch.bfloat16)
+
+    def step():
+        return nearest_neighbor(q, k, topk, exclude=(0,))
+
+    torch.use_deterministic_algorithms(False)  # its fill of new memory is not ours
+    expected = step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    graph.replay()
+    torch.cuda.synchronize()
+    for a, b in zip(captured, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("topk", [1, 20])
+def test_memory_is_linear(topk):
+    q = torch.randn(65536, 64, device="cuda", dtype=torch.bfloat16)
+    torch.use_deterministic_algorithms(False)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.max_memory_allocated()
+    nearest_neighbor(q, q, topk, exclude=(0,))
+    assert torch.cuda.max_memory_allocated() - before < 400 * 2**20  # the products: 16 GiB
+
+
+def test_compiles():
+    def function(q, k):
+        indices = nearest_neighbor(q, k)[1]
+        return (q * k[indices[:, 0]]).sum(1)
+
+    q, k = torch.randn(500, 64, device="cuda"), torch.randn(700, 64, device="cuda")
+    compiled = torch.compile(function, fullgraph=True)
+    torch.testing.assert_close(compiled(q, k), function(q, k))
