@@ -2,6 +2,6 @@
 
 from . import functional
 from .losses import NTXentLoss
-from .primitives import pairwise_logsumexp
+from .primitives import pairwise_logsumexp, pairwise_softplus
 
-__all__ = ["NTXentLoss", "functional", "pairwise_logsumexp"]
+__all__ = ["NTXentLoss", "functional", "pairwise_logsumexp", "pairwise_softplus"]
