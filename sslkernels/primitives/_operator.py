@@ -15,7 +15,6 @@ def plain(q: Tensor):
         yield
 
 
-def unit_of(grad: Tensor) -> Tensor:
-    """The power of two that brings the gradient to where float16 is exact to its last bit."""
-    peak = grad.abs().amax()
+def unit_of(peak: Tensor) -> Tensor:
+    """The power of two that brings a gradient to where float16 is exact; ``peak``: its largest."""
     return torch.ldexp(torch.ones_like(peak), (14 - torch.frexp(peak)[1]).clamp(-100, 100))

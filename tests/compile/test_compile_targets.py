@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 
@@ -28,28 +29,46 @@ TENSOR_CORE = {
 }
 DTYPES = {2: "bf16", 4: "fp32"}
 VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
-    "forward_kernel": [
+    "pairwise_logsumexp.forward_kernel": [
         {"EXCLUDED": 4, "TRIANGLE": True, "COLUMNS": True},
         {"EXCLUDED": 1, "TRIANGLE": False, "COLUMNS": True},
         {"EXCLUDED": 0, "TRIANGLE": False, "COLUMNS": False},
     ],
-    "backward_kernel": [
+    "pairwise_logsumexp.backward_kernel": [
         {"EXCLUDED": 4, "ROW": True, "COLUMN": True},
         {"EXCLUDED": 0, "ROW": True, "COLUMN": False},
         {"EXCLUDED": 0, "ROW": False, "COLUMN": True},
     ],
+    "pairwise_softplus.forward_kernel": [{"EXCLUDED": 4}, {"EXCLUDED": 0}],
+    "pairwise_softplus.backward_kernel": [
+        {"EXCLUDED": 4, "ROW": True, "GRADIENT": True},
+        {"EXCLUDED": 4, "ROW": False, "GRADIENT": True},
+        {"EXCLUDED": 0, "ROW": True, "GRADIENT": False},
+    ],
 }
 ROW_KERNELS = {
-    "combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
-    "reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
-    "weigh_kernel": [{"COLUMN": True, "BM": 16, "BN": 256}],
+    "pairwise_logsumexp.combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
+    "pairwise_logsumexp.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
+    "pairwise_logsumexp.weigh_kernel": [{"COLUMN": True, "BM": 16, "BN": 256}],
+    "pairwise_softplus.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}],
+    "pairwise_softplus.weigh_kernel": [{"BLOCK": 4, "LENGTH": 512}],
 }
+
+
+def tables():
+    from sslkernels.primitives.pairwise_logsumexp import tiles as logsumexp
+    from sslkernels.primitives.pairwise_softplus import tiles as softplus
+
+    return {
+        "pairwise_logsumexp.forward_kernel": logsumexp.FORWARD,
+        "pairwise_logsumexp.backward_kernel": logsumexp.BACKWARD,
+        "pairwise_softplus.forward_kernel": softplus.FORWARD,
+        "pairwise_softplus.backward_kernel": softplus.BACKWARD,
+    }
 
 
 def jobs():
-    from sslkernels.primitives.pairwise_logsumexp.tiles import BACKWARD, FORWARD
-
-    for name, table in (("forward_kernel", FORWARD), ("backward_kernel", BACKWARD)):
+    for name, table in tables().items():
         for arch, by_size in table.items():
             for size, tiles in by_size.items():
                 for depth, tile in tiles.items():
@@ -74,16 +93,16 @@ def compile_one(job):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from sslkernels.primitives.pairwise_logsumexp import triton_kernels as kernels
-
-    kernel = getattr(kernels, name)
+    primitive, name = name.split(".")
+    module = import_module(f"sslkernels.primitives.{primitive}.triton_kernels")
+    kernel = getattr(module, name)
 
     def kind(argument):
         if argument in constants:
             return "constexpr"
         if not argument.endswith("_ptr"):
             return "i32"
-        return "*" + (dtype if argument in ("q_ptr", "k_ptr") else "fp32")
+        return "*" + {"q_ptr": dtype, "k_ptr": dtype, "sums_ptr": "fp64"}.get(argument, "fp32")
 
     signature = {argument: kind(argument) for argument in kernel.arg_names}
     aligned = {
@@ -133,20 +152,32 @@ def test_sizes_of_one_compile():
     """Triton makes a constant of an argument that is 1, which must not break a kernel's types."""
     tile = {"BM": 64, "BN": 64, "BD": 16, "PRECISION": "ieee", "EXCLUDED": 1}
     ones = dict.fromkeys(("D", "n", "m", "q_stride", "k_stride", "e0"), 1)
+    rows = {"BLOCK": 4, "LENGTH": 1024}
     for name, constants in (
-        ("forward_kernel", dict(TRIANGLE=True, COLUMNS=True, row_blocks=1, **tile, **ones)),
-        ("forward_kernel", dict(TRIANGLE=False, COLUMNS=True, row_blocks=1, **tile, **ones)),
-        ("backward_kernel", dict(ROW=True, COLUMN=True, **tile, **ones)),
-        ("combine_kernel", {"TRIANGLE": True, "BLOCK": 128, "size": 1, "slots": 1}),
-        ("reduce_kernel", {"BLOCK": 4, "LENGTH": 1024, "size": 1, "length": 1, "length_stride": 1}),
-        ("weigh_kernel", {"COLUMN": True, "BM": 16, "BN": 256, "n": 1, "m": 1}),
+        (
+            "logsumexp.forward_kernel",
+            dict(TRIANGLE=True, COLUMNS=True, row_blocks=1, **tile, **ones),
+        ),
+        (
+            "logsumexp.forward_kernel",
+            dict(TRIANGLE=False, COLUMNS=True, row_blocks=1, **tile, **ones),
+        ),
+        ("logsumexp.backward_kernel", dict(ROW=True, COLUMN=True, **tile, **ones)),
+        ("logsumexp.combine_kernel", {"TRIANGLE": True, "BLOCK": 128, "size": 1, "slots": 1}),
+        ("logsumexp.reduce_kernel", dict(size=1, length=1, length_stride=1, **rows)),
+        ("logsumexp.weigh_kernel", {"COLUMN": True, "BM": 16, "BN": 256, "n": 1, "m": 1}),
+        ("softplus.forward_kernel", dict(**tile, **ones)),
+        ("softplus.backward_kernel", dict(ROW=True, GRADIENT=True, **tile, **ones)),
+        ("softplus.backward_kernel", dict(ROW=False, GRADIENT=True, **tile, **ones)),
+        ("softplus.reduce_kernel", dict(n=1, m=1, **rows)),
+        ("softplus.weigh_kernel", dict(n=1, m=1, **rows)),
     ):
-        compile_one((name, "sm_90", "bf16", constants, 4, 2))
+        compile_one((f"pairwise_{name}", "sm_90", "bf16", constants, 4, 2))
 
 
 def test_every_entry_fits_its_architecture():
     everything = list(jobs())
-    assert len(everything) > 150
+    assert len(everything) > 280
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         broken = [text for text in pool.map(faults, everything) if text]
     assert not broken, "\n".join(broken)

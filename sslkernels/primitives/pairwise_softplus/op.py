@@ -28,7 +28,7 @@ def _forward(q, k, scale, bias, exclude, impl):
 def _backward(q, k, scale, bias, exclude, row_grad, needs, impl):
     need_q, need_k, need_scale, need_bias = needs
     with plain(q):
-        unit = unit_of(row_grad)
+        unit = unit_of(row_grad.abs().amax())
         dq, dk, row_sigma = _implementation(impl).backward(
             q,
             k,
