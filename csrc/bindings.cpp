@@ -7,6 +7,7 @@
 #include "sslkernels/cpu.h"
 #include "sslkernels/nearest_neighbor.h"
 #include "sslkernels/pairwise_logsumexp.h"
+#include "sslkernels/pairwise_softplus.h"
 #ifdef SSLKERNELS_CUDA
 #include "sslkernels/cuda.h"
 #endif
@@ -32,8 +33,9 @@ Matrix matrix(const MatrixTuple& t) {
 float* pointer(uintptr_t address) { return reinterpret_cast<float*>(address); }
 
 cpu::Pairwise pairwise(const MatrixTuple& q, const MatrixTuple& k, double scale,
-                       const std::vector<int64_t>& exclude, bool symmetric, int threads) {
-  return {matrix(q), matrix(k), scale, exclude, symmetric, threads};
+                       const std::vector<int64_t>& exclude, bool symmetric, int threads,
+                       double bias = 0) {
+  return {matrix(q), matrix(k), scale, exclude, symmetric, threads, bias};
 }
 
 }  // namespace
@@ -73,6 +75,23 @@ PYBIND11_MODULE(_C, m) {
     cpu::nearest_neighbor({matrix(q), matrix(k), topk, exclude, threads}, pointer(similarities),
                           reinterpret_cast<int64_t*>(indices));
   });
+
+  m.def("pairwise_softplus_forward",
+        [](const MatrixTuple& q, const MatrixTuple& k, double scale, double bias,
+           const std::vector<int64_t>& exclude, int threads, uintptr_t rows) {
+          py::gil_scoped_release release;
+          cpu::pairwise_softplus_forward(pairwise(q, k, scale, exclude, false, threads, bias),
+                                         pointer(rows));
+        });
+  m.def("pairwise_softplus_backward",
+        [](const MatrixTuple& q, const MatrixTuple& k, double scale, double bias,
+           const std::vector<int64_t>& exclude, int threads, uintptr_t row_gradient, uintptr_t dq,
+           uintptr_t dk, uintptr_t row_sigma) {
+          py::gil_scoped_release release;
+          cpu::pairwise_softplus_backward(pairwise(q, k, scale, exclude, false, threads, bias),
+                                          pointer(row_gradient), pointer(dq), pointer(dk),
+                                          pointer(row_sigma));
+        });
 
 #ifdef SSLKERNELS_CUDA
   m.def("cuda_pairwise_logsumexp_reduce",

@@ -2,6 +2,12 @@
 
 from . import functional
 from .losses import NTXentLoss
-from .primitives import nearest_neighbor, pairwise_logsumexp
+from .primitives import nearest_neighbor, pairwise_logsumexp, pairwise_softplus
 
-__all__ = ["NTXentLoss", "functional", "nearest_neighbor", "pairwise_logsumexp"]
+__all__ = [
+    "NTXentLoss",
+    "functional",
+    "nearest_neighbor",
+    "pairwise_logsumexp",
+    "pairwise_softplus",
+]

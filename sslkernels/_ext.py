@@ -35,3 +35,8 @@ def extension(*, cuda: bool = False) -> ModuleType:
 
 def address(x: Tensor | None) -> int:
     return 0 if x is None else x.data_ptr()
+
+
+def matrix(x: Tensor) -> tuple[int, ...]:
+    """sslkernels::Matrix of a two-dimensional tensor."""
+    return (x.data_ptr(), DTYPES[x.dtype], *x.shape, *x.stride())

@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from sslkernels import nearest_neighbor, pairwise_logsumexp
+from sslkernels import nearest_neighbor, pairwise_logsumexp, pairwise_softplus
 
 
 def eager_logsumexp(q: Tensor, k: Tensor, scale: Tensor, exclude: Sequence[int]):
     """What one writes by hand: the scores in the inputs' dtype, then float32."""
-    scores = (q @ k.T) * scale.to(q.dtype)
-    i = torch.arange(len(q), device=q.device)[:, None]
-    j = torch.arange(len(k), device=q.device)[None, :]
+    scores = masked((q @ k.T) * scale.to(q.dtype), exclude)
+    return scores.logsumexp(1), scores.logsumexp(0)
+
+
+def eager_softplus(q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, exclude: Sequence[int]):
+    """The same for softplus."""
+    scores = (q @ k.T) * scale.to(q.dtype) + bias.to(q.dtype)
+    return F.softplus(masked(scores, exclude)).sum(1)
+
+
+def masked(scores: Tensor, exclude: Sequence[int]) -> Tensor:
+    i = torch.arange(scores.shape[0], device=scores.device)[:, None]
+    j = torch.arange(scores.shape[1], device=scores.device)[None, :]
     for offset in exclude:
         scores = scores.masked_fill(j - i == offset, float("-inf"))
-    scores = scores.to(torch.promote_types(q.dtype, torch.float32))
-    return scores.logsumexp(1), scores.logsumexp(0)
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
 def results(
@@ -53,6 +63,11 @@ def assert_as_exact_as_eager(
             assert error <= allowed, f"result {index}, {name}: {error:.3e} > {allowed:.3e}"
 
 
+def embeddings(size: int, d: int, dtype: torch.dtype, device: str, unit: bool) -> Tensor:
+    x = torch.randn(size, d, dtype=torch.float64, device=device)
+    return (x / x.norm(dim=1, keepdim=True) if unit else x).to(dtype)
+
+
 def check_pairwise_logsumexp(
     impl: str,
     n: int,
@@ -71,12 +86,9 @@ def check_pairwise_logsumexp(
     sizes = (n, m or n) if columns else (n,)
     scale_tensor = torch.tensor(scale, dtype=torch.float32, device=device)
 
-    def embeddings(size: int) -> Tensor:
-        x = torch.randn(size, d, dtype=torch.float64, device=device)
-        return (x / x.norm(dim=1, keepdim=True) if unit else x).to(dtype)
-
     def draw() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        inputs = [embeddings(n)] + ([] if m is None else [embeddings(m)]) + [scale_tensor]
+        inputs = [embeddings(size, d, dtype, device, unit) for size in (n, m) if size]
+        inputs.append(scale_tensor)
         weights = [torch.randn(size, dtype=torch.float64, device=device) for size in sizes]
 
         def run(impl: str | None, dtype: torch.dtype) -> list[Tensor]:
@@ -88,6 +100,40 @@ def check_pairwise_logsumexp(
                     q, k, rest[-1], exclude=exclude, columns=columns, impl=impl
                 )
                 return out if columns else (out,)
+
+            return results(function, inputs, dtype, weights)
+
+        return run(impl, dtype), run(None, dtype), run("reference", torch.float64)
+
+    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
+
+
+def check_pairwise_softplus(
+    impl: str,
+    n: int,
+    m: int,
+    d: int,
+    scale: float,
+    bias: float,
+    exclude: Sequence[int] = (),
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    unit: bool = True,
+    draws: int = 16,
+    floor: float = 1.2e-7,
+) -> None:
+    """Random cases against float64: the rows and the gradients of q, k, scale and bias."""
+    scalars = [torch.tensor(x, dtype=torch.float32, device=device) for x in (scale, bias)]
+
+    def draw() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        inputs = [embeddings(size, d, dtype, device, unit) for size in (n, m)] + scalars
+        weights = [torch.randn(n, dtype=torch.float64, device=device)]
+
+        def run(impl: str | None, dtype: torch.dtype) -> list[Tensor]:
+            def function(*leaves: Tensor) -> tuple[Tensor]:
+                if impl is None:
+                    return (eager_softplus(*leaves, exclude),)
+                return (pairwise_softplus(*leaves, exclude=exclude, impl=impl),)
 
             return results(function, inputs, dtype, weights)
 

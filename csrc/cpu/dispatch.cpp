@@ -2,12 +2,15 @@
 #include "sslkernels/cpu.h"
 #include "sslkernels/nearest_neighbor.h"
 #include "sslkernels/pairwise_logsumexp.h"
+#include "sslkernels/pairwise_softplus.h"
 
-#define SSLKERNELS_DECLARE(isa)                                                  \
-  namespace isa {                                                                \
-  void pairwise_logsumexp_forward(const Pairwise&, float*, float*);              \
-  void pairwise_logsumexp_backward(const Pairwise&, Side, Side, float*, float*); \
-  void nearest_neighbor(const Neighbors&, float*, int64_t*);                     \
+#define SSLKERNELS_DECLARE(isa)                                                           \
+  namespace isa {                                                                         \
+  void pairwise_logsumexp_forward(const Pairwise&, float*, float*);                       \
+  void pairwise_logsumexp_backward(const Pairwise&, Side, Side, float*, float*);          \
+  void pairwise_softplus_forward(const Pairwise&, float*);                                \
+  void pairwise_softplus_backward(const Pairwise&, const float*, float*, float*, float*); \
+  void nearest_neighbor(const Neighbors&, float*, int64_t*);                              \
   }
 
 namespace sslkernels::cpu {
@@ -68,6 +71,15 @@ void pairwise_logsumexp_forward(const Pairwise& problem, float* rows, float* col
 void pairwise_logsumexp_backward(const Pairwise& problem, Side row, Side column, float* dq,
                                  float* dk) {
   SSLKERNELS_DISPATCH(pairwise_logsumexp_backward(problem, row, column, dq, dk))
+}
+
+void pairwise_softplus_forward(const Pairwise& problem, float* rows) {
+  SSLKERNELS_DISPATCH(pairwise_softplus_forward(problem, rows))
+}
+
+void pairwise_softplus_backward(const Pairwise& problem, const float* row_gradient, float* dq,
+                                float* dk, float* row_sigma) {
+  SSLKERNELS_DISPATCH(pairwise_softplus_backward(problem, row_gradient, dq, dk, row_sigma))
 }
 
 void nearest_neighbor(const Neighbors& problem, float* similarities, int64_t* indices) {

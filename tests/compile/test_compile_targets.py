@@ -40,22 +40,33 @@ VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest 
         {"EXCLUDED": 0, "ROW": False, "COLUMN": True},
     ],
     "nearest_neighbor.nearest_kernel": [{"EXCLUDED": 4}, {"EXCLUDED": 0}],
+    "pairwise_softplus.forward_kernel": [{"EXCLUDED": 4}, {"EXCLUDED": 0}],
+    "pairwise_softplus.backward_kernel": [
+        {"EXCLUDED": 4, "ROW": True, "GRADIENT": True},
+        {"EXCLUDED": 4, "ROW": False, "GRADIENT": True},
+        {"EXCLUDED": 0, "ROW": True, "GRADIENT": False},
+    ],
 }
 ROW_KERNELS = {
     "pairwise_logsumexp.combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
     "pairwise_logsumexp.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
     "pairwise_logsumexp.weigh_kernel": [{"COLUMN": True, "BM": 16, "BN": 256}],
+    "pairwise_softplus.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}],
+    "pairwise_softplus.weigh_kernel": [{"BLOCK": 4, "LENGTH": 512}],
 }
 
 
 def tables():
     from sslkernels.primitives.nearest_neighbor import tiles as nearest
     from sslkernels.primitives.pairwise_logsumexp import tiles as logsumexp
+    from sslkernels.primitives.pairwise_softplus import tiles as softplus
 
     return {
         "pairwise_logsumexp.forward_kernel": logsumexp.FORWARD,
         "pairwise_logsumexp.backward_kernel": logsumexp.BACKWARD,
         "nearest_neighbor.nearest_kernel": nearest.TILES,
+        "pairwise_softplus.forward_kernel": softplus.FORWARD,
+        "pairwise_softplus.backward_kernel": softplus.BACKWARD,
     }
 
 
@@ -94,7 +105,8 @@ def compile_one(job):
             return "constexpr"
         if not argument.endswith("_ptr"):
             return "i32"
-        return "*" + {"q_ptr": dtype, "k_ptr": dtype, "index_ptr": "i64"}.get(argument, "fp32")
+        kinds = {"q_ptr": dtype, "k_ptr": dtype, "index_ptr": "i64", "sums_ptr": "fp64"}
+        return "*" + kinds.get(argument, "fp32")
 
     signature = {argument: kind(argument) for argument in kernel.arg_names}
     aligned = {
@@ -144,21 +156,33 @@ def test_sizes_of_one_compile():
     """Triton makes a constant of an argument that is 1, which must not break a kernel's types."""
     tile = {"BM": 64, "BN": 64, "BD": 16, "PRECISION": "ieee", "EXCLUDED": 1}
     ones = dict.fromkeys(("D", "n", "m", "q_stride", "k_stride", "e0"), 1)
+    rows = {"BLOCK": 4, "LENGTH": 1024}
     for name, constants in (
-        ("forward_kernel", dict(TRIANGLE=True, COLUMNS=True, row_blocks=1, **tile, **ones)),
-        ("forward_kernel", dict(TRIANGLE=False, COLUMNS=True, row_blocks=1, **tile, **ones)),
-        ("backward_kernel", dict(ROW=True, COLUMN=True, **tile, **ones)),
-        ("combine_kernel", {"TRIANGLE": True, "BLOCK": 128, "size": 1, "slots": 1}),
-        ("reduce_kernel", {"BLOCK": 4, "LENGTH": 1024, "size": 1, "length": 1, "length_stride": 1}),
-        ("weigh_kernel", {"COLUMN": True, "BM": 16, "BN": 256, "n": 1, "m": 1}),
+        (
+            "logsumexp.forward_kernel",
+            dict(TRIANGLE=True, COLUMNS=True, row_blocks=1, **tile, **ones),
+        ),
+        (
+            "logsumexp.forward_kernel",
+            dict(TRIANGLE=False, COLUMNS=True, row_blocks=1, **tile, **ones),
+        ),
+        ("logsumexp.backward_kernel", dict(ROW=True, COLUMN=True, **tile, **ones)),
+        ("logsumexp.combine_kernel", {"TRIANGLE": True, "BLOCK": 128, "size": 1, "slots": 1}),
+        ("logsumexp.reduce_kernel", dict(size=1, length=1, length_stride=1, **rows)),
+        ("logsumexp.weigh_kernel", {"COLUMN": True, "BM": 16, "BN": 256, "n": 1, "m": 1}),
+        ("softplus.forward_kernel", dict(**tile, **ones)),
+        ("softplus.backward_kernel", dict(ROW=True, GRADIENT=True, **tile, **ones)),
+        ("softplus.backward_kernel", dict(ROW=False, GRADIENT=True, **tile, **ones)),
+        ("softplus.reduce_kernel", dict(n=1, m=1, **rows)),
+        ("softplus.weigh_kernel", dict(n=1, m=1, **rows)),
     ):
-        compile_one((f"pairwise_logsumexp.{name}", "sm_90", "bf16", constants, 4, 2))
+        compile_one((f"pairwise_{name}", "sm_90", "bf16", constants, 4, 2))
     compile_one(("nearest_neighbor.nearest_kernel", "sm_90", "bf16", {**tile, **ones}, 4, 2))
 
 
 def test_every_entry_fits_its_architecture():
     everything = list(jobs())
-    assert len(everything) > 200
+    assert len(everything) > 320
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         broken = [text for text in pool.map(faults, everything) if text]
     assert not broken, "\n".join(broken)

@@ -2,19 +2,9 @@
 // The maths stands in sslkernels/primitives/pairwise_logsumexp/README.md.
 #pragma once
 
-#include <vector>
-
-#include "sslkernels/tensor.h"
+#include "sslkernels/pairwise.h"
 
 namespace sslkernels::cpu {
-
-struct Pairwise {
-  Matrix q, k;  // (n, d), (m, d)
-  double scale;
-  std::vector<int64_t> exclude;  // diagonals j - i left out
-  bool symmetric;                // k is q and `exclude` is closed under negation
-  int threads;
-};
 
 // rows: (n), columns: (m) or null. When symmetric, `columns` is null: it would equal `rows`.
 void pairwise_logsumexp_forward(const Pairwise& problem, float* rows, float* columns);
@@ -25,7 +15,8 @@ struct Side {
 };
 
 // dq (n, d) and dk (m, d), contiguous and zero on entry, receive the gradients of q and k,
-// not yet multiplied by the scale. Either may be null. When symmetric, `dq` receives both and `dk` is null.
+// not yet multiplied by the scale. Either may be null. When symmetric, `dq` receives both and `dk`
+// is null.
 void pairwise_logsumexp_backward(const Pairwise& problem, Side row, Side column, float* dq,
                                  float* dk);
 

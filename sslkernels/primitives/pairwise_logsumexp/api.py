@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ..._ext import HAS_CUDA_EXTENSION, HAS_EXTENSION, extension
+from .._arguments import as_scalar, check, choose
 from .op import PairwiseLogSumExp
 from .reference import pairwise_logsumexp_reference
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
-HAS_TRITON = importlib.util.find_spec("triton") is not None
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def pairwise_logsumexp(
@@ -57,10 +51,10 @@ def pairwise_logsumexp(
             on these tensors.
         RuntimeError: an ``impl`` that was named but not built or installed.
     """
-    _check(q, k, exclude)
-    impl = _choose(impl, q)
+    check(q, k, exclude)
+    impl = choose(impl, IMPLEMENTATIONS, q)
     exclude = sorted(set(exclude))
-    scale = _as_scalar(scale, q)
+    scale = as_scalar("scale", scale, q)
     if impl == "reference":
         return pairwise_logsumexp_reference(q, k, scale, exclude, columns)
     if k is q and exclude == sorted(-offset for offset in exclude):
@@ -68,58 +62,3 @@ def pairwise_logsumexp(
         return (rows, rows) if columns else rows
     rows, column_results = PairwiseLogSumExp.apply(q, k, scale, exclude, columns, impl)
     return (rows, column_results) if columns else rows
-
-
-def _check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> None:
-    for name, x in (("q", q), ("k", k)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
-        if x.dtype not in DTYPES:
-            raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
-        if x.dim() != 2 or 0 in x.shape:
-            raise ValueError(f"{name} must have two non-empty dimensions, got {tuple(x.shape)}")
-    if q.shape[1] != k.shape[1]:
-        raise ValueError(
-            f"q (n, d) and k (m, d) must agree in d, got q {tuple(q.shape)} and k {tuple(k.shape)}"
-        )
-    if q.dtype != k.dtype:
-        raise TypeError(f"q and k must have one dtype, got {q.dtype} and {k.dtype}")
-    if q.device != k.device:
-        raise ValueError(f"q and k must be on one device, got {q.device} and {k.device}")
-    if not all(isinstance(offset, int) for offset in exclude):
-        raise TypeError(f"exclude must hold integers (offsets j - i), got {exclude!r}")
-
-
-def _as_scalar(scale: float | Tensor, q: Tensor) -> Tensor:
-    if not isinstance(scale, Tensor):
-        return q.new_full((), scale, dtype=torch.promote_types(q.dtype, torch.float32))
-    if scale.numel() != 1 or not scale.is_floating_point():
-        raise ValueError(
-            "scale must be a number or a floating-point tensor with one element, "
-            f"got shape {tuple(scale.shape)} of {scale.dtype}"
-        )
-    return scale.reshape(()).to(q.device)
-
-
-def _choose(impl: str, q: Tensor) -> str:
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"impl must be one of {', '.join(IMPLEMENTATIONS)}; got {impl!r}")
-    device = q.device.type
-    if impl == "auto":
-        if q.dtype == torch.float64:
-            return "tiled"
-        if device == "cuda" and HAS_TRITON:
-            return "triton"
-        return "cpu" if device == "cpu" and HAS_EXTENSION else "tiled"
-    if impl in ("cpu", "triton", "cuda") and q.dtype == torch.float64:
-        raise ValueError(
-            f"impl={impl!r} computes in float32; for float64 use impl='tiled' or 'auto'"
-        )
-    needed = {"cpu": "cpu", "triton": "cuda", "cuda": "cuda"}.get(impl, device)
-    if device != needed and not (impl == "triton" and INTERPRETED):
-        raise ValueError(f"impl={impl!r} runs on {needed} tensors, got tensors on {device}")
-    if (impl == "cpu" and not HAS_EXTENSION) or (impl == "cuda" and not HAS_CUDA_EXTENSION):
-        extension(cuda=impl == "cuda")  # says what is missing
-    if impl == "triton" and not HAS_TRITON:
-        raise RuntimeError("impl='triton' needs the triton package: pip install triton")
-    return impl

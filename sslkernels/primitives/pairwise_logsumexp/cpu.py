@@ -7,12 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..._ext import DTYPES, address, extension
+from ..._ext import address, extension, matrix
 from .tiled import Side
-
-
-def _matrix(x: Tensor) -> tuple[int, ...]:
-    return (x.data_ptr(), DTYPES[x.dtype], *x.shape, *x.stride())
 
 
 def forward(
@@ -23,8 +19,8 @@ def forward(
     row = q.new_empty(q.shape[0], dtype=torch.float32)
     column = q.new_empty(k.shape[0] if columns else 0, dtype=torch.float32)
     extension().pairwise_logsumexp_forward(
-        _matrix(q),
-        _matrix(k),
+        matrix(q),
+        matrix(k),
         scale.item(),
         exclude,
         symmetric,
@@ -50,8 +46,8 @@ def backward(
     dq = q.new_zeros(q.shape, dtype=torch.float32) if need_q else None
     dk = k.new_zeros(k.shape, dtype=torch.float32) if need_k and not symmetric else None
     extension().pairwise_logsumexp_backward(
-        _matrix(q),
-        _matrix(k),
+        matrix(q),
+        matrix(k),
         scale.item(),
         exclude,
         symmetric,

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..._ext import DTYPES, address, extension
+from .._tiles import fill_diagonals
 from . import tiled
-from .tiled import Side, fill_diagonals
+from .tiled import Side
 
 
 def _reduce(

@@ -5,11 +5,13 @@ The two passes are arguments, so that a kernel can stand in for plain torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .._tiles import fill_diagonals, product, tiles
 
 
 class Side(NamedTuple):
@@ -28,12 +30,6 @@ class Side(NamedTuple):
 Reduce = Callable[[Tensor, Tensor, Sequence[int], Tensor, Tensor | None], None]
 # weigh(products, scale, diagonals, row side, column side or None, out): its gradient weights.
 Weigh = Callable[[Tensor, Tensor, Sequence[int], Side, Side | None, Tensor], None]
-
-
-def fill_diagonals(tile: Tensor, diagonals: Sequence[int], value: float) -> Tensor:
-    for offset in diagonals:
-        tile.diagonal(offset).fill_(value)
-    return tile
 
 
 def reduce_torch(
@@ -83,7 +79,7 @@ def forward(
     dtype = torch.promote_types(q.dtype, torch.float32)
     row = q.new_full((q.shape[0],), float("-inf"), dtype=dtype)
     column = q.new_full((k.shape[0] if columns else 0,), float("-inf"), dtype=dtype)
-    for i, j, products, diagonals in _tiles(q, k, exclude, symmetric):
+    for i, j, products, diagonals in tiles(q, k, exclude, symmetric):
         part = (None if i == j else row[j]) if symmetric else column[j] if columns else None
         reduce(products, scale, diagonals, row[i], part)
     return row, column
@@ -109,36 +105,14 @@ def backward(
     if symmetric:
         column = row
     buffer = q.new_empty(0, dtype=q.dtype if q.is_cuda else dtype)
-    product = q.new_empty(0, dtype=dtype)
-    for i, j, products, diagonals in _tiles(q, k, exclude, symmetric):
+    scratch = q.new_empty(0, dtype=dtype)
+    for i, j, products, diagonals in tiles(q, k, exclude, symmetric):
         weights = buffer.resize_(products.shape)
         part = None if column is None else column.at(j)
         weigh(products, scale, diagonals, row.at(i), part, weights)
         for gradient, part, left, right in ((dq, i, weights, k[j]), (dk, j, weights.T, q[i])):
             if gradient is not None:
-                gradient[part] += _product(left, right, product)
+                gradient[part] += product(left, right, scratch)
         if symmetric and i != j:
-            dq[j] += _product(weights.T, q[i], product)
+            dq[j] += product(weights.T, q[i], scratch)
     return dq, dk
-
-
-def _tiles(
-    q: Tensor, k: Tensor, exclude: Sequence[int], symmetric: bool
-) -> Iterator[tuple[slice, slice, Tensor, list[int]]]:
-    """Yield (rows, columns, q kᵀ, diagonals); when symmetric, only tiles from the diagonal up."""
-    size = 2048 if q.is_cuda else 512  # a float32 tile then stays in the cache
-    buffer = q.new_empty(0, dtype=torch.promote_types(q.dtype, torch.float32))
-    for i in range(0, q.shape[0], size):
-        for j in range(i if symmetric else 0, k.shape[0], size):
-            rows, columns = slice(i, i + size), slice(j, j + size)
-            products = _product(q[rows], k[columns].T, buffer)
-            starts = (i - j + offset for offset in exclude)  # where they cross the tile's first row
-            height, width = products.shape
-            yield rows, columns, products, [s for s in starts if -height < s < width]
-
-
-def _product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-    out.resize_(a.shape[0], b.shape[1])
-    if a.is_cuda and a.dtype != out.dtype:  # tensor cores: half-precision operands, float32 sums
-        return torch.mm(a, b, out_dtype=out.dtype, out=out)
-    return torch.mm(a.to(out.dtype), b.to(out.dtype), out=out)

@@ -6,26 +6,9 @@ Every entry compiles without spills within its architecture's registers and shar
 
 from __future__ import annotations
 
-from functools import cache
-from typing import NamedTuple
+from .._tile_table import Table, Tile, ceil
 
-import torch
-from torch import Tensor
-
-
-class Tile(NamedTuple):
-    BM: int
-    BN: int
-    BD: int
-    num_warps: int
-    num_stages: int
-
-    def arguments(self) -> dict[str, int]:
-        return self._asdict()
-
-
-# [architecture][bytes per element]: {largest d: tile}
-FORWARD: dict[str, dict[int, dict[int, Tile]]] = {
+FORWARD: Table = {
     "sm_80": {
         2: {
             64: Tile(128, 64, 64, 4, 3),
@@ -79,7 +62,7 @@ FORWARD: dict[str, dict[int, dict[int, Tile]]] = {
         },
     },
 }
-BACKWARD: dict[str, dict[int, dict[int, Tile]]] = {
+BACKWARD: Table = {
     "sm_80": {
         2: {
             64: Tile(128, 64, 64, 8, 3),
@@ -137,53 +120,7 @@ BACKWARD: dict[str, dict[int, dict[int, Tile]]] = {
 MOST_BLOCKS = 48  # per side, of the forward kernel: its partial sums stay linear in n
 
 
-def fits(q: Tensor) -> bool:
-    """Whether the fused kernels have a tile for this dtype and depth."""
-    return q.shape[1] <= max(BACKWARD[architecture(q.device)][q.element_size()])
-
-
-def forward_tile(q: Tensor) -> Tile:
-    return _lookup(FORWARD, architecture(q.device), q.element_size(), q.shape[1])
-
-
-def backward_tile(q: Tensor) -> Tile:
-    return _lookup(BACKWARD, architecture(q.device), q.element_size(), q.shape[1])
-
-
-def _lookup(table: dict[str, dict[int, dict[int, Tile]]], arch: str, size: int, d: int) -> Tile:
-    tiles = table[arch][size]
-    tile = tiles[min(depth for depth in tiles if depth >= d)]
-    return tile._replace(BD=min(tile.BD, max(16, 1 << (d - 1).bit_length())))
-
-
 def rows_per_block(tile: Tile, size: int) -> int:
     """Side of the forward kernel's square blocks."""
     step = max(tile.BM, tile.BN)
-    return step * max(1, _ceil(_ceil(size, step), MOST_BLOCKS))
-
-
-def columns_per_split(q: Tensor, tile: Tile, m: int) -> int:
-    """Columns that one program of a row block takes: all, unless the rows alone leave SMs idle."""
-    splits = _ceil(2 * multiprocessors(q.device), _ceil(q.shape[0], tile.BM))
-    return tile.BN * _ceil(_ceil(m, tile.BN), splits)
-
-
-@cache
-def architecture(device: torch.device) -> str:
-    if device.type != "cuda":
-        return "sm_80"  # the interpreter: any will do
-    major, minor = torch.cuda.get_device_capability(device)
-    if major in (9, 10):
-        return f"sm_{major}0"
-    return "sm_80" if (major, minor) in ((8, 0), (8, 7), (11, 0)) else "sm_86"
-
-
-@cache
-def multiprocessors(device: torch.device) -> int:
-    if device.type != "cuda":
-        return 2
-    return torch.cuda.get_device_properties(device).multi_processor_count
-
-
-def _ceil(a: int, b: int) -> int:
-    return -(-a // b)
+    return step * max(1, ceil(ceil(size, step), MOST_BLOCKS))

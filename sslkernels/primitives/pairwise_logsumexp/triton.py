@@ -8,9 +8,12 @@ import torch
 import triton
 from torch import Tensor
 
+from .._tile_table import columns_per_split, lookup
+from .._tiles import fill_diagonals
+from .._triton import fuses, padded, precision, rows_contiguous
 from . import tiled
 from .tiled import Side
-from .tiles import backward_tile, columns_per_split, fits, forward_tile, rows_per_block
+from .tiles import BACKWARD, FORWARD, rows_per_block
 from .triton_kernels import (
     backward_kernel,
     combine_kernel,
@@ -19,20 +22,18 @@ from .triton_kernels import (
     weigh_kernel,
 )
 
-MOST_EXCLUDED = 4  # diagonals that the fused kernels take
-
 
 def forward(
     q: Tensor, k: Tensor | None, scale: Tensor, exclude: Sequence[int], columns: bool
 ) -> tuple[Tensor, Tensor]:
     """Row and column log-sum-exp, (n,) and (m,) or empty; ``k=None`` means the symmetric case."""
-    if not _fuses(q, exclude):
+    if not fuses(q, exclude, BACKWARD):
         return tiled.forward(q, k, scale, exclude, columns, reduce=_reduce)
     triangle = k is None
-    q = _rows_contiguous(q)
-    k = q if triangle else _rows_contiguous(k)
+    q = rows_contiguous(q)
+    k = q if triangle else rows_contiguous(k)
     (n, d), m = q.shape, k.shape[0]
-    tile = forward_tile(q)
+    tile = lookup(FORWARD, q)
     if triangle or columns:
         block_rows = block_columns = rows_per_block(tile, max(n, m))
     else:
@@ -58,12 +59,12 @@ def forward(
         block_columns,
         q.stride(0),
         k.stride(0),
-        *_padded(exclude),
+        *padded(exclude),
         D=d,
         EXCLUDED=len(exclude),
         TRIANGLE=triangle,
         COLUMNS=triangle or columns,
-        PRECISION=_precision(),
+        PRECISION=precision(),
         **tile.arguments(),
     )
     row = _combine(row_partials, column_partials, block_rows, triangle)
@@ -83,11 +84,11 @@ def backward(
     need_k: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of q and k over scale, in float32; None where not needed."""
-    if not _fuses(q, exclude):
+    if not fuses(q, exclude, BACKWARD):
         return tiled.backward(q, k, scale, exclude, row, column, need_q, need_k, weigh=_weigh)
     symmetric = k is None
-    q = _rows_contiguous(q)
-    k = q if symmetric else _rows_contiguous(k)
+    q = rows_contiguous(q)
+    k = q if symmetric else rows_contiguous(k)
     row = _closed(row)
     column = row if symmetric else None if column is None else _closed(column)
     bound = _bound(q, k, scale)
@@ -107,7 +108,7 @@ def _gradient(
     column: Side | None,
 ) -> Tensor:
     (n, d), m = q.shape, k.shape[0]
-    tile = backward_tile(q)
+    tile = lookup(BACKWARD, q)
     width = columns_per_split(q, tile, m)
     splits = triton.cdiv(m, width)
     gradient = q.new_empty((splits, n, d), dtype=torch.float32)
@@ -124,12 +125,12 @@ def _gradient(
         width,
         q.stride(0),
         k.stride(0),
-        *_padded(exclude),
+        *padded(exclude),
         D=d,
         EXCLUDED=len(exclude),
         ROW=row is not None,
         COLUMN=column is not None,
-        PRECISION=_precision(),
+        PRECISION=precision(),
         **tile.arguments(),
     )
     return gradient[0] if splits == 1 else gradient.sum(0)
@@ -151,7 +152,7 @@ def _reduce(
     rows: Tensor,
     columns: Tensor | None,
 ) -> None:
-    tiled.fill_diagonals(products, diagonals, float("-inf"))
+    fill_diagonals(products, diagonals, float("-inf"))
     n, m = products.shape
     reduce_kernel[(triton.cdiv(n, 4),)](
         products, scale, rows, n, m, m, 1, BLOCK=4, LENGTH=1024, num_warps=4
@@ -170,7 +171,7 @@ def _weigh(
     column: Side | None,
     out: Tensor,
 ) -> None:
-    tiled.fill_diagonals(products, diagonals, float("-inf"))
+    fill_diagonals(products, diagonals, float("-inf"))
     n, m = products.shape
     weigh_kernel[(triton.cdiv(n, 16), triton.cdiv(m, 256))](
         products,
@@ -187,16 +188,6 @@ def _weigh(
     )
 
 
-def _fuses(q: Tensor, exclude: Sequence[int]) -> bool:
-    """Tensor cores, and a gradient tile that fits the registers; float32 only where TF32 may be."""
-    tensor_cores = q.dtype != torch.float32 or _precision() == "tf32"
-    return tensor_cores and fits(q) and len(exclude) <= MOST_EXCLUDED
-
-
-def _precision() -> str:
-    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
-
-
 def _bound(q: Tensor, k: Tensor, scale: Tensor) -> Tensor:
     """The largest |logit| that the norms allow, on the device; NaN where an input is."""
 
@@ -211,11 +202,3 @@ def _closed(side: Side) -> Side:
     """Where everything is excluded, +inf: e^(s - inf) = 0."""
     lse = side.logsumexp
     return Side(lse.masked_fill(torch.isneginf(lse), float("inf")), side.grad)
-
-
-def _rows_contiguous(x: Tensor) -> Tensor:
-    return x if x.stride(1) == 1 else x.contiguous()
-
-
-def _padded(exclude: Sequence[int]) -> list[int]:
-    return [*exclude, *[0] * (MOST_EXCLUDED - len(exclude))]

@@ -7,70 +7,14 @@ a row and a column at once. The device decides, so there is no host sync.
 import triton
 import triton.language as tl
 
-LOG2E = tl.constexpr(1.4426950408889634)
-LN2 = tl.constexpr(0.6931471805599453)
+from .._triton import LN2, LOG2E, load_rows, mask_tile
+
 FREE_LOGIT = tl.constexpr(40.0)  # below it e^s, its sums and their inverses fit float32 unshifted
 
 
 @triton.jit
 def _exp(x):
     return tl.exp2(x * LOG2E)
-
-
-@triton.jit
-def _load_rows(x_ptr, rows, size, stride, depths, D: tl.constexpr):
-    """Rows of x, zero outside: (rows, depths)."""
-    mask = (rows < size)[:, None] & (depths < D)[None, :]
-    pointers = x_ptr + rows.to(tl.int64)[:, None] * stride + depths[None, :]
-    return tl.load(pointers, mask=mask, other=0.0)
-
-
-@triton.jit
-def _crosses(row, column, offset, BM: tl.constexpr, BN: tl.constexpr):
-    """Whether the diagonal j - i = offset passes through the tile."""
-    return (offset > column - row - BM) & (offset < column - row + BN)
-
-
-@triton.jit
-def _mask_tile(
-    logits, row, column, n, m, e0, e1, e2, e3,
-    EXCLUDED: tl.constexpr, TRIANGLE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-    HALF: tl.constexpr,
-):  # fmt: skip
-    """Put -inf outside the matrix and on excluded diagonals, in the few tiles that have any.
-
-    A triangle keeps each pair once and halves the entries of the main diagonal (takes ``HALF``, the
-    logarithm of two, from their logits): they will count for their row and for their column.
-    """
-    special = (row + BM > n) | (column + BN > m)
-    if TRIANGLE:
-        special = special | (column < row + BM)
-    if EXCLUDED > 0:
-        special = special | _crosses(row, column, e0, BM, BN)
-    if EXCLUDED > 1:
-        special = special | _crosses(row, column, e1, BM, BN)
-    if EXCLUDED > 2:
-        special = special | _crosses(row, column, e2, BM, BN)
-    if EXCLUDED > 3:
-        special = special | _crosses(row, column, e3, BM, BN)
-    if special:
-        rows = row + tl.arange(0, BM)
-        cols = column + tl.arange(0, BN)
-        offset = cols[None, :] - rows[:, None]
-        keep = (rows < n)[:, None] & (cols < m)[None, :]
-        if EXCLUDED > 0:
-            keep = keep & (offset != e0)
-        if EXCLUDED > 1:
-            keep = keep & (offset != e1)
-        if EXCLUDED > 2:
-            keep = keep & (offset != e2)
-        if EXCLUDED > 3:
-            keep = keep & (offset != e3)
-        if TRIANGLE:
-            keep = keep & (offset >= 0)
-            logits = tl.where(offset == 0, logits - HALF, logits)
-        logits = tl.where(keep, logits, float("-inf"))
-    return logits
 
 
 @triton.jit
@@ -111,22 +55,22 @@ def _forward_block(
         if TRIANGLE:
             start = tl.maximum(first_column, row // BN * BN)
         if BD >= D:
-            q = _load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
+            q = load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
         if COLUMNS:
             tl.debug_barrier()  # the column sums below were last written by other threads
         for column in range(start, end_column, BN):
             cols = column + tl.arange(0, BN)
             if BD >= D:
-                k = _load_rows(k_ptr, cols, m, k_stride, tl.arange(0, BD), D)
+                k = load_rows(k_ptr, cols, m, k_stride, tl.arange(0, BD), D)
                 acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
             else:
                 acc = tl.zeros((BM, BN), tl.float32)
                 for depth in range(0, D, BD):
                     depths = depth + tl.arange(0, BD)
-                    q = _load_rows(q_ptr, rows, n, q_stride, depths, D)
-                    k = _load_rows(k_ptr, cols, m, k_stride, depths, D)
+                    q = load_rows(q_ptr, rows, n, q_stride, depths, D)
+                    k = load_rows(k_ptr, cols, m, k_stride, depths, D)
                     acc = tl.dot(q, tl.trans(k), acc, input_precision=PRECISION)
-            logits = _mask_tile(
+            logits = mask_tile(
                 acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, TRIANGLE, BM, BN, HALF
             )  # (BM, BN)
             if FREE:
@@ -232,7 +176,7 @@ def _backward_rows(
         scale = scale * LOG2E
     rows = row + tl.arange(0, BM)
     depths = tl.arange(0, BD)
-    q = _load_rows(q_ptr, rows, n, q_stride, depths, D)
+    q = load_rows(q_ptr, rows, n, q_stride, depths, D)
     if ROW:
         row_lse = tl.load(row_lse_ptr + rows, mask=rows < n, other=float("inf"))
         row_grad = tl.load(row_grad_ptr + rows, mask=rows < n, other=0.0)
@@ -241,9 +185,9 @@ def _backward_rows(
     gradient = tl.zeros((BM, BD), tl.float32)
     for column in range(start, end, BN):
         cols = column + tl.arange(0, BN)
-        k = _load_rows(k_ptr, cols, m, k_stride, depths, D)
+        k = load_rows(k_ptr, cols, m, k_stride, depths, D)
         acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-        logits = _mask_tile(
+        logits = mask_tile(
             acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
         )  # (BM, BN)
         if COLUMN:

@@ -1,0 +1,74 @@
+"""What the primitives ask of their arguments, and the choice of implementation."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .._ext import HAS_CUDA_EXTENSION, HAS_EXTENSION, extension
+
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> None:
+    """Raise unless q is (n, d) and k (m, d), alike, and ``exclude`` holds offsets."""
+    for name, x in (("q", q), ("k", k)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+        if x.dtype not in DTYPES:
+            raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
+        if x.dim() != 2 or 0 in x.shape:
+            raise ValueError(f"{name} must have two non-empty dimensions, got {tuple(x.shape)}")
+    if q.shape[1] != k.shape[1]:
+        raise ValueError(
+            f"q (n, d) and k (m, d) must agree in d, got q {tuple(q.shape)} and k {tuple(k.shape)}"
+        )
+    if q.dtype != k.dtype:
+        raise TypeError(f"q and k must have one dtype, got {q.dtype} and {k.dtype}")
+    if q.device != k.device:
+        raise ValueError(f"q and k must be on one device, got {q.device} and {k.device}")
+    if not all(isinstance(offset, int) for offset in exclude):
+        raise TypeError(f"exclude must hold integers (offsets j - i), got {exclude!r}")
+
+
+def as_scalar(name: str, value: float | Tensor, q: Tensor) -> Tensor:
+    """A 0-dim tensor on the device of q; a number in the dtype that q is computed in."""
+    if not isinstance(value, Tensor):
+        return q.new_full((), value, dtype=torch.promote_types(q.dtype, torch.float32))
+    if value.numel() != 1 or not value.is_floating_point():
+        raise ValueError(
+            f"{name} must be a number or a floating-point tensor with one element, "
+            f"got shape {tuple(value.shape)} of {value.dtype}"
+        )
+    return value.reshape(()).to(q.device)
+
+
+def choose(impl: str, implementations: Sequence[str], q: Tensor) -> str:
+    """The implementation that ``impl`` means for q; raises if it cannot serve it."""
+    if impl not in implementations:
+        raise ValueError(f"impl must be one of {', '.join(implementations)}; got {impl!r}")
+    device = q.device.type
+    if impl == "auto":
+        if q.dtype == torch.float64:
+            return "tiled"
+        if device == "cuda" and HAS_TRITON:
+            return "triton"
+        return "cpu" if device == "cpu" and HAS_EXTENSION else "tiled"
+    if impl in ("cpu", "triton", "cuda") and q.dtype == torch.float64:
+        raise ValueError(
+            f"impl={impl!r} computes in float32; for float64 use impl='tiled' or 'auto'"
+        )
+    needed = {"cpu": "cpu", "triton": "cuda", "cuda": "cuda"}.get(impl, device)
+    if device != needed and not (impl == "triton" and INTERPRETED):
+        raise ValueError(f"impl={impl!r} runs on {needed} tensors, got tensors on {device}")
+    if (impl == "cpu" and not HAS_EXTENSION) or (impl == "cuda" and not HAS_CUDA_EXTENSION):
+        extension(cuda=impl == "cuda")  # says what is missing
+    if impl == "triton" and not HAS_TRITON:
+        raise RuntimeError("impl='triton' needs the triton package: pip install triton")
+    return impl

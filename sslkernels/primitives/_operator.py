@@ -1,0 +1,20 @@
+"""What the operators do around their kernels."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+@contextmanager
+def plain(q: Tensor):
+    """What autocast would lower is float32 here, and kernels launch on the tensor's device."""
+    with torch.autocast(q.device.type, enabled=False), torch.no_grad(), torch.cuda.device_of(q):
+        yield
+
+
+def unit_of(peak: Tensor) -> Tensor:
+    """The power of two that brings a gradient to where float16 is exact; ``peak``: its largest."""
+    return torch.ldexp(torch.ones_like(peak), (14 - torch.frexp(peak)[1]).clamp(-100, 100))

@@ -1,0 +1,37 @@
+"""The tiles of q kᵀ, by matrix products: any device, any float dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+
+def tiles(
+    q: Tensor, k: Tensor, exclude: Sequence[int], symmetric: bool = False
+) -> Iterator[tuple[slice, slice, Tensor, list[int]]]:
+    """Yield (rows, columns, q kᵀ, diagonals); when symmetric, only tiles from the diagonal up."""
+    size = 2048 if q.is_cuda else 512  # a float32 tile then stays in the cache
+    buffer = q.new_empty(0, dtype=torch.promote_types(q.dtype, torch.float32))
+    for i in range(0, q.shape[0], size):
+        for j in range(i if symmetric else 0, k.shape[0], size):
+            rows, columns = slice(i, i + size), slice(j, j + size)
+            products = product(q[rows], k[columns].T, buffer)
+            starts = (i - j + offset for offset in exclude)  # where they cross the tile's first row
+            height, width = products.shape
+            yield rows, columns, products, [s for s in starts if -height < s < width]
+
+
+def product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """a b in the dtype of ``out``, into whose memory it goes."""
+    out.resize_(a.shape[0], b.shape[1])
+    if a.is_cuda and a.dtype != out.dtype:  # tensor cores: half-precision operands, float32 sums
+        return torch.mm(a, b, out_dtype=out.dtype, out=out)
+    return torch.mm(a.to(out.dtype), b.to(out.dtype), out=out)
+
+
+def fill_diagonals(tile: Tensor, diagonals: Sequence[int], value: float) -> Tensor:
+    for offset in diagonals:
+        tile.diagonal(offset).fill_(value)
+    return tile

@@ -1,0 +1,3 @@
+from .api import pairwise_softplus
+
+__all__ = ["pairwise_softplus"]

@@ -1,0 +1,59 @@
+"""The public function: its contract, its checks, and the choice of implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .._arguments import as_scalar, check, choose
+from .op import PairwiseSoftplus
+from .reference import pairwise_softplus_reference
+
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
+
+
+def pairwise_softplus(
+    q: Tensor,
+    k: Tensor,
+    scale: float | Tensor = 1.0,
+    bias: float | Tensor = 0.0,
+    *,
+    exclude: Sequence[int] = (),
+    impl: str = "auto",
+) -> Tensor:
+    r"""Row sums of ``softplus(scale · q kᵀ + bias)``, whose n × m entries are never stored.
+
+    ``rows[i] = Σ_j log(1 + exp(scale · ⟨q_i, k_j⟩ + bias))``, over all j but those on an excluded
+    diagonal. Without its positives this is the sigmoid loss of SigLIP (arXiv:2303.15343): a
+    negative pair with logit s costs softplus(s), a positive one softplus(-s) = softplus(s) - s.
+
+    Args:
+        q: (n, d), float16, bfloat16, float32 or float64, any strides; n, d ≥ 1.
+        k: (m, d), dtype and device of ``q``; m ≥ 1.
+        scale: number or one-element tensor, of any sign; the inverse temperature.
+        bias: number or one-element tensor, of any sign.
+        exclude: diagonals to leave out, as offsets ``j - i``; ``(0,)`` leaves out each row's own
+            entry. A row with nothing left is 0 and passes no gradient.
+        impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
+            32-bit floats, else ``"tiled"`` (torch, tile by tile); ``"reference"`` (materialises
+            the scores) is used only when named.
+
+    Returns:
+        (n,), in float32 (float64 for float64 inputs), whatever autocast says. Differentiable once
+        in q, k, scale and bias; gradients have the inputs' dtypes. A NaN in an input gives NaN in
+        each result that depends on it.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: shapes or devices that do not fit, an unknown ``impl``, or one that does not run
+            on these tensors.
+        RuntimeError: an ``impl`` that was named but not built or installed.
+    """
+    check(q, k, exclude)
+    impl = choose(impl, IMPLEMENTATIONS, q)
+    exclude = sorted(set(exclude))
+    scale, bias = as_scalar("scale", scale, q), as_scalar("bias", bias, q)
+    if impl == "reference":
+        return pairwise_softplus_reference(q, k, scale, bias, exclude)
+    return PairwiseSoftplus.apply(q, k, scale, bias, exclude, impl)

@@ -1,0 +1,103 @@
+"""The operator as torch sees it: schema, fake, implementations, and its derivative."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from .._operator import plain, unit_of
+
+_library = torch.library.Library("sslkernels", "FRAGMENT")
+_library.define(
+    "pairwise_softplus(Tensor q, Tensor k, Tensor scale, Tensor bias, int[] exclude, str impl)"
+    " -> Tensor"
+)
+_library.define(
+    "pairwise_softplus_backward(Tensor q, Tensor k, Tensor scale, Tensor bias, int[] exclude,"
+    " Tensor row_grad, bool[4] needs, str impl) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def _forward(q, k, scale, bias, exclude, impl):
+    with plain(q):
+        return _implementation(impl).forward(q, k, scale, bias, exclude)
+
+
+def _backward(q, k, scale, bias, exclude, row_grad, needs, impl):
+    need_q, need_k, need_scale, need_bias = needs
+    with plain(q):
+        unit = unit_of(row_grad.abs().amax())
+        dq, dk, row_sigma = _implementation(impl).backward(
+            q,
+            k,
+            scale,
+            bias,
+            exclude,
+            row_grad * unit,
+            need_q or (need_scale and not need_k),
+            need_k,
+        )
+        dscale, dbias = q.new_empty(0, dtype=scale.dtype), q.new_empty(0, dtype=bias.dtype)
+        if need_scale:
+            x, dx = (k, dk) if dq is None else (q, dq)
+            dscale = _total(torch.linalg.vecdot(dx, x.to(dx.dtype)), unit).to(scale.dtype)
+        if need_bias:
+            dbias = _total(row_sigma, unit).to(bias.dtype)
+        factor = scale.to(unit.dtype) / unit
+        return (
+            dq.mul_(factor).to(q.dtype) if need_q else q.new_empty(0),
+            dk.mul_(factor).to(q.dtype) if need_k else q.new_empty(0),
+            dscale,
+            dbias,
+        )
+
+
+def _total(rows, unit):
+    return rows.sum(dtype=torch.float64) / unit  # rows of either sign cancel
+
+
+def _implementation(impl):
+    return import_module(f".{impl}", __package__)
+
+
+def _forward_fake(q, k, scale, bias, exclude, impl):
+    return q.new_empty(q.shape[0], dtype=torch.promote_types(q.dtype, torch.float32))
+
+
+def _backward_fake(q, k, scale, bias, exclude, row_grad, needs, impl):
+    inputs = (q, k, scale, bias)
+    return tuple(x.new_empty(x.shape if need else 0) for x, need in zip(inputs, needs, strict=True))
+
+
+for _key in ("CPU", "CUDA"):
+    _library.impl("pairwise_softplus", _forward, _key)
+    _library.impl("pairwise_softplus_backward", _backward, _key)
+torch.library.register_fake("sslkernels::pairwise_softplus", _forward_fake, lib=_library)
+torch.library.register_fake("sslkernels::pairwise_softplus_backward", _backward_fake, lib=_library)
+
+_forward_op = torch.ops.sslkernels.pairwise_softplus.default
+_backward_op = torch.ops.sslkernels.pairwise_softplus_backward.default
+
+
+class PairwiseSoftplus(torch.autograd.Function):
+    """The rows of :func:`pairwise_softplus`."""
+
+    @staticmethod
+    def forward(q, k, scale, bias, exclude, impl):
+        return _forward_op(q, k, scale, bias, exclude, impl)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        q, k, scale, bias, ctx.exclude, ctx.impl = inputs
+        ctx.save_for_backward(q, k, scale, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, row_grad):
+        q, k, scale, bias = ctx.saved_tensors
+        needs = list(ctx.needs_input_grad[:4])
+        grads = _backward_op(q, k, scale, bias, ctx.exclude, row_grad, needs, ctx.impl)
+        grads = (grad if need else None for grad, need in zip(grads, needs, strict=True))
+        return *grads, None, None

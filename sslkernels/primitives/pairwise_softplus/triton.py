@@ -1,0 +1,140 @@
+"""Fused Triton kernels for d ≤ 512; above, matrix products and a Triton pass over each tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+from torch import Tensor
+
+from .._tile_table import columns_per_split, lookup
+from .._tiles import fill_diagonals
+from .._triton import fuses, padded, precision, rows_contiguous
+from . import tiled
+from .tiles import BACKWARD, FORWARD
+from .triton_kernels import backward_kernel, forward_kernel, reduce_kernel, weigh_kernel
+
+
+def forward(q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, exclude: Sequence[int]) -> Tensor:
+    """Row sums (n,), in float32."""
+    if not fuses(q, exclude, BACKWARD):
+        return tiled.forward(q, k, scale, bias, exclude, reduce=_reduce)
+    q, k = rows_contiguous(q), rows_contiguous(k)
+    (n, d), m = q.shape, k.shape[0]
+    tile = lookup(FORWARD, q)
+    width = columns_per_split(q, tile, m)
+    splits = triton.cdiv(m, width)
+    rows = q.new_empty((splits, n), dtype=torch.float32)
+    forward_kernel[(triton.cdiv(n, tile.BM), splits)](
+        q,
+        k,
+        scale,
+        bias,
+        rows,
+        n,
+        m,
+        width,
+        q.stride(0),
+        k.stride(0),
+        *padded(exclude),
+        D=d,
+        EXCLUDED=len(exclude),
+        PRECISION=precision(),
+        **tile.arguments(),
+    )
+    return _total(rows)
+
+
+def backward(
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    exclude: Sequence[int],
+    row_grad: Tensor,
+    need_q: bool,
+    need_k: bool,
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """Gradients of q and k over scale (None if not needed), and row_grad_i · Σ_j σ(s_ij), (n,)."""
+    row_grad = row_grad.contiguous()
+    if not fuses(q, exclude, BACKWARD):
+        return tiled.backward(q, k, scale, bias, exclude, row_grad, need_q, need_k, weigh=_weigh)
+    q, k = rows_contiguous(q), rows_contiguous(k)
+    dq, row_sigma = _gradient(q, k, scale, bias, exclude, row_grad, True, need_q)
+    if not need_k:
+        return dq, None, row_sigma
+    mirrored = [-offset for offset in exclude]
+    dk, _ = _gradient(k, q, scale, bias, mirrored, row_grad, False, True)
+    return dq, dk, row_sigma
+
+
+def _gradient(
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    exclude: Sequence[int],
+    grad: Tensor,
+    row: bool,
+    need: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradient of q if needed, and where ``grad`` belongs to its rows their sums of σ."""
+    (n, d), m = q.shape, k.shape[0]
+    tile = lookup(BACKWARD, q)
+    width = columns_per_split(q, tile, m)
+    splits = triton.cdiv(m, width)
+    gradient = q.new_empty((splits, n, d) if need else 0, dtype=torch.float32)
+    sigma = q.new_empty((splits, n) if row else 0, dtype=torch.float32)
+    backward_kernel[(triton.cdiv(n, tile.BM), splits)](
+        q,
+        k,
+        scale,
+        bias,
+        grad,
+        gradient,
+        sigma,
+        n,
+        m,
+        width,
+        q.stride(0),
+        k.stride(0),
+        *padded(exclude),
+        D=d,
+        EXCLUDED=len(exclude),
+        ROW=row,
+        GRADIENT=need,
+        PRECISION=precision(),
+        **tile.arguments(),
+    )
+    return _total(gradient) if need else None, _total(sigma) if row else None
+
+
+def _total(splits: Tensor) -> Tensor:
+    return splits[0] if len(splits) == 1 else splits.sum(0)
+
+
+def _reduce(
+    products: Tensor, scale: Tensor, bias: Tensor, diagonals: Sequence[int], rows: Tensor
+) -> None:
+    fill_diagonals(products, diagonals, float("-inf"))
+    n, m = products.shape
+    reduce_kernel[(triton.cdiv(n, 4),)](
+        products, scale, bias, rows, n, m, BLOCK=4, LENGTH=1024, num_warps=4
+    )
+
+
+def _weigh(
+    products: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    diagonals: Sequence[int],
+    row_grad: Tensor,
+    row_sigma: Tensor,
+    out: Tensor,
+) -> None:
+    fill_diagonals(products, diagonals, float("-inf"))
+    n, m = products.shape
+    weigh_kernel[(triton.cdiv(n, 4),)](
+        products, scale, bias, row_grad, row_sigma, out, n, m, BLOCK=4, LENGTH=512, num_warps=4
+    )

@@ -1,0 +1,174 @@
+"""The Triton kernels themselves; their launchers are in triton.py."""
+
+import triton
+import triton.language as tl
+
+from .._triton import LN2, LOG2E, load_rows, mask_tile
+
+LOG2E_REST = tl.constexpr(1.925963033e-08)  # of log2(e), what float32 leaves
+
+
+@triton.jit
+def _decay(x):
+    """e^-|x|, as exact for large |x|; 0 from 87 on, so also for what is masked with -inf."""
+    x = -tl.abs(x)
+    power = x * LOG2E
+    rest = tl.fma(x, LOG2E, -power) + x * LOG2E_REST
+    exp = tl.exp2(power)
+    return tl.where(x < -87.0, 0.0, exp + exp * (rest * LN2))
+
+
+@triton.jit
+def _softplus(x):
+    """max(x, 0) + log(1 + t) with t = e^-|x|; the logarithm as log1p of csrc/cpu/vector.h."""
+    t = _decay(x)
+    z = t / (t + 2.0)
+    u = z * z
+    p = u * 0.280119921 + 0.280018043
+    p = p * u + 0.400215273
+    p = p * u + 0.666664163
+    return tl.maximum(x, 0.0) + (t - z * (t - u * p))
+
+
+@triton.jit
+def _sigmoid(x):
+    t = _decay(x)
+    return tl.where(x < 0.0, t, 1.0) / (t + 1.0)
+
+
+@triton.jit
+def _add(total, excess, more):
+    """total + more, and by how much float32 has exceeded it so far (Kahan)."""
+    more = more - excess
+    after = total + more
+    excess = (after - total) - more
+    return after, tl.where(tl.abs(after) == float("inf"), 0.0, excess)
+
+
+@triton.jit
+def forward_kernel(
+    q_ptr, k_ptr, scale_ptr, bias_ptr, rows_ptr,
+    n, m, columns_per_split, q_stride, k_stride, e0, e1, e2, e3,
+    D: tl.constexpr, EXCLUDED: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Σ_j softplus(s_ij) for a block of rows over a split of the columns. rows: (splits, n)."""
+    row = tl.program_id(0) * BM
+    split = tl.program_id(1)
+    start = split * columns_per_split
+    scale = tl.load(scale_ptr).to(tl.float32)
+    bias = tl.load(bias_ptr).to(tl.float32)
+    rows = row + tl.arange(0, BM)
+    total = tl.zeros((BM,), tl.float32)
+    excess = tl.zeros((BM,), tl.float32)
+    if BD >= D:
+        q = load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
+    for column in range(start, tl.minimum(start + columns_per_split, m), BN):
+        cols = column + tl.arange(0, BN)
+        if BD >= D:
+            k = load_rows(k_ptr, cols, m, k_stride, tl.arange(0, BD), D)
+            acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+        else:
+            acc = tl.zeros((BM, BN), tl.float32)
+            for depth in range(0, D, BD):
+                depths = depth + tl.arange(0, BD)
+                q = load_rows(q_ptr, rows, n, q_stride, depths, D)
+                k = load_rows(k_ptr, cols, m, k_stride, depths, D)
+                acc = tl.dot(q, tl.trans(k), acc, input_precision=PRECISION)
+        logits = mask_tile(
+            acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
+        )  # (BM, BN)
+        total, excess = _add(total, excess, tl.sum(_softplus(logits), 1))
+    tl.store(rows_ptr + split.to(tl.int64) * n + rows, total, mask=rows < n)
+
+
+@triton.jit
+def backward_kernel(
+    q_ptr, k_ptr, scale_ptr, bias_ptr, grad_ptr, gradient_ptr, sigma_ptr,
+    n, m, columns_per_split, q_stride, k_stride, e0, e1, e2, e3,
+    D: tl.constexpr, EXCLUDED: tl.constexpr, ROW: tl.constexpr, GRADIENT: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """gradient_i = Σ_j G_ij k_j for a block of rows, if ``GRADIENT``. (splits, n, D), float32.
+
+    ``ROW``: G_ij = grad_i · σ(s_ij), and sigma_i = Σ_j G_ij, (splits, n); else G_ij = grad_j ·
+    σ(s_ij), for the gradient of k, whose rows then stand in q.
+    """
+    row = tl.program_id(0) * BM
+    split = tl.program_id(1)
+    start = split * columns_per_split
+    scale = tl.load(scale_ptr).to(tl.float32)
+    bias = tl.load(bias_ptr).to(tl.float32)
+    rows = row + tl.arange(0, BM)
+    depths = tl.arange(0, BD)
+    q = load_rows(q_ptr, rows, n, q_stride, depths, D)
+    if ROW:
+        row_grad = tl.load(grad_ptr + rows, mask=rows < n, other=0.0)
+        total = tl.zeros((BM,), tl.float32)
+        excess = tl.zeros((BM,), tl.float32)
+    gradient = tl.zeros((BM, BD), tl.float32)
+    for column in range(start, tl.minimum(start + columns_per_split, m), BN):
+        cols = column + tl.arange(0, BN)
+        k = load_rows(k_ptr, cols, m, k_stride, depths, D)
+        acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+        logits = mask_tile(
+            acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
+        )  # (BM, BN)
+        sigma = _sigmoid(logits)
+        if ROW:
+            total, excess = _add(total, excess, tl.sum(sigma, 1))
+            weights = sigma * row_grad[:, None]
+        else:
+            column_grad = tl.load(grad_ptr + cols, mask=cols < m, other=0.0)
+            weights = sigma * column_grad[None, :]
+        if GRADIENT:
+            gradient = tl.dot(weights.to(k.dtype), k, gradient, input_precision=PRECISION)
+    at = split.to(tl.int64) * n + rows
+    if ROW:
+        tl.store(sigma_ptr + at, total * row_grad, mask=rows < n)
+    if GRADIENT:
+        mask = (rows < n)[:, None] & (depths < D)[None, :]
+        tl.store(gradient_ptr + at[:, None] * D + depths[None, :], gradient, mask=mask)
+
+
+@triton.jit
+def reduce_kernel(
+    products_ptr, scale_ptr, bias_ptr, sums_ptr, n, m, BLOCK: tl.constexpr, LENGTH: tl.constexpr,
+):  # fmt: skip
+    """sums_i += Σ_j softplus(s_ij) for a contiguous (n, m) tile of products; -inf is left out."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.load(sums_ptr + i, mask=i < n, other=0.0)
+    for start in range(0, m, LENGTH):
+        logits, _, _ = _logits(products_ptr, scale_ptr, bias_ptr, i, start, n, m, LENGTH)
+        total += tl.sum(_softplus(logits), 1).to(tl.float64)
+    tl.store(sums_ptr + i, total, mask=i < n)
+
+
+@triton.jit
+def weigh_kernel(
+    products_ptr, scale_ptr, bias_ptr, grad_ptr, sums_ptr, out_ptr, n, m,
+    BLOCK: tl.constexpr, LENGTH: tl.constexpr,
+):  # fmt: skip
+    """out_ij = grad_i · σ(s_ij) for a contiguous (n, m) tile of products; sums_i += Σ_j out_ij."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    grad = tl.load(grad_ptr + i, mask=i < n, other=0.0)
+    total = tl.load(sums_ptr + i, mask=i < n, other=0.0)
+    for start in range(0, m, LENGTH):
+        logits, at, inside = _logits(products_ptr, scale_ptr, bias_ptr, i, start, n, m, LENGTH)
+        weights = _sigmoid(logits) * grad[:, None]
+        total += tl.sum(weights, 1).to(tl.float64)
+        tl.store(out_ptr + at, weights.to(out_ptr.dtype.element_ty), mask=inside)
+    tl.store(sums_ptr + i, total, mask=i < n)
+
+
+@triton.jit
+def _logits(products_ptr, scale_ptr, bias_ptr, i, start, n, m, LENGTH: tl.constexpr):
+    """(rows, LENGTH) of them, where they stand, and which are inside the tile."""
+    j = start + tl.arange(0, LENGTH)
+    inside = (i < n)[:, None] & (j < m)[None, :]
+    at = i[:, None] * m + j[None, :]
+    scale = tl.load(scale_ptr).to(tl.float32)
+    bias = tl.load(bias_ptr).to(tl.float32)
+    products = tl.load(products_ptr + at, mask=inside, other=float("-inf"))
+    masked = products == float("-inf")
+    return tl.where(masked, float("-inf"), products * scale + bias), at, inside
