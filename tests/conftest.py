@@ -21,3 +21,13 @@ def _reproducible_and_poisoned():
     assert torch.utils.deterministic.fill_uninitialized_memory
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session", params=[2, 4], ids="{} ranks".format)
+def gang(request):
+    """Processes in a gloo group: ``gang.run(function, *args)`` on every rank."""
+    from gang import Gang
+
+    gang = Gang(request.param)
+    yield gang
+    gang.close()

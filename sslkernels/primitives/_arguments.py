@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._ext import HAS_CUDA_EXTENSION, HAS_EXTENSION, extension
+from ..distributed import Gather, Ranks, ranks_of
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -47,6 +48,16 @@ def as_scalar(name: str, value: float | Tensor, q: Tensor) -> Tensor:
             f"got shape {tuple(value.shape)} of {value.dtype}"
         )
     return value.reshape(()).to(q.device)
+
+
+def across_ranks(gather: Gather | None, impl: str) -> Ranks | tuple[()]:
+    """The ranks that an operator is told of: nothing, if there are no others."""
+    ranks = ranks_of(gather)
+    if ranks is None:
+        return ()
+    if impl == "reference":
+        raise ValueError("impl='reference' is for one process; with gather use impl='tiled'")
+    return ranks
 
 
 def choose(impl: str, implementations: Sequence[str], q: Tensor) -> str:

@@ -15,6 +15,11 @@ def plain(q: Tensor):
         yield
 
 
+def accumulation_dtype(x: Tensor) -> torch.dtype:
+    """In which x is computed: float32 for up to 32 bits, else float64."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 def unit_of(peak: Tensor) -> Tensor:
     """The power of two that brings a gradient to where float16 is exact; ``peak``: its largest."""
     return torch.ldexp(torch.ones_like(peak), (14 - torch.frexp(peak)[1]).clamp(-100, 100))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .._arguments import as_scalar, check, choose
+from ...distributed import Gather
+from .._arguments import across_ranks, as_scalar, check, choose
 from .op import PairwiseLogSumExp
 from .reference import pairwise_logsumexp_reference
 
@@ -20,6 +21,7 @@ def pairwise_logsumexp(
     *,
     exclude: Sequence[int] = (),
     columns: bool = False,
+    gather: Gather | None = None,
     impl: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Row (and column) log-sum-exp of ``scale · q kᵀ``, whose n × m scores are never stored.
@@ -36,6 +38,8 @@ def pairwise_logsumexp(
         exclude: diagonals to leave out, as offsets ``j - i``; ``(0,)`` leaves out each row's own
             entry. An entry with nothing left is ``-inf`` and passes no gradient.
         columns: also return the column log-sum-exp, from the same pass.
+        gather: the ranks that share the problem: ``q`` and ``k`` are this rank's rows of it, sums
+            run over all ranks, and ``exclude`` concerns the rank's own block.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
             32-bit floats, else ``"tiled"`` (torch, tile by tile); ``"cuda"`` (CUDA C++ passes) and
             ``"reference"`` (materialises the scores) are used only when named.
@@ -55,10 +59,11 @@ def pairwise_logsumexp(
     impl = choose(impl, IMPLEMENTATIONS, q)
     exclude = sorted(set(exclude))
     scale = as_scalar("scale", scale, q)
+    ranks = across_ranks(gather, impl)
     if impl == "reference":
         return pairwise_logsumexp_reference(q, k, scale, exclude, columns)
     if k is q and exclude == sorted(-offset for offset in exclude):
-        rows, _ = PairwiseLogSumExp.apply(q, None, scale, exclude, False, impl)
+        rows, _ = PairwiseLogSumExp.apply(q, None, scale, exclude, False, impl, ranks)
         return (rows, rows) if columns else rows
-    rows, column_results = PairwiseLogSumExp.apply(q, k, scale, exclude, columns, impl)
+    rows, column_results = PairwiseLogSumExp.apply(q, k, scale, exclude, columns, impl, ranks)
     return (rows, column_results) if columns else rows

@@ -2,51 +2,47 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from importlib import import_module
 
 import torch
-from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ...distributed import Ranks, all_reduce
+from .._operator import accumulation_dtype, plain, unit_of
+from .ranks import AcrossRanks
 from .tiled import Side
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
 _library.define(
-    "pairwise_logsumexp(Tensor q, Tensor? k, Tensor scale, int[] exclude, bool columns, str impl)"
-    " -> (Tensor, Tensor)"
+    "pairwise_logsumexp(Tensor q, Tensor? k, Tensor scale, int[] exclude, bool columns, str impl,"
+    " str route='', str group='', int ranks=0) -> (Tensor, Tensor)"
 )
 _library.define(
     "pairwise_logsumexp_backward(Tensor q, Tensor? k, Tensor scale, int[] exclude, Tensor row,"
-    " Tensor row_grad, Tensor? column, Tensor? column_grad, bool[3] needs, str impl)"
-    " -> (Tensor, Tensor, Tensor)"
+    " Tensor row_grad, Tensor? column, Tensor? column_grad, bool[3] needs, str impl,"
+    " str route='', str group='', int ranks=0) -> (Tensor, Tensor, Tensor)"
 )
 
 
-@contextmanager
-def _plain(q: Tensor):
-    """What autocast would lower is float32 here, and kernels launch on the tensor's device."""
-    with torch.autocast(q.device.type, enabled=False), torch.no_grad(), torch.cuda.device_of(q):
-        yield
+def _forward(q, k, scale, exclude, columns, impl, *ranks):
+    with plain(q):
+        scale = scale.to(accumulation_dtype(q))
+        return _implementation(impl, *ranks).forward(q, k, scale, exclude, columns)
 
 
-def _forward(q, k, scale, exclude, columns, impl):
-    with _plain(q):
-        return _implementation(impl).forward(q, k, scale, exclude, columns)
-
-
-def _backward(q, k, scale, exclude, row, row_grad, column, column_grad, needs, impl):
+def _backward(q, k, scale, exclude, row, row_grad, column, column_grad, needs, impl, *ranks):
     need_q, need_k, need_scale = needs
-    with _plain(q):
-        # A power of two brings the gradient weights to where float16 is exact to its last bit.
+    with plain(q):
         grads = [grad.contiguous() for grad in (row_grad, column_grad) if grad is not None]
         peak = torch.stack([grad.abs().amax() for grad in grads]).amax()
-        unit = torch.ldexp(torch.ones_like(peak), (14 - torch.frexp(peak)[1]).clamp(-100, 100))
+        if any(ranks):  # gradients that meet must have one unit
+            peak = all_reduce(peak, "max", Ranks(*ranks))
+        unit, factor = unit_of(peak), scale.to(accumulation_dtype(q))
         sides = [Side(lse, grad * unit) for lse, grad in zip((row, column), grads, strict=False)]
-        dq, dk = _implementation(impl).backward(
+        dq, dk = _implementation(impl, *ranks).backward(
             q,
             k,
-            scale,
+            factor,
             exclude,
             sides[0],
             sides[1] if column is not None else None,
@@ -56,9 +52,9 @@ def _backward(q, k, scale, exclude, row, row_grad, column, column_grad, needs, i
         dscale = q.new_empty(0, dtype=scale.dtype)
         if need_scale:
             x, dx = (k, dk) if dq is None else (q, dq)
-            dscale = torch.linalg.vecdot(dx, x.to(dx.dtype)).sum() / unit
+            dscale = torch.linalg.vecdot(dx, x.to(dx.dtype)).sum(dtype=torch.float64) / unit
             dscale = (dscale / 2 if k is None else dscale).to(scale.dtype)
-        factor = scale.to(peak.dtype) / unit
+        factor = factor / unit
         return (
             dq.mul_(factor).to(q.dtype) if need_q else q.new_empty(0),
             dk.mul_(factor).to(q.dtype) if need_k and k is not None else q.new_empty(0),
@@ -66,17 +62,18 @@ def _backward(q, k, scale, exclude, row, row_grad, column, column_grad, needs, i
         )
 
 
-def _implementation(impl):
-    return import_module(f".{impl}", __package__)
+def _implementation(impl, *ranks):
+    module = import_module(f".{impl}", __package__)
+    return AcrossRanks(module, Ranks(*ranks)) if any(ranks) else module
 
 
-def _forward_fake(q, k, scale, exclude, columns, impl):
-    dtype = torch.promote_types(q.dtype, torch.float32)
+def _forward_fake(q, k, scale, exclude, columns, impl, *ranks):
+    dtype = accumulation_dtype(q)
     row = q.new_empty(q.shape[0], dtype=dtype)
     return row, q.new_empty((q if k is None else k).shape[0] if columns else 0, dtype=dtype)
 
 
-def _backward_fake(q, k, scale, exclude, row, row_grad, column, column_grad, needs, impl):
+def _backward_fake(q, k, scale, exclude, row, row_grad, column, column_grad, needs, impl, *ranks):
     need_q, need_k, need_scale = needs
     return (
         q.new_empty(q.shape if need_q else 0),
@@ -99,12 +96,12 @@ class PairwiseLogSumExp(torch.autograd.Function):
     """(rows, columns) of :func:`pairwise_logsumexp`; ``columns`` is empty unless asked for."""
 
     @staticmethod
-    def forward(q, k, scale, exclude, columns, impl):
-        return _forward_op(q, k, scale, exclude, columns, impl)
+    def forward(q, k, scale, exclude, columns, impl, ranks):
+        return _forward_op(q, k, scale, exclude, columns, impl, *ranks)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        q, k, scale, ctx.exclude, ctx.columns, ctx.impl = inputs
+        q, k, scale, ctx.exclude, ctx.columns, ctx.impl, ctx.ranks = inputs
         row, column = output
         ctx.save_for_backward(q, k, scale, row, column)
 
@@ -124,6 +121,7 @@ class PairwiseLogSumExp(torch.autograd.Function):
             column_grad if ctx.columns else None,
             needs,
             ctx.impl,
+            *ctx.ranks,
         )
         grads = (grad if need else None for grad, need in zip((dq, dk, dscale), needs, strict=True))
-        return *grads, None, None, None
+        return *grads, None, None, None, None

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .._arguments import as_scalar, check, choose
+from ...distributed import Gather
+from .._arguments import across_ranks, as_scalar, check, choose
 from .op import PairwiseSoftplus
 from .reference import pairwise_softplus_reference
 
@@ -20,6 +21,7 @@ def pairwise_softplus(
     bias: float | Tensor = 0.0,
     *,
     exclude: Sequence[int] = (),
+    gather: Gather | None = None,
     impl: str = "auto",
 ) -> Tensor:
     r"""Row sums of ``softplus(scale · q kᵀ + bias)``, whose n × m entries are never stored.
@@ -35,6 +37,8 @@ def pairwise_softplus(
         bias: number or one-element tensor, of any sign.
         exclude: diagonals to leave out, as offsets ``j - i``; ``(0,)`` leaves out each row's own
             entry. A row with nothing left is 0 and passes no gradient.
+        gather: the ranks that share the problem: ``q`` and ``k`` are this rank's rows of it, sums
+            run over all ranks' k, and ``exclude`` concerns the rank's own block.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
             32-bit floats, else ``"tiled"`` (torch, tile by tile); ``"reference"`` (materialises
             the scores) is used only when named.
@@ -54,6 +58,7 @@ def pairwise_softplus(
     impl = choose(impl, IMPLEMENTATIONS, q)
     exclude = sorted(set(exclude))
     scale, bias = as_scalar("scale", scale, q), as_scalar("bias", bias, q)
+    ranks = across_ranks(gather, impl)
     if impl == "reference":
         return pairwise_softplus_reference(q, k, scale, bias, exclude)
-    return PairwiseSoftplus.apply(q, k, scale, bias, exclude, impl)
+    return PairwiseSoftplus.apply(q, k, scale, bias, exclude, impl, ranks)

@@ -7,33 +7,39 @@ from importlib import import_module
 import torch
 from torch.autograd.function import once_differentiable
 
-from .._operator import plain, unit_of
+from ...distributed import Ranks, all_reduce
+from .._operator import accumulation_dtype, plain, unit_of
+from .ranks import AcrossRanks
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
 _library.define(
-    "pairwise_softplus(Tensor q, Tensor k, Tensor scale, Tensor bias, int[] exclude, str impl)"
-    " -> Tensor"
+    "pairwise_softplus(Tensor q, Tensor k, Tensor scale, Tensor bias, int[] exclude, str impl,"
+    " str route='', str group='', int ranks=0) -> Tensor"
 )
 _library.define(
     "pairwise_softplus_backward(Tensor q, Tensor k, Tensor scale, Tensor bias, int[] exclude,"
-    " Tensor row_grad, bool[4] needs, str impl) -> (Tensor, Tensor, Tensor, Tensor)"
+    " Tensor row_grad, bool[4] needs, str impl, str route='', str group='', int ranks=0)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 
 
-def _forward(q, k, scale, bias, exclude, impl):
+def _forward(q, k, scale, bias, exclude, impl, *ranks):
     with plain(q):
-        return _implementation(impl).forward(q, k, scale, bias, exclude)
+        scale, bias = (x.to(accumulation_dtype(q)) for x in (scale, bias))
+        return _implementation(impl, *ranks).forward(q, k, scale, bias, exclude)
 
 
-def _backward(q, k, scale, bias, exclude, row_grad, needs, impl):
+def _backward(q, k, scale, bias, exclude, row_grad, needs, impl, *ranks):
     need_q, need_k, need_scale, need_bias = needs
     with plain(q):
-        unit = unit_of(row_grad.abs().amax())
-        dq, dk, row_sigma = _implementation(impl).backward(
+        peak = row_grad.abs().amax()
+        if any(ranks):  # gradients that meet must have one unit
+            peak = all_reduce(peak, "max", Ranks(*ranks))
+        unit, factors = unit_of(peak), [x.to(accumulation_dtype(q)) for x in (scale, bias)]
+        dq, dk, row_sigma = _implementation(impl, *ranks).backward(
             q,
             k,
-            scale,
-            bias,
+            *factors,
             exclude,
             row_grad * unit,
             need_q or (need_scale and not need_k),
@@ -58,15 +64,16 @@ def _total(rows, unit):
     return rows.sum(dtype=torch.float64) / unit  # rows of either sign cancel
 
 
-def _implementation(impl):
-    return import_module(f".{impl}", __package__)
+def _implementation(impl, *ranks):
+    module = import_module(f".{impl}", __package__)
+    return AcrossRanks(module, Ranks(*ranks)) if any(ranks) else module
 
 
-def _forward_fake(q, k, scale, bias, exclude, impl):
-    return q.new_empty(q.shape[0], dtype=torch.promote_types(q.dtype, torch.float32))
+def _forward_fake(q, k, scale, bias, exclude, impl, *ranks):
+    return q.new_empty(q.shape[0], dtype=accumulation_dtype(q))
 
 
-def _backward_fake(q, k, scale, bias, exclude, row_grad, needs, impl):
+def _backward_fake(q, k, scale, bias, exclude, row_grad, needs, impl, *ranks):
     inputs = (q, k, scale, bias)
     return tuple(x.new_empty(x.shape if need else 0) for x, need in zip(inputs, needs, strict=True))
 
@@ -85,12 +92,12 @@ class PairwiseSoftplus(torch.autograd.Function):
     """The rows of :func:`pairwise_softplus`."""
 
     @staticmethod
-    def forward(q, k, scale, bias, exclude, impl):
-        return _forward_op(q, k, scale, bias, exclude, impl)
+    def forward(q, k, scale, bias, exclude, impl, ranks):
+        return _forward_op(q, k, scale, bias, exclude, impl, *ranks)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        q, k, scale, bias, ctx.exclude, ctx.impl = inputs
+        q, k, scale, bias, ctx.exclude, ctx.impl, ctx.ranks = inputs
         ctx.save_for_backward(q, k, scale, bias)
 
     @staticmethod
@@ -98,6 +105,6 @@ class PairwiseSoftplus(torch.autograd.Function):
     def backward(ctx, row_grad):
         q, k, scale, bias = ctx.saved_tensors
         needs = list(ctx.needs_input_grad[:4])
-        grads = _backward_op(q, k, scale, bias, ctx.exclude, row_grad, needs, ctx.impl)
+        grads = _backward_op(q, k, scale, bias, ctx.exclude, row_grad, needs, ctx.impl, *ctx.ranks)
         grads = (grad if need else None for grad, need in zip(grads, needs, strict=True))
-        return *grads, None, None
+        return *grads, None, None, None

@@ -1,0 +1,75 @@
+"""The keys are spread over ranks: any implementation, block by block.
+
+Log-sum-exps of blocks merge exactly; a backward pass needs only the merged ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from ...distributed import Ranks, meet_ranks
+from .tiled import Side
+
+
+class AcrossRanks:
+    """``forward`` and ``backward`` as every implementation has them, over all ranks' keys."""
+
+    def __init__(self, implementation: ModuleType, ranks: Ranks):
+        self.implementation, self.ranks = implementation, ranks
+
+    def forward(
+        self, q: Tensor, k: Tensor | None, scale: Tensor, exclude: Sequence[int], columns: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Rows over all keys, columns over all queries; ``exclude`` is for the own block."""
+        row, own = self.implementation.forward(q, k, scale, exclude, columns)
+
+        def visit(block: Tensor) -> Tensor:
+            more, column = self.implementation.forward(q, block, scale, (), columns)
+            torch.logaddexp(row, more, out=row)
+            return column
+
+        combine = partial(torch.logsumexp, dim=0)
+        block = [q if k is None else k]
+        column = meet_ranks(block, visit, self.ranks, own if columns else None, combine)
+        return row, column if columns else own
+
+    def backward(
+        self,
+        q: Tensor,
+        k: Tensor | None,
+        scale: Tensor,
+        exclude: Sequence[int],
+        row: Side,
+        column: Side | None,
+        need_q: bool,
+        need_k: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of all ranks' results; every rank gets those of its own q and k."""
+        symmetric = k is None
+        dq, own = self.implementation.backward(q, k, scale, exclude, row, column, need_q, need_k)
+        # Where k is q, a visitor brings its log-sum-exps: then no gradient has to travel.
+        block_side = row if symmetric else column
+        block = [q if symmetric else k, *(block_side or ())]
+
+        def visit(block: Tensor, *side: Tensor) -> Tensor | None:
+            more, contribution = self.implementation.backward(
+                q,
+                block,
+                scale,
+                (),
+                row,
+                Side(*side) if side else None,
+                need_q,
+                need_k and not symmetric,
+            )
+            if need_q:
+                dq.add_(more)
+            return contribution
+
+        dk = meet_ranks(block, visit, self.ranks, own, partial(torch.sum, dim=0))
+        return dq, dk

@@ -1,0 +1,58 @@
+"""The keys are spread over ranks: any implementation, block by block, whose sums add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from ...distributed import Ranks, meet_ranks
+
+
+class AcrossRanks:
+    """``forward`` and ``backward`` as every implementation has them, over all ranks' keys."""
+
+    def __init__(self, implementation: ModuleType, ranks: Ranks):
+        self.implementation, self.ranks = implementation, ranks
+
+    def forward(
+        self, q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, exclude: Sequence[int]
+    ) -> Tensor:
+        """Row sums over all keys; ``exclude`` is for the own block."""
+        row = self.implementation.forward(q, k, scale, bias, exclude)
+
+        def visit(block: Tensor) -> None:
+            row.add_(self.implementation.forward(q, block, scale, bias, ()))
+
+        meet_ranks([k], visit, self.ranks)
+        return row
+
+    def backward(
+        self,
+        q: Tensor,
+        k: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        exclude: Sequence[int],
+        row_grad: Tensor,
+        need_q: bool,
+        need_k: bool,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """Gradients of all ranks' results for this rank's q and k; its rows' sums of σ."""
+        arguments = (row_grad, need_q, need_k)
+        dq, own, row_sigma = self.implementation.backward(q, k, scale, bias, exclude, *arguments)
+
+        def visit(block: Tensor) -> Tensor | None:
+            more, contribution, sigma = self.implementation.backward(
+                q, block, scale, bias, (), *arguments
+            )
+            row_sigma.add_(sigma)
+            if need_q:
+                dq.add_(more)
+            return contribution
+
+        dk = meet_ranks([k], visit, self.ranks, own, partial(torch.sum, dim=0))
+        return dq, dk, row_sigma

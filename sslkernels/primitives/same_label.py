@@ -1,0 +1,193 @@
+"""Sums and log-sum-exps over the rows that share a label, without an N × N mask.
+
+Rows are brought into the order of their labels; then those that share one stand together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..distributed import Gather, Ranks, meet_ranks, ranks_of
+
+TILE_ROWS, TILE_COLUMNS = 512, 2048
+
+
+def same_label_sum(x: Tensor, labels: Tensor, gather: Gather | None = None) -> Tensor:
+    """``out_i = Σ_{j: y_j = y_i} x_j``, i itself included, in O(N·D).
+
+    Args:
+        x: (N, D), float32 or float64.
+        labels: (N,) int64.
+        gather: the ranks whose rows count too.
+    """
+    return _SameLabelSum.apply(x, labels, ranks_of(gather) or ())
+
+
+def same_label_logsumexp(
+    z: Tensor, scale: Tensor, labels: Tensor, gather: Gather | None = None
+) -> Tensor:
+    """``out_i = log Σ_{j≠i: y_j = y_i} exp(scale · ⟨z_i, z_j⟩)``; −inf where nothing is left.
+
+    Plain torch on tiles where labels meet: N · (rows of a label) · D multiply-adds, and one wait
+    for the device. Differentiable once, in z and scale.
+
+    Args:
+        z: (N, D).
+        scale: scalar tensor in float32 (float64 for float64 rows).
+        labels: (N,) int64.
+        gather: the ranks whose rows count too.
+    """
+    return _SameLabelLogSumExp.apply(z, scale, labels, ranks_of(gather) or ())
+
+
+class _SameLabelSum(torch.autograd.Function):
+    @staticmethod
+    def forward(x, labels, ranks):
+        return _sum_op(x, labels, *ranks)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, labels, ctx.ranks = inputs
+        ctx.save_for_backward(labels)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):  # "shares a label" is symmetric: the sum is its own adjoint
+        return _sum_op(grad, *ctx.saved_tensors, *ctx.ranks), None, None
+
+
+class _SameLabelLogSumExp(torch.autograd.Function):
+    @staticmethod
+    def forward(z, scale, labels, ranks):
+        return _logsumexp_op(z, scale, labels, *ranks)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        z, scale, labels, ctx.ranks = inputs
+        ctx.save_for_backward(z, scale, labels, output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        z, scale, labels, logsumexp = ctx.saved_tensors
+        dz = _logsumexp_backward_op(z, scale, labels, logsumexp, grad, *ctx.ranks)
+        dscale = torch.linalg.vecdot(z.to(dz.dtype), dz).sum() / 2
+        return (dz * scale).to(z.dtype), dscale.to(scale.dtype), None, None
+
+
+def _sum(x: Tensor, labels: Tensor, *ranks) -> Tensor:
+    ordered, order = labels.sort(stable=True)
+    is_first = torch.ones_like(ordered, dtype=torch.bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    classes = is_first.cumsum(0) - 1  # of the ordered rows; their number stays on the device
+    own_class = torch.empty_like(classes).index_copy_(0, order, classes)
+    sums = x.new_zeros(x.shape).index_add_(0, own_class, x)
+
+    def visit(others: Tensor, their_labels: Tensor) -> None:
+        at = torch.searchsorted(ordered, their_labels).clamp_(max=len(ordered) - 1)
+        known = ordered[at] == their_labels
+        sums.index_add_(0, classes[at], others * known[:, None])
+
+    if any(ranks):
+        meet_ranks([x, labels], visit, Ranks(*ranks))
+    return sums[own_class]
+
+
+def _logsumexp(z: Tensor, scale: Tensor, labels: Tensor, *ranks) -> Tensor:
+    labels, order = labels.sort(stable=True)
+    z = z[order]
+    out = z.new_full(labels.shape, float("-inf"), dtype=scale.dtype)
+
+    def visit(other: Tensor, their_labels: Tensor, own: bool = False) -> None:
+        for rows, _, scores in _tiles(z, other, scale, labels, their_labels, own):
+            torch.logaddexp(out[rows], torch.logsumexp(scores, 1), out=out[rows])
+
+    visit(z, labels, own=True)
+    if any(ranks):
+        meet_ranks([z, labels], visit, Ranks(*ranks))
+    return torch.empty_like(out).index_copy_(0, order, out)
+
+
+def _logsumexp_backward(
+    z: Tensor, scale: Tensor, labels: Tensor, logsumexp: Tensor, grad: Tensor, *ranks
+) -> Tensor:
+    """Gradient of z over scale: each pair counts for both of its rows."""
+    labels, order = labels.sort(stable=True)
+    z, grad = z[order], grad[order].contiguous()
+    logsumexp = logsumexp[order]
+    logsumexp = logsumexp.masked_fill(torch.isneginf(logsumexp), float("inf"))  # passes no gradient
+    dz = z.new_zeros(z.shape, dtype=scale.dtype)
+
+    def visit(
+        other: Tensor, their_labels: Tensor, lse: Tensor, weight: Tensor, own: bool = False
+    ) -> None:
+        for rows, columns, scores in _tiles(z, other, scale, labels, their_labels, own):
+            weights = torch.exp(scores - logsumexp[rows, None]) * grad[rows, None]
+            weights += torch.exp(scores - lse[columns]) * weight[columns]
+            dz[rows] += weights @ other[columns].to(weights.dtype)
+
+    visit(z, labels, logsumexp, grad, own=True)
+    if any(ranks):
+        meet_ranks([z, labels, logsumexp, grad], visit, Ranks(*ranks))
+    return torch.empty_like(dz).index_copy_(0, order, dz)
+
+
+def _tiles(
+    z: Tensor, other: Tensor, scale: Tensor, labels: Tensor, their_labels: Tensor, own: bool
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Yield (rows, columns, scores) where ordered labels may meet; −inf where they do not."""
+    n = len(z)
+    starts = torch.arange(0, n, TILE_ROWS, device=z.device)
+    lasts = (starts + TILE_ROWS - 1).clamp_(max=n - 1)
+    first = torch.searchsorted(their_labels, labels[starts])
+    end = torch.searchsorted(their_labels, labels[lasts], right=True)
+    for start, (low, high) in zip(
+        range(0, n, TILE_ROWS), torch.stack([first, end], 1).tolist(), strict=True
+    ):
+        rows = slice(start, start + TILE_ROWS)
+        for j in range(low, high, TILE_COLUMNS):
+            columns = slice(j, min(j + TILE_COLUMNS, high))
+            scores = scale * (z[rows].to(scale.dtype) @ other[columns].to(scale.dtype).T)
+            scores.masked_fill_(labels[rows, None] != their_labels[columns], float("-inf"))
+            if own and -scores.shape[0] < start - j < scores.shape[1]:
+                scores.diagonal(start - j).fill_(float("-inf"))
+            yield rows, columns, scores
+
+
+def _full_precision(function):
+    def run(x, *arguments):
+        with torch.autocast(x.device.type, enabled=False), torch.no_grad():
+            return function(x, *arguments)
+
+    return run
+
+
+_library = torch.library.Library("sslkernels", "FRAGMENT")
+_RANKS = "str route='', str group='', int ranks=0"
+for _name, _arguments, _function, _fake in (
+    ("same_label_sum", "Tensor x, Tensor labels", _sum, lambda x, *_: x.new_empty(x.shape)),
+    (
+        "same_label_logsumexp",
+        "Tensor z, Tensor scale, Tensor labels",
+        _logsumexp,
+        lambda z, scale, *_: scale.new_empty(z.shape[0]),
+    ),
+    (
+        "same_label_logsumexp_backward",
+        "Tensor z, Tensor scale, Tensor labels, Tensor logsumexp, Tensor grad",
+        _logsumexp_backward,
+        lambda z, scale, *_: scale.new_empty(z.shape),
+    ),
+):
+    _library.define(f"{_name}({_arguments}, {_RANKS}) -> Tensor")
+    for _key in ("CPU", "CUDA"):
+        _library.impl(_name, _full_precision(_function), _key)
+    torch.library.register_fake(f"sslkernels::{_name}", _fake, lib=_library)
+
+_sum_op = torch.ops.sslkernels.same_label_sum.default
+_logsumexp_op = torch.ops.sslkernels.same_label_logsumexp.default
+_logsumexp_backward_op = torch.ops.sslkernels.same_label_logsumexp_backward.default
