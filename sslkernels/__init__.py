@@ -1,11 +1,45 @@
 """Fused, exact, memory-linear kernels for self-supervised learning."""
 
 from . import functional
-from .losses import NTXentLoss
+from .distributed import Gather
+from .losses import (
+    BYOLLoss,
+    CLIPLoss,
+    DCLLoss,
+    DCLWLoss,
+    DirectCLRLoss,
+    HypersphereLoss,
+    InfoNCELoss,
+    MemoryBank,
+    MoCoLoss,
+    MoCoV3Loss,
+    NegativeCosineSimilarity,
+    NNCLRLoss,
+    NTXentLoss,
+    SigLIPLoss,
+    SimSiamLoss,
+    SupConLoss,
+)
 from .primitives import nearest_neighbor, pairwise_logsumexp, pairwise_softplus
 
 __all__ = [
+    "BYOLLoss",
+    "CLIPLoss",
+    "DCLLoss",
+    "DCLWLoss",
+    "DirectCLRLoss",
+    "Gather",
+    "HypersphereLoss",
+    "InfoNCELoss",
+    "MemoryBank",
+    "MoCoLoss",
+    "MoCoV3Loss",
+    "NNCLRLoss",
     "NTXentLoss",
+    "NegativeCosineSimilarity",
+    "SigLIPLoss",
+    "SimSiamLoss",
+    "SupConLoss",
     "functional",
     "nearest_neighbor",
     "pairwise_logsumexp",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -36,12 +36,17 @@ def results(
     inputs: Sequence[Tensor],
     dtype: torch.dtype,
     weights: Sequence[Tensor],
+    constant: Collection[int] = (),
 ) -> list[Tensor]:
-    """Values of the function and gradients of their weighted sum, in float64."""
-    leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
+    """Values of the function and gradients of their weighted sum, in float64.
+
+    ``constant``: the inputs that have no gradient.
+    """
+    leaves = [x.detach().to(dtype) for x in inputs]
+    learned = [x.requires_grad_() for i, x in enumerate(leaves) if i not in constant]
     values = function(*leaves)
     total = sum((v.double() * w).sum() for v, w in zip(values, weights, strict=True))
-    grads = torch.autograd.grad(total, leaves)
+    grads = torch.autograd.grad(total, learned)
     return [x.detach().double() for x in (*values, *grads)]
 
 

@@ -173,8 +173,11 @@ def test_compile_without_graph_breaks():
     ({"temperature": float("nan")}, ValueError),
     ({"memory_bank_size": -1}, ValueError),
     ({"memory_bank_size": (64, -1)}, ValueError),
-    ({"memory_bank_size": (64, 8)}, NotImplementedError),
-    ({"gather_distributed": True}, NotImplementedError),
+    ({"memory_bank_size": 64}, ValueError),
+    ({"memory_bank_size": (64, 0)}, ValueError),
+    ({"convention": "paper"}, ValueError),
+    ({"gather": "star"}, ValueError),
+    ({"grad_scale": 2}, ValueError),
 ])  # fmt: skip
 def test_constructor_refuses(arguments, error):
     with pytest.raises(error):

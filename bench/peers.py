@@ -1,0 +1,42 @@
+"""Losses of other packages, where they are installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+
+def lightly_loss(name: str) -> type[torch.nn.Module]:
+    """A class of ``lightly.loss``. Raises ImportError where it is not installed."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:  # a torchvision without its operators; lightly's losses need none of them
+        for operator in ("nms", "qnms"):
+            schema = f"torchvision::{operator}"
+            torch.library.define(
+                schema, "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
+    import lightly.loss
+    from lightly.loss.directclr_loss import DirectCLRLoss
+    from lightly.loss.hypersphere_loss import HypersphereLoss
+
+    extra = {"DirectCLRLoss": DirectCLRLoss, "HypersphereLoss": HypersphereLoss}
+    return extra.get(name) or getattr(lightly.loss, name)
+
+
+def open_clip_losses() -> ModuleType:
+    """The module ``open_clip.loss``, without the models and tokenizers that the package imports.
+
+    Raises ImportError where it is not installed.
+    """
+    package = importlib.util.find_spec("open_clip")
+    if package is None:
+        raise ModuleNotFoundError("open_clip is not installed")
+    path = Path(package.origin).with_name("loss.py")
+    spec = importlib.util.spec_from_file_location("open_clip_loss", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,178 @@
+"""Losses of pairs alone, which need no negatives; and uniformity, which needs nothing else."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..distributed import (
+    Gather,
+    all_reduce,
+    logsumexp_over_ranks,
+    mean_over_ranks,
+    ranks_of,
+    scale_gradient,
+)
+from ..primitives import pairwise_logsumexp
+from ..primitives._operator import accumulation_dtype
+from ._common import (
+    GatheringLoss,
+    check_embeddings,
+    full_precision,
+    unit,
+)
+
+
+def negative_cosine_similarity(x0: Tensor, x1: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """``−mean cos(x0, x1)``, the criterion of SimSiam (Chen and He 2021, arXiv:2011.10566).
+
+    Nothing is detached: that is the caller's choice, as in lightly. Computed in float32 at least.
+    A mean over pairs, it is right under DistributedDataParallel as it stands.
+
+    Args:
+        x0, x1: of one shape, (N, D) in most uses.
+        dim: along which vectors lie.
+        eps: the least product of norms.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    if x0.shape != x1.shape:
+        raise ValueError(
+            f"x0 and x1 must have one shape, got {tuple(x0.shape)} and {tuple(x1.shape)}"
+        )
+    with full_precision(x0):
+        dtype = accumulation_dtype(x0)
+        return -F.cosine_similarity(x0.to(dtype), x1.to(dtype), dim, eps).mean()
+
+
+def simsiam(prediction: Tensor, projection: Tensor) -> Tensor:
+    """``−mean cos(p, stop_gradient(z))``: one direction of SimSiam, for p and z (N, D)."""
+    return negative_cosine_similarity(prediction, projection.detach())
+
+
+def byol(prediction: Tensor, projection: Tensor) -> Tensor:
+    """``2 − 2 mean cos(p, stop_gradient(z))``: one direction of BYOL (Grill et al. 2020,
+    arXiv:2006.07733), for p and z (N, D). Its two directions are summed."""
+    return 2 + 2 * negative_cosine_similarity(prediction, projection.detach())
+
+
+class NegativeCosineSimilarity(nn.Module):
+    """``lightly.loss.NegativeCosineSimilarity``: see
+    :func:`sslkernels.functional.negative_cosine_similarity`."""
+
+    def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.dim, self.eps = dim, eps
+
+    def forward(self, x0: Tensor, x1: Tensor) -> Tensor:
+        return negative_cosine_similarity(x0, x1, self.dim, self.eps)
+
+
+class SimSiamLoss(nn.Module):
+    """Both directions of SimSiam, halved: ``(simsiam(p0, z1) + simsiam(p1, z0)) / 2``."""
+
+    def forward(self, p0: Tensor, p1: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
+        return (simsiam(p0, z1) + simsiam(p1, z0)) / 2
+
+
+class BYOLLoss(nn.Module):
+    """Both directions of BYOL, summed: ``byol(p0, z1) + byol(p1, z0)``."""
+
+    def forward(self, p0: Tensor, p1: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
+        return byol(p0, z1) + byol(p1, z0)
+
+
+def alignment(x: Tensor, y: Tensor, alpha: float = 2.0, *, gather: Gather | None = None) -> Tensor:
+    """``mean_i ‖x_i − y_i‖^α`` of unit vectors (Wang and Isola 2020, arXiv:2005.10242).
+
+    Args:
+        x, y: (N, D), positive pairs; normalised here.
+        alpha: α, above 0.
+        gather: the ranks over which the mean runs.
+
+    Returns:
+        A scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(x=x, y=y)
+    if not alpha > 0:
+        raise ValueError(f"alpha must be above 0, got {alpha}")
+    with full_precision(x):
+        x, y = (scale_gradient(z, gather).to(accumulation_dtype(z)) for z in (x, y))
+        difference = F.normalize(x, dim=1) - F.normalize(y, dim=1)
+        squares = difference.square().sum(1)
+        powers = squares if alpha == 2 else torch.linalg.vector_norm(difference, dim=1) ** alpha
+        return mean_over_ranks(powers, gather)
+
+
+def uniformity(
+    x: Tensor, t: float = 2.0, *, gather: Gather | None = None, impl: str = "auto"
+) -> Tensor:
+    """``log mean_{i<j} e^(−t ‖x_i − x_j‖²)`` of unit vectors (Wang and Isola 2020,
+    arXiv:2005.10242), in one pass over the pairs, none of which is stored.
+
+    Args:
+        x: (N, D), N at least 2; normalised here.
+        t: above 0.
+        gather: the ranks whose pairs count too; the value is the same on every rank.
+        impl: see :func:`sslkernels.pairwise_logsumexp`.
+
+    Returns:
+        A scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(x=x)
+    if not t > 0:
+        raise ValueError(f"t must be above 0, got {t}")
+    ranks = ranks_of(gather)
+    if len(x) < 2 and ranks is None:
+        raise ValueError("uniformity needs at least 2 rows, got 1")
+    with full_precision(x):
+        z = unit(x, gather)
+        rows = pairwise_logsumexp(z, z, 2 * t, exclude=(0,), gather=gather, impl=impl)
+        # −t ‖x − y‖² = 2t ⟨x, y⟩ − 2t, whose large parts cancel: in float64
+        total = logsumexp_over_ranks(rows.double(), gather) - 2 * t
+        if ranks is None:
+            return (total - math.log(len(x) * (len(x) - 1))).to(rows.dtype)
+        count = all_reduce(total.new_full((), len(x)), "sum", ranks)
+        return (total - torch.log(count * (count - 1))).to(rows.dtype)
+
+
+class HypersphereLoss(GatheringLoss):
+    """Alignment and uniformity: constructor, defaults and values of
+    ``lightly.loss.HypersphereLoss``.
+
+    ``alignment(z_a, z_b, α) + λ (uniformity(z_a, t) + uniformity(z_b, t)) / 2``.
+
+    Args:
+        t, lam, alpha: t, λ and α of the formula.
+        gather_distributed: take pairs with other ranks' embeddings into uniformity.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+    """
+
+    def __init__(
+        self,
+        t: float = 1.0,
+        lam: float = 1.0,
+        alpha: float = 2.0,
+        gather_distributed: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        self.t, self.lam, self.alpha = t, lam, alpha
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        aligned = alignment(z_a, z_b, self.alpha, gather=self.gather)
+        options = {"gather": self.gather, "impl": self.impl}
+        return aligned + self.lam / 2 * (
+            uniformity(z_a, self.t, **options) + uniformity(z_b, self.t, **options)
+        )

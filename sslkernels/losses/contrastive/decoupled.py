@@ -1,0 +1,165 @@
+"""Decoupled contrastive learning: the positive leaves the denominator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ...distributed import Gather, all_reduce, logsumexp_over_ranks, ranks_of
+from ...primitives import pairwise_logsumexp
+from .._common import (
+    GatheringLoss,
+    as_scalar,
+    check_embeddings,
+    check_temperature,
+    dot,
+    full_precision,
+    mean_loss,
+    unit,
+)
+
+WeightFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def dcl(
+    out0: Tensor,
+    out1: Tensor,
+    temperature: float | Tensor = 0.1,
+    weight_fn: WeightFunction | None = None,
+    *,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """Decoupled contrastive loss (Yeh et al. 2022, arXiv:2110.06848, equation 6).
+
+    ``mean_i [log Σ_{j ≠ i, pair(i)} e^(z_i·z_j/T) − w_i z_i·z_pair(i)/T]``, over all 2N rows: it is
+    NT-Xent without the positive among the negatives.
+
+    Args:
+        out0: (N, D) embeddings of one view, not necessarily normalised. N at least 2: one pair
+            alone has no negative, and its loss is −inf.
+        out1: (N, D) embeddings of the other view.
+        temperature: T, a number or one-element tensor.
+        weight_fn: maps the normalised views to w (N,), which counts for both directions; None: 1.
+        gather: the ranks whose embeddings are negatives too. ``weight_fn`` sees the rank's own.
+        impl: see :func:`sslkernels.pairwise_logsumexp`.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(out0=out0, out1=out1)
+    check_temperature(temperature)
+    temperature = as_scalar(temperature, out0)
+    with full_precision(out0):
+        n = out0.shape[0]
+        z = unit(torch.cat([out0, out1]), gather)  # (2N, D)
+        rows = pairwise_logsumexp(
+            z, z, 1 / temperature, exclude=(-n, 0, n), gather=gather, impl=impl
+        )
+        z0, z1 = z.chunk(2)
+        positives = dot(z0, z1) / temperature
+        if weight_fn is not None:
+            positives = positives * _weights(weight_fn, z0, z1)
+        return mean_loss(rows - positives.repeat(2), out0, gather)
+
+
+def dclw(
+    out0: Tensor,
+    out1: Tensor,
+    temperature: float | Tensor = 0.1,
+    sigma: float = 0.5,
+    *,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """Decoupled contrastive loss with negative von Mises–Fisher weights (equation 7 of the paper).
+
+    ``w_i = 2 − N softmax_i(z_i·z_pair(i)/σ)``, without gradient: pairs that are already close
+    count less. With ``gather`` the softmax and N are those of the global batch. Arguments, result
+    and errors otherwise as :func:`dcl`.
+    """
+    return dcl(
+        out0, out1, temperature, partial(_von_mises_fisher, sigma, gather), gather=gather, impl=impl
+    )
+
+
+class DCLLoss(GatheringLoss):
+    """Decoupled contrastive loss: constructor, defaults and values of ``lightly.loss.DCLLoss``.
+
+    Formula and shapes: :func:`sslkernels.functional.dcl`.
+
+    Args:
+        temperature: T, a number or one-element tensor or parameter.
+        weight_fn: weights of the positives, see :func:`sslkernels.functional.dcl`.
+        gather_distributed: take the other ranks' embeddings as negatives.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+    """
+
+    def __init__(
+        self,
+        temperature: float | Tensor = 0.1,
+        weight_fn: WeightFunction | None = None,
+        gather_distributed: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        check_temperature(temperature)
+        self.temperature = temperature
+        self.weight_fn = weight_fn
+
+    def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        return dcl(out0, out1, self.temperature, self.weight_fn, gather=self.gather, impl=self.impl)
+
+
+class DCLWLoss(DCLLoss):
+    """Weighted decoupled loss: constructor, defaults and values of ``lightly.loss.DCLWLoss``.
+
+    Formula: :func:`sslkernels.functional.dclw`. Across ranks the weights are those of the global
+    batch (lightly takes each rank's own).
+
+    Args:
+        temperature: T, a number or one-element tensor or parameter.
+        sigma: σ of the weights, above 0.
+        gather_distributed: take the other ranks' embeddings as negatives.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+
+    Raises:
+        ValueError: ``sigma`` is not above 0.
+    """
+
+    def __init__(
+        self,
+        temperature: float | Tensor = 0.1,
+        sigma: float = 0.5,
+        gather_distributed: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(temperature, None, gather_distributed, **gathering)
+        if not sigma > 0:
+            raise ValueError(f"sigma must be above 0, got {sigma}")
+        self.weight_fn = partial(_von_mises_fisher, sigma, self.gather)
+
+
+def _von_mises_fisher(sigma: float, gather: Gather | None, z0: Tensor, z1: Tensor) -> Tensor:
+    scores = dot(z0.detach(), z1.detach()) / sigma
+    count, ranks = scores.new_full((), scores.numel()), ranks_of(gather)
+    if ranks is not None:
+        count = all_reduce(count, "sum", ranks)
+    return 2 - count * torch.exp(scores - logsumexp_over_ranks(scores, gather))
+
+
+def _weights(weight_fn: WeightFunction, z0: Tensor, z1: Tensor) -> Tensor:
+    weights = weight_fn(z0, z1)
+    if weights.shape != z0.shape[:1]:
+        raise ValueError(
+            f"weight_fn must return one weight per pair, shape ({len(z0)},); "
+            f"got {tuple(weights.shape)}"
+        )
+    return weights

@@ -1,0 +1,144 @@
+"""InfoNCE: each query finds its key, in one direction."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...distributed import Gather
+from ...primitives import pairwise_logsumexp
+from ...primitives._operator import accumulation_dtype
+from .._common import (
+    GatheringLoss,
+    as_scalar,
+    check_choice,
+    check_embeddings,
+    check_temperature,
+    cross_entropy,
+    dot,
+    full_precision,
+    mean_loss,
+    unit,
+)
+
+REDUCTIONS = ("mean", "sum", "none")
+NEGATIVE_MODES = ("unpaired", "paired")
+
+
+def info_nce(
+    query: Tensor,
+    positive_key: Tensor,
+    negative_keys: Tensor | None = None,
+    temperature: float | Tensor = 0.1,
+    reduction: str = "mean",
+    negative_mode: str = "unpaired",
+    *,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """InfoNCE (van den Oord et al. 2018, arXiv:1807.03748) from queries to keys.
+
+    ``log Σ_{k ∈ keys of i} e^(q_i·k/T) − q_i·p_i/T`` for each query i. Its keys are all positive
+    keys of the batch, or, where negatives are given, its positive and those. Everything is
+    normalised here.
+
+    Args:
+        query: (N, D).
+        positive_key: (N, D).
+        negative_keys: None; (M, D) shared by all queries (``"unpaired"``); or (N, M, D), each
+            query's own (``"paired"``).
+        temperature: T, a number or one-element tensor.
+        reduction: ``"mean"``, ``"sum"`` (over this rank's queries) or ``"none"``.
+        negative_mode: which of the shapes ``negative_keys`` has.
+        gather: the ranks whose positive keys (or unpaired negatives) are negatives too.
+        impl: see :func:`sslkernels.pairwise_logsumexp`.
+
+    Returns:
+        The loss, a scalar or (N,), in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(query=query, positive_key=positive_key)
+    check_temperature(temperature)
+    check_choice("reduction", reduction, REDUCTIONS)
+    check_choice("negative_mode", negative_mode, NEGATIVE_MODES)
+    _check_negatives(negative_keys, negative_mode, query)
+    temperature, dtype = as_scalar(temperature, query), accumulation_dtype(query)
+    with full_precision(query):
+        query, positive_key = unit(query, gather), unit(positive_key, gather)
+        positives = dot(query, positive_key) / temperature
+        if negative_mode == "paired" and negative_keys is not None:
+            keys = unit(negative_keys.flatten(0, 1)).view_as(negative_keys)
+            scores = torch.einsum("nd,nmd->nm", query.to(dtype), keys.to(dtype))
+            negatives = torch.logsumexp(scores.double() / temperature, 1)
+        else:
+            is_batch = negative_keys is None
+            keys = positive_key if is_batch else unit(negative_keys, gather)
+            exclude = (0,) if is_batch else ()
+            negatives = pairwise_logsumexp(
+                query, keys, 1 / temperature, exclude=exclude, gather=gather, impl=impl
+            )
+        loss = cross_entropy(positives, negatives)
+        if reduction == "mean":
+            return mean_loss(loss, query, gather)
+        return (loss.sum() if reduction == "sum" else loss).to(dtype)
+
+
+class InfoNCELoss(GatheringLoss):
+    """InfoNCE as a module: constructor, defaults and values of ``info_nce.InfoNCE``.
+
+    Formula, shapes and errors: :func:`sslkernels.functional.info_nce`.
+
+    Args:
+        temperature: T, a number or one-element tensor or parameter.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        negative_mode: ``"unpaired"`` or ``"paired"``, the shape of the negatives.
+        gather_distributed: take the other ranks' keys as negatives.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+    """
+
+    def __init__(
+        self,
+        temperature: float | Tensor = 0.1,
+        reduction: str = "mean",
+        negative_mode: str = "unpaired",
+        gather_distributed: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        check_temperature(temperature)
+        check_choice("reduction", reduction, REDUCTIONS)
+        check_choice("negative_mode", negative_mode, NEGATIVE_MODES)
+        self.temperature = temperature
+        self.reduction = reduction
+        self.negative_mode = negative_mode
+
+    def forward(
+        self, query: Tensor, positive_key: Tensor, negative_keys: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of queries (N, D), positives (N, D) and, if any, negatives."""
+        return info_nce(
+            query,
+            positive_key,
+            negative_keys,
+            self.temperature,
+            self.reduction,
+            self.negative_mode,
+            gather=self.gather,
+            impl=self.impl,
+        )
+
+
+def _check_negatives(negative_keys: Tensor | None, mode: str, query: Tensor) -> None:
+    if negative_keys is None:
+        return
+    n, d = query.shape
+    shape, expected = tuple(negative_keys.shape), (f"({n}, M, {d})", f"(M, {d})")[mode != "paired"]
+    wanted = 3 if mode == "paired" else 2
+    if len(shape) != wanted or shape[-1] != d or (wanted == 3 and shape[0] != n) or 0 in shape:
+        raise ValueError(f"{mode} negative_keys must be {expected} with M at least 1, got {shape}")
+    if negative_keys.dtype != query.dtype:
+        raise TypeError(
+            f"negative_keys must have the queries' dtype {query.dtype}, got {negative_keys.dtype}"
+        )

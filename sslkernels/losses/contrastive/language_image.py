@@ -1,0 +1,158 @@
+"""CLIP and SigLIP: images find their texts, texts their images."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...distributed import Gather, scale_gradient
+from ...primitives import pairwise_logsumexp, pairwise_softplus
+from .._common import (
+    GatheringLoss,
+    as_scalar,
+    check_embeddings,
+    cross_entropy,
+    dot,
+    full_precision,
+    mean_loss,
+)
+
+
+def clip(
+    image_features: Tensor,
+    text_features: Tensor,
+    logit_scale: float | Tensor,
+    *,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """The loss of CLIP (Radford et al. 2021, arXiv:2103.00020), rows and columns in one pass.
+
+    With s = ``logit_scale`` · I Tᵀ: the mean of the cross-entropies of the rows and of the columns
+    of s, whose targets stand on the diagonal.
+
+    Args:
+        image_features: (N, D), normalised by the caller, as in open_clip.
+        text_features: (N, D), normalised by the caller, in the same order.
+        logit_scale: number or one-element tensor, which multiplies; may require a gradient.
+        gather: the ranks whose features are negatives too.
+        impl: see :func:`sslkernels.pairwise_logsumexp`.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(image_features=image_features, text_features=text_features)
+    logit_scale = as_scalar(logit_scale, image_features)
+    with full_precision(image_features):
+        image_features = scale_gradient(image_features, gather)
+        text_features = scale_gradient(text_features, gather)
+        rows, columns = pairwise_logsumexp(
+            image_features,
+            text_features,
+            logit_scale,
+            exclude=(0,),
+            columns=True,
+            gather=gather,
+            impl=impl,
+        )
+        positives = logit_scale * dot(image_features, text_features)
+        both = cross_entropy(positives, rows) + cross_entropy(positives, columns)
+        return mean_loss(both / 2, image_features, gather)
+
+
+class CLIPLoss(GatheringLoss):
+    """The loss of CLIP as a module, for ``open_clip.loss.ClipLoss``.
+
+    Formula and shapes: :func:`sslkernels.functional.clip`.
+
+    Args:
+        gather_distributed: take the other ranks' features as negatives. Gradients then are those
+            of ``local_loss=True, gather_with_grad=True`` in open_clip; ``grad_scale="reference"``
+            gives those of its defaults.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+    """
+
+    def forward(
+        self, image_features: Tensor, text_features: Tensor, logit_scale: float | Tensor
+    ) -> Tensor:
+        """Return the loss of normalised features, each (N, D)."""
+        return clip(image_features, text_features, logit_scale, gather=self.gather, impl=self.impl)
+
+
+def siglip(
+    image_features: Tensor,
+    text_features: Tensor,
+    logit_scale: float | Tensor,
+    logit_bias: float | Tensor = 0.0,
+    *,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """The pairwise sigmoid loss of SigLIP (Zhai et al. 2023, arXiv:2303.15343).
+
+    With s_ij = ``logit_scale`` · ⟨I_i, T_j⟩ + ``logit_bias``:
+    ``1/N Σ_i [softplus(−s_ii) + Σ_{j≠i} softplus(s_ij)]``, N being this rank's images.
+
+    Args:
+        image_features: (N, D), normalised by the caller, as in open_clip and big_vision.
+        text_features: (N, D), normalised by the caller, in the same order.
+        logit_scale: number or one-element tensor, which multiplies; may require a gradient.
+        logit_bias: number or one-element tensor, which is added; may require a gradient.
+        gather: the ranks whose features are negatives too.
+        impl: see :func:`sslkernels.pairwise_softplus`.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(image_features=image_features, text_features=text_features)
+    logit_scale = as_scalar(logit_scale, image_features)
+    logit_bias = as_scalar(logit_bias, image_features)
+    with full_precision(image_features):
+        image_features = scale_gradient(image_features, gather)
+        text_features = scale_gradient(text_features, gather)
+        negatives = pairwise_softplus(
+            image_features,
+            text_features,
+            logit_scale,
+            logit_bias,
+            exclude=(0,),
+            gather=gather,
+            impl=impl,
+        )
+        positives = logit_scale * dot(image_features, text_features) + logit_bias
+        return mean_loss(negatives + F.softplus(-positives, threshold=50), image_features, gather)
+
+
+class SigLIPLoss(GatheringLoss):
+    """The loss of SigLIP as a module, for ``open_clip.loss.SigLipLoss``.
+
+    Formula and shapes: :func:`sslkernels.functional.siglip`.
+
+    Args:
+        gather_distributed: take the other ranks' features as negatives.
+        gather: ``"ring"`` is what open_clip calls ``dist_impl="shift"``; both are exact.
+        group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+    """
+
+    def forward(
+        self,
+        image_features: Tensor,
+        text_features: Tensor,
+        logit_scale: float | Tensor,
+        logit_bias: float | Tensor = 0.0,
+    ) -> Tensor:
+        """Return the loss of normalised features, each (N, D)."""
+        return siglip(
+            image_features,
+            text_features,
+            logit_scale,
+            logit_bias,
+            gather=self.gather,
+            impl=self.impl,
+        )

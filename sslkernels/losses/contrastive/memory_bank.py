@@ -1,0 +1,68 @@
+"""A queue of past embeddings: negatives for MoCo, neighbours for NNCLR."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...distributed import Gather, all_gather
+from ...primitives._operator import accumulation_dtype
+
+
+class MemoryBank(nn.Module):
+    """First in, first out: ``size`` normalised embeddings, saved with a checkpoint.
+
+    Starts with random directions, as in MoCo (He et al. 2020, arXiv:1911.05722).
+
+    Args:
+        size: number of embeddings.
+        dim: features of each.
+
+    Attributes:
+        bank: (size, dim) float32 buffer.
+        bank_ptr: (1,) int64 buffer, where the next embedding goes.
+
+    Raises:
+        ValueError: ``size`` or ``dim`` below 1.
+    """
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        if size < 1 or dim < 1:
+            raise ValueError(
+                f"a memory bank needs a size and a dimension of at least 1, got {size} and {dim}"
+            )
+        self.register_buffer("bank", F.normalize(torch.randn(size, dim), dim=1))
+        self.register_buffer("bank_ptr", torch.zeros(1, dtype=torch.int64))
+
+    def negatives(self) -> Tensor:
+        """A copy of the bank (size, dim): what a backward pass reads must not change under it."""
+        return self.bank.clone()
+
+    @torch.no_grad()
+    def enqueue(self, embeddings: Tensor, gather: Gather | None = None) -> None:
+        """Normalise embeddings (N, dim) and put them in place of the oldest.
+
+        Of more than ``size``, the last ``size`` stay. With ``gather`` every rank's go in, in the
+        order of the ranks, so that all banks stay alike.
+
+        Raises:
+            ValueError: embeddings of another shape.
+        """
+        size, dim = self.bank.shape
+        if embeddings.dim() != 2 or embeddings.shape[1] != dim:
+            raise ValueError(
+                f"the memory bank takes embeddings (N, {dim}), got {tuple(embeddings.shape)}"
+            )
+        with torch.autocast(embeddings.device.type, enabled=False):
+            rows = F.normalize(embeddings.detach().to(accumulation_dtype(embeddings)), dim=1)
+        rows = all_gather(rows, gather).to(self.bank.dtype)
+        newest = rows[-size:]
+        self.bank_ptr.add_(rows.shape[0] - newest.shape[0])
+        places = self.bank_ptr + torch.arange(newest.shape[0], device=rows.device)
+        self.bank.index_copy_(0, places % size, newest)
+        self.bank_ptr.add_(newest.shape[0]).remainder_(size)
+
+    def extra_repr(self) -> str:
+        return "{}, {}".format(*self.bank.shape)

@@ -1,0 +1,173 @@
+"""MoCo: a query finds its key among the keys of a queue (v1, v2) or of the batch (v3)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...distributed import Gather
+from ...primitives import pairwise_logsumexp
+from .._common import (
+    GatheringLoss,
+    as_scalar,
+    check_embeddings,
+    check_temperature,
+    cross_entropy,
+    dot,
+    full_precision,
+    mean_loss,
+    unit,
+)
+from .memory_bank import MemoryBank
+
+
+def moco(
+    query: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    temperature: float | Tensor = 0.07,
+    *,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """InfoNCE with a queue of negatives, the loss of MoCo v1 and v2 (He et al. 2020,
+    arXiv:1911.05722; Chen et al. 2020, arXiv:2003.04297).
+
+    ``mean_i −log [e^(q_i·k_i/T) / (e^(q_i·k_i/T) + Σ_j e^(q_i·queue_j/T))]``, the value of the
+    official builder's logits under cross-entropy. Queries and keys are normalised here.
+
+    Args:
+        query: (N, D).
+        key: (N, D), the positives; a gradient reaches them if they require one (MoCo detaches).
+        queue: (K, D) normalised rows, cast to the queries' dtype. No gradient. (The official
+            buffer is (D, K): pass its transpose.)
+        temperature: T, a number or one-element tensor.
+        gather: only for the mean: every rank holds the same queue.
+        impl: see :func:`sslkernels.pairwise_logsumexp`.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(query=query, key=key)
+    check_temperature(temperature)
+    if queue.dim() != 2 or queue.shape[1] != query.shape[1]:
+        raise ValueError(
+            f"queue must be (K, {query.shape[1]}) like the queries, got {tuple(queue.shape)}"
+        )
+    temperature = as_scalar(temperature, query)
+    with full_precision(query):
+        query, key = unit(query, gather), unit(key, gather)
+        positives = dot(query, key) / temperature
+        negatives = pairwise_logsumexp(query, queue.detach().to(query), 1 / temperature, impl=impl)
+        return mean_loss(cross_entropy(positives, negatives), query, gather)
+
+
+class MoCoLoss(GatheringLoss):
+    """InfoNCE with a queue as a module: the loss and the queue of ``moco.builder.MoCo``.
+
+    Formula and shapes: :func:`sslkernels.functional.moco`. After the loss the keys enter the queue,
+    if the module is training and the queries require a gradient. Any batch size: the queue wraps
+    around. (The reference's names are ``dim``, ``K``, ``T``.)
+
+    Args:
+        dim: D, features of an embedding.
+        queue_size: number of negatives.
+        temperature: T, a number or one-element tensor or parameter.
+        gather_distributed: put the keys of all ranks into the queue, as the reference does.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+
+    Attributes:
+        queue: the :class:`~sslkernels.losses.MemoryBank`, saved with checkpoints.
+    """
+
+    def __init__(
+        self,
+        dim: int = 128,
+        queue_size: int = 65536,
+        temperature: float | Tensor = 0.07,
+        gather_distributed: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        check_temperature(temperature)
+        self.temperature = temperature
+        self.queue = MemoryBank(queue_size, dim)
+
+    def forward(self, query: Tensor, key: Tensor) -> Tensor:
+        """Return the loss of queries (N, D) and the momentum encoder's keys (N, D)."""
+        key = key.detach()
+        loss = moco(
+            query, key, self.queue.negatives(), self.temperature, gather=self.gather,
+            impl=self.impl,
+        )  # fmt: skip
+        if self.training and query.requires_grad:
+            self.queue.enqueue(key, self.gather)
+        return loss
+
+
+def moco_v3(
+    query: Tensor,
+    key: Tensor,
+    temperature: float | Tensor = 1.0,
+    *,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """One direction of the loss of MoCo v3 (Chen et al. 2021, arXiv:2104.02057).
+
+    ``2T · mean_i [log Σ_j e^(q_i·k_j/T) − q_i·k_i/T]``: each query finds its key among the keys of
+    the batch, and the factor 2T is this paper's alone. Both are normalised here.
+
+    Args:
+        query: (N, D).
+        key: (N, D), detached here.
+        temperature: T, a number or one-element tensor.
+        gather: the ranks whose keys are negatives too.
+        impl: see :func:`sslkernels.pairwise_logsumexp`.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(query=query, key=key)
+    check_temperature(temperature)
+    temperature = as_scalar(temperature, query)
+    with full_precision(query):
+        query, key = unit(query, gather), unit(key.detach())
+        negatives = pairwise_logsumexp(
+            query, key, 1 / temperature, exclude=(0,), gather=gather, impl=impl
+        )
+        rows = cross_entropy(dot(query, key) / temperature, negatives)
+        return mean_loss(2 * temperature * rows, query, gather)
+
+
+class MoCoV3Loss(GatheringLoss):
+    """The loss of MoCo v3 as a module: both directions, summed, as ``moco.builder.MoCo`` of v3.
+
+    Args:
+        temperature: T, a number or one-element tensor or parameter; 1.0 in the reference's class,
+            0.2 in its training script.
+        gather_distributed: take the keys of all ranks as negatives, as the reference does.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+    """
+
+    def __init__(
+        self,
+        temperature: float | Tensor = 1.0,
+        gather_distributed: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        check_temperature(temperature)
+        self.temperature = temperature
+
+    def forward(self, query0: Tensor, query1: Tensor, key0: Tensor, key1: Tensor) -> Tensor:
+        """Return the loss of two views' queries and momentum keys, each (N, D)."""
+        options = {"gather": self.gather, "impl": self.impl}
+        return moco_v3(query0, key1, self.temperature, **options) + moco_v3(
+            query1, key0, self.temperature, **options
+        )

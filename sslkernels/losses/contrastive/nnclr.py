@@ -1,0 +1,110 @@
+"""NNCLR: the positive is the nearest neighbour in a support set of past embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...distributed import Gather
+from ...primitives import nearest_neighbor
+from .._common import GatheringLoss, check_choice, check_temperature, full_precision, unit
+from .info_nce import info_nce
+from .memory_bank import MemoryBank
+from .nt_xent import nt_xent
+
+CONVENTIONS = ("official", "lightly")
+
+
+def nnclr(
+    neighbors: Tensor,
+    predictions: Tensor,
+    temperature: float | Tensor = 0.1,
+    *,
+    convention: str = "official",
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """One direction of NNCLR (Dwibedi et al. 2021, arXiv:2104.14548).
+
+    Each neighbour NN(z_i) finds the prediction p_i of the other view among those of the batch. Both
+    are normalised here.
+
+    Args:
+        neighbors: (N, D), the nearest neighbours of one view's projections; detached here.
+        predictions: (N, D), of the other view.
+        temperature: T, a number or one-element tensor.
+        convention: ``"official"``, as the paper and solo-learn: an N-way softmax over the
+            predictions. ``"lightly"``: NT-Xent between the two, in which neighbours are also
+            negatives of each other and predictions find neighbours as well.
+        gather: the ranks whose predictions are negatives too.
+        impl: see :func:`sslkernels.pairwise_logsumexp`.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_choice("convention", convention, CONVENTIONS)
+    options = {"gather": gather, "impl": impl}
+    if convention == "lightly":
+        return nt_xent(neighbors.detach(), predictions, temperature, **options)
+    return info_nce(neighbors.detach(), predictions, temperature=temperature, **options)
+
+
+class NNCLRLoss(GatheringLoss):
+    """NNCLR with its support set: both directions, halved.
+
+    ``(nnclr(NN(z0), p1) + nnclr(NN(z1), p0)) / 2``; afterwards z0 enters the support set, if the
+    module is training and a prediction requires a gradient. Formula and conventions:
+    :func:`sslkernels.functional.nnclr`.
+
+    Args:
+        dim: D, features of a projection; 256 in solo-learn.
+        queue_size: of the support set; 65536 in solo-learn and lightly.
+        temperature: T, a number or one-element tensor or parameter.
+        gather_distributed: take the other ranks' predictions as negatives, and put all ranks'
+            projections into the support set.
+        convention: ``"official"`` or ``"lightly"``.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+
+    Attributes:
+        queue: the support set, a :class:`~sslkernels.losses.MemoryBank`, saved with checkpoints.
+    """
+
+    def __init__(
+        self,
+        dim: int = 256,
+        queue_size: int = 65536,
+        temperature: float | Tensor = 0.1,
+        gather_distributed: bool = False,
+        *,
+        convention: str = "official",
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        check_temperature(temperature)
+        check_choice("convention", convention, CONVENTIONS)
+        self.temperature = temperature
+        self.convention = convention
+        self.queue = MemoryBank(queue_size, dim)
+
+    def forward(self, z0: Tensor, z1: Tensor, p0: Tensor, p1: Tensor) -> Tensor:
+        """Return the loss of two views' projections and predictions, each (N, D)."""
+        options = {
+            "convention": self.convention, "gather": self.gather, "impl": self.impl
+        }  # fmt: skip
+        n0, n1 = self.nearest(torch.cat([z0, z1])).to(p0.dtype).chunk(2)
+        loss = (
+            nnclr(n0, p1, self.temperature, **options) + nnclr(n1, p0, self.temperature, **options)
+        ) / 2
+        if self.training and (p0.requires_grad or p1.requires_grad):
+            self.queue.enqueue(z0, self.gather)
+        return loss
+
+    @torch.no_grad()
+    def nearest(self, z: Tensor) -> Tensor:
+        """The support set's rows nearest to those of z (N, D), in cosine similarity."""
+        with full_precision(z):
+            _, index = nearest_neighbor(unit(z.to(self.queue.bank.dtype)), self.queue.bank)
+        return self.queue.bank[index[:, 0]]

@@ -1,0 +1,176 @@
+"""Every loss with its formula, in one form: ``ours(embeddings, scalars, gather)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import formulas
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sslkernels import functional
+from sslkernels.distributed import Gather
+
+QUEUE = F.normalize(torch.randn(70, 16, generator=torch.Generator().manual_seed(3)), dim=1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """``embeddings`` of (N, D), the last ``constant`` of which get no gradient; learnable scalars.
+
+    With ``labels``, both functions take the rows' labels as a further argument.
+    """
+
+    ours: Callable[..., Tensor]
+    formula: Callable[..., Tensor]
+    embeddings: int = 2
+    constant: int = 0
+    scalars: tuple[float, ...] = (0.2,)
+    labels: bool = False
+    gathers: bool = True
+    prepare: Callable[[Tensor], Tensor] = field(default=lambda x: x)
+
+    def inputs(self, n: int, d: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+        """Correlated views, then the scalars."""
+        base = torch.randn(n, d, dtype=torch.float64)
+        views = [
+            self.prepare(base + 0.7 * torch.randn(n, d, dtype=torch.float64)).to(dtype)
+            for _ in range(self.embeddings)
+        ]
+        return views + [torch.tensor(x).to(dtype) for x in self.scalars]
+
+    def split(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        return inputs[: self.embeddings], inputs[self.embeddings :]
+
+    def compute(
+        self, inputs: list[Tensor], labels: Tensor | None = None, gather: Gather | None = None
+    ) -> Tensor:
+        return self.ours(*inputs, *([labels] if self.labels else []), gather=gather)
+
+    def expect(self, inputs: list[Tensor], labels: Tensor | None = None) -> Tensor:
+        return self.formula(*inputs, *([labels] if self.labels else []))
+
+
+def pair_loss(function, *options, **keywords):
+    """A loss of embeddings alone, which has no scalar and gathers nothing."""
+
+    def compute(*embeddings, gather=None):
+        return function(*embeddings, *options, **keywords)
+
+    return compute
+
+
+def supcon(x0, x1, temperature, labels, gather=None, **options):
+    features = torch.stack([x0, x1], 1)
+    return functional.supcon(features, labels, temperature=temperature, gather=gather, **options)
+
+
+def supcon_formula(function, by_mask=True):
+    def compute(x0, x1, temperature, labels):
+        return function(
+            torch.stack([x0, x1], 1), formulas.same(labels) if by_mask else labels, temperature
+        )
+
+    return compute
+
+
+def supcon_unlabelled(x0, x1, temperature, gather=None):
+    features = torch.stack([x0, x1], 1)
+    return functional.supcon(features, temperature=temperature, gather=gather)
+
+
+def supcon_unlabelled_formula(x0, x1, temperature):
+    return formulas.supcon(torch.stack([x0, x1], 1), torch.eye(len(x0)), temperature)
+
+
+def supcon_masked(x0, x1, temperature, labels, gather=None):
+    mask = formulas.same(labels).double() * 0.5 + torch.eye(len(x0)).double()
+    return functional.supcon(torch.stack([x0, x1], 1), mask=mask, temperature=temperature)
+
+
+def supcon_masked_formula(x0, x1, temperature, labels):
+    mask = formulas.same(labels).double() * 0.5 + torch.eye(len(x0)).double()
+    return formulas.supcon(torch.stack([x0, x1], 1), mask, temperature)
+
+
+def paired(query, key, n0, n1, temperature, gather=None):
+    return functional.info_nce(
+        query, key, torch.stack([n0, n1], 1), temperature, negative_mode="paired", gather=gather
+    )
+
+
+CASES = {
+    "nt_xent": Case(functional.nt_xent, formulas.nt_xent),
+    "nt_xent negative temperature": Case(functional.nt_xent, formulas.nt_xent, scalars=(-1.0,)),
+    "nt_xent google": Case(
+        partial(functional.nt_xent, convention="google"), formulas.nt_xent_google
+    ),
+    "dcl": Case(functional.dcl, formulas.dcl),
+    "dclw": Case(functional.dclw, formulas.dclw),
+    "moco": Case(
+        lambda q, k, t, gather=None: functional.moco(q, k, QUEUE.to(q), t, gather=gather),
+        lambda q, k, t: formulas.moco(q, k, QUEUE, t),
+    ),
+    "moco_v3": Case(functional.moco_v3, formulas.moco_v3, constant=1),
+    "nnclr": Case(
+        lambda p, n, t, gather=None: functional.nnclr(n, p, t, gather=gather),
+        lambda p, n, t: formulas.nnclr(n, p, t),
+        constant=1,
+    ),
+    "nnclr lightly": Case(
+        lambda p, n, t, gather=None: functional.nnclr(n, p, t, convention="lightly", gather=gather),
+        lambda p, n, t: formulas.nt_xent(n.detach(), p, t),
+        constant=1,
+    ),
+    "info_nce": Case(
+        lambda q, k, t, gather=None: functional.info_nce(q, k, None, t, gather=gather),
+        formulas.info_nce,
+    ),
+    "info_nce unpaired": Case(
+        lambda q, k, n, t, gather=None: functional.info_nce(q, k, n, t, gather=gather),
+        lambda q, k, n, t: formulas.info_nce(q, k, t, n),
+        embeddings=3,
+    ),
+    "info_nce paired": Case(
+        paired,
+        lambda q, k, n0, n1, t: formulas.info_nce(q, k, t, torch.stack([n0, n1], 1)),
+        embeddings=4,
+    ),
+    "supcon": Case(supcon, supcon_formula(formulas.supcon), labels=True),
+    "supcon one": Case(
+        partial(supcon, contrast_mode="one"), supcon_formula(formulas.supcon_one), labels=True
+    ),
+    "supcon pytorch_metric_learning": Case(
+        partial(supcon, convention="pytorch_metric_learning"),
+        supcon_formula(formulas.supcon_pml),
+        labels=True,
+    ),
+    "supcon solo_learn": Case(
+        partial(supcon, convention="solo_learn"),
+        supcon_formula(formulas.supcon_solo, by_mask=False),
+        labels=True,
+    ),
+    "supcon unlabelled": Case(supcon_unlabelled, supcon_unlabelled_formula),
+    "supcon masked": Case(supcon_masked, supcon_masked_formula, labels=True, gathers=False),
+    "clip": Case(functional.clip, formulas.clip, scalars=(9.0,), prepare=formulas.unit),
+    "siglip": Case(functional.siglip, formulas.siglip, scalars=(9.0, -4.0), prepare=formulas.unit),
+    "simsiam": Case(
+        pair_loss(functional.simsiam), formulas.simsiam, constant=1, scalars=(), gathers=False
+    ),
+    "byol": Case(pair_loss(functional.byol), formulas.byol, constant=1, scalars=(), gathers=False),
+    "alignment": Case(functional.alignment, lambda x, y: formulas.alignment(x, y, 2), scalars=()),
+    "alignment cubed": Case(
+        partial(functional.alignment, alpha=3),
+        lambda x, y: formulas.alignment(x, y, 3),
+        scalars=(),
+    ),
+    "uniformity": Case(
+        functional.uniformity,
+        lambda x: formulas.uniformity(x, 2),
+        embeddings=1,
+        scalars=(),
+    ),
+}

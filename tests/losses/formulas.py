@@ -1,0 +1,157 @@
+"""Every loss as one writes it by hand from its paper or its published code, matrices and all.
+
+In the inputs' dtype up to the scores, then float32 (float64 for float64): both the float64 truth
+and what the same dtype gives in eager torch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def unit(x: Tensor) -> Tensor:
+    return F.normalize(x, dim=-1)
+
+
+def nt_xent(out0, out1, temperature):
+    z = unit(torch.cat([out0, out1]))
+    scores = wide(z @ z.T / temperature).fill_diagonal_(float("-inf"))
+    n = len(out0)
+    return F.cross_entropy(scores, torch.arange(2 * n).roll(n))
+
+
+def nt_xent_google(out0, out1, temperature):
+    """objective.py: loss_a + loss_b, each a mean over N."""
+    a, b = unit(out0), unit(out1)
+    n, large = len(a), 1e9
+    masks = torch.eye(n) * large
+    aa, bb = (wide(x @ x.T / temperature) - masks for x in (a, b))
+    ab = wide(a @ b.T / temperature)
+    labels = torch.arange(n)
+    return F.cross_entropy(torch.cat([ab, aa], 1), labels) + F.cross_entropy(
+        torch.cat([ab.T, bb], 1), labels
+    )
+
+
+def dcl(out0, out1, temperature, weights=None):
+    z0, z1 = unit(out0), unit(out1)
+    n = len(z0)
+    off = ~torch.eye(n, dtype=torch.bool)
+
+    def direction(a, b):
+        same, cross = wide(a @ a.T / temperature), wide(a @ b.T / temperature)
+        negatives = torch.cat([same[off].view(n, -1), cross[off].view(n, -1)], 1)
+        positives = cross.diagonal() if weights is None else cross.diagonal() * weights(a, b)
+        return (torch.logsumexp(negatives, 1) - positives).mean()
+
+    return (direction(z0, z1) + direction(z1, z0)) / 2
+
+
+def dclw(out0, out1, temperature):
+    def weights(a, b):
+        return 2 - len(a) * torch.softmax(wide((a * b).sum(1).detach() / 0.5), 0)
+
+    return dcl(out0, out1, temperature, weights)
+
+
+def moco(query, key, queue, temperature):
+    q, k = unit(query), unit(key)
+    positives = (q * k).sum(1, keepdim=True)
+    scores = wide(torch.cat([positives, q @ queue.T.to(q.dtype)], 1) / temperature)
+    return F.cross_entropy(scores, torch.zeros(len(q), dtype=torch.long))
+
+
+def moco_v3(query, key, temperature):
+    q, k = unit(query), unit(key.detach())
+    scores = wide(q @ k.T / temperature)
+    return 2 * temperature * F.cross_entropy(scores, torch.arange(len(q)))
+
+
+def nnclr(neighbors, predictions, temperature):
+    scores = wide(unit(neighbors.detach()) @ unit(predictions).T / temperature)
+    return F.cross_entropy(scores, torch.arange(len(scores)))
+
+
+def info_nce(query, positive_key, temperature, negative_keys=None):
+    q, p = unit(query), unit(positive_key)
+    if negative_keys is None:
+        return F.cross_entropy(wide(q @ p.T / temperature), torch.arange(len(q)))
+    keys = unit(negative_keys)
+    scores = q @ keys.T if keys.dim() == 2 else (keys @ q[:, :, None])[:, :, 0]
+    scores = wide(torch.cat([(q * p).sum(1, keepdim=True), scores], 1) / temperature)
+    return F.cross_entropy(scores, torch.zeros(len(q), dtype=torch.long))
+
+
+def supcon_rows(features, mask, temperature):
+    """HobbitLong/SupContrast with contrast_mode="all": each row's loss and number of positives."""
+    n, views, _ = features.shape
+    z = torch.cat(unit(features).unbind(1))
+    scores = wide(z @ z.T / temperature).fill_diagonal_(float("-inf"))
+    log_probability = (scores - torch.logsumexp(scores, 1, keepdim=True)).fill_diagonal_(0.0)
+    positives = mask.repeat(views, views).to(log_probability.dtype).fill_diagonal_(0.0)
+    count = positives.sum(1)
+    return -(positives * log_probability).sum(1) / count.clamp(min=1e-6), count
+
+
+def same(labels: Tensor) -> Tensor:
+    return labels[:, None] == labels[None, :]
+
+
+def supcon(features, mask, temperature, base_temperature=0.07):
+    rows, count = supcon_rows(features, mask, temperature)
+    return temperature / base_temperature * rows.masked_fill(count == 0, 0.0).mean()
+
+
+def supcon_one(features, mask, temperature, base_temperature=0.07):
+    rows, count = supcon_rows(features, mask, temperature)
+    rows = rows.masked_fill(count == 0, 0.0)[: len(features)]
+    return temperature / base_temperature * rows.mean()
+
+
+def supcon_pml(features, mask, temperature):
+    rows, count = supcon_rows(features, mask, temperature)
+    return rows[count > 0].mean()
+
+
+def supcon_solo(features, labels, temperature):
+    """solo-learn's simclr_loss_func: positives summed inside the logarithm, every row with some."""
+    z = torch.cat(unit(features).unbind(1))
+    index = labels.repeat(features.shape[1])
+    scores = wide(z @ z.T / temperature).fill_diagonal_(float("-inf"))
+    positives = scores.masked_fill(~same(index), float("-inf"))
+    return (torch.logsumexp(scores, 1) - torch.logsumexp(positives, 1)).mean()
+
+
+def clip(image, text, scale):
+    scores = wide(scale * image @ text.T)
+    labels = torch.arange(len(scores))
+    return (F.cross_entropy(scores, labels) + F.cross_entropy(scores.T, labels)) / 2
+
+
+def siglip(image, text, scale, bias):
+    scores = wide(scale * image @ text.T + bias)
+    signs = 2 * torch.eye(len(scores), dtype=scores.dtype) - 1
+    return -F.logsigmoid(signs * scores).sum() / len(scores)
+
+
+def simsiam(prediction, projection):
+    return -F.cosine_similarity(prediction, projection.detach(), dim=1).mean()
+
+
+def byol(prediction, projection):
+    """regression_loss of DeepMind: the squared distance of unit vectors."""
+    return (unit(prediction) - unit(projection.detach())).square().sum(1).mean()
+
+
+def alignment(x, y, alpha):
+    return wide(unit(x) - unit(y)).norm(dim=1).pow(alpha).mean()
+
+
+def uniformity(x, t):
+    return torch.pdist(wide(unit(x))).square().mul(-t).exp().mean().log()

@@ -1,0 +1,242 @@
+"""Modules: what they add to their functions, which is state and defaults."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import sslkernels as ssl
+from sslkernels import functional
+
+
+def embeddings(count, n=12, d=8):
+    return [torch.randn(n, d, requires_grad=True) for _ in range(count)]
+
+
+def equal(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_modules_are_their_functions():
+    x = embeddings(4)
+    labels = torch.arange(12) % 3
+    equal(ssl.NTXentLoss(0.3)(*x[:2]), functional.nt_xent(*x[:2], 0.3))
+    google = ssl.NTXentLoss(0.3, convention="google")
+    equal(google(*x[:2]), 2 * functional.nt_xent(*x[:2], 0.3))
+    equal(ssl.DCLLoss(0.3)(*x[:2]), functional.dcl(*x[:2], 0.3))
+    equal(ssl.DCLWLoss(0.3, 0.4)(*x[:2]), functional.dclw(*x[:2], 0.3, 0.4))
+    equal(ssl.CLIPLoss()(*x[:2], 2.0), functional.clip(*x[:2], 2.0))
+    equal(ssl.SigLIPLoss()(*x[:2], 2.0, -3.0), functional.siglip(*x[:2], 2.0, -3.0))
+    equal(ssl.InfoNCELoss(0.3)(*x[:3]), functional.info_nce(*x[:3], 0.3))
+    v3 = functional.moco_v3(x[0], x[3], 0.3) + functional.moco_v3(x[1], x[2], 0.3)
+    equal(ssl.MoCoV3Loss(0.3)(*x), v3)
+    features = torch.stack(x[:2], 1)
+    equal(ssl.SupConLoss()(features, labels), functional.supcon(features, labels))
+    solo = ssl.SupConLoss(0.1, convention="solo_learn")(features, labels)
+    equal(solo, functional.supcon(features, labels, temperature=0.1, convention="solo_learn"))
+    cosine = ssl.NegativeCosineSimilarity()
+    equal(cosine(*x[:2]), functional.negative_cosine_similarity(*x[:2]))
+    equal(
+        ssl.SimSiamLoss()(*x), (functional.simsiam(x[0], x[3]) + functional.simsiam(x[1], x[2])) / 2
+    )
+    equal(ssl.BYOLLoss()(*x), functional.byol(x[0], x[3]) + functional.byol(x[1], x[2]))
+    sphere = functional.alignment(*x[:2], 3) + 0.25 * sum(
+        functional.uniformity(z, 2) for z in x[:2]
+    )
+    equal(ssl.HypersphereLoss(2, 0.5, 3)(*x[:2]), sphere)
+
+
+def test_defaults_are_those_of_the_references():
+    x = embeddings(2)
+    queue = ssl.MoCoLoss()
+    assert queue.queue.bank.shape == (65536, 128) and queue.temperature == 0.07
+    assert ssl.NTXentLoss().temperature == ssl.DirectCLRLoss().temperature == 0.5
+    assert ssl.DCLLoss().temperature == ssl.DCLWLoss().temperature == 0.1
+    assert ssl.InfoNCELoss().temperature == 0.1 and ssl.MoCoV3Loss().temperature == 1.0
+    supcon = ssl.SupConLoss()
+    assert supcon.temperature == supcon.base_temperature == 0.07
+    assert ssl.DirectCLRLoss().loss_dim == 64
+    assert ssl.HypersphereLoss().t == 1 and ssl.HypersphereLoss().alpha == 2
+    equal(functional.uniformity(x[0]), functional.uniformity(x[0], 2.0))
+
+
+def test_directclr_sees_the_first_features():
+    x = embeddings(2)
+    loss = ssl.DirectCLRLoss(5, 0.3)(*x)
+    equal(loss, functional.nt_xent(x[0][:, :5], x[1][:, :5], 0.3))
+    gradient = torch.autograd.grad(loss, x[0])[0]
+    assert gradient[:, :5].abs().min() > 0 and not gradient[:, 5:].any()
+    with pytest.raises(ValueError, match="loss_dim=9 features, got 8"):
+        ssl.DirectCLRLoss(9)(*x)
+    with pytest.raises(ValueError, match="at least 1"):
+        ssl.DirectCLRLoss(0)
+
+
+def test_custom_weights_of_dcl():
+    x = embeddings(2)
+    doubled = ssl.DCLLoss(0.3, lambda a, b: torch.full((12,), 2.0))(*x)
+    cosine = F.cosine_similarity(*x).mean()
+    equal(doubled, functional.dcl(*x, 0.3) - cosine / 0.3)
+    learned = ssl.DCLLoss(0.3, lambda a, b: (a - b).square().sum(1))
+    assert torch.autograd.grad(learned(*x), x[0])[0].isfinite().all()
+    with pytest.raises(ValueError, match=r"shape \(12,\); got \(3,\)"):
+        ssl.DCLLoss(0.3, lambda a, b: torch.ones(3))(*x)
+
+
+def test_memory_bank_goes_round():
+    bank = ssl.MemoryBank(5, 2)
+    rows = F.normalize(torch.randn(13, 2), dim=1)
+    bank.enqueue(3 * rows[:3])
+    equal(bank.bank[:3], rows[:3])
+    bank.enqueue(rows[3:7])
+    equal(bank.bank, rows[[5, 6, 2, 3, 4]])
+    assert bank.bank_ptr.tolist() == [2]
+    bank.enqueue(rows[7:13])  # more than it holds: the newest five stay
+    equal(bank.bank, rows[[10, 11, 12, 8, 9]])
+    assert bank.bank_ptr.tolist() == [3]
+    equal(ssl.MemoryBank(100, 4).bank.norm(dim=1), torch.ones(100))
+    with pytest.raises(ValueError, match=r"\(N, 2\), got \(3, 4\)"):
+        bank.enqueue(torch.ones(3, 4))
+    with pytest.raises(ValueError, match="at least 1, got 0 and 4"):
+        ssl.MemoryBank(0, 4)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: ssl.NTXentLoss(0.2, (10, 8)),
+    lambda: ssl.DirectCLRLoss(8, 0.2, (10, 8)),
+    lambda: ssl.MoCoLoss(8, 10, 0.2),
+], ids=["NTXentLoss", "DirectCLRLoss", "MoCoLoss"])  # fmt: skip
+def test_queue_is_updated_only_in_training(make):
+    loss = make()
+    (bank, pointer) = loss.state_dict().values()
+    before, (query, key) = bank.clone(), embeddings(2)
+    value = loss(query, key)
+    equal(value, functional.moco(query, key.detach(), before, 0.2))
+    equal(bank[:10], torch.cat([F.normalize(key, dim=1)[10:], F.normalize(key, dim=1)[2:10]]))
+    assert pointer.item() == 2
+    value.backward()  # what the loss read did not change under it
+
+    now = bank.clone()
+    loss.eval()(query, key)
+    loss.train()(query.detach(), key)
+    with torch.no_grad():
+        loss(query.detach(), key)
+    assert torch.equal(bank, now)
+
+    other = make()
+    other.load_state_dict(loss.state_dict())
+    equal(other(query, key), loss(query, key))
+
+
+def test_moco_keys_have_no_gradient():
+    query, key = embeddings(2)
+    ssl.MoCoLoss(8, 10)(query, key).backward()
+    assert query.grad is not None and key.grad is None
+    bank = ssl.NTXentLoss(0.2, (10, 8))  # as in lightly, here they do
+    bank(query, key).backward()
+    assert key.grad is not None
+
+
+def test_nnclr_finds_its_neighbors():
+    loss = ssl.NNCLRLoss(8, 30, 0.2)
+    z0, z1, p0, p1 = embeddings(4)
+    before = loss.queue.bank.clone()
+    near = [before[(F.normalize(z, dim=1) @ before.T).argmax(1)] for z in (z0, z1)]
+    expected = (functional.nnclr(near[0], p1, 0.2) + functional.nnclr(near[1], p0, 0.2)) / 2
+    value = loss(z0, z1, p0, p1)
+    equal(value, expected)
+    equal(loss.queue.bank[:12], F.normalize(z0, dim=1))
+    value.backward()
+    assert z0.grad is None and z1.grad is None and p0.grad.abs().min() > 0
+    loss(z0, z0, z0.half().float(), z1)  # now its own neighbours are in there
+    equal(loss.nearest(z0), F.normalize(z0, dim=1))
+
+
+def test_learnable_scales():
+    parameter = torch.nn.Parameter(torch.tensor(0.4))
+    x = embeddings(4)
+    for loss, count in (
+        (ssl.NTXentLoss(parameter), 2),
+        (ssl.DCLLoss(parameter), 2),
+        (ssl.InfoNCELoss(parameter), 2),
+        (ssl.MoCoLoss(8, 20, parameter), 2),
+        (ssl.MoCoV3Loss(parameter), 4),
+        (ssl.NNCLRLoss(8, 20, parameter), 4),
+    ):
+        assert [p is parameter for p in loss.parameters()] == [True]
+        parameter.grad = None
+        loss(*x[:count]).backward()
+        assert parameter.grad.abs() > 0
+
+
+def test_supcon_forms_agree():
+    x0, x1 = embeddings(2)
+    features, labels = torch.stack([x0, x1], 1), torch.arange(12) % 4
+    by_label = functional.supcon(features, labels)
+    equal(by_label, functional.supcon(features, mask=(labels[:, None] == labels).float()))
+    flat = functional.supcon(torch.cat([x0, x1]), labels.repeat(2))
+    equal(by_label, flat)
+    equal(by_label, functional.supcon(features, labels.to(torch.uint8) + 9))
+    alone = functional.supcon(features, base_temperature=None, temperature=0.2)
+    equal(alone, functional.nt_xent(x0, x1, 0.2))
+    single = functional.supcon(x0, torch.arange(12))  # no row has a positive
+    assert single == 0 and torch.autograd.grad(single, x0)[0].abs().max() == 0
+    for convention in ("pytorch_metric_learning", "solo_learn"):
+        assert functional.supcon(x0, torch.arange(12), convention=convention) == 0
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ({"labels": torch.arange(3)}, "12 integers"),
+    ({"labels": torch.rand(12)}, "12 integers"),
+    ({"mask": torch.ones(3, 3)}, r"\(12, 12\), got \(3, 3\)"),
+    ({"labels": torch.arange(12), "mask": torch.ones(12, 12)}, "not both"),
+    ({"mask": torch.ones(12, 12), "convention": "solo_learn"}, "takes labels"),
+    ({"convention": "other"}, "convention must be one of"),
+    ({"contrast_mode": "two"}, "contrast_mode must be one of"),
+    ({"temperature": 0.0}, "temperature"),
+])  # fmt: skip
+def test_supcon_refuses(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        functional.supcon(torch.randn(12, 2, 8), **arguments)
+
+
+def test_functions_refuse():
+    x = torch.randn(4, 8)
+    with pytest.raises(ValueError, match=r"\(N, D\)"):
+        functional.supcon(torch.randn(8))
+    with pytest.raises(TypeError, match="int64"):
+        functional.dcl(x.long(), x.long())
+    with pytest.raises(ValueError, match=r"\(K, 8\) like the queries, got \(5, 7\)"):
+        functional.moco(x, x, torch.randn(5, 7))
+    with pytest.raises(ValueError, match=r"paired negative_keys must be \(4, M, 8\)"):
+        functional.info_nce(x, x, x, negative_mode="paired")
+    with pytest.raises(ValueError, match=r"unpaired negative_keys must be \(M, 8\)"):
+        functional.info_nce(x, x, x[None])
+    with pytest.raises(TypeError, match="dtype"):
+        functional.info_nce(x, x, x.half())
+    with pytest.raises(ValueError, match="reduction must be one of mean, sum, none"):
+        functional.info_nce(x, x, reduction="max")
+    with pytest.raises(ValueError, match="2 rows, got 1"):
+        functional.uniformity(x[:1])
+    with pytest.raises(ValueError, match="alpha must be above 0"):
+        functional.alignment(x, x, 0)
+    with pytest.raises(ValueError, match="t must be above 0"):
+        functional.uniformity(x, -1)
+    with pytest.raises(ValueError, match="sigma must be above 0"):
+        ssl.DCLWLoss(sigma=0)
+    with pytest.raises(ValueError, match="one shape"):
+        functional.negative_cosine_similarity(x, x[:2])
+
+
+def test_reductions():
+    x = embeddings(2)
+    rows = functional.info_nce(*x, reduction="none")
+    assert rows.shape == (12,) and rows.dtype == torch.float32
+    equal(rows.sum(), functional.info_nce(*x, reduction="sum"))
+    equal(rows.mean(), functional.info_nce(*x))
+
+
+def test_one_process_gathers_nothing():
+    x = embeddings(2)
+    for gather in ("all", "ring"):
+        equal(ssl.NTXentLoss(gather=gather)(*x), ssl.NTXentLoss()(*x))
+    assert "Gather(route='ring'" in repr(ssl.NTXentLoss(gather="ring"))

@@ -1,0 +1,90 @@
+"""Against the packages whose names the losses carry, where they are installed."""
+
+import pytest
+import torch
+
+import sslkernels as ssl
+from bench import peers
+from sslkernels import functional
+
+
+def assert_same(ours, theirs, leaves, tolerance=1e-5):
+    assert abs(ours - theirs) <= tolerance * abs(theirs)
+    grads = (torch.autograd.grad(loss, leaves) for loss in (ours, theirs))
+    for a, b in zip(*grads, strict=True):
+        assert (a - b).norm() <= tolerance * b.norm()
+
+
+def peer(load, *arguments):
+    try:
+        return load(*arguments)
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+def views(n=200, d=64):
+    base = torch.randn(n, d)
+    return [(base + 0.5 * torch.randn(n, d)).requires_grad_() for _ in range(2)]
+
+
+@pytest.mark.parametrize("name, arguments", [
+    ("NTXentLoss", {"temperature": 0.1}),
+    ("DCLLoss", {}),
+    ("DCLLoss", {"temperature": 0.5}),
+    ("DCLWLoss", {"sigma": 0.3}),
+    ("DirectCLRLoss", {"loss_dim": 20}),
+    ("HypersphereLoss", {}),
+    ("HypersphereLoss", {"t": 2.0, "lam": 0.5, "alpha": 3.0}),
+    ("NegativeCosineSimilarity", {}),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
+def test_lightly(name, arguments):
+    theirs = peer(peers.lightly_loss, name)(**arguments)
+    out = views()
+    assert_same(getattr(ssl, name)(**arguments)(*out), theirs(*out), out)
+
+
+def test_lightly_memory_bank():
+    theirs = peer(peers.lightly_loss, "NTXentLoss")(0.2, (64, 16))
+    ours = ssl.NTXentLoss(0.2, (64, 16))
+    ours.memory_bank.load_state_dict(dict(theirs.memory_bank.named_buffers()))
+    for _ in range(3):
+        out = views(16, 16)
+        assert_same(ours(*out), theirs(*out), out)
+
+
+def test_pytorch_metric_learning():
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    x = torch.randn(90, 32, requires_grad=True)
+    labels = torch.arange(90) // 4 % 10
+    labels[-1] = 99  # a row without positives
+    ours = functional.supcon(x, labels, temperature=0.1, convention="pytorch_metric_learning")
+    assert_same(ours, losses.SupConLoss(0.1)(x, labels), [x])
+
+    out = views(60, 32)
+    theirs = losses.SelfSupervisedLoss(losses.NTXentLoss(0.1))(*out)
+    assert_same(ssl.NTXentLoss(0.1)(*out), theirs, out)
+
+
+@pytest.mark.parametrize("negatives", [None, (30, 16), (20, 5, 16)])
+def test_info_nce(negatives):
+    package = pytest.importorskip("info_nce")
+    out = views(20, 16)
+    if negatives:
+        out.append(torch.randn(negatives, requires_grad=True))
+    mode = {"negative_mode": "paired" if negatives and len(negatives) == 3 else "unpaired"}
+    for reduction in ("mean", "sum"):
+        ours = ssl.InfoNCELoss(0.2, reduction, **mode)(*out)
+        assert_same(ours, package.InfoNCE(0.2, reduction, **mode)(*out), out)
+
+
+def test_open_clip():
+    loss = peer(peers.open_clip_losses)
+    features = [torch.nn.functional.normalize(x.detach(), dim=1).requires_grad_() for x in views()]
+    scale = torch.tensor(5.0, requires_grad=True)
+    bias = torch.tensor(-10.0, requires_grad=True)
+    leaves = [*features, scale]
+    assert_same(ssl.CLIPLoss()(*features, scale), loss.ClipLoss()(*features, scale), leaves)
+    leaves.append(bias)
+    theirs = loss.SigLipLoss()(*features, scale, bias)
+    assert_same(ssl.SigLIPLoss()(*features, scale, bias), theirs, leaves)
