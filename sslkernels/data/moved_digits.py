@@ -64,32 +64,40 @@ class MovedDigitViews:
     """Batches of two independently moved views of every digit, in a new order each epoch.
 
     Iterating once is one epoch and yields ``(view0, view1)``, each (batch_size, 1, 32, 32)
-    float32 in [0, 1]; row i of both shows the same digit. The last incomplete batch is dropped.
+    float32 in [0, 1]; row i of both shows the same digit. The last incomplete batch is dropped. An
+    epoch of fewer digits than a batch takes is one batch, in which digits come again, moved anew.
 
     Args:
         images: (n, height, width) uint8; kept whole, and moved where they lie.
-        batch_size: digits per batch, at most n.
+        batch_size: digits per batch.
         generator: source of the order and of the moves, on the device of ``images``.
 
     Raises:
         TypeError: ``images`` is not uint8.
-        ValueError: ``images`` is not of shape (n, height, width), or ``batch_size`` is not in
-            1..n.
+        ValueError: ``images`` is not of shape (n, height, width) with n at least 1, or
+            ``batch_size`` is below 1.
     """
 
     def __init__(self, images: Tensor, batch_size: int, generator: torch.Generator):
         _check_images(images)
-        if not 1 <= batch_size <= len(images):
-            raise ValueError(f"batch_size must be in 1..{len(images)}, got {batch_size}")
+        if batch_size < 1 or len(images) == 0:
+            raise ValueError(
+                f"batch_size and the number of images must be at least 1, "
+                f"got {batch_size} and {len(images)}"
+            )
         self.images, self.batch_size, self.generator = images, batch_size, generator
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        return len(self.images) // self.batch_size
+        return max(1, len(self.images) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(
-            len(self.images), generator=self.generator, device=self.images.device
+        count = len(self.images)
+        order = torch.cat(
+            [
+                torch.randperm(count, generator=self.generator, device=self.images.device)
+                for _ in range(-(-self.batch_size // count))
+            ]
         )
         for batch in range(len(self)):
             start = batch * self.batch_size

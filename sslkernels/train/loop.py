@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .evaluate import embedding_spread
+from .grad_cache import GradCache
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def train(
     Ctrl-C, both into ``run_dir``.
 
     Args:
-        method: ``method(*views)`` returns the loss and the embeddings; it has a ``backbone``.
+        method: ``method(*views)`` returns a tuple of embeddings, each with a row per image, and
+            ``method.loss(*embeddings)`` the loss; it has a ``backbone``.
         views: iterating once is one epoch; has a length, and yields a tuple of views, each
             (batch, channels, height, width), on the device of ``method``.
         recipe: the settings.
@@ -113,15 +115,14 @@ def train_epoch(
     for step, batch in enumerate(views, 1):
         batch = [view.contiguous(memory_format=torch.channels_last) for view in batch]
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.bfloat16):
-            loss, embeddings = method(*batch)
+            optimizer.zero_grad()
+            loss, embeddings = backward(method, batch, recipe.micro_batch)
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"the loss is {value} at epoch {epoch}, step {step} of {len(views)}; "
                 f"a learning_rate below {recipe.learning_rate:g} may help"
             )
-        optimizer.zero_grad()
-        loss.backward()
         optimizer.step()
         learning_rate = schedule.get_last_lr()[0]
         schedule.step()
@@ -135,9 +136,24 @@ def train_epoch(
         "seconds": seconds,
         "loss": total_loss / len(views),
         "learning_rate": learning_rate,
-        "embedding_spread": embedding_spread(embeddings).item(),
+        "embedding_spread": embedding_spread(torch.cat(embeddings)).item(),
         "images_per_second": len(views) * recipe.batch_size / seconds,
     }
+
+
+def backward(
+    method: nn.Module, batch: Sequence[Tensor], micro_batch: int
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Add the gradients of a batch of views to ``.grad``; return its loss and embeddings.
+
+    The network sees ``micro_batch`` images of a view at a time (0: all of them).
+    """
+    if micro_batch and micro_batch < len(batch[0]):
+        return GradCache(method, method.loss, micro_batch)(*batch)
+    embeddings = method(*batch)
+    loss = method.loss(*embeddings)
+    loss.backward()
+    return loss.detach(), tuple(x.detach() for x in embeddings)
 
 
 def warmup_cosine(total_steps: int, warmup_steps: float, step: int) -> float:

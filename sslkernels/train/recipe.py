@@ -15,7 +15,8 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: images per step; each gives two views.
+        batch_size: images per step, which the loss sees together; each gives two views.
+        micro_batch: images that the network sees at once, which sets the memory; 0: all of them.
         learning_rate: the peak, reached after warm-up; then a half cosine to zero.
         warmup_epochs: epochs of linear warm-up; may be a fraction.
         weight_decay: of AdamW, for matrices and convolutions only.
@@ -31,6 +32,7 @@ class Recipe:
 
     epochs: int = 20
     batch_size: int = 256
+    micro_batch: int = 0
     learning_rate: float = 2e-3
     warmup_epochs: float = 3.0
     weight_decay: float = 1e-2
@@ -44,7 +46,7 @@ class Recipe:
         for key, value in asdict(self).items():
             if isinstance(value, bool | str):
                 continue
-            may_be_zero = key in ("warmup_epochs", "weight_decay", "seed")
+            may_be_zero = key in ("micro_batch", "warmup_epochs", "weight_decay", "seed")
             if not (value > 0 or (may_be_zero and value == 0)) or value == float("inf"):
                 bound = "at least 0" if may_be_zero else "above 0"
                 raise ValueError(f"{key} must be {bound} and finite, got {value}")

@@ -177,7 +177,14 @@ def test_wrong_shape():
         move_digits(torch.zeros(28, 28, dtype=torch.uint8), generator())
 
 
-@pytest.mark.parametrize("batch_size", [0, 11])
-def test_wrong_batch_size(batch_size):
-    with pytest.raises(ValueError, match=rf"1\.\.10, got {batch_size}"):
-        MovedDigitViews(square(10), batch_size, generator())
+def test_wrong_batch_size():
+    with pytest.raises(ValueError, match="at least 1, got 0 and 10"):
+        MovedDigitViews(square(10), 0, generator())
+
+
+def test_a_batch_of_more_than_there_are():
+    views = MovedDigitViews(square(10), 23, generator())
+    assert len(views) == 1
+    ((view0, view1),) = views
+    assert view0.shape == view1.shape == (23, 1, 32, 32)
+    assert len({view.numpy().tobytes() for view in view0}) == 23  # each moved anew

@@ -24,10 +24,11 @@ class Quadratic(nn.Module):
         self.calls += 1
         if self.calls == self.interrupt_at:
             raise KeyboardInterrupt
+        return view0.flatten(1), view1.flatten(1)
+
+    def loss(self, embeddings0, embeddings1):
         loss = (self.backbone.weight - 3).square().sum()
-        if self.calls == self.fail_at:
-            loss = loss * math.nan
-        return loss, view0.flatten(1)
+        return loss * math.nan if self.calls == self.fail_at else loss
 
 
 VIEWS = [(torch.randn(8, 1, 4, 4), torch.randn(8, 1, 4, 4)) for _ in range(5)]
@@ -66,7 +67,7 @@ def test_equals_plain_steps_of_the_optimizer(tmp_path):
     for step in range(20):
         optimizer.param_groups[0]["lr"] = 0.1 * warmup_cosine(20, 5, step)
         plain.zero_grad()
-        plain(*VIEWS[0])[0].backward()
+        plain.loss(*plain(*VIEWS[0])).backward()
         optimizer.step()
     torch.testing.assert_close(method.backbone.weight, plain.backbone.weight)
 

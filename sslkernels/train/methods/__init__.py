@@ -1,7 +1,7 @@
 """Self-supervised methods, one file each.
 
-A method is an ``nn.Module`` with a ``backbone``; ``method(*views)`` returns the loss and the
-embeddings it was computed from.
+A method is an ``nn.Module`` with a ``backbone``; ``method(*views)`` returns a tuple of embeddings,
+and ``method.loss(*embeddings)`` is what training lowers.
 """
 
 from .simclr import SimCLR, SimCLRRecipe

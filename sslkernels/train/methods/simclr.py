@@ -45,7 +45,6 @@ class SimCLR(nn.Module):
         )
         self.loss = NTXentLoss(recipe.temperature)
 
-    def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss (scalar) and embeddings (2n, embedding_size) of two views (n, c, h, w) each."""
-        embeddings = self.projector(self.backbone(torch.cat([view0, view1])))
-        return self.loss(*embeddings.chunk(2)), embeddings
+    def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings (n, embedding_size) of each of two views (n, c, h, w)."""
+        return self.projector(self.backbone(torch.cat([view0, view1]))).chunk(2)
