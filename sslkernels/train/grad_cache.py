@@ -39,6 +39,7 @@ class GradCache:
             ``torch.amp.GradScaler().scale``.
 
     Raises:
+        TypeError: ``encoder`` is no module.
         ValueError: ``micro_batch`` below 1; when called, views of different lengths, or embeddings
             without a row for each row of a view.
     """
@@ -51,6 +52,10 @@ class GradCache:
         *,
         scale: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        if not isinstance(encoder, nn.Module):
+            raise TypeError(
+                f"encoder must be an nn.Module that takes all views, got {type(encoder).__name__}"
+            )
         if micro_batch < 1:
             raise ValueError(f"micro_batch must be at least 1, got {micro_batch}")
         self.encoder, self.loss, self.micro_batch = encoder, loss, micro_batch

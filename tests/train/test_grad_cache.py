@@ -187,7 +187,9 @@ def test_refuses_views(views, words):
 def test_refuses_what_has_no_row_per_sample():
     with pytest.raises(ValueError, match="micro_batch must be at least 1"):
         GradCache(nn.Identity(), NTXentLoss(), 0)
-    step = GradCache(lambda x: x.repeat(2, 1), NTXentLoss(), 2)
-    step.encoder = type("Encoder", (nn.Module,), {"forward": lambda _, x: x.repeat(2, 1)})()
+    with pytest.raises(TypeError, match="nn.Module that takes all views, got function"):
+        GradCache(lambda x: x, NTXentLoss(), 2)
+    twice = type("Encoder", (nn.Module,), {"forward": lambda _, x: x.repeat(2, 1)})
+    step = GradCache(twice(), NTXentLoss(), 2)
     with pytest.raises(ValueError, match="row for each of its 2 samples"):
         step(torch.ones(4, 3))
