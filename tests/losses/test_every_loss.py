@@ -92,6 +92,19 @@ def test_compile_without_graph_breaks(name):
 
 
 @each_loss
+def test_functional_gradient(name):
+    case = CASES[name]
+    first, *rest = case.inputs(20, 16, torch.float32)
+
+    def function(first):
+        return case.compute([first, *rest], LABELS[:20])
+
+    found = torch.func.grad(function)(first)
+    first.requires_grad_()
+    assert torch.equal(found, torch.autograd.grad(function(first), first)[0])
+
+
+@each_loss
 def test_half_precision_gives_half_gradients_and_a_float32_loss(name):
     case = CASES[name]
     inputs = [x.requires_grad_() for x in case.inputs(30, 16, torch.bfloat16)]

@@ -135,6 +135,26 @@ def compiled_on_rank(rank, route):
     return [(a.detach(), b.detach()) for a, b in found]
 
 
+def compiled_queue_on_rank(rank, route):
+    torch.compiler.reset()
+    torch.manual_seed(rank)
+    banks = []
+    batches = [[torch.randn(3 + rank, 8, requires_grad=True) for _ in range(2)] for _ in range(3)]
+    for compile in (lambda x: x, lambda x: torch.compile(x, fullgraph=True, backend="aot_eager")):
+        torch.manual_seed(5)
+        loss = sslkernels.MoCoLoss(8, 10, gather=route)
+        step = compile(loss)
+        for batch in batches:
+            step(*batch).backward()
+        banks.append(loss.queue.bank)
+    return banks
+
+
+def test_compiled_queue(gang):
+    for eager, compiled in gang.run(compiled_queue_on_rank, "all"):
+        torch.testing.assert_close(compiled, eager)
+
+
 @routes
 def test_compile_without_graph_breaks(gang, route):
     for rank in gang.run(compiled_on_rank, route):

@@ -1,5 +1,7 @@
 """Modules: what they add to their functions, which is state and defaults."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -240,3 +242,56 @@ def test_one_process_gathers_nothing():
     for gather in ("all", "ring"):
         equal(ssl.NTXentLoss(gather=gather)(*x), ssl.NTXentLoss()(*x))
     assert "Gather(route='ring'" in repr(ssl.NTXentLoss(gather="ring"))
+
+
+MODULES = {
+    "NTXentLoss": (lambda: ssl.NTXentLoss(0.2), 2),
+    "NTXentLoss with a bank": (lambda: ssl.NTXentLoss(0.2, (20, 8)), 2),
+    "DirectCLRLoss": (lambda: ssl.DirectCLRLoss(4), 2),
+    "DCLLoss": (lambda: ssl.DCLLoss(), 2),
+    "DCLWLoss": (lambda: ssl.DCLWLoss(), 2),
+    "MoCoLoss": (lambda: ssl.MoCoLoss(8, 20), 2),
+    "MoCoV3Loss": (lambda: ssl.MoCoV3Loss(), 4),
+    "NNCLRLoss": (lambda: ssl.NNCLRLoss(8, 20), 4),
+    "InfoNCELoss": (lambda: ssl.InfoNCELoss(), 3),
+    "SupConLoss": (lambda: ssl.SupConLoss(), 1),
+    "CLIPLoss": (lambda: Scaled(ssl.CLIPLoss(), 1), 2),
+    "SigLIPLoss": (lambda: Scaled(ssl.SigLIPLoss(), 2), 2),
+    "BYOLLoss": (lambda: ssl.BYOLLoss(), 4),
+    "SimSiamLoss": (lambda: ssl.SimSiamLoss(), 4),
+    "NegativeCosineSimilarity": (lambda: ssl.NegativeCosineSimilarity(), 2),
+    "HypersphereLoss": (lambda: ssl.HypersphereLoss(), 2),
+}
+
+
+class Scaled(torch.nn.Module):
+    """A loss with the learned scalars it takes."""
+
+    def __init__(self, loss, count):
+        super().__init__()
+        self.loss = loss
+        self.scalars = torch.nn.ParameterList(torch.tensor(2.0) for _ in range(count))
+
+    def forward(self, *x):
+        return self.loss(*x, *self.scalars)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_compile_without_graph_breaks(name):
+    torch.compiler.reset()
+    make, count = MODULES[name]
+    loss = make()
+    other = copy.deepcopy(loss)
+    compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
+    for _ in range(2):  # a queue has moved on by then
+        x = embeddings(count)
+        a, b = compiled(*x), loss(*x)
+        equal(a, b)
+        for found, expected in zip(
+            *(torch.autograd.grad(y, x, allow_unused=True) for y in (a, b)), strict=True
+        ):
+            assert (found is None) == (expected is None)
+            if found is not None:
+                equal(found, expected)
+    for found, expected in zip(other.buffers(), loss.buffers(), strict=True):
+        equal(found, expected)

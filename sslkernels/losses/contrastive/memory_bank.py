@@ -36,9 +36,9 @@ class MemoryBank(nn.Module):
         self.register_buffer("bank", F.normalize(torch.randn(size, dim), dim=1))
         self.register_buffer("bank_ptr", torch.zeros(1, dtype=torch.int64))
 
-    def negatives(self) -> Tensor:
+    def negatives(self, dtype: torch.dtype) -> Tensor:
         """A copy of the bank (size, dim): what a backward pass reads must not change under it."""
-        return self.bank.clone()
+        return self.bank.to(dtype, copy=True)
 
     @torch.no_grad()
     def enqueue(self, embeddings: Tensor, gather: Gather | None = None) -> None:

@@ -99,7 +99,7 @@ class MoCoLoss(GatheringLoss):
         """Return the loss of queries (N, D) and the momentum encoder's keys (N, D)."""
         key = key.detach()
         loss = moco(
-            query, key, self.queue.negatives(), self.temperature, gather=self.gather,
+            query, key, self.queue.negatives(query.dtype), self.temperature, gather=self.gather,
             impl=self.impl,
         )  # fmt: skip
         if self.training and query.requires_grad:

@@ -126,7 +126,7 @@ class NTXentLoss(GatheringLoss):
                 impl=self.impl,
             )
         loss = moco(
-            out0, out1, self.memory_bank.negatives(), self.temperature, gather=self.gather,
+            out0, out1, self.memory_bank.negatives(out0.dtype), self.temperature, gather=self.gather,
             impl=self.impl,
         )  # fmt: skip
         if self.training and out0.requires_grad:
