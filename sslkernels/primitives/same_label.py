@@ -16,8 +16,10 @@ from ..distributed import Gather, Ranks, meet_ranks, ranks_of
 TILE_ROWS, TILE_COLUMNS = 512, 2048
 
 
-def same_label_sum(x: Tensor, labels: Tensor, gather: Gather | None = None) -> Tensor:
-    """``out_i = Σ_{j: y_j = y_i} x_j``, i itself included, in O(N·D).
+def same_label_sum(
+    x: Tensor, labels: Tensor, gather: Gather | None = None
+) -> tuple[Tensor, Tensor]:
+    """``Σ_{j: y_j = y_i} x_j`` (N, D), i itself included, and how many these are (N,); in O(N·D).
 
     Args:
         x: (N, D), float32 or float64.
@@ -53,11 +55,12 @@ class _SameLabelSum(torch.autograd.Function):
     def setup_context(ctx, inputs, output):
         _, labels, ctx.ranks = inputs
         ctx.save_for_backward(labels)
+        ctx.mark_non_differentiable(output[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):  # "shares a label" is symmetric: the sum is its own adjoint
-        return _sum_op(grad, *ctx.saved_tensors, *ctx.ranks), None, None
+    def backward(ctx, grad, _):  # "shares a label" is symmetric: the sum is its own adjoint
+        return _sum_op(grad, *ctx.saved_tensors, *ctx.ranks)[0], None, None
 
 
 class _SameLabelLogSumExp(torch.autograd.Function):
@@ -79,22 +82,24 @@ class _SameLabelLogSumExp(torch.autograd.Function):
         return (dz * scale).to(z.dtype), dscale.to(scale.dtype), None, None
 
 
-def _sum(x: Tensor, labels: Tensor, *ranks) -> Tensor:
+def _sum(x: Tensor, labels: Tensor, *ranks) -> tuple[Tensor, Tensor]:
     ordered, order = labels.sort(stable=True)
     is_first = torch.ones_like(ordered, dtype=torch.bool)
     is_first[1:] = ordered[1:] != ordered[:-1]
     classes = is_first.cumsum(0) - 1  # of the ordered rows; their number stays on the device
     own_class = torch.empty_like(classes).index_copy_(0, order, classes)
     sums = x.new_zeros(x.shape).index_add_(0, own_class, x)
+    counts = x.new_zeros(len(x)).index_add_(0, own_class, x.new_ones(len(x)))
 
     def visit(others: Tensor, their_labels: Tensor) -> None:
         at = torch.searchsorted(ordered, their_labels).clamp_(max=len(ordered) - 1)
         known = ordered[at] == their_labels
         sums.index_add_(0, classes[at], others * known[:, None])
+        counts.index_add_(0, classes[at], known.to(counts.dtype))
 
     if any(ranks):
         meet_ranks([x, labels], visit, Ranks(*ranks))
-    return sums[own_class]
+    return sums.index_select(0, own_class), counts.index_select(0, own_class)
 
 
 def _logsumexp(z: Tensor, scale: Tensor, labels: Tensor, *ranks) -> Tensor:
@@ -169,7 +174,12 @@ def _full_precision(function):
 _library = torch.library.Library("sslkernels", "FRAGMENT")
 _RANKS = "str route='', str group='', int ranks=0"
 for _name, _arguments, _function, _fake in (
-    ("same_label_sum", "Tensor x, Tensor labels", _sum, lambda x, *_: x.new_empty(x.shape)),
+    (
+        "same_label_sum",
+        "Tensor x, Tensor labels",
+        _sum,
+        lambda x, *_: (x.new_empty(x.shape), x.new_empty(x.shape[0])),
+    ),
     (
         "same_label_logsumexp",
         "Tensor z, Tensor scale, Tensor labels",
@@ -183,7 +193,8 @@ for _name, _arguments, _function, _fake in (
         lambda z, scale, *_: scale.new_empty(z.shape),
     ),
 ):
-    _library.define(f"{_name}({_arguments}, {_RANKS}) -> Tensor")
+    _results = "(Tensor, Tensor)" if _function is _sum else "Tensor"
+    _library.define(f"{_name}({_arguments}, {_RANKS}) -> {_results}")
     for _key in ("CPU", "CUDA"):
         _library.impl(_name, _full_precision(_function), _key)
     torch.library.register_fake(f"sslkernels::{_name}", _fake, lib=_library)

@@ -97,11 +97,8 @@ class MoCoLoss(GatheringLoss):
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         """Return the loss of queries (N, D) and the momentum encoder's keys (N, D)."""
-        key = key.detach()
-        loss = moco(
-            query, key, self.queue.negatives(query.dtype), self.temperature, gather=self.gather,
-            impl=self.impl,
-        )  # fmt: skip
+        key, queue = key.detach(), self.queue.negatives(query.dtype)
+        loss = moco(query, key, queue, self.temperature, gather=self.gather, impl=self.impl)
         if self.training and query.requires_grad:
             self.queue.enqueue(key, self.gather)
         return loss

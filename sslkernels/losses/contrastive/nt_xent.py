@@ -125,10 +125,8 @@ class NTXentLoss(GatheringLoss):
                 gather=self.gather,
                 impl=self.impl,
             )
-        loss = moco(
-            out0, out1, self.memory_bank.negatives(out0.dtype), self.temperature, gather=self.gather,
-            impl=self.impl,
-        )  # fmt: skip
+        queue = self.memory_bank.negatives(out0.dtype)
+        loss = moco(out0, out1, queue, self.temperature, gather=self.gather, impl=self.impl)
         if self.training and out0.requires_grad:
             self.memory_bank.enqueue(out1, self.gather)
         return loss

@@ -87,9 +87,8 @@ def supcon(
                 alone = torch.isneginf(positives)
                 positives = positives.masked_fill(alone, 0.0)
                 return mean_loss((rows - positives).masked_fill(alone, 0.0), features, gather)
-            ones = rows.new_ones(len(z), 1)
-            sums = same_label_sum(torch.cat([z.to(rows.dtype), ones], 1), labels, gather)
-            total, count = sums[:, :-1] - z, sums[:, -1] - 1  # without the row itself
+            total, count = same_label_sum(z.to(rows.dtype), labels, gather)
+            total, count = total - z, count - 1  # without the row itself
         total, count = total[: len(rows)], count[: len(rows)]
         positives = dot(anchors, total) / (temperature * count.clamp(min=1e-6))
         alone = count < 1e-6
