@@ -13,7 +13,7 @@ test: .venv/ready
 	$(BIN)/python -m pytest
 
 bench: .venv/ready
-	$(BIN)/python -m bench --op nt_xent --save
+	$(BIN)/python -m bench --save
 
 lint: .venv/ready
 	$(BIN)/ruff check
@@ -28,8 +28,8 @@ compile-targets: .venv/ready
 gpu:
 	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps -e .
 	$(PYTHON) -m pytest -m gpu tests/gpu
-	$(PYTHON) -m bench --op nt_xent --device cuda --dtype bfloat16 --save \
-	  --baseline eager,compile,tiled,cuda,inf-cl
+	$(PYTHON) -m bench --device cuda --dtype bfloat16 --save \
+	  --baseline eager,compile,tiled,inf-cl,linear-ce,supcontrast,open-clip
 
 # torch first, so that its dependents find the pinned build; then the package and its extras.
 # A CUDA torch brings the one Triton it works with, which then is no matter of ours to pin.

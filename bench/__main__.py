@@ -1,4 +1,4 @@
-"""``python -m bench --op nt_xent``: check, time and report."""
+"""``python -m bench --op nt_xent,dcl``: check, time and report."""
 
 from __future__ import annotations
 
@@ -29,42 +29,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.list:
         print(_listing())
         return 0
-    names = _names(parser, arguments)
+    names = {op: _names(parser, arguments, op) for op in arguments.op}
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
     if arguments.plot and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install sslkernels[bench]")
     if arguments.temperature == 0:
         parser.error("--temperature must not be 0")
+    if len(arguments.op) > 1 and (arguments.json or arguments.plot):
+        parser.error("--json and --plot take the name of one file: give one --op, or --save")
+    command = shlex.join(["python", "-m", "bench", *argv])
+    return max(_run(arguments, op, names[op], command) for op in arguments.op)
 
-    case = CASES[arguments.op]
-    quick = arguments.quick
+
+def _run(arguments: argparse.Namespace, op: str, names: Sequence[str], command: str) -> int:
+    """Measure one operation; 1 if ours is wrong or fails, else 0."""
+    quick, device = arguments.quick, arguments.device
     settings = Settings(
-        arguments.op,
+        op,
         getattr(torch, arguments.dtype),
-        arguments.device,
+        device,
         arguments.temperature,
         [mode for mode in MODES if mode in arguments.modes],
-        seconds=0.5 if quick else 10,
+        seconds=0.5 if quick else 5 if device == "cuda" else 10,
         min_rounds=3 if quick else 5,
     )
     run = describe_run(settings)
     print(format_header(run), flush=True)
     results: list[ShapeResult] = []
-    for shape in arguments.shapes or case.shapes["quick" if quick else arguments.device]:
+    for shape in arguments.shapes or CASES[op].shapes["quick" if quick else device]:
         results.append(measure(settings, shape, names, _progress))
-        print("\n" + format_result(results[-1], arguments.device), flush=True)
+        print("\n" + format_result(results[-1], device), flush=True)
+    print(flush=True)
     rows = [row for result in results for row in result.rows]
 
     path = arguments.json
     if arguments.save and not path:
-        path = RESULTS / slug(str(run["device"])) / f"{arguments.op}-{arguments.dtype}.json"
+        path = RESULTS / slug(str(run["device"])) / f"{op}-{arguments.dtype}.json"
     if path:
-        write_json(path, run, shlex.join(["python", "-m", "bench", *argv]), results)
+        write_json(path, run, command, results)
         _progress(f"wrote {path}")
     if arguments.plot:
-        title = f"{arguments.op}, {arguments.dtype} on {run['device']}"
-        plot_rows(rows, title, arguments.plot)
+        plot_rows(rows, f"{op}, {arguments.dtype} on {run['device']}", arguments.plot)
         _progress(f"wrote {arguments.plot}")
     return int(any(row.impl == "ours" and row.status != "ok" for row in rows))
 
@@ -76,11 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     add = parser.add_argument
-    add("--op", choices=CASES, default="nt_xent", help="the operation (default: %(default)s)")
+    add("--op", type=_ops, default=list(CASES), metavar="A,B", help="see --list (default: all)")
     add("--shapes", nargs="+", type=_shape, metavar="NxD", help="see --list for the defaults")
     add("--dtype", choices=DTYPES, default="float32")
     add("--temperature", type=float, default=0.1)
-    add("--baseline", default="eager,lightly", metavar="A,B", help="measured next to ours")
+    add("--baseline", metavar="A,B", help="measured next to ours (default: all but tiled)")
     add("--modes", type=_modes, default=MODES, metavar="A,B", help=f"of {', '.join(MODES)}")
     add("--device", choices=("cpu", "cuda"), default=device)
     add("--json", type=Path, metavar="FILE", help="write everything measured")
@@ -89,6 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="a small shape and few rounds")
     add("--list", action="store_true", help="list operations, shapes and baselines")
     return parser
+
+
+def _ops(text: str) -> list[str]:
+    ops = text.split(",")
+    if not set(ops) <= CASES.keys():
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(CASES)}, got {text!r}")
+    return list(dict.fromkeys(ops))
 
 
 def _shape(text: str) -> Shape:
@@ -105,15 +118,21 @@ def _modes(text: str) -> list[str]:
     return modes
 
 
-def _names(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> list[str]:
-    """Ours first, what runs only on this device beside it, then the baselines asked for."""
-    known = BASELINES[arguments.op]
+def _names(parser: argparse.ArgumentParser, arguments: argparse.Namespace, op: str) -> list[str]:
+    """Ours first, what runs only on this device beside it, then the baselines asked for.
+
+    Of several operations each takes the baselines that it has.
+    """
+    known = BASELINES[op]
+    if arguments.baseline is None:
+        fitting = (name for name in known if arguments.device in known[name].devices)
+        return [name for name in fitting if name != "tiled"]
     asked = [name for name in arguments.baseline.split(",") if name]
     for name in asked:
-        if name not in known:
-            parser.error(f"--baseline {name}: {arguments.op} has {', '.join(known)}")
-    ours = ["ours", "cuda"] if arguments.device == "cuda" else ["ours"]
-    return list(dict.fromkeys(ours + asked))
+        if not any(name in BASELINES[each] for each in arguments.op):
+            parser.error(f"--baseline {name}: {op} has {', '.join(known)}")
+    names = ["ours", "cuda", *asked] if arguments.device == "cuda" else ["ours", *asked]
+    return [name for name in dict.fromkeys(names) if name in known]
 
 
 def _listing() -> str:

@@ -11,84 +11,284 @@ from torch import Tensor
 
 Shape = tuple[int, ...]
 
+CLASSES = 10  # of supcon
+QUEUE = 65536  # negatives of moco
+BIAS = -10.0  # of siglip, where its training begins
+CHUNK = 2**24  # scores that the oracle holds at a time
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Scores of n rows with m columns of d features, and the work they take."""
+
+    n: int
+    m: int
+    d: int
+    is_symmetric: bool = False  # the columns are the rows
+    has_constant_columns: bool = False  # which get no gradient
+
+    def entries(self) -> int:
+        return self.n * self.m
+
+    def flops(self, device: str) -> dict[str, int]:
+        """Of the matrix products: the scores, and in the backward pass one product per side."""
+        forward, backward = self._products(device)
+        count = self.entries() * self.d
+        return {"fwd": forward * count, "bwd": backward * count}
+
+    def exps(self, device: str) -> dict[str, int]:
+        scores = self.entries() // 2 if self.is_symmetric else self.entries()
+        return {"fwd": scores, "bwd": scores * self._score_passes(device)}
+
+    def bytes(self, dtype: torch.dtype) -> dict[str, int]:
+        """Every operand read and every gradient written once, and a float32 for each row."""
+        sides = [self.n] if self.is_symmetric else [self.n, self.m]
+        operands = sum(sides) * self.d * dtype.itemsize
+        constant = self.m * self.d * dtype.itemsize if self.has_constant_columns else 0
+        rows = 4 * self.n
+        return {"fwd": operands + rows, "bwd": 2 * operands - constant + rows}
+
+    def work(self, device: str) -> str:
+        forward, backward = self._products(device)
+        kind = ", symmetric" if self.is_symmetric else ""
+        return f"FLOPs fwd {forward}·nmd, bwd {backward}·nmd{kind}"
+
+    def _products(self, device: str) -> tuple[int, int]:
+        """FLOPs of the forward and the backward pass, in n · m · d."""
+        each = 1 if self.is_symmetric else 2
+        return each, each * (self._score_passes(device) + self._sides())
+
+    def _score_passes(self, device: str) -> int:
+        """How often the backward pass takes each score: on a GPU every side takes its own."""
+        return self._sides() if device == "cuda" else 1
+
+    def _sides(self) -> int:
+        return 1 if self.has_constant_columns else 2
+
 
 @dataclass(frozen=True)
 class Case:
-    """One operation. ``flops``, ``bytes`` and ``exps`` give {"fwd": …, "bwd": …}."""
+    """One operation. A shape begins with (N, D), which is that of the first input.
+
+    ``make_inputs(shape, dtype, device, temperature)`` marks by ``requires_grad`` what gets a
+    gradient; ``row_losses(inputs, temperature, rows)`` are terms whose mean over all rows is the
+    loss.
+    """
 
     shape_meaning: str
     shapes: dict[str, tuple[Shape, ...]]  # by device, and "quick"
-    make_inputs: Callable[[Shape, torch.dtype, str], list[Tensor]]
-    oracle: Callable[[list[Tensor], float], tuple[Tensor, Tensor]]
-    matrix_size: Callable[[Shape], int]  # elements of what a plain implementation materialises
-    flops: Callable[[Shape, str], dict[str, int]]
-    bytes: Callable[[Shape, torch.dtype], dict[str, int]]
-    exps: Callable[[Shape, str], dict[str, int]]
-    work: dict[str, str]  # by device: which count of the work the percentages use
+    make_inputs: Callable[[Shape, torch.dtype, str, float], list[Tensor]]
+    row_losses: Callable[[list[Tensor], float, slice], Tensor]
+    pairs: Callable[[Shape], Pairs]
+
+    def oracle(self, inputs: list[Tensor], temperature: float) -> tuple[Tensor, list[Tensor]]:
+        """Loss and gradients in float64, from the definition, some rows at a time."""
+        inputs = [
+            x.detach().double().requires_grad_(x.requires_grad) if x.is_floating_point() else x
+            for x in inputs
+        ]
+        pairs = self.pairs(tuple(inputs[0].shape))
+        loss = inputs[0].new_zeros(())
+        step = max(1, CHUNK // pairs.m)
+        for start in range(0, pairs.n, step):
+            part = self.row_losses(inputs, temperature, slice(start, start + step)).sum() / pairs.n
+            part.backward()
+            loss += part.detach()
+        return loss, [x.grad for x in leaves(inputs)]
 
 
-def _two_views(shape: Shape, dtype: torch.dtype, device: str) -> list[Tensor]:
-    n, d = shape
+def leaves(inputs: list[Tensor]) -> list[Tensor]:
+    """The inputs that get a gradient."""
+    return [x for x in inputs if x.requires_grad]
+
+
+def _two_views(
+    shape: Shape, dtype: torch.dtype, device: str, temperature: float = 1.0
+) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    out0 = torch.randn(n, d, generator=generator)
-    out1 = out0 + torch.randn(n, d, generator=generator)
+    out0 = torch.randn(shape, generator=generator)
+    out1 = out0 + torch.randn(shape, generator=generator)
     return [x.to(device, dtype).requires_grad_() for x in (out0, out1)]
 
 
-def _nt_xent_oracle(inputs: list[Tensor], temperature: float) -> tuple[Tensor, Tensor]:
-    """Loss and concatenated gradient in float64, from the definition, some rows at a time."""
-    inputs = [x.detach().double().requires_grad_() for x in inputs]
-    n = inputs[0].shape[0]
-    partner = torch.arange(2 * n, device=inputs[0].device).roll(n)
-    loss = inputs[0].new_zeros(())
-    step = max(1, 2**24 // (2 * n))
-    for start in range(0, 2 * n, step):
-        rows = slice(start, start + step)
-        z = F.normalize(torch.cat(inputs), dim=1)
-        scores = z[rows] @ z.T / temperature  # (step, 2n)
-        scores.diagonal(start).fill_(float("-inf"))
-        part = F.cross_entropy(scores, partner[rows], reduction="sum") / (2 * n)
-        part.backward()
-        loss += part.detach()
-    return loss, torch.cat([x.grad for x in inputs])
-
-
-def _nt_xent_flops(shape: Shape, device: str) -> dict[str, int]:
+def _labelled(shape: Shape, dtype: torch.dtype, device: str, temperature: float) -> list[Tensor]:
     n, d = shape
-    half = (2 * n) ** 2 * d  # the symmetric scores, each computed once
-    return {"fwd": half, "bwd": (4 if device == "cuda" else 3) * half}
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randperm(n, generator=generator) % CLASSES
+    centres = torch.randn(CLASSES, d, generator=generator)
+    features = centres[labels] + torch.randn(n, d, generator=generator)
+    return [features.to(device, dtype).requires_grad_(), labels.to(device)]
 
 
-def _nt_xent_bytes(shape: Shape, dtype: torch.dtype) -> dict[str, int]:
+def _image_text(shape: Shape, dtype: torch.dtype, device: str, temperature: float) -> list[Tensor]:
+    features = _two_views(shape, torch.promote_types(dtype, torch.float32), device)
+    features = [F.normalize(x.detach(), dim=1).to(dtype) for x in features]
+    scale = torch.tensor(1 / temperature, device=device)
+    return [x.requires_grad_() for x in (*features, scale)]
+
+
+def _image_text_bias(
+    shape: Shape, dtype: torch.dtype, device: str, temperature: float
+) -> list[Tensor]:
+    bias = torch.tensor(BIAS, device=device, requires_grad=True)
+    return [*_image_text(shape, dtype, device, temperature), bias]
+
+
+def _query_key_queue(
+    shape: Shape, dtype: torch.dtype, device: str, temperature: float
+) -> list[Tensor]:
+    query, key = _two_views(shape, dtype, device)
+    queue = torch.randn(QUEUE, shape[1], generator=torch.Generator().manual_seed(1))
+    return [query, key.detach(), F.normalize(queue, dim=1).to(device, dtype)]
+
+
+def _self_scores(inputs: list[Tensor], temperature: float, rows: slice) -> Tensor:
+    """Some rows of the similarities of all views with each other, themselves left out."""
+    z = F.normalize(torch.cat(inputs), dim=1)
+    scores = z[rows] @ z.T / temperature
+    scores.diagonal(rows.start).fill_(float("-inf"))
+    return scores
+
+
+def _partners(inputs: list[Tensor], rows: slice) -> Tensor:
+    n = len(inputs[0])
+    return torch.arange(2 * n, device=inputs[0].device).roll(n)[rows]
+
+
+def _nt_xent_rows(inputs: list[Tensor], temperature: float, rows: slice) -> Tensor:
+    scores = _self_scores(inputs, temperature, rows)
+    return F.cross_entropy(scores, _partners(inputs, rows), reduction="none")
+
+
+def _dcl_rows(inputs: list[Tensor], temperature: float, rows: slice) -> Tensor:
+    scores = _self_scores(inputs, temperature, rows)
+    partners = _partners(inputs, rows)[:, None]
+    positives = scores.gather(1, partners)[:, 0]
+    return scores.scatter(1, partners, float("-inf")).logsumexp(1) - positives
+
+
+def _supcon_rows(inputs: list[Tensor], temperature: float, rows: slice) -> Tensor:
+    features, labels = inputs
+    scores = _self_scores([features], temperature, rows)
+    same = labels[rows, None] == labels
+    same.diagonal(rows.start).fill_(False)
+    positives = scores.masked_fill(~same, 0.0).sum(1) / same.sum(1)
+    return (scores.logsumexp(1) - positives).masked_fill(~same.any(1), 0.0)
+
+
+def _clip_rows(inputs: list[Tensor], temperature: float, rows: slice) -> Tensor:
+    image, text, scale = inputs
+    target = torch.arange(len(image), device=image.device)[rows]
+    both = (
+        F.cross_entropy(scale * a[rows] @ b.T, target, reduction="none")
+        for a, b in ((image, text), (text, image))
+    )
+    return sum(both) / 2
+
+
+def _siglip_rows(inputs: list[Tensor], temperature: float, rows: slice) -> Tensor:
+    image, text, scale, bias = inputs
+    scores = scale * image[rows] @ text.T + bias
+    return F.softplus(scores).sum(1) - scores.diagonal(rows.start)
+
+
+def _moco_rows(inputs: list[Tensor], temperature: float, rows: slice) -> Tensor:
+    query, key, queue = inputs
+    query, key = (F.normalize(x[rows], dim=1) for x in (query, key))
+    positives = (query * key).sum(1, keepdim=True)
+    scores = torch.cat([positives, query @ queue.T], 1) / temperature
+    return scores.logsumexp(1) - scores[:, 0]
+
+
+def _views_with_views(shape: Shape) -> Pairs:
     n, d = shape
-    embeddings, rows = 2 * n * d * dtype.itemsize, 2 * n * 4
-    return {"fwd": embeddings + rows, "bwd": 2 * embeddings + rows}
+    return Pairs(2 * n, 2 * n, d, is_symmetric=True)
 
 
-def _nt_xent_exps(shape: Shape, device: str) -> dict[str, int]:
-    half = (2 * shape[0]) ** 2 // 2
-    return {"fwd": half, "bwd": (2 if device == "cuda" else 1) * half}
+def _rows_with_rows(shape: Shape) -> Pairs:
+    n, d = shape
+    return Pairs(n, n, d, is_symmetric=True)
+
+
+def _images_with_texts(shape: Shape) -> Pairs:
+    n, d = shape
+    return Pairs(n, n, d)
+
+
+def _queries_with_queue(shape: Shape) -> Pairs:
+    n, d = shape
+    return Pairs(n, QUEUE, d, has_constant_columns=True)
+
+
+def _grid(sizes: tuple[int, ...], *features: int) -> tuple[Shape, ...]:
+    return tuple((n, d) for d in features for n in sizes)
 
 
 CASES = {
     "nt_xent": Case(
-        shape_meaning="N pairs x D features, so M = 2N rows",
+        shape_meaning="N pairs x D features; n = m = 2N",
         shapes={
             "cpu": ((1024, 128), (4096, 128), (4096, 512), (32768, 128)),
-            "cuda": tuple(
-                (n, d) for d in (128, 256, 512, 2048) for n in (4096, 16384, 32768, 65536)
-            ),
+            "cuda": (*_grid((4096, 16384, 65536), 128, 512), (16384, 2048)),
             "quick": ((512, 128),),
         },
         make_inputs=_two_views,
-        oracle=_nt_xent_oracle,
-        matrix_size=lambda shape: (2 * shape[0]) ** 2,
-        flops=_nt_xent_flops,
-        bytes=_nt_xent_bytes,
-        exps=_nt_xent_exps,
-        work={
-            "cpu": "fwd M²D, bwd 3M²D: symmetric, each score computed once",
-            "cuda": "fwd M²D symmetric, bwd 4M²D row-owned",
+        row_losses=_nt_xent_rows,
+        pairs=_views_with_views,
+    ),
+    "dcl": Case(
+        shape_meaning="N pairs x D features; n = m = 2N",
+        shapes={
+            "cpu": ((1024, 128), (4096, 128)),
+            "cuda": _grid((4096, 16384, 65536), 128),
+            "quick": ((512, 128),),
         },
+        make_inputs=_two_views,
+        row_losses=_dcl_rows,
+        pairs=_views_with_views,
+    ),
+    "supcon": Case(
+        shape_meaning=f"N rows of {CLASSES} classes x D features; n = m = N",
+        shapes={
+            "cpu": ((512, 128), (2048, 128), (8192, 128)),
+            "cuda": _grid((8192, 32768, 131072), 128),
+            "quick": ((512, 128),),
+        },
+        make_inputs=_labelled,
+        row_losses=_supcon_rows,
+        pairs=_rows_with_rows,
+    ),
+    "clip": Case(
+        shape_meaning="N images with N texts x D features, normalised; n = m = N",
+        shapes={
+            "cpu": ((1024, 512), (4096, 512)),
+            "cuda": _grid((4096, 16384, 65536), 512),
+            "quick": ((512, 128),),
+        },
+        make_inputs=_image_text,
+        row_losses=_clip_rows,
+        pairs=_images_with_texts,
+    ),
+    "siglip": Case(
+        shape_meaning=f"N images with N texts x D features, normalised, bias {BIAS:g}; n = m = N",
+        shapes={
+            "cpu": ((1024, 512), (4096, 512)),
+            "cuda": _grid((4096, 16384, 65536), 512),
+            "quick": ((512, 128),),
+        },
+        make_inputs=_image_text_bias,
+        row_losses=_siglip_rows,
+        pairs=_images_with_texts,
+    ),
+    "moco": Case(
+        shape_meaning=f"N queries x D features; n = N, m = {QUEUE} keys in the queue",
+        shapes={
+            "cpu": ((256, 128), (1024, 128)),
+            "cuda": _grid((256, 1024, 4096), 128),
+            "quick": ((64, 128),),
+        },
+        make_inputs=_query_key_queue,
+        row_losses=_moco_rows,
+        pairs=_queries_with_queue,
     ),
 }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .baselines import BASELINES, Baseline, Loss
-from .cases import CASES, Shape
+from .cases import CASES, Shape, leaves
 from .memory import available_memory, extra_memory_cpu, extra_memory_cuda
 from .roofs import floors, in_mode, make_roofs, rates
 
@@ -73,7 +73,7 @@ class Pass:
 
     def backward(self) -> tuple[Tensor, ...]:
         value, self.value = self.value, None
-        return torch.autograd.grad(value, self.inputs)
+        return torch.autograd.grad(value, leaves(self.inputs))
 
 
 def measure(
@@ -82,7 +82,7 @@ def measure(
     """Check and time the named implementations of one operation at one shape."""
     label = format_shape(shape)
     case, baselines = CASES[settings.op], BASELINES[settings.op]
-    inputs = case.make_inputs(shape, settings.dtype, settings.device)
+    inputs = _inputs(settings, shape)
     progress(f"{label}: float64 result")
     exact = case.oracle(inputs, settings.temperature)
     eager_errors, eager_shape = _eager_errors(settings, shape, inputs, exact)
@@ -115,16 +115,16 @@ def measure(
     times, rate = _time(settings, passes, shape[-1])
     for name in passes.keys() - times.keys():
         first[name].status = "out of memory"
+    pairs = case.pairs(shape)
     floor = {
-        mode: floors(case, shape, settings.dtype, settings.device, mode, rate)
-        for mode in settings.modes
+        mode: floors(pairs, settings.dtype, settings.device, mode, rate) for mode in settings.modes
     }
     result = ShapeResult(label, [], rate, floor, format_shape(eager_shape))
     for mode in settings.modes:
         for name in names:
             row = Row(**(vars(first[name]) | {"mode": mode}))
             if name in times:
-                _fill(row, times[name], in_mode(case.flops(shape, settings.device), mode), rate)
+                _fill(row, times[name], in_mode(pairs.flops(settings.device), mode), rate)
                 row.extra_bytes = memory[name] and memory[name][mode]
                 if "eager" in times:
                     eager = statistics.median(_samples(times["eager"], mode))
@@ -133,18 +133,24 @@ def measure(
     return result
 
 
-def errors(run: Pass, exact: tuple[Tensor, Tensor]) -> dict[str, float]:
-    """Relative errors of the loss, and of the gradient by norm and by maximum."""
+def errors(run: Pass, exact: tuple[Tensor, list[Tensor]]) -> dict[str, float]:
+    """Relative errors: the loss; the gradient by norm and by maximum; that of scalars, if any."""
     run.forward()
-    loss = run.value.detach().double()
-    gradient = torch.cat(run.backward()).double()
-    exact_loss, exact_gradient = exact
+    loss, gradients = run.value.detach().double(), run.backward()
+    exact_loss, exact_gradients = exact
+    gradient, exact_gradient = _flat(gradients), _flat(exact_gradients)
     difference = gradient - exact_gradient
-    return {
-        "loss": ((loss - exact_loss).abs() / exact_loss.abs()).item(),
-        "gradient_norm": (difference.norm() / exact_gradient.norm()).item(),
-        "gradient_max": (difference.abs().max() / exact_gradient.abs().max()).item(),
+    found = {
+        "loss": (loss - exact_loss).abs() / exact_loss.abs(),
+        "gradient_norm": difference.norm() / exact_gradient.norm(),
+        "gradient_max": difference.abs().max() / exact_gradient.abs().max(),
     }
+    scalars = [gradient for gradient in gradients if gradient.dim() == 0]
+    if scalars:
+        exact_scalars = torch.stack([x for x in exact_gradients if x.dim() == 0])
+        difference = torch.stack(scalars).double() - exact_scalars
+        found["scalar_gradient"] = difference.norm() / exact_scalars.norm()
+    return {name: error.item() for name, error in found.items()}
 
 
 def passed(found: dict[str, float], eager: dict[str, float], dtype: torch.dtype) -> bool:
@@ -153,8 +159,17 @@ def passed(found: dict[str, float], eager: dict[str, float], dtype: torch.dtype)
     return all(found[name] <= 2 * eager[name] + tiny for name in found)
 
 
+def _flat(gradients: Sequence[Tensor]) -> Tensor:
+    return torch.cat([x.reshape(-1).double() for x in gradients if x.dim() > 0])
+
+
+def _inputs(settings: Settings, shape: Shape) -> list[Tensor]:
+    make_inputs = CASES[settings.op].make_inputs
+    return make_inputs(shape, settings.dtype, settings.device, settings.temperature)
+
+
 def _eager_errors(
-    settings: Settings, shape: Shape, inputs: list[Tensor], exact: tuple[Tensor, Tensor]
+    settings: Settings, shape: Shape, inputs: list[Tensor], exact: tuple[Tensor, list[Tensor]]
 ) -> tuple[dict[str, float], Shape]:
     """Eager's errors, at a smaller first dimension where its matrices do not fit."""
     case, eager = CASES[settings.op], BASELINES[settings.op]["eager"]
@@ -163,7 +178,7 @@ def _eager_errors(
             return errors(_load(settings, eager, shape, inputs), exact), shape
         except (MemoryError, torch.OutOfMemoryError):
             shape = (min(shape[0] // 2, 4096), *shape[1:])
-            inputs = case.make_inputs(shape, settings.dtype, settings.device)
+            inputs = _inputs(settings, shape)
             exact = case.oracle(inputs, settings.temperature)
 
 
@@ -171,7 +186,7 @@ def _load(settings: Settings, baseline: Baseline, shape: Shape, inputs: list[Ten
     if settings.device not in baseline.devices:
         raise ImportError(f"needs {' or '.join(baseline.devices)}")
     loss = baseline.load(settings.temperature)
-    matrix = CASES[settings.op].matrix_size(shape) * settings.dtype.itemsize
+    matrix = CASES[settings.op].pairs(shape).entries() * settings.dtype.itemsize
     needed = baseline.matrices * matrix
     if needed > available_memory(settings.device):
         raise MemoryError(f"would need {needed / 2**30:.0f} GiB")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .baselines import BASELINES, Loss
-from .cases import CASES, Shape
+from .cases import CASES, Shape, leaves
 
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MKL_DISABLE_FAST_MM": "1"}
 
@@ -58,14 +58,15 @@ def _measure(
     restart: Callable[[], object],
     peak: Callable[[], int],
 ) -> dict[str, int]:
-    torch.autograd.grad(loss(*inputs), inputs)  # threads, libraries and compilers come first
+    wanted = leaves(inputs)
+    torch.autograd.grad(loss(*inputs), wanted)  # threads, libraries and compilers come first
     restart()
     before = current()
     value = loss(*inputs)
     forward_peak = peak()
     restart()
     saved = current()
-    gradients = torch.autograd.grad(value, inputs)
+    gradients = torch.autograd.grad(value, wanted)
     backward_peak = peak()
     del gradients
     extra = {
@@ -97,7 +98,7 @@ if __name__ == "__main__":
     op, name, shape, dtype, temperature = json.loads(sys.argv[1])
     extra = _measure(
         BASELINES[op][name].load(temperature),
-        CASES[op].make_inputs(shape, getattr(torch, dtype), "cpu"),
+        CASES[op].make_inputs(shape, getattr(torch, dtype), "cpu", temperature),
         lambda: _status("VmRSS"),
         lambda: Path("/proc/self/clear_refs").write_text("5"),
         lambda: _status("VmHWM"),

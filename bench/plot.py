@@ -16,6 +16,10 @@ _COLORS = {
     "lightly": "#c2410c",
     "solo-learn": "#be185d",
     "inf-cl": "#15803d",
+    "supcontrast": "#be185d",
+    "pml": "#c2410c",
+    "linear-ce": "#15803d",
+    "open-clip": "#c2410c",
 }
 _STYLE = {
     "axes.spines.top": False,
@@ -59,8 +63,8 @@ def plot_rows(rows: Sequence[Row], title: str, path: Path) -> None:
         FigureCanvasAgg(figure)
         speed, memory = figure.subplots(1, 2)
         figure.suptitle(f"{title}, {mode}", x=0.012, ha="left", fontsize=13, fontweight="bold")
-        speed.set(title="speed-up over eager", xlabel="N, pairs")
-        memory.set(title="extra memory, MiB", xlabel="N, pairs", yscale="log")
+        speed.set(title="speed-up over eager", xlabel="N")
+        memory.set(title="extra memory, MiB", xlabel="N", yscale="log")
         speed.set_yscale("log", base=2)
         for name in dict.fromkeys(row.impl for row in rows):
             for d, dashes in zip(features, ("-", "--", ":", "-.") * len(features), strict=False):

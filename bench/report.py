@@ -24,7 +24,7 @@ from .measure import Row, Settings, ShapeResult
 _COLUMNS = (
     ("shape", 12, "<"),
     ("mode", 6, "<"),
-    ("impl", 10, "<"),
+    ("impl", 11, "<"),
     ("p50 ms", 9, ">"),
     ("[p20 – p80]", 19, ">"),
     ("×eager", 7, ">"),
@@ -37,6 +37,8 @@ _COLUMNS = (
 
 def describe_run(settings: Settings) -> dict[str, object]:
     """The machine and the versions, as they go into the JSON file and above the table."""
+    case = CASES[settings.op]
+    work = case.pairs(case.shapes["quick"][0]).work(settings.device)
     return {
         "op": settings.op,
         "dtype": str(settings.dtype).removeprefix("torch."),
@@ -52,7 +54,7 @@ def describe_run(settings: Settings) -> dict[str, object]:
         "sslkernels": _version("sslkernels"),
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "work": CASES[settings.op].work[settings.device],
+        "work": f"{case.shape_meaning}; {work}",
     }
 
 
@@ -63,7 +65,7 @@ def format_header(run: dict[str, object]) -> str:
         f" · {run['threads']} threads · load {run['load']:.1f}\n"
         f"torch {run['torch']} · triton {run['triton']} · python {run['python']}"
         f" · sslkernels {run['sslkernels']}{commit}\n"
-        f"{run['op']} · {run['dtype']} · temperature {run['temperature']:g} · {run['work']}"
+        f"{run['op']} · {run['dtype']} · temperature {run['temperature']:g}\n{run['work']}"
     )
 
 

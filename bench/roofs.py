@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cases import Case, Shape
+from .cases import Pairs
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ def rates(roofs: list[Roof], milliseconds: list[float]) -> dict[str, float]:
 
 
 def floors(
-    case: Case, shape: Shape, dtype: torch.dtype, device: str, mode: str, rate: dict[str, float]
+    pairs: Pairs, dtype: torch.dtype, device: str, mode: str, rate: dict[str, float]
 ) -> dict[str, float]:
     """Milliseconds that each resource alone would need."""
     work = {
-        "GEMM": case.flops(shape, device),
-        "DRAM": case.bytes(shape, dtype),
-        "exp": case.exps(shape, device),
+        "GEMM": pairs.flops(device),
+        "DRAM": pairs.bytes(dtype),
+        "exp": pairs.exps(device),
     }
     return {
         resource: 1e3 * in_mode(amount, mode) / rate[resource] for resource, amount in work.items()

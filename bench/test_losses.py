@@ -15,7 +15,6 @@ from .cases import CASES
 from .measure import Pass, errors, format_shape, passed
 from .roofs import in_mode
 
-CASE = CASES["nt_xent"]
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TEMPERATURE = 0.1
 
@@ -29,15 +28,15 @@ def synced_clock() -> float:
 @pytest.mark.benchmark(timer=synced_clock, warmup=False, min_rounds=3, max_time=0.1)
 @pytest.mark.parametrize("name", ["ours", "tiled", "eager"])
 @pytest.mark.parametrize("shape", [(64, 16), (250, 33)], ids=format_shape)
+@pytest.mark.parametrize("op", CASES)
 @pytest.mark.parametrize("mode", ["fwd", "fwdbwd"])
-def test_nt_xent(
-    request: pytest.FixtureRequest, mode: str, shape: tuple[int, int], name: str
+def test_loss(
+    request: pytest.FixtureRequest, mode: str, op: str, shape: tuple[int, int], name: str
 ) -> None:
-    inputs = CASE.make_inputs(shape, torch.float32, DEVICE)
-    exact = CASE.oracle(inputs, TEMPERATURE)
-    eager, run = (
-        Pass(BASELINES["nt_xent"][each].load(TEMPERATURE), inputs) for each in ("eager", name)
-    )
+    case = CASES[op]
+    inputs = case.make_inputs(shape, torch.float32, DEVICE, TEMPERATURE)
+    exact = case.oracle(inputs, TEMPERATURE)
+    eager, run = (Pass(BASELINES[op][each].load(TEMPERATURE), inputs) for each in ("eager", name))
     found = errors(run, exact)
     assert passed(found, errors(eager, exact), torch.float32), found
     if not request.config.pluginmanager.hasplugin("benchmark"):
@@ -49,9 +48,9 @@ def test_nt_xent(
             run.backward()
 
     benchmark = request.getfixturevalue("benchmark")
-    benchmark.group = f"nt_xent {format_shape(shape)} {mode}"
+    benchmark.group = f"{op} {format_shape(shape)} {mode}"
     benchmark.extra_info |= {"device": DEVICE, "torch": torch.__version__, "errors": found}
     benchmark(step)
     if benchmark.stats:
-        flops = in_mode(CASE.flops(shape, DEVICE), mode)
+        flops = in_mode(case.pairs(shape).flops(DEVICE), mode)
         benchmark.extra_info["gflops"] = flops / benchmark.stats.stats.median / 1e9
