@@ -1,4 +1,8 @@
-"""Tile shapes of Triton kernels by architecture and depth: how a table is read."""
+"""Tile shapes of Triton kernels, by architecture and depth: tables, no tuning at run time.
+
+Every entry compiles without spills within its architecture's registers and shared memory
+(tests/compile). BM × BN is the tile of products, BD the depth of one of them.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +27,119 @@ class Tile(NamedTuple):
 # [architecture][bytes per element]: {largest d: tile}
 Table = dict[str, dict[int, dict[int, Tile]]]
 
+FORWARD: Table = {
+    "sm_80": {
+        2: {
+            64: Tile(128, 64, 64, 4, 3),
+            128: Tile(128, 64, 128, 4, 2),
+            256: Tile(128, 64, 64, 8, 3),
+            512: Tile(128, 64, 64, 8, 3),
+        },
+        4: {
+            64: Tile(128, 64, 64, 4, 3),
+            128: Tile(64, 64, 128, 8, 2),
+            256: Tile(64, 64, 256, 8, 2),
+        },
+    },
+    "sm_86": {
+        2: {
+            64: Tile(128, 64, 64, 4, 3),
+            128: Tile(128, 64, 128, 4, 2),
+            256: Tile(64, 64, 256, 4, 2),
+            512: Tile(128, 64, 64, 8, 2),
+        },
+        4: {
+            64: Tile(128, 64, 64, 4, 2),
+            128: Tile(64, 64, 128, 4, 2),
+            256: Tile(64, 32, 64, 4, 3),
+        },
+    },
+    "sm_90": {
+        2: {
+            64: Tile(128, 64, 64, 4, 3),
+            128: Tile(64, 128, 128, 4, 2),
+            256: Tile(128, 64, 256, 8, 2),
+            512: Tile(128, 64, 64, 8, 3),
+        },
+        4: {
+            64: Tile(128, 64, 64, 8, 3),
+            128: Tile(128, 64, 128, 8, 2),
+            256: Tile(64, 64, 256, 8, 2),
+        },
+    },
+    "sm_100": {
+        2: {
+            64: Tile(64, 32, 64, 8, 3),
+            128: Tile(64, 32, 128, 8, 2),
+            256: Tile(64, 64, 64, 8, 3),
+            512: Tile(64, 64, 64, 8, 3),
+        },
+        4: {
+            64: Tile(64, 32, 64, 8, 2),
+            128: Tile(64, 32, 128, 8, 2),
+            256: Tile(64, 64, 32, 8, 3),
+        },
+    },
+}
+BACKWARD: Table = {
+    "sm_80": {
+        2: {
+            64: Tile(128, 64, 64, 8, 3),
+            128: Tile(128, 32, 128, 8, 3),
+            256: Tile(64, 32, 256, 8, 2),
+            512: Tile(64, 32, 512, 8, 2),
+        },
+        4: {
+            64: Tile(128, 64, 64, 8, 2),
+            128: Tile(32, 32, 128, 4, 2),
+            256: Tile(32, 32, 256, 8, 2),
+        },
+    },
+    "sm_86": {
+        2: {
+            64: Tile(128, 64, 64, 8, 2),
+            128: Tile(128, 64, 128, 8, 2),
+            256: Tile(64, 32, 256, 8, 2),
+            512: Tile(32, 32, 512, 8, 2),
+        },
+        4: {
+            64: Tile(128, 32, 64, 8, 2),
+            128: Tile(32, 32, 128, 4, 2),
+            256: Tile(32, 32, 256, 8, 1),
+        },
+    },
+    "sm_90": {
+        2: {
+            64: Tile(128, 64, 64, 8, 3),
+            128: Tile(128, 64, 128, 8, 3),
+            256: Tile(128, 64, 256, 8, 2),
+            512: Tile(64, 32, 512, 8, 2),
+        },
+        4: {
+            64: Tile(128, 64, 64, 8, 2),
+            128: Tile(128, 64, 128, 8, 2),
+            256: Tile(64, 32, 256, 8, 2),
+        },
+    },
+    "sm_100": {
+        2: {
+            64: Tile(128, 64, 64, 8, 2),
+            128: Tile(128, 64, 128, 8, 2),
+            256: Tile(64, 64, 256, 8, 2),
+            512: Tile(64, 32, 512, 8, 2),
+        },
+        4: {
+            64: Tile(128, 64, 64, 8, 2),
+            128: Tile(128, 32, 128, 8, 2),
+            256: Tile(32, 32, 256, 8, 2),
+        },
+    },
+}
 
-def fits(table: Table, q: Tensor) -> bool:
-    """Whether the table has a tile for this dtype and depth."""
-    return q.shape[1] <= max(table[architecture(q.device)][q.element_size()])
+
+def deepest(table: Table, q: Tensor) -> int:
+    """The largest d for which the table has a tile of this dtype."""
+    return max(table[architecture(q.device)][q.element_size()])
 
 
 def lookup(table: Table, q: Tensor) -> Tile:

@@ -1,13 +1,14 @@
-"""What the Triton kernels share: loads and masks of a tile, and what their launchers decide."""
+"""What the Triton kernels share: products and masks of a tile, and how they are launched."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._tile_table import Table, fits
+from ._tile_table import Table, Tile, columns_per_split, deepest, lookup
 
 MOST_EXCLUDED = 4  # diagonals that the fused kernels take
 
@@ -18,7 +19,7 @@ LN2 = tl.constexpr(0.6931471805599453)
 def fuses(q: Tensor, exclude: Sequence[int], table: Table) -> bool:
     """Tensor cores, and a gradient tile that fits the registers; float32 only where TF32 may be."""
     tensor_cores = q.dtype != torch.float32 or precision() == "tf32"
-    return tensor_cores and fits(table, q) and len(exclude) <= MOST_EXCLUDED
+    return tensor_cores and q.shape[1] <= deepest(table, q) and len(exclude) <= MOST_EXCLUDED
 
 
 def precision() -> str:
@@ -29,8 +30,63 @@ def rows_contiguous(x: Tensor) -> Tensor:
     return x if x.stride(1) == 1 else x.contiguous()
 
 
-def padded(exclude: Sequence[int]) -> list[int]:
-    return [*exclude, *[0] * (MOST_EXCLUDED - len(exclude))]
+def launch(
+    kernel: Any,
+    programs: tuple[int, ...],
+    tile: Tile,
+    q: Tensor,
+    k: Tensor,
+    pointers: Sequence[Tensor],
+    blocks: Sequence[int],
+    exclude: Sequence[int],
+    **constants: bool,
+) -> None:
+    """Run a fused kernel, all of which take their arguments in this order."""
+    kernel[programs](
+        q,
+        k,
+        *pointers,
+        q.shape[0],
+        k.shape[0],
+        *blocks,
+        q.stride(0),
+        k.stride(0),
+        *exclude,
+        *[0] * (MOST_EXCLUDED - len(exclude)),
+        D=q.shape[1],
+        EXCLUDED=len(exclude),
+        PRECISION=precision(),
+        **constants,
+        **tile.arguments(),
+    )
+
+
+class RowKernel:
+    """A fused kernel whose programs each take a block of rows and a split of the columns."""
+
+    def __init__(self, kernel: Any, table: Table, q: Tensor, k: Tensor, exclude: Sequence[int]):
+        self.kernel, self.q, self.k, self.exclude = kernel, q, k, exclude
+        self.tile = lookup(table, q)
+        self.columns = columns_per_split(q, self.tile, k.shape[0])
+        self.splits = triton.cdiv(k.shape[0], self.columns)
+
+    def __call__(self, *pointers: Tensor, **constants: bool) -> None:
+        launch(
+            self.kernel,
+            (triton.cdiv(self.q.shape[0], self.tile.BM), self.splits),
+            self.tile,
+            self.q,
+            self.k,
+            pointers,
+            [self.columns],
+            self.exclude,
+            **constants,
+        )
+
+
+def total(splits: Tensor) -> Tensor:
+    """The sum over splits of the columns."""
+    return splits[0] if len(splits) == 1 else splits.sum(0)
 
 
 @triton.jit
@@ -39,6 +95,25 @@ def load_rows(x_ptr, rows, size, stride, depths, D: tl.constexpr):
     mask = (rows < size)[:, None] & (depths < D)[None, :]
     pointers = x_ptr + rows.to(tl.int64)[:, None] * stride + depths[None, :]
     return tl.load(pointers, mask=mask, other=0.0)
+
+
+@triton.jit
+def multiply(
+    q, q_ptr, k_ptr, rows, cols, n, m, q_stride, k_stride,
+    D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """A tile of q kᵀ, (BM, BN). ``q``: the first BD depths of the rows, of use if these are all."""
+    if BD >= D:
+        k = load_rows(k_ptr, cols, m, k_stride, tl.arange(0, BD), D)
+        acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+    else:
+        acc = tl.zeros((BM, BN), tl.float32)
+        for depth in range(0, D, BD):
+            depths = depth + tl.arange(0, BD)
+            q = load_rows(q_ptr, rows, n, q_stride, depths, D)
+            k = load_rows(k_ptr, cols, m, k_stride, depths, D)
+            acc = tl.dot(q, tl.trans(k), acc, input_precision=PRECISION)
+    return acc
 
 
 @triton.jit

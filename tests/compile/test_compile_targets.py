@@ -57,16 +57,15 @@ ROW_KERNELS = {
 
 
 def tables():
-    from sslkernels.primitives.nearest_neighbor import tiles as nearest
-    from sslkernels.primitives.pairwise_logsumexp import tiles as logsumexp
-    from sslkernels.primitives.pairwise_softplus import tiles as softplus
+    from sslkernels.primitives._tile_table import BACKWARD, FORWARD
+    from sslkernels.primitives.nearest_neighbor.tiles import TILES
 
     return {
-        "pairwise_logsumexp.forward_kernel": logsumexp.FORWARD,
-        "pairwise_logsumexp.backward_kernel": logsumexp.BACKWARD,
-        "nearest_neighbor.nearest_kernel": nearest.TILES,
-        "pairwise_softplus.forward_kernel": softplus.FORWARD,
-        "pairwise_softplus.backward_kernel": softplus.BACKWARD,
+        "pairwise_logsumexp.forward_kernel": FORWARD,
+        "pairwise_logsumexp.backward_kernel": BACKWARD,
+        "nearest_neighbor.nearest_kernel": TILES,
+        "pairwise_softplus.forward_kernel": FORWARD,
+        "pairwise_softplus.backward_kernel": BACKWARD,
     }
 
 

@@ -8,6 +8,7 @@ import torch
 from oracle import check_pairwise_logsumexp
 
 from sslkernels import pairwise_logsumexp
+from sslkernels.primitives._tile_table import BACKWARD
 from sslkernels.primitives._triton import fuses
 from sslkernels.primitives.pairwise_logsumexp import tiles
 
@@ -17,7 +18,7 @@ def route(request):
     """Fused kernels, as for float32 where TF32 is allowed; or matrix products and tile passes."""
     precision = "tf32" if request.param == "fused" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = precision
-    assert fuses(torch.ones(2, 8), (), tiles.BACKWARD) == (request.param == "fused")
+    assert fuses(torch.ones(2, 8), (), BACKWARD) == (request.param == "fused")
     yield request.param
     torch.backends.cuda.matmul.fp32_precision = "ieee"
 
@@ -63,7 +64,7 @@ def test_blocks_of_several_tiles(monkeypatch):
 def test_many_diagonals_take_the_other_route():
     q = torch.randn(40, 8, dtype=torch.float16)
     exclude = (0, 1, 2, 3, 4)
-    assert not fuses(q, exclude, tiles.BACKWARD)
+    assert not fuses(q, exclude, BACKWARD)
     check_pairwise_logsumexp("triton", 40, 50, 8, 2.0, exclude, dtype=torch.float16, draws=1)
 
 

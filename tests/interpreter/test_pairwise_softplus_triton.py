@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from oracle import check_pairwise_softplus
 
 from sslkernels import pairwise_softplus
+from sslkernels.primitives._tile_table import BACKWARD
 from sslkernels.primitives._triton import fuses
-from sslkernels.primitives.pairwise_softplus.tiles import BACKWARD
 
 
 @pytest.fixture(params=["fused", "by products"])

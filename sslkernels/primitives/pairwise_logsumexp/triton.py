@@ -8,12 +8,12 @@ import torch
 import triton
 from torch import Tensor
 
-from .._tile_table import columns_per_split, lookup
+from .._tile_table import BACKWARD, FORWARD, columns_per_split, lookup
 from .._tiles import fill_diagonals
-from .._triton import fuses, padded, precision, rows_contiguous
+from .._triton import RowKernel, fuses, launch, rows_contiguous, total
 from . import tiled
 from .tiled import Side
-from .tiles import BACKWARD, FORWARD, rows_per_block
+from .tiles import rows_per_block
 from .triton_kernels import (
     backward_kernel,
     combine_kernel,
@@ -32,7 +32,7 @@ def forward(
     triangle = k is None
     q = rows_contiguous(q)
     k = q if triangle else rows_contiguous(k)
-    (n, d), m = q.shape, k.shape[0]
+    n, m = q.shape[0], k.shape[0]
     tile = lookup(FORWARD, q)
     if triangle or columns:
         block_rows = block_columns = rows_per_block(tile, max(n, m))
@@ -45,27 +45,17 @@ def forward(
         (2, row_blocks, m if triangle or columns else 0), dtype=torch.float32
     )
     pairs = row_blocks * (row_blocks + 1) // 2 if triangle else row_blocks * column_blocks
-    forward_kernel[(pairs,)](
+    launch(
+        forward_kernel,
+        (pairs,),
+        tile,
         q,
         k,
-        scale,
-        _bound(q, k, scale),
-        *row_partials,
-        *column_partials,
-        n,
-        m,
-        row_blocks,
-        block_rows,
-        block_columns,
-        q.stride(0),
-        k.stride(0),
-        *padded(exclude),
-        D=d,
-        EXCLUDED=len(exclude),
+        [scale, _bound(q, k, scale), *row_partials, *column_partials],
+        [row_blocks, block_rows, block_columns],
+        exclude,
         TRIANGLE=triangle,
         COLUMNS=triangle or columns,
-        PRECISION=precision(),
-        **tile.arguments(),
     )
     row = _combine(row_partials, column_partials, block_rows, triangle)
     if triangle or not columns:
@@ -107,33 +97,11 @@ def _gradient(
     row: Side | None,
     column: Side | None,
 ) -> Tensor:
-    (n, d), m = q.shape, k.shape[0]
-    tile = lookup(BACKWARD, q)
-    width = columns_per_split(q, tile, m)
-    splits = triton.cdiv(m, width)
-    gradient = q.new_empty((splits, n, d), dtype=torch.float32)
-    backward_kernel[(triton.cdiv(n, tile.BM), splits)](
-        q,
-        k,
-        scale,
-        bound,
-        *(row or (scale, scale)),  # not read
-        *(column or (scale, scale)),
-        gradient,
-        n,
-        m,
-        width,
-        q.stride(0),
-        k.stride(0),
-        *padded(exclude),
-        D=d,
-        EXCLUDED=len(exclude),
-        ROW=row is not None,
-        COLUMN=column is not None,
-        PRECISION=precision(),
-        **tile.arguments(),
-    )
-    return gradient[0] if splits == 1 else gradient.sum(0)
+    kernel = RowKernel(backward_kernel, BACKWARD, q, k, exclude)
+    gradient = q.new_empty((kernel.splits, *q.shape), dtype=torch.float32)
+    sides = [*(row or (scale, scale)), *(column or (scale, scale))]  # None is not read
+    kernel(scale, bound, *sides, gradient, ROW=row is not None, COLUMN=column is not None)
+    return total(gradient)
 
 
 def _combine(partials: Tensor, others: Tensor, block: int, triangle: bool) -> Tensor:

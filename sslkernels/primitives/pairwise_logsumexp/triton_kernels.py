@@ -7,7 +7,7 @@ a row and a column at once. The device decides, so there is no host sync.
 import triton
 import triton.language as tl
 
-from .._triton import LN2, LOG2E, load_rows, mask_tile
+from .._triton import LN2, LOG2E, load_rows, mask_tile, multiply
 
 FREE_LOGIT = tl.constexpr(40.0)  # below it e^s, its sums and their inverses fit float32 unshifted
 
@@ -54,22 +54,14 @@ def _forward_block(
         start = first_column
         if TRIANGLE:
             start = tl.maximum(first_column, row // BN * BN)
-        if BD >= D:
-            q = load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
+        q = load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
         if COLUMNS:
             tl.debug_barrier()  # the column sums below were last written by other threads
         for column in range(start, end_column, BN):
             cols = column + tl.arange(0, BN)
-            if BD >= D:
-                k = load_rows(k_ptr, cols, m, k_stride, tl.arange(0, BD), D)
-                acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-            else:
-                acc = tl.zeros((BM, BN), tl.float32)
-                for depth in range(0, D, BD):
-                    depths = depth + tl.arange(0, BD)
-                    q = load_rows(q_ptr, rows, n, q_stride, depths, D)
-                    k = load_rows(k_ptr, cols, m, k_stride, depths, D)
-                    acc = tl.dot(q, tl.trans(k), acc, input_precision=PRECISION)
+            acc = multiply(
+                q, q_ptr, k_ptr, rows, cols, n, m, q_stride, k_stride, D, BM, BN, BD, PRECISION
+            )
             logits = mask_tile(
                 acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, TRIANGLE, BM, BN, HALF
             )  # (BM, BN)

@@ -8,11 +8,10 @@ import torch
 import triton
 from torch import Tensor
 
-from .._tile_table import columns_per_split, lookup
+from .._tile_table import BACKWARD, FORWARD
 from .._tiles import fill_diagonals
-from .._triton import fuses, padded, precision, rows_contiguous
+from .._triton import RowKernel, fuses, rows_contiguous, total
 from . import tiled
-from .tiles import BACKWARD, FORWARD
 from .triton_kernels import backward_kernel, forward_kernel, reduce_kernel, weigh_kernel
 
 
@@ -21,29 +20,10 @@ def forward(q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, exclude: Sequence
     if not fuses(q, exclude, BACKWARD):
         return tiled.forward(q, k, scale, bias, exclude, reduce=_reduce)
     q, k = rows_contiguous(q), rows_contiguous(k)
-    (n, d), m = q.shape, k.shape[0]
-    tile = lookup(FORWARD, q)
-    width = columns_per_split(q, tile, m)
-    splits = triton.cdiv(m, width)
-    rows = q.new_empty((splits, n), dtype=torch.float32)
-    forward_kernel[(triton.cdiv(n, tile.BM), splits)](
-        q,
-        k,
-        scale,
-        bias,
-        rows,
-        n,
-        m,
-        width,
-        q.stride(0),
-        k.stride(0),
-        *padded(exclude),
-        D=d,
-        EXCLUDED=len(exclude),
-        PRECISION=precision(),
-        **tile.arguments(),
-    )
-    return _total(rows)
+    kernel = RowKernel(forward_kernel, FORWARD, q, k, exclude)
+    rows = q.new_empty((kernel.splits, q.shape[0]), dtype=torch.float32)
+    kernel(scale, bias, rows)
+    return total(rows)
 
 
 def backward(
@@ -80,38 +60,11 @@ def _gradient(
     need: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradient of q if needed, and where ``grad`` belongs to its rows their sums of σ."""
-    (n, d), m = q.shape, k.shape[0]
-    tile = lookup(BACKWARD, q)
-    width = columns_per_split(q, tile, m)
-    splits = triton.cdiv(m, width)
-    gradient = q.new_empty((splits, n, d) if need else 0, dtype=torch.float32)
-    sigma = q.new_empty((splits, n) if row else 0, dtype=torch.float32)
-    backward_kernel[(triton.cdiv(n, tile.BM), splits)](
-        q,
-        k,
-        scale,
-        bias,
-        grad,
-        gradient,
-        sigma,
-        n,
-        m,
-        width,
-        q.stride(0),
-        k.stride(0),
-        *padded(exclude),
-        D=d,
-        EXCLUDED=len(exclude),
-        ROW=row,
-        GRADIENT=need,
-        PRECISION=precision(),
-        **tile.arguments(),
-    )
-    return _total(gradient) if need else None, _total(sigma) if row else None
-
-
-def _total(splits: Tensor) -> Tensor:
-    return splits[0] if len(splits) == 1 else splits.sum(0)
+    kernel = RowKernel(backward_kernel, BACKWARD, q, k, exclude)
+    gradient = q.new_empty((kernel.splits, *q.shape) if need else 0, dtype=torch.float32)
+    sigma = q.new_empty((kernel.splits, q.shape[0]) if row else 0, dtype=torch.float32)
+    kernel(scale, bias, grad, gradient, sigma, ROW=row, GRADIENT=need)
+    return total(gradient) if need else None, total(sigma) if row else None
 
 
 def _reduce(

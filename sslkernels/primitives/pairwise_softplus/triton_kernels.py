@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .._triton import LN2, LOG2E, load_rows, mask_tile
+from .._triton import LN2, LOG2E, load_rows, mask_tile, multiply
 
 LOG2E_REST = tl.constexpr(1.925963033e-08)  # of log2(e), what float32 leaves
 
@@ -61,20 +61,12 @@ def forward_kernel(
     rows = row + tl.arange(0, BM)
     total = tl.zeros((BM,), tl.float32)
     excess = tl.zeros((BM,), tl.float32)
-    if BD >= D:
-        q = load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
+    q = load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
     for column in range(start, tl.minimum(start + columns_per_split, m), BN):
         cols = column + tl.arange(0, BN)
-        if BD >= D:
-            k = load_rows(k_ptr, cols, m, k_stride, tl.arange(0, BD), D)
-            acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-        else:
-            acc = tl.zeros((BM, BN), tl.float32)
-            for depth in range(0, D, BD):
-                depths = depth + tl.arange(0, BD)
-                q = load_rows(q_ptr, rows, n, q_stride, depths, D)
-                k = load_rows(k_ptr, cols, m, k_stride, depths, D)
-                acc = tl.dot(q, tl.trans(k), acc, input_precision=PRECISION)
+        acc = multiply(
+            q, q_ptr, k_ptr, rows, cols, n, m, q_stride, k_stride, D, BM, BN, BD, PRECISION
+        )
         logits = mask_tile(
             acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
         )  # (BM, BN)
