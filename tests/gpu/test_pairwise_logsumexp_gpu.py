@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from device import assert_no_wait, assert_repeats, assert_repeats_as_graph, float32_products
 from oracle import check_pairwise_logsumexp
 
 import sslkernels
@@ -58,12 +59,10 @@ def test_tf32_only_where_allowed():
     q = F.normalize(torch.randn(2000, 256, device="cuda"), dim=1)
     exact = pairwise_logsumexp(q.double(), q.double(), 100.0, exclude=(0,), impl="reference")
     errors = {}
-    before = torch.backends.cuda.matmul.fp32_precision
     for precision in ("ieee", "tf32"):
-        torch.backends.cuda.matmul.fp32_precision = precision
-        rows = pairwise_logsumexp(q, q, 100.0, exclude=(0,))
+        with float32_products(precision):
+            rows = pairwise_logsumexp(q, q, 100.0, exclude=(0,))
         errors[precision] = (rows - exact).abs().max().item()
-    torch.backends.cuda.matmul.fp32_precision = before
     assert errors["ieee"] < 5e-5 < errors["tf32"] < 0.2
 
 
@@ -75,10 +74,7 @@ def test_bitwise_repeatable(impl):
         rows = pairwise_logsumexp(q, q, 0.1, exclude=(0,), impl=impl)
         return rows, torch.autograd.grad(rows.sum(), q)[0]
 
-    first = run()
-    for _ in range(5):
-        for a, b in zip(first, run(), strict=True):
-            assert torch.equal(a, b)
+    assert_repeats(run)
 
 
 @pytest.mark.parametrize("d", [128, 1024])
@@ -90,24 +86,8 @@ def test_graph_capture_and_no_host_sync(d):
         rows = pairwise_logsumexp(q, q, scale, exclude=(0,))
         return rows, *torch.autograd.grad(rows.sum(), (q, scale))
 
-    torch.use_deterministic_algorithms(False)  # its fill of new memory is not ours
-    expected = step()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    graph.replay()
-    torch.cuda.synchronize()
-    for a, b in zip(captured, expected, strict=True):
-        assert torch.equal(a, b)
+    assert_no_wait(step)
+    assert_repeats_as_graph(step)
 
 
 @each_implementation

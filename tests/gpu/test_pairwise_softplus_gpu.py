@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from device import assert_no_wait, assert_repeats, assert_repeats_as_graph, float32_products
 from oracle import check_pairwise_softplus
 
 from sslkernels import pairwise_softplus
@@ -47,12 +48,8 @@ def test_softplus_keeps_its_relative_accuracy(precision, dtype):
     logits = torch.linspace(-86.9, 86.9, 20_001, device="cuda")
     logits = (logits * 8).round() / 8  # exact in TF32 and float16
     q = logits[:, None].to(dtype)
-    before = torch.backends.cuda.matmul.fp32_precision
-    torch.backends.cuda.matmul.fp32_precision = precision
-    try:
+    with float32_products(precision):
         rows = pairwise_softplus(q, torch.ones(1, 1, device="cuda", dtype=dtype), impl="triton")
-    finally:
-        torch.backends.cuda.matmul.fp32_precision = before
     exact = F.softplus(logits.double(), threshold=40.0)
     assert ((rows - exact) / exact).abs().max() <= 6 * torch.finfo(torch.float32).eps
 
@@ -68,10 +65,7 @@ def test_bitwise_repeatable(impl):
         rows = pairwise_softplus(q, k, 0.1, -3.0, exclude=(0,), impl=impl)
         return rows, *torch.autograd.grad(rows.sum(), (q, k))
 
-    first = run()
-    for _ in range(5):
-        for a, b in zip(first, run(), strict=True):
-            assert torch.equal(a, b)
+    assert_repeats(run)
 
 
 @pytest.mark.parametrize("d", [128, 1024])
@@ -86,24 +80,8 @@ def test_graph_capture_and_no_host_sync(d):
         rows = pairwise_softplus(q, k, scale, bias, exclude=(0,))
         return rows, *torch.autograd.grad(rows.sum(), (q, k, scale, bias))
 
-    torch.use_deterministic_algorithms(False)  # its fill of new memory is not ours
-    expected = step()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    graph.replay()
-    torch.cuda.synchronize()
-    for a, b in zip(captured, expected, strict=True):
-        assert torch.equal(a, b)
+    assert_no_wait(step)
+    assert_repeats_as_graph(step)
 
 
 @each_implementation
