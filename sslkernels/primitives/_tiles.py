@@ -9,18 +9,23 @@ from torch import Tensor
 
 
 def tiles(
-    q: Tensor, k: Tensor, exclude: Sequence[int], symmetric: bool = False
+    q: Tensor,
+    k: Tensor,
+    exclude: Sequence[int],
+    symmetric: bool = False,
+    sizes: tuple[int, int] | None = None,
 ) -> Iterator[tuple[slice, slice, Tensor, list[int]]]:
     """Yield (rows, columns, q kᵀ, diagonals); when symmetric, only tiles from the diagonal up."""
-    size = 2048 if q.is_cuda else 512  # a float32 tile then stays in the cache
+    side = 2048 if q.is_cuda else 512  # a float32 tile then stays in the cache
+    height, width = sizes or (side, side)
     buffer = q.new_empty(0, dtype=torch.promote_types(q.dtype, torch.float32))
-    for i in range(0, q.shape[0], size):
-        for j in range(i if symmetric else 0, k.shape[0], size):
-            rows, columns = slice(i, i + size), slice(j, j + size)
+    for i in range(0, q.shape[0], height):
+        for j in range(i if symmetric else 0, k.shape[0], width):
+            rows, columns = slice(i, i + height), slice(j, j + width)
             products = product(q[rows], k[columns].T, buffer)
             starts = (i - j + offset for offset in exclude)  # where they cross the tile's first row
-            height, width = products.shape
-            yield rows, columns, products, [s for s in starts if -height < s < width]
+            n, m = products.shape
+            yield rows, columns, products, [s for s in starts if -n < s < m]
 
 
 def product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from device import assert_no_wait, assert_repeats, assert_repeats_as_graph, float32_products
 from oracle import check_nearest_neighbor
 
 from sslkernels import nearest_neighbor
-from sslkernels.primitives.nearest_neighbor import op, tiles
+from sslkernels.primitives.nearest_neighbor import op
 
 pytestmark = pytest.mark.gpu
 
@@ -14,10 +15,8 @@ each_implementation = pytest.mark.parametrize("impl", ["triton", "tiled"])
 
 @pytest.fixture(autouse=True)
 def _tf32():
-    before = torch.backends.cuda.matmul.fp32_precision
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
-    yield
-    torch.backends.cuda.matmul.fp32_precision = before
+    with float32_products("tf32"):
+        yield
 
 
 def integers(n, d, dtype=torch.bfloat16):
@@ -34,7 +33,7 @@ def assert_equals_reference(impl, q, k, topk=1, exclude=()):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
 @pytest.mark.parametrize("d", [1, 17, 64, 100, 128, 256, 300, 512])
 def test_as_exact_as_eager(impl, dtype, d):
-    if impl == "triton" and d > tiles.DEEPEST[dtype.itemsize]:
+    if impl == "triton" and d > (256 if dtype == torch.float32 else 512):
         pytest.skip("no tile this deep")
     for n, m in ((1500, 1500), (100, 5003)):
         check_nearest_neighbor(
@@ -73,23 +72,21 @@ def test_nan_and_nothing_left(impl):
 
 
 def test_auto_follows_the_rule():
+    def chosen(q, topk=1, exclude=()):
+        return op._implementation("auto", q, topk, exclude).__name__.rpartition(".")[2]
+
     half, single = integers(8, 64), integers(8, 64, torch.float32)
-    assert op._choose("auto", half, 1, [0]) == "triton"
-    assert op._choose("auto", half, 2, [0]) == "tiled"
-    assert op._choose("auto", single, 1, []) == "triton"
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-    assert op._choose("auto", single, 1, []) == "tiled"
-    assert op._choose("auto", integers(8, 513), 1, []) == "tiled"
-    assert op._choose("auto", half, 1, [0, 1, 2, 3, 4]) == "tiled"
+    assert chosen(half, exclude=[0]) == chosen(single) == "triton"
+    assert chosen(half, topk=2) == chosen(half, exclude=[0, 1, 2, 3, 4]) == "tiled"
+    assert chosen(integers(8, 513)) == chosen(single.double()) == "tiled"
+    with float32_products("ieee"):
+        assert chosen(single) == "tiled"
 
 
 @pytest.mark.parametrize("topk", [1, 20])
 def test_bitwise_repeatable(topk):
     q = torch.randn(5000, 128, device="cuda", dtype=torch.bfloat16)
-    first = nearest_neighbor(q, q, topk, exclude=(0,))
-    for _ in range(5):
-        for a, b in zip(first, nearest_neighbor(q, q, topk, exclude=(0,)), strict=True):
-            assert torch.equal(a, b)
+    assert_repeats(lambda: nearest_neighbor(q, q, topk, exclude=(0,)))
 
 
 @pytest.mark.parametrize("topk", [1, 20])
@@ -100,24 +97,8 @@ def test_graph_capture_and_no_host_sync(topk):
     def step():
         return nearest_neighbor(q, k, topk, exclude=(0,))
 
-    torch.use_deterministic_algorithms(False)  # its fill of new memory is not ours
-    expected = step()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    graph.replay()
-    torch.cuda.synchronize()
-    for a, b in zip(captured, expected, strict=True):
-        assert torch.equal(a, b)
+    assert_no_wait(step)
+    assert_repeats_as_graph(step)
 
 
 @pytest.mark.parametrize("topk", [1, 20])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from .._arguments import check
 from .op import nearest_neighbor_op
-
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def nearest_neighbor(
@@ -55,29 +53,9 @@ def nearest_neighbor(
     The nearest neighbours of NNCLR (Dwibedi et al. 2021, arXiv:2104.14548) and KoLeo (Sablayrolles
     et al. 2019, arXiv:1806.03198), and of the kNN classifier (Wu et al. 2018, arXiv:1805.01978).
     """
-    _check(q, k, topk, exclude)
-    return nearest_neighbor_op(q.detach(), k.detach(), topk, sorted(set(exclude)), impl)
-
-
-def _check(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> None:
-    for name, x in (("q", q), ("k", k)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
-        if x.dtype not in DTYPES:
-            raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
-        if x.dim() != 2 or 0 in x.shape:
-            raise ValueError(f"{name} must have two non-empty dimensions, got {tuple(x.shape)}")
-    if q.shape[1] != k.shape[1]:
-        raise ValueError(
-            f"q (n, d) and k (m, d) must agree in d, got q {tuple(q.shape)} and k {tuple(k.shape)}"
-        )
-    if q.dtype != k.dtype:
-        raise TypeError(f"q and k must have one dtype, got {q.dtype} and {k.dtype}")
-    if q.device != k.device:
-        raise ValueError(f"q and k must be on one device, got {q.device} and {k.device}")
+    check(q, k, exclude)
     if not isinstance(topk, int):
         raise TypeError(f"topk must be an integer, got {topk!r}")
     if not 1 <= topk <= k.shape[0]:
         raise ValueError(f"topk must be in 1..{k.shape[0]}, the rows of k; got {topk}")
-    if not all(isinstance(offset, int) for offset in exclude):
-        raise TypeError(f"exclude must hold integers (offsets j - i), got {exclude!r}")
+    return nearest_neighbor_op(q.detach(), k.detach(), topk, sorted(set(exclude)), impl)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..._ext import DTYPES, address, extension
+from ..._ext import address, extension, matrix
 
 MOST_ROWS = 2**32 - 1  # of k: an index shares 64 bits with its similarity
 
@@ -21,8 +21,8 @@ def forward(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> tuple[Te
     similarities = q.new_empty((q.shape[0], topk), dtype=torch.float32)
     indices = q.new_empty((q.shape[0], topk), dtype=torch.int64)
     extension().nearest_neighbor(
-        _matrix(q),
-        _matrix(k),
+        matrix(q),
+        matrix(k),
         topk,
         exclude,
         torch.get_num_threads(),
@@ -30,7 +30,3 @@ def forward(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> tuple[Te
         address(indices),
     )
     return similarities, indices
-
-
-def _matrix(x: Tensor) -> tuple[int, ...]:
-    return (x.data_ptr(), DTYPES[x.dtype], *x.shape, *x.stride())

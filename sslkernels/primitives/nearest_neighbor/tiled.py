@@ -8,28 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._operator import accumulation_dtype
+from .._tiles import fill_diagonals, tiles
+
 
 def forward(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The topk largest products of each row, (n, topk), and their columns, (n, topk)."""
-    height, width = (2048, 8192) if q.is_cuda else (256, 8192)
-    dtype = torch.promote_types(q.dtype, torch.float32)
-    similarities = q.new_empty((q.shape[0], topk), dtype=dtype)
-    indices = q.new_empty((q.shape[0], topk), dtype=torch.int64)
-    buffer = q.new_empty(0, dtype=dtype)
-    for i in range(0, q.shape[0], height):
-        rows = slice(i, i + height)
-        best = torch.full_like(similarities[rows], float("-inf"))
-        columns = torch.full_like(indices[rows], -1)
-        for j in range(0, k.shape[0], width):
-            products = _product(q[rows], k[j : j + width].T, buffer)
-            for offset in exclude:
-                start = i - j + offset  # where it crosses the tile's first row
-                if -products.shape[0] < start < products.shape[1]:
-                    products.diagonal(start).fill_(float("-inf"))
-            values, at = _candidates(products, topk)
-            best, order = _sort(torch.cat([best, values], 1), topk)
-            columns = torch.cat([columns, at + j], 1).gather(1, order)
-        similarities[rows], indices[rows] = best, columns
+    shape, sizes = (q.shape[0], topk), (2048 if q.is_cuda else 256, 8192)
+    similarities = q.new_full(shape, float("-inf"), dtype=accumulation_dtype(q))
+    indices = q.new_full(shape, -1, dtype=torch.int64)
+    for rows, columns, products, diagonals in tiles(q, k, exclude, sizes=sizes):
+        fill_diagonals(products, diagonals, float("-inf"))
+        values, at = _candidates(products, topk)
+        best, order = _sort(torch.cat([similarities[rows], values], 1), topk)
+        similarities[rows] = best
+        indices[rows] = torch.cat([indices[rows], at + columns.start], 1).gather(1, order)
     return similarities, indices.masked_fill_(torch.isneginf(similarities), -1)
 
 
@@ -53,10 +46,3 @@ def _sort(values: Tensor, topk: int) -> tuple[Tensor, Tensor]:
     """The topk largest, NaN first, and their places; of equals the leftmost, unlike torch.topk."""
     values, order = values.sort(dim=1, descending=True, stable=True)
     return values[:, :topk], order[:, :topk]
-
-
-def _product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-    out.resize_(a.shape[0], b.shape[1])
-    if a.is_cuda and a.dtype != out.dtype:  # tensor cores: half-precision operands, float32 sums
-        return torch.mm(a, b, out_dtype=out.dtype, out=out)
-    return torch.mm(a.to(out.dtype), b.to(out.dtype), out=out)

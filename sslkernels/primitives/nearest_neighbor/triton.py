@@ -5,44 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import triton
 from torch import Tensor
 
-from .tiles import MOST_EXCLUDED, columns_per_split, tile_for
+from .._tile_table import deepest
+from .._triton import MOST_EXCLUDED, RowKernel, precision, rows_contiguous
+from .tiles import TILES
 from .triton_kernels import nearest_kernel
+
+
+def obstacle(q: Tensor, topk: int, exclude: Sequence[int]) -> str | None:
+    """Why the fused kernel cannot take this problem; None where it can."""
+    if topk > 1:
+        return f"keeps one neighbour, got topk={topk}"
+    if q.dtype == torch.float32 and precision() != "tf32":
+        return "multiplies float32 in TF32, which torch.backends.cuda.matmul does not allow here"
+    if q.shape[1] > deepest(TILES, q):
+        return f"takes d ≤ {deepest(TILES, q)} in {q.dtype}, got d = {q.shape[1]}"
+    if len(exclude) > MOST_EXCLUDED:
+        return f"leaves out at most {MOST_EXCLUDED} diagonals, got {len(exclude)}"
+    return None
 
 
 def forward(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The largest product of each row, (n, 1), and its column, (n, 1); ``topk`` is 1."""
-    q, k = _rows_contiguous(q), _rows_contiguous(k)
-    (n, d), m = q.shape, k.shape[0]
-    tile = tile_for(q)
-    width = columns_per_split(q, tile, m)
-    splits = triton.cdiv(m, width)
-    similarities = q.new_empty((splits, n), dtype=torch.float32)
-    indices = q.new_empty((splits, n), dtype=torch.int64)
-    nearest_kernel[(triton.cdiv(n, tile.BM), splits)](
-        q,
-        k,
-        similarities,
-        indices,
-        n,
-        m,
-        width,
-        q.stride(0),
-        k.stride(0),
-        *exclude,
-        *[0] * (MOST_EXCLUDED - len(exclude)),
-        D=d,
-        EXCLUDED=len(exclude),
-        PRECISION="tf32" if q.dtype == torch.float32 else "ieee",
-        **tile.arguments(),
-    )
-    if splits == 1:
+    q, k = rows_contiguous(q), rows_contiguous(k)
+    n = q.shape[0]
+    kernel = RowKernel(nearest_kernel, TILES, q, k, exclude)
+    similarities = q.new_empty((kernel.splits, n), dtype=torch.float32)
+    indices = q.new_empty((kernel.splits, n), dtype=torch.int64)
+    kernel(similarities, indices)
+    if kernel.splits == 1:
         return similarities.view(n, 1), indices.view(n, 1)
     similarities, split = similarities.max(0)  # the first of equals, and of NaN
     return similarities.view(n, 1), indices.gather(0, split.view(1, n)).view(n, 1)
-
-
-def _rows_contiguous(x: Tensor) -> Tensor:
-    return x if x.stride(1) == 1 else x.contiguous()

@@ -3,51 +3,7 @@
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def _load_rows(x_ptr, rows, size, stride, depths, D: tl.constexpr):
-    """Rows of x, zero outside: (rows, depths)."""
-    mask = (rows < size)[:, None] & (depths < D)[None, :]
-    pointers = x_ptr + rows.to(tl.int64)[:, None] * stride + depths[None, :]
-    return tl.load(pointers, mask=mask, other=0.0)
-
-
-@triton.jit
-def _crosses(row, column, offset, BM: tl.constexpr, BN: tl.constexpr):
-    """Whether the diagonal j - i = offset passes through the tile."""
-    return (offset > column - row - BM) & (offset < column - row + BN)
-
-
-@triton.jit
-def _mask_tile(
-    products, row, column, m, e0, e1, e2, e3,
-    EXCLUDED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-):  # fmt: skip
-    """Put -inf outside the matrix and on excluded diagonals, in the few tiles that have any."""
-    special = column + BN > m
-    if EXCLUDED > 0:
-        special = special | _crosses(row, column, e0, BM, BN)
-    if EXCLUDED > 1:
-        special = special | _crosses(row, column, e1, BM, BN)
-    if EXCLUDED > 2:
-        special = special | _crosses(row, column, e2, BM, BN)
-    if EXCLUDED > 3:
-        special = special | _crosses(row, column, e3, BM, BN)
-    if special:
-        rows = row + tl.arange(0, BM)
-        cols = column + tl.arange(0, BN)
-        offset = cols[None, :] - rows[:, None]
-        keep = (cols < m)[None, :] & (rows >= 0)[:, None]
-        if EXCLUDED > 0:
-            keep = keep & (offset != e0)
-        if EXCLUDED > 1:
-            keep = keep & (offset != e1)
-        if EXCLUDED > 2:
-            keep = keep & (offset != e2)
-        if EXCLUDED > 3:
-            keep = keep & (offset != e3)
-        products = tl.where(keep, products, float("-inf"))
-    return products
+from .._triton import load_rows, mask_tile, multiply
 
 
 @triton.jit
@@ -73,21 +29,16 @@ def nearest_kernel(
     rows = row + tl.arange(0, BM)
     best = tl.full((BM,), float("-inf"), tl.float32)
     index = tl.full((BM,), -1, tl.int32)
-    if BD >= D:
-        q = _load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
+    q = load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
     for column in range(start, end, BN):
         cols = column + tl.arange(0, BN)
-        if BD >= D:
-            k = _load_rows(k_ptr, cols, m, k_stride, tl.arange(0, BD), D)
-            products = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-        else:
-            products = tl.zeros((BM, BN), tl.float32)
-            for depth in range(0, D, BD):
-                depths = depth + tl.arange(0, BD)
-                q = _load_rows(q_ptr, rows, n, q_stride, depths, D)
-                k = _load_rows(k_ptr, cols, m, k_stride, depths, D)
-                products = tl.dot(q, tl.trans(k), products, input_precision=PRECISION)
-        products = _mask_tile(products, row, column, m, e0, e1, e2, e3, EXCLUDED, BM, BN)
+        products = multiply(
+            q, q_ptr, k_ptr, rows, cols, n, m, q_stride, k_stride, D, BM, BN, BD, PRECISION
+        )  # (BM, BN)
+        end_row = row + BM  # rows past n need no mask: they are not stored
+        products = mask_tile(
+            products, row, column, end_row, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
+        )
         tile_best = tl.reduce(products, 1, _maximum)  # (BM,), NaN where there is one
         found = (products == tile_best[:, None]) | (products != products)
         tile_index = tl.min(tl.where(found, cols[None, :], m), 1)
