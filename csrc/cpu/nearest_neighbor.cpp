@@ -1,16 +1,13 @@
 // Compiled once per instruction set; dispatch.cpp chooses among them at run time.
 #include "sslkernels/nearest_neighbor.h"
 
-#include <algorithm>
 #include <functional>
-#include <limits>
 
-#include "pack.h"
+#include "tile.h"
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr uint32_t kNan = ~0u;
 
 // An entry as one number: larger for a larger similarity, then for a smaller index. NaN is largest.
@@ -72,34 +69,22 @@ class Largest {
 // Rows [start, end) of the problem, by one thread.
 void rows_of(const Neighbors& p, int64_t start, int64_t end, float* similarities,
              int64_t* indices) {
-  const int depth = round_up(static_cast<int>(p.q.cols), kLanes);
-  const long row = depth + kLanes;  // not a power of two: rows do not share cache sets
-  Buffer q(kTile * row), k(kTile * row), products(kTile * kTile);
-  Buffer panels(static_cast<size_t>(kTile) * depth);
+  Workspace w(p.q.cols, false);
   Largest largest(end - start, p.topk);
   for (int64_t j = 0; j < p.k.rows; j += kTile) {
     const int columns = static_cast<int>(std::min<int64_t>(kTile, p.k.rows - j));
-    const int width = round_up(columns, kLanes);
-    load_tile(p.k, j, columns, k, row);
-    transpose_to_panels(k, row, columns, depth, panels);
+    w.pack_columns(p.k, j, columns);
     for (int64_t i = start; i < end; i += kTile) {
       const int rows = static_cast<int>(std::min<int64_t>(kTile, end - i));
-      load_tile(p.q, i, rows, q, row);
-      gemm(rows, columns, depth, {q, row, 1}, {panels, kPanel, static_cast<long>(kPanel) * depth},
-           products, kTile, 1.0f, false);
-      for (const int64_t offset : p.exclude) {
-        const int64_t first = i - j + offset;  // column of row 0 in this tile
-        for (int64_t r = std::max<int64_t>(0, -first); r < rows && r + first < columns; ++r)
-          products[r * kTile + r + first] = -kInfinity;
-      }
+      w.multiply(p.q, i, rows, columns, 1.0f, false);
+      w.mask(i, j, rows, columns, p.exclude);
       for (int r = 0; r < rows; ++r) {
-        float* tile = products + r * kTile;
-        std::fill(tile + columns, tile + width, -kInfinity);
-        for (int c = 0; c < width; c += kLanes)
-          for (uint32_t lanes = not_at_most(load(tile + c), largest.threshold(i - start + r));
+        const float* products = w.logits + r * kTile;
+        for (int c = 0; c < columns; c += kLanes)
+          for (uint32_t lanes = not_at_most(load(products + c), largest.threshold(i - start + r));
                lanes != 0; lanes &= lanes - 1) {
             const int at = c + __builtin_ctz(lanes);
-            largest.add(i - start + r, tile[at], j + at);
+            largest.add(i - start + r, products[at], j + at);
           }
       }
     }

@@ -2,36 +2,16 @@
 // in the cache for the kernel to reduce or to turn into gradient weights, in place.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
-#include <limits>
 #include <memory>
 
-#include "pack.h"
 #include "schedule.h"
 #include "sslkernels/pairwise.h"
+#include "tile.h"
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
 inline int64_t tile_count(int64_t size) { return (size + kTile - 1) / kTile; }
-
-// A thread's tiles: packed operands, the logits between them, their gradients.
-struct Workspace {
-  int depth;  // d rounded up to kLanes
-  long row;   // floats per packed row: not a power of two, so that rows do not share cache sets
-  Buffer q, k, k_panels, logits, dq, dk;
-  Workspace(int64_t d, bool gradients)
-      : depth(round_up(static_cast<int>(d), kLanes)),
-        row(depth + kLanes),
-        q(kTile * row),
-        k(kTile * row),
-        k_panels(static_cast<size_t>(kTile) * depth),
-        logits(kTile * kTile),
-        dq(gradients ? kTile * row : 0),
-        dk(gradients ? kTile * row : 0) {}
-};
 
 struct Tile {
   int64_t row, column;  // where it starts
@@ -111,34 +91,18 @@ class TileWalk {
     const bool biased = p_.bias != 0;
     for (int64_t j = edge(m, block.column); j < edge(m, block.column + 1); j += kTile) {
       const int columns = static_cast<int>(std::min<int64_t>(kTile, m - j));
-      load_tile(p_.k, j, columns, w.k, w.row);
-      transpose_to_panels(w.k, w.row, columns, w.depth, w.k_panels);
+      w.pack_columns(p_.k, j, columns);
       const int64_t end =
           p_.symmetric ? std::min(j + 1, edge(n, block.row + 1)) : edge(n, block.row + 1);
       for (int64_t i = start; i < end; i += kTile) {
         const int rows = static_cast<int>(std::min<int64_t>(kTile, n - i));
-        load_tile(p_.q, i, rows, w.q, w.row);
         if (biased)
           std::fill_n(+w.logits, round_up(rows, kMicroRows) * kTile, static_cast<float>(p_.bias));
-        gemm(rows, columns, w.depth, {w.q, w.row, 1},
-             {w.k_panels, kPanel, static_cast<long>(kPanel) * w.depth}, w.logits, kTile,
-             static_cast<float>(p_.scale), biased);
+        w.multiply(p_.q, i, rows, columns, static_cast<float>(p_.scale), biased);
+        w.mask(i, j, rows, columns, p_.exclude);
         const bool last = i + kTile >= (p_.symmetric ? std::min(end, j) : end);
-        const Tile tile{i, j, rows, columns, i == start, last};
-        mask(w, tile);
-        body(w, tile);
+        body(w, Tile{i, j, rows, columns, i == start, last});
       }
-    }
-  }
-
-  void mask(Workspace& w, const Tile& tile) const {
-    const auto [i, j, rows, columns, first, last] = tile;
-    for (int c = columns; c < round_up(columns, kLanes); ++c)
-      for (int r = 0; r < rows; ++r) w.logits[r * kTile + c] = -kInfinity;
-    for (const int64_t offset : p_.exclude) {
-      const int64_t start = i - j + offset;  // column of row 0 in this tile
-      for (int64_t r = std::max<int64_t>(0, -start); r < rows && r + start < columns; ++r)
-        w.logits[r * kTile + r + start] = -kInfinity;
     }
   }
 
