@@ -13,16 +13,6 @@ from sslkernels.primitives._triton import fuses
 from sslkernels.primitives.pairwise_logsumexp import tiles
 
 
-@pytest.fixture(params=["fused", "by products"])
-def route(request):
-    """Fused kernels, as for float32 where TF32 is allowed; or matrix products and tile passes."""
-    precision = "tf32" if request.param == "fused" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = precision
-    assert fuses(torch.ones(2, 8), (), BACKWARD) == (request.param == "fused")
-    yield request.param
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-
-
 @pytest.mark.parametrize("scale", [4.0, 100.0, -3.0], ids=["free", "shifted", "negative"])
 @pytest.mark.parametrize("n, m, exclude, columns", [
     (150, None, (0,), False),

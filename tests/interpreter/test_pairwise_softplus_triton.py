@@ -15,16 +15,6 @@ from sslkernels.primitives._tile_table import BACKWARD
 from sslkernels.primitives._triton import fuses
 
 
-@pytest.fixture(params=["fused", "by products"])
-def route(request):
-    """Fused kernels, as for float32 where TF32 is allowed; or matrix products and tile passes."""
-    precision = "tf32" if request.param == "fused" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = precision
-    assert fuses(torch.ones(2, 8), (), BACKWARD) == (request.param == "fused")
-    yield request.param
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-
-
 @pytest.mark.parametrize("scale, bias", [(10.0, -10.0), (1.0, 0.0), (100.0, 5.0), (-5.0, -2.0)])
 @pytest.mark.parametrize("n, m, exclude", [(150, 150, (0,)), (70, 140, (0, 7, -3)), (140, 70, ())])
 def test_float32(route, n, m, exclude, scale, bias):
