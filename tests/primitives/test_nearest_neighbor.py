@@ -285,11 +285,11 @@ def test_an_implementation_that_cannot_serve_float64_says_so():
 
 
 def test_absent_extension(monkeypatch):
-    from sslkernels.primitives.nearest_neighbor import op
+    from sslkernels.primitives import _arguments
 
     monkeypatch.setattr(_ext, "_C", None)
     monkeypatch.setattr(_ext, "_reason", "not built", raising=False)
-    monkeypatch.setattr(op, "HAS_EXTENSION", False)
+    monkeypatch.setattr(_arguments, "HAS_EXTENSION", False)
     x = torch.randn(3, 4)
     with pytest.raises(RuntimeError, match="C\\+\\+ compiler"):
         nearest_neighbor(x, x, impl="cpu")

@@ -82,7 +82,10 @@ def supcon(
         else:
             labels = _row_labels(labels, images, views, z.device, gather)
             if convention == "solo_learn":
-                scale = torch.as_tensor(1 / temperature, dtype=rows.dtype, device=z.device)
+                scale = 1 / temperature
+                if not isinstance(scale, Tensor):
+                    scale = rows.new_full((), scale)  # to copy a number would wait for the device
+                scale = scale.to(rows.dtype)
                 positives = same_label_logsumexp(z, scale, labels, gather)[: len(rows)]
                 alone = torch.isneginf(positives)
                 positives = positives.masked_fill(alone, 0.0)
