@@ -11,7 +11,10 @@
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
-inline int64_t tile_count(int64_t size) { return (size + kTile - 1) / kTile; }
+constexpr int64_t kFewRows = 2048;
+
+// Few rows are cut finer, so that there is a tile for every thread.
+inline int tile_size(int64_t rows) { return rows < kFewRows ? 128 : kTile; }
 
 struct Tile {
   int64_t row, column;  // where it starts
@@ -21,7 +24,8 @@ struct Tile {
 
 class TileWalk {
  public:
-  TileWalk(const Pairwise& problem, bool gradients) : p_(problem) {
+  TileWalk(const Pairwise& problem, bool gradients)
+      : p_(problem), tile_(tile_size(std::max(problem.q.rows, problem.k.rows))) {
     const int64_t row_tiles = tile_count(p_.q.rows), column_tiles = tile_count(p_.k.rows);
     const int64_t most = p_.symmetric ? row_tiles / 2 : std::min(row_tiles, column_tiles);
     threads_ = static_cast<int>(std::clamp<int64_t>(p_.threads, 1, std::max<int64_t>(most, 1)));
@@ -64,8 +68,8 @@ class TileWalk {
     for (int t = 0; t < threads_; ++t) {
       Workspace& w = *spaces_[t];
       for (int64_t tile = t; tile < tile_count(x.rows); tile += threads_) {
-        const int count = static_cast<int>(std::min<int64_t>(kTile, x.rows - tile * kTile));
-        load_tile(x, tile * kTile, count, w.q, w.row);
+        const int count = static_cast<int>(std::min<int64_t>(tile_, x.rows - tile * tile_));
+        load_tile(x, tile * tile_, count, w.q, w.row);
         for (int i = 0; i < count; ++i) {
           Vec squares{};
           for (int k = 0; k < w.depth; k += kLanes) {
@@ -85,22 +89,22 @@ class TileWalk {
   void for_each_tile_of(Workspace& w, BlockPair block, const Body& body) {
     const int64_t n = p_.q.rows, m = p_.k.rows;
     const auto edge = [&](int64_t size, int b) {
-      return std::min(size, tile_count(size) * b / blocks_ * kTile);
+      return std::min(size, tile_count(size) * b / blocks_ * tile_);
     };
     const int64_t start = edge(n, block.row);
     const bool biased = p_.bias != 0;
-    for (int64_t j = edge(m, block.column); j < edge(m, block.column + 1); j += kTile) {
-      const int columns = static_cast<int>(std::min<int64_t>(kTile, m - j));
+    for (int64_t j = edge(m, block.column); j < edge(m, block.column + 1); j += tile_) {
+      const int columns = static_cast<int>(std::min<int64_t>(tile_, m - j));
       w.pack_columns(p_.k, j, columns);
       const int64_t end =
           p_.symmetric ? std::min(j + 1, edge(n, block.row + 1)) : edge(n, block.row + 1);
-      for (int64_t i = start; i < end; i += kTile) {
-        const int rows = static_cast<int>(std::min<int64_t>(kTile, n - i));
+      for (int64_t i = start; i < end; i += tile_) {
+        const int rows = static_cast<int>(std::min<int64_t>(tile_, n - i));
         if (biased)
           std::fill_n(+w.logits, round_up(rows, kMicroRows) * kTile, static_cast<float>(p_.bias));
         w.multiply(p_.q, i, rows, columns, static_cast<float>(p_.scale), biased);
         w.mask(i, j, rows, columns, p_.exclude);
-        const bool last = i + kTile >= (p_.symmetric ? std::min(end, j) : end);
+        const bool last = i + tile_ >= (p_.symmetric ? std::min(end, j) : end);
         body(w, Tile{i, j, rows, columns, i == start, last});
       }
     }
@@ -112,7 +116,10 @@ class TileWalk {
       for (int64_t k = 0; k < d; ++k) gradient[(first + r) * d + k] += tile[r * tile_row + k];
   }
 
+  int64_t tile_count(int64_t size) const { return (size + tile_ - 1) / tile_; }
+
   const Pairwise& p_;
+  const int tile_;
   int threads_, blocks_;
   Rounds rounds_;
   std::vector<std::unique_ptr<Workspace>> spaces_;

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..distributed import Gather, mean_over_ranks, scale_gradient
 from ..primitives._operator import accumulation_dtype
@@ -60,8 +61,30 @@ def full_precision(x: Tensor) -> torch.autocast:
 
 def unit(x: Tensor, gather: Gather | None = None) -> Tensor:
     """Rows of length one, in x's dtype; a zero row stays zero."""
-    rows = F.normalize(scale_gradient(x, gather).to(accumulation_dtype(x)), dim=1)
-    return rows.to(x.dtype)
+    return _Unit.apply(scale_gradient(x, gather))[0]
+
+
+class _Unit(torch.autograd.Function):
+    """F.normalize in a third of its passes."""
+
+    @staticmethod
+    def forward(x):
+        wide = x.to(accumulation_dtype(x))
+        norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min_(1e-12)
+        return (wide / norms).to(x.dtype), norms
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*output)
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, _):
+        z, norms = ctx.saved_tensors
+        grad, z = grad.to(norms.dtype), z.to(norms.dtype)
+        along = torch.linalg.vecdot(grad, z)[:, None]
+        return torch.addcmul(grad, z, along, value=-1).div_(norms).to(ctx.saved_tensors[0].dtype)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
