@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--shape", type=parse_shape, default=(131072, 128), metavar="NxD")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default=device)
-    parser.add_argument("--save", action="store_true", help="write bench/results/<device>/")
+    parser.add_argument("--save", action="store_true", help="write into bench/results/<device>/")
     arguments = parser.parse_args(argv)
     (pairs, features), device = arguments.shape, arguments.device
     dtype = getattr(torch, arguments.dtype)

