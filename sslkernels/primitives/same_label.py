@@ -88,7 +88,8 @@ def _sum(x: Tensor, labels: Tensor, *ranks) -> tuple[Tensor, Tensor]:
     is_first[1:] = ordered[1:] != ordered[:-1]
     classes = is_first.cumsum(0) - 1  # of the ordered rows; their number stays on the device
     own_class = torch.empty_like(classes).index_copy_(0, order, classes)
-    sums = _add_rows(x.new_zeros(x.shape), own_class, x)
+    # float64: thousands of rows, added one by one, would round more than all the rest of a loss
+    sums = _add_rows(x.new_zeros(x.shape, dtype=torch.float64), own_class, x)
     counts = x.new_zeros(len(x)).index_add_(0, own_class, x.new_ones(len(x)))
 
     def visit(others: Tensor, their_labels: Tensor) -> None:
@@ -99,11 +100,12 @@ def _sum(x: Tensor, labels: Tensor, *ranks) -> tuple[Tensor, Tensor]:
 
     if any(ranks):
         meet_ranks([x, labels], visit, Ranks(*ranks))
-    return sums.index_select(0, own_class), counts.index_select(0, own_class)
+    return sums.to(x.dtype).index_select(0, own_class), counts.index_select(0, own_class)
 
 
 def _add_rows(sums: Tensor, at: Tensor, rows: Tensor) -> Tensor:
     """``sums[at] += rows`` in a fixed order: index_add_ has none on CUDA, index_put_ on the CPU."""
+    rows = rows.to(sums.dtype)
     if sums.is_cuda:
         return sums.index_put_((at,), rows, accumulate=True)
     return sums.index_add_(0, at, rows)
