@@ -198,7 +198,7 @@ _all_gather_op = torch.ops.sslkernels.all_gather.default
 
 # For the inside of operators: blocks of rows that meet every rank.
 
-Combine = Callable[[Tensor], Tensor]  # (ranks, n, …) -> (n, …)
+Merge = Callable[[Tensor, Tensor], object]  # of two contributions, into the first
 
 
 def row_counts(x: Tensor, group: str) -> list[int]:
@@ -236,7 +236,7 @@ def meet_ranks(
     visit: Callable[..., Tensor | None],
     ranks: Ranks,
     own: Tensor | None = None,
-    combine: Combine | None = None,
+    merge: Merge = Tensor.add_,
 ) -> Tensor | None:
     """Call ``visit(*block)`` with the block of every other rank.
 
@@ -246,17 +246,17 @@ def meet_ranks(
             for each of the block's, which goes to the block's owner.
         ranks: whom to meet, and by which route.
         own: this rank's contribution to its own block, if there are contributions.
-        combine: of two or more ranks' stacked contributions, one.
+        merge: makes one of two ranks' contributions, in place of the first.
 
     Returns:
-        All ranks' contributions to this rank's block, combined; None if there are none.
+        All ranks' contributions to this rank's block, merged; None if there are none.
     """
     travel = _around_the_ring if ranks.route == "ring" else _from_all
     sizes = row_counts(block[0], ranks.group)
-    return travel(block, visit, sizes, _group(ranks.group), own, combine)
+    return travel(block, visit, sizes, _group(ranks.group), own, merge)
 
 
-def _from_all(block, visit, sizes, group, own, combine):
+def _from_all(block, visit, sizes, group, own, merge):
     rank, largest = dist.get_rank(group), max(sizes)
     everyone = [gather_blocks(x, sizes, group.group_name) for x in block]
     if own is not None:
@@ -271,10 +271,14 @@ def _from_all(block, visit, sizes, group, own, combine):
     del everyone
     home = torch.empty_like(contributions)
     dist.all_to_all_single(home, contributions, group=group)
-    return combine(home[:, : sizes[rank]])
+    del contributions
+    first, *others = home[:, : sizes[rank]].unbind(0)
+    for other in others:
+        merge(first, other)
+    return first
 
 
-def _around_the_ring(block, visit, sizes, group, own, combine):
+def _around_the_ring(block, visit, sizes, group, own, merge):
     rank, largest = dist.get_rank(group), max(sizes)
     arriving = _Shift([_pad(x, largest) for x in block], group)
     returning = None if own is None else _Shift([_pad(own, largest)], group)
@@ -285,8 +289,8 @@ def _around_the_ring(block, visit, sizes, group, own, combine):
         contribution = visit(*(x[: sizes[other]] for x in visitor))
         if own is not None:
             (carried,) = returning.wait()
-            part = carried[: sizes[other]]
-            part.copy_(combine(torch.stack([part, contribution])))
+            merge(carried[: sizes[other]], contribution)
+            del contribution
             returning = _Shift([carried], group)
     return None if own is None else returning.wait()[0][: sizes[rank]]
 

@@ -6,7 +6,6 @@ Log-sum-exps of blocks merge exactly; a backward pass needs only the merged ones
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from types import ModuleType
 
 import torch
@@ -33,9 +32,8 @@ class AcrossRanks:
             torch.logaddexp(row, more, out=row)
             return column
 
-        combine = partial(torch.logsumexp, dim=0)
         block = [q if k is None else k]
-        column = meet_ranks(block, visit, self.ranks, own if columns else None, combine)
+        column = meet_ranks(block, visit, self.ranks, own if columns else None, _merge)
         return row, column if columns else own
 
     def backward(
@@ -71,5 +69,8 @@ class AcrossRanks:
                 dq.add_(more)
             return contribution
 
-        dk = meet_ranks(block, visit, self.ranks, own, partial(torch.sum, dim=0))
-        return dq, dk
+        return dq, meet_ranks(block, visit, self.ranks, own)
+
+
+def _merge(a: Tensor, b: Tensor) -> None:
+    torch.logaddexp(a, b, out=a)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from types import ModuleType
 
-import torch
 from torch import Tensor
 
 from ...distributed import Ranks, meet_ranks
@@ -54,5 +52,5 @@ class AcrossRanks:
                 dq.add_(more)
             return contribution
 
-        dk = meet_ranks([k], visit, self.ranks, own, partial(torch.sum, dim=0))
+        dk = meet_ranks([k], visit, self.ranks, own)
         return dq, dk, row_sigma
