@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     add = parser.add_argument
     add("--op", type=_ops, default=list(CASES), metavar="A,B", help="see --list (default: all)")
-    add("--shapes", nargs="+", type=_shape, metavar="NxD", help="see --list for the defaults")
+    add("--shapes", nargs="+", type=parse_shape, metavar="NxD", help="see --list for the defaults")
     add("--dtype", choices=DTYPES, default="float32")
     add("--temperature", type=float, default=0.1)
     add("--baseline", metavar="A,B", help="measured next to ours (default: all but tiled)")
@@ -104,7 +104,7 @@ def _ops(text: str) -> list[str]:
     return list(dict.fromkeys(ops))
 
 
-def _shape(text: str) -> Shape:
+def parse_shape(text: str) -> Shape:
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise argparse.ArgumentTypeError(f"expected NxD such as 4096x128, got {text!r}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -23,9 +24,9 @@ from torch import Tensor
 from sslkernels import pairwise_logsumexp
 from sslkernels.functional import nt_xent
 
-from .__main__ import RESULTS
-from .__main__ import _shape as parse_shape
+from .__main__ import RESULTS, parse_shape
 from .measure import MODES, Settings
+from .memory import resident
 from .report import describe_run, slug
 
 TEMPERATURE = 0.1
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     (pairs, features), device = arguments.shape, arguments.device
     dtype = getattr(torch, arguments.dtype)
 
+    command = ["python", "-m", "bench.large_batch", *(sys.argv[1:] if argv is None else argv)]
     run = describe_run(Settings("nt_xent", dtype, device, TEMPERATURE, MODES, 0, 0))
     views = [x.requires_grad_() for x in _views(pairs, features, dtype, device)]
     small = [x.requires_grad_() for x in _views(1024, features, dtype, device)]
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.save:
         path = RESULTS / slug(str(run["device"])) / f"large_batch-{arguments.dtype}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**run, "command": " ".join(sys.argv), **result}, indent=1))
+        path.write_text(json.dumps({**run, "command": shlex.join(command), **result}, indent=1))
         print(f"wrote {path}", file=sys.stderr)
     return int(not error <= (2e-6 if dtype == torch.float32 else 1e-2))
 
@@ -89,20 +91,15 @@ def _step(views: list[Tensor], device: str) -> tuple[float, int, float, Tensor]:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
     start = time.perf_counter()
     loss = nt_xent(*views, TEMPERATURE)
     gradient = torch.cat(torch.autograd.grad(loss, views))
     loss = loss.item()
     seconds = time.perf_counter() - start
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else _resident("VmHWM")
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
     return seconds, peak - before, loss, gradient
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def _sampled_error(views: list[Tensor], gradient: Tensor) -> float:

@@ -20,7 +20,7 @@ from torch import Tensor
 from .baselines import BASELINES, Loss
 from .cases import CASES, Shape, leaves
 
-_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MKL_DISABLE_FAST_MM": "1"}
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MKL_DISABLE_FAST_MM": "1"}
 
 
 def extra_memory_cuda(loss: Loss, inputs: list[Tensor]) -> dict[str, int]:
@@ -43,7 +43,7 @@ def extra_memory_cpu(
     arguments = [op, name, shape, str(dtype).removeprefix("torch."), temperature]
     process = subprocess.run(
         [sys.executable, "-m", "bench.memory", json.dumps(arguments)],
-        env=os.environ | _ENVIRONMENT,
+        env=os.environ | ENVIRONMENT,
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -77,7 +77,7 @@ def _measure(
     return {mode: max(0, size) for mode, size in extra.items()}
 
 
-def _status(field: str) -> int:
+def resident(field: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
 
@@ -99,8 +99,8 @@ if __name__ == "__main__":
     extra = _measure(
         BASELINES[op][name].load(temperature),
         CASES[op].make_inputs(shape, getattr(torch, dtype), "cpu", temperature),
-        lambda: _status("VmRSS"),
+        lambda: resident("VmRSS"),
         lambda: Path("/proc/self/clear_refs").write_text("5"),
-        lambda: _status("VmHWM"),
+        lambda: resident("VmHWM"),
     )
     print(json.dumps(extra))

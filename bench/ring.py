@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -24,11 +25,9 @@ import torch.multiprocessing as mp
 from sslkernels import functional
 from sslkernels.distributed import ROUTES, Gather
 
-from .__main__ import RESULTS
-from .__main__ import _shape as parse_shape
-from .large_batch import _resident
+from .__main__ import RESULTS, parse_shape
 from .measure import MODES, Settings
-from .memory import _ENVIRONMENT
+from .memory import ENVIRONMENT, resident
 from .report import describe_run, slug
 
 RANKS = (1, 2, 4)
@@ -46,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--save", action="store_true", help="write into bench/results/<device>/")
     arguments = parser.parse_args(argv)
     pairs, features = arguments.shape
-    os.environ.update(_ENVIRONMENT)  # for the ranks: the resident set follows the live memory
+    os.environ.update(ENVIRONMENT)  # for the ranks: the resident set follows the live memory
+    command = ["python", "-m", "bench.ring", *(sys.argv[1:] if argv is None else argv)]
     run = describe_run(Settings("nt_xent", torch.float32, "cpu", 0.1, MODES, 0, 0))
     run |= {"threads": 1, "work": "fwd+bwd"}
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.save:
         path = RESULTS / slug(str(run["device"])) / "ring-float32.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**run, "command": " ".join(sys.argv), "rows": rows}, indent=1))
+        path.write_text(json.dumps({**run, "command": shlex.join(command), "rows": rows}, indent=1))
         print(f"wrote {path}", file=sys.stderr)
 
 
@@ -96,12 +96,12 @@ def _on_rank(rank, ranks, name, route, pairs, features, out):
 
     step(*(x[:256].detach().requires_grad_() for x in views))  # libraries and buffers come first
     dist.barrier()
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
     start = time.perf_counter()
     gradients = step(*views)
     seconds = time.perf_counter() - start
-    extra = _resident("VmHWM") - before
+    extra = resident("VmHWM") - before
     del gradients
     (out / f"{rank}.json").write_text(json.dumps({"extra_bytes": extra, "seconds": seconds}))
     dist.barrier()

@@ -1,0 +1,44 @@
+"""The two measurements that stand beside the table: a large batch, and ranks."""
+
+import json
+
+import pytest
+
+from bench import large_batch, ring
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    for module in (large_batch, ring):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+
+    def read(name):
+        (path,) = tmp_path.glob(f"*/{name}-float32.json")
+        return json.loads(path.read_text())
+
+    return read
+
+
+def test_large_batch(results, capsys):
+    assert large_batch.main(["--shape", "300x16", "--device", "cpu", "--save"]) == 0
+    content = results("large_batch")
+    assert content["command"] == "python -m bench.large_batch --shape 300x16 --device cpu --save"
+    assert 0 < content["gradient_error"] < 2e-6 and content["seconds"] > 0
+    assert content["similarities_bytes"] == 4 * 600**2
+    assert "600 embeddings of 16 features" in capsys.readouterr().out
+
+
+def test_a_wrong_gradient_is_noticed(monkeypatch):
+    right = large_batch.nt_xent
+    monkeypatch.setattr(large_batch, "nt_xent", lambda *x: right(*x) * 1.001)
+    assert large_batch.main(["--shape", "300x16", "--device", "cpu"]) == 1
+
+
+def test_ring(results, monkeypatch, capsys):
+    monkeypatch.setattr(ring, "RANKS", (2,))
+    monkeypatch.setattr(ring, "LOSSES", {"clip": ring.LOSSES["clip"]})
+    ring.main(["--shape", "64x16", "--save"])
+    rows = results("ring")["rows"]
+    assert [(row["ranks"], row["route"]) for row in rows] == [(2, "all"), (2, "ring")]
+    assert all(row["share_bytes"] == 64 * 16 * 4 and row["seconds"] > 0 for row in rows)
+    assert len(capsys.readouterr().out.splitlines()) == 4
