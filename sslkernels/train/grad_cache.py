@@ -73,7 +73,8 @@ class GradCache:
                 f"got lengths {', '.join(str(len(view)) for view in views) or 'of nothing'}"
             )
         batches = list(zip(*(view.split(self.micro_batch) for view in views), strict=True))
-        devices = sorted({x.get_device() for x in views if x.is_cuda})
+        tensors = (*views, *self.encoder.parameters())
+        devices = sorted({x.get_device() for x in tensors if x.is_cuda})
 
         states, parts = [], []
         with torch.no_grad():
