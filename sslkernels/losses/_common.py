@@ -141,4 +141,11 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def as_scalar(value: float | Tensor, x: Tensor) -> float | Tensor:
     """A number as it is; a tensor in float64, as whose gradient large parts cancel."""
-    return value.to(x.device, torch.float64).reshape(()) if isinstance(value, Tensor) else value
+    if not isinstance(value, Tensor):
+        return value
+    if value.numel() != 1 or not value.is_floating_point():
+        raise ValueError(
+            "a temperature, scale or bias must be a number or a floating-point tensor with one "
+            f"element, got shape {tuple(value.shape)} of {value.dtype}"
+        )
+    return value.to(x.device, torch.float64).reshape(())

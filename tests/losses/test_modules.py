@@ -225,6 +225,11 @@ def test_functions_refuse():
         functional.uniformity(x, -1)
     with pytest.raises(ValueError, match="sigma must be above 0"):
         ssl.DCLWLoss(sigma=0)
+    for scale in (torch.ones(2), torch.tensor(3)):
+        with pytest.raises(ValueError, match="one element, got shape"):
+            functional.clip(x, x, scale)
+        with pytest.raises(ValueError, match="one element, got shape"):
+            functional.siglip(x, x, 1.0, scale)
     with pytest.raises(ValueError, match="one shape"):
         functional.negative_cosine_similarity(x, x[:2])
 
