@@ -6,6 +6,7 @@
 
 #include "sslkernels/cpu.h"
 #include "sslkernels/nearest_neighbor.h"
+#include "sslkernels/offdiagonal_norm.h"
 #include "sslkernels/pairwise_logsumexp.h"
 #include "sslkernels/pairwise_softplus.h"
 #ifdef SSLKERNELS_CUDA
@@ -31,6 +32,16 @@ Matrix matrix(const MatrixTuple& t) {
 }
 
 float* pointer(uintptr_t address) { return reinterpret_cast<float*>(address); }
+double* double_pointer(uintptr_t address) { return reinterpret_cast<double*>(address); }
+
+// (matrix, addresses of the means, of what is left of them, of the scales; whether features are
+// rows)
+using ColumnsTuple = std::tuple<MatrixTuple, uintptr_t, uintptr_t, uintptr_t, bool>;
+
+cpu::Columns columns(const ColumnsTuple& t) {
+  const auto& [x, mean, rest, scale, transposed] = t;
+  return {matrix(x), pointer(mean), pointer(rest), pointer(scale), transposed};
+}
 
 cpu::Pairwise pairwise(const MatrixTuple& q, const MatrixTuple& k, double scale,
                        const std::vector<int64_t>& exclude, bool symmetric, int threads,
@@ -74,6 +85,29 @@ PYBIND11_MODULE(_C, m) {
     py::gil_scoped_release release;
     cpu::nearest_neighbor({matrix(q), matrix(k), topk, exclude, threads}, pointer(similarities),
                           reinterpret_cast<int64_t*>(indices));
+  });
+
+  m.def("standardized_product", [](const ColumnsTuple& x, const ColumnsTuple& y, bool symmetric,
+                                   int threads, uintptr_t out) {
+    py::gil_scoped_release release;
+    cpu::standardized_product(columns(x), columns(y), symmetric, threads, pointer(out));
+  });
+  m.def("column_statistics",
+        [](const MatrixTuple& x, int threads, uintptr_t mean, uintptr_t squares) {
+          py::gil_scoped_release release;
+          cpu::column_statistics(matrix(x), threads, double_pointer(mean), double_pointer(squares));
+        });
+  m.def("column_dot", [](const ColumnsTuple& a, const ColumnsTuple& b, int threads, uintptr_t out) {
+    py::gil_scoped_release release;
+    cpu::column_dot(columns(a), columns(b), threads, double_pointer(out));
+  });
+  m.def("finish_columns", [](const ColumnsTuple& own, const ColumnsTuple& other, uintptr_t product,
+                             uintptr_t weight, uintptr_t slope, double factor, double count,
+                             uintptr_t sums, bool compute, bool apply, int threads) {
+    py::gil_scoped_release release;
+    cpu::finish_columns({columns(own), columns(other), pointer(product), pointer(weight),
+                         pointer(slope), factor, count, double_pointer(sums), compute, apply},
+                        threads);
   });
 
   m.def("pairwise_softplus_forward",

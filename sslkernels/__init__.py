@@ -20,7 +20,13 @@ from .losses import (
     SimSiamLoss,
     SupConLoss,
 )
-from .primitives import nearest_neighbor, pairwise_logsumexp, pairwise_softplus
+from .primitives import (
+    Standardized,
+    nearest_neighbor,
+    offdiagonal_norm,
+    pairwise_logsumexp,
+    pairwise_softplus,
+)
 
 __all__ = [
     "BYOLLoss",
@@ -39,9 +45,11 @@ __all__ = [
     "NegativeCosineSimilarity",
     "SigLIPLoss",
     "SimSiamLoss",
+    "Standardized",
     "SupConLoss",
     "functional",
     "nearest_neighbor",
+    "offdiagonal_norm",
     "pairwise_logsumexp",
     "pairwise_softplus",
 ]

@@ -1,6 +1,7 @@
 // Chooses, at run time, the widest instruction set that this processor and this build share.
 #include "sslkernels/cpu.h"
 #include "sslkernels/nearest_neighbor.h"
+#include "sslkernels/offdiagonal_norm.h"
 #include "sslkernels/pairwise_logsumexp.h"
 #include "sslkernels/pairwise_softplus.h"
 
@@ -11,6 +12,10 @@
   void pairwise_softplus_forward(const Pairwise&, float*);                                \
   void pairwise_softplus_backward(const Pairwise&, const float*, float*, float*, float*); \
   void nearest_neighbor(const Neighbors&, float*, int64_t*);                              \
+  void standardized_product(const Columns&, const Columns&, bool, int, float*);           \
+  void column_statistics(const Matrix&, int, double*, double*);                           \
+  void column_dot(const Columns&, const Columns&, int, double*);                          \
+  void finish_columns(const Finish&, int);                                                \
   }
 
 namespace sslkernels::cpu {
@@ -84,6 +89,23 @@ void pairwise_softplus_backward(const Pairwise& problem, const float* row_gradie
 
 void nearest_neighbor(const Neighbors& problem, float* similarities, int64_t* indices) {
   SSLKERNELS_DISPATCH(nearest_neighbor(problem, similarities, indices))
+}
+
+void standardized_product(const Columns& x, const Columns& y, bool symmetric, int threads,
+                          float* out) {
+  SSLKERNELS_DISPATCH(standardized_product(x, y, symmetric, threads, out))
+}
+
+void column_statistics(const Matrix& x, int threads, double* mean, double* squares) {
+  SSLKERNELS_DISPATCH(column_statistics(x, threads, mean, squares))
+}
+
+void column_dot(const Columns& a, const Columns& b, int threads, double* out) {
+  SSLKERNELS_DISPATCH(column_dot(a, b, threads, out))
+}
+
+void finish_columns(const Finish& problem, int threads) {
+  SSLKERNELS_DISPATCH(finish_columns(problem, threads))
 }
 
 }  // namespace sslkernels::cpu

@@ -1,7 +1,14 @@
 """The operations that hold every kernel."""
 
 from .nearest_neighbor import nearest_neighbor
+from .offdiagonal_norm import Standardized, offdiagonal_norm
 from .pairwise_logsumexp import pairwise_logsumexp
 from .pairwise_softplus import pairwise_softplus
 
-__all__ = ["nearest_neighbor", "pairwise_logsumexp", "pairwise_softplus"]
+__all__ = [
+    "Standardized",
+    "nearest_neighbor",
+    "offdiagonal_norm",
+    "pairwise_logsumexp",
+    "pairwise_softplus",
+]

@@ -17,15 +17,20 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
+def check_tensor(name: str, x: Tensor) -> None:
+    """Raise unless x is a matrix of floats."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+    if x.dtype not in DTYPES:
+        raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
+    if x.dim() != 2 or 0 in x.shape:
+        raise ValueError(f"{name} must have two non-empty dimensions, got {tuple(x.shape)}")
+
+
 def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> None:
     """Raise unless q is (n, d) and k (m, d), alike, and ``exclude`` holds offsets."""
-    for name, x in (("q", q), ("k", k)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
-        if x.dtype not in DTYPES:
-            raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
-        if x.dim() != 2 or 0 in x.shape:
-            raise ValueError(f"{name} must have two non-empty dimensions, got {tuple(x.shape)}")
+    check_tensor("q", q)
+    check_tensor("k", k)
     if q.shape[1] != k.shape[1]:
         raise ValueError(
             f"q (n, d) and k (m, d) must agree in d, got q {tuple(q.shape)} and k {tuple(k.shape)}"

@@ -1,0 +1,186 @@
+// Compiled once per instruction set; dispatch.cpp chooses among them at run time.
+#include "sslkernels/offdiagonal_norm.h"
+
+#include <memory>
+#include <vector>
+
+#include "product.h"
+
+namespace sslkernels::cpu::SSLKERNELS_ISA {
+
+namespace {
+
+constexpr int kStrip = 128;     // columns that one thread takes at a time
+constexpr int kExactRows = 32;  // summed in float before they join a double
+
+// A tile of the product: whole strips of the micro-kernel go straight to `out`, the rest by way of
+// the scratch.
+void multiply_tile(const PackedLeft& x, const PackedRight& y, int row, int rows, int column,
+                   int columns, int depth, bool accumulate, float* out, long out_row,
+                   float* scratch) {
+  if (rows % kMicroRows == 0 && columns % kLanes == 0) {
+    gemm(rows, columns, depth, x.from(row), y.from(column), out, out_row, 1.0f, accumulate);
+    return;
+  }
+  gemm(rows, columns, depth, x.from(row), y.from(column), scratch, kProductColumns, 1.0f, false);
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < columns; ++j) {
+      const float sum = scratch[i * kProductColumns + j];
+      out[i * out_row + j] = accumulate ? out[i * out_row + j] + sum : sum;
+    }
+}
+
+// Calls body(first, count) for strips of columns, each by one thread.
+template <class Body>
+void for_each_strip(int64_t d, int threads, const Body& body) {
+  const int64_t strips = (d + kStrip - 1) / kStrip;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t s = 0; s < strips; ++s)
+    body(s * kStrip, static_cast<int>(std::min<int64_t>(kStrip, d - s * kStrip)));
+}
+
+// sums[j] += Σ over the rows of term(row)[j], for a strip; term fills a buffer of kStrip.
+template <class Term>
+void sum_rows(int64_t rows, int count, double* sums, const Term& term) {
+  float part[kStrip];
+  for (int64_t first = 0; first < rows; first += kExactRows) {
+    std::fill_n(part, kStrip, 0.0f);
+    for (int64_t i = first; i < std::min(rows, first + kExactRows); ++i) term(i, part);
+    for (int j = 0; j < count; ++j) sums[j] += part[j];
+  }
+}
+
+}  // namespace
+
+void standardized_product(const Columns& x, const Columns& y, bool symmetric, int threads,
+                          float* out) {
+  const int64_t n = x.x.rows, m = y.x.cols, depth = x.x.cols;
+  const int most_rows = static_cast<int>(std::min<int64_t>(n, kPackedRows));
+  const int most_columns = static_cast<int>(std::min<int64_t>(m, kPackedRows));
+  const int tile_rows = n * m >= 1 << 20 ? 96 : 48;  // few are cut finer, for every thread to work
+  PackedLeft left(x, most_rows);
+  PackedRight right(y, most_columns);
+#pragma omp parallel num_threads(threads)
+  {
+    Buffer scratch(static_cast<size_t>(tile_rows) * kProductColumns);
+    for (int64_t jb = 0; jb < m; jb += kPackedRows)
+      for (int64_t ib = 0; ib < (symmetric ? std::min(n, jb + kPackedRows) : n); ib += kPackedRows)
+        for (int64_t k = 0; k < depth; k += kPackedDepth) {
+          const int rows = static_cast<int>(std::min<int64_t>(kPackedRows, n - ib));
+          const int columns = static_cast<int>(std::min<int64_t>(kPackedRows, m - jb));
+          const int deep = static_cast<int>(std::min<int64_t>(kPackedDepth, depth - k));
+#pragma omp for schedule(static)
+          for (int share = 0; share < threads; ++share) {
+            left.pack(ib, rows, k, deep, share, threads);
+            right.pack(k, deep, jb, columns, share, threads);
+          }
+          const int row_tiles = (rows + tile_rows - 1) / tile_rows;
+          const int column_tiles = (columns + kProductColumns - 1) / kProductColumns;
+#pragma omp for schedule(dynamic)
+          for (int task = 0; task < row_tiles * column_tiles; ++task) {
+            const int i = task / column_tiles * tile_rows;
+            int j = task % column_tiles * kProductColumns;
+            const int height = std::min(tile_rows, rows - i);
+            const int end = std::min(columns, j + kProductColumns);
+            if (symmetric)  // from the diagonal on
+              j = std::max<int64_t>(j, std::min<int64_t>(end, ib + i - jb) / kPanel * kPanel);
+            if (j >= end || (symmetric && jb + end <= ib + i)) continue;
+            multiply_tile(left, right, i, height, j, end - j, deep, k > 0,
+                          out + (ib + i) * m + jb + j, m, scratch);
+          }
+        }
+    if (symmetric) {
+#pragma omp for schedule(dynamic, 16)
+      for (int64_t i = 0; i < n; ++i)
+        for (int64_t j = 0; j < i; ++j) out[i * m + j] = out[j * m + i];
+    }
+  }
+}
+
+void column_statistics(const Matrix& x, int threads, double* mean, double* squares) {
+  const Columns raw{x, nullptr, nullptr, nullptr, false};
+  const double n = static_cast<double>(x.rows);
+  for_each_strip(x.cols, threads, [&](int64_t first, int count) {
+    float row[kStrip], center[kStrip];
+    double sum[kStrip] = {}, square[kStrip] = {};
+    const auto accumulate = [&](double* sums, auto term) {
+      sum_rows(x.rows, count, sums, [&](int64_t i, float* part) {
+        read(raw, i, first, true, count, row);
+        for (int j = 0; j < count; ++j) part[j] += term(j);
+      });
+    };
+    accumulate(sum, [&](int j) { return row[j]; });
+    for (int j = 0; j < count; ++j) {
+      center[j] = static_cast<float>(sum[j] / n);
+      sum[j] = 0;
+    }
+    accumulate(sum, [&](int j) { return row[j] - center[j]; });
+    accumulate(square, [&](int j) { return (row[j] - center[j]) * (row[j] - center[j]); });
+    for (int j = 0; j < count; ++j) {
+      mean[first + j] = center[j] + sum[j] / n;
+      squares[first + j] = square[j] - sum[j] * sum[j] / n;
+    }
+  });
+}
+
+void column_dot(const Columns& a, const Columns& b, int threads, double* out) {
+  for_each_strip(a.x.cols, threads, [&](int64_t first, int count) {
+    float left[kStrip], right[kStrip];
+    std::fill_n(out + first, count, 0.0);
+    sum_rows(a.x.rows, count, out + first, [&](int64_t i, float* part) {
+      read(a, i, first, true, count, left);
+      read(b, i, first, true, count, right);
+      for (int j = 0; j < count; ++j) part[j] += left[j] * right[j];
+    });
+  });
+}
+
+void finish_columns(const Finish& p, int threads) {
+  const int64_t n = p.own.x.rows, d = p.own.x.cols;
+  const float factor = static_cast<float>(p.factor);
+  for_each_strip(d, threads, [&](int64_t first, int count) {
+    float own[kStrip], other[kStrip], shift[kStrip], pull[kStrip];
+    double* sum = p.sums + first;
+    double* along = p.sums + d + first;
+    const auto gradient = [&](int64_t i, float* product) {
+      read(p.own, i, first, true, count, own);
+      read(p.other, i, first, true, count, other);
+      for (int j = 0; j < count; ++j)
+        product[j] = factor * product[j] + p.weight[first + j] * other[j];
+    };
+    if (p.compute) {
+      std::fill_n(sum, count, 0.0);
+      std::fill_n(along, count, 0.0);
+      float more[kStrip];
+      for (int64_t start = 0; start < n; start += kExactRows) {
+        std::fill_n(shift, kStrip, 0.0f);
+        std::fill_n(more, kStrip, 0.0f);
+        for (int64_t i = start; i < std::min(n, start + kExactRows); ++i) {
+          float* product = p.product + i * d + first;
+          gradient(i, product);
+          for (int j = 0; j < count; ++j) {
+            shift[j] += product[j];
+            more[j] += product[j] * own[j];
+          }
+        }
+        for (int j = 0; j < count; ++j) {
+          sum[j] += shift[j];
+          along[j] += more[j];
+        }
+      }
+    }
+    if (!p.apply) return;
+    for (int j = 0; j < count; ++j) {
+      shift[j] = static_cast<float>(sum[j] / p.count);
+      pull[j] = p.slope ? static_cast<float>(p.slope[first + j] * along[j]) : 0.0f;
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      float* product = p.product + i * d + first;
+      read(p.own, i, first, true, count, own);
+      for (int j = 0; j < count; ++j)
+        product[j] = p.own.scale[first + j] * (product[j] - shift[j]) + pull[j] * own[j];
+    }
+  });
+}
+
+}  // namespace sslkernels::cpu::SSLKERNELS_ISA

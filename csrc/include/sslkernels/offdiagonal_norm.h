@@ -1,0 +1,43 @@
+// Products of matrices whose columns are standardised while they are read, and the passes over
+// columns that go with them, on the CPU. The maths stands in
+// sslkernels/primitives/offdiagonal_norm/README.md.
+#pragma once
+
+#include "sslkernels/tensor.h"
+
+namespace sslkernels::cpu {
+
+// (x - mean - rest) · scale, by feature; x itself where these are null.
+struct Columns {
+  Matrix x;
+  const float* mean;
+  const float* rest;  // of the mean, what a float leaves
+  const float* scale;
+  bool transposed;  // features are rows
+};
+
+// out (x.rows, y.cols), contiguous, = x y. Symmetric: out is known to be, half of it is computed.
+void standardized_product(const Columns& x, const Columns& y, bool symmetric, int threads,
+                          float* out);
+
+// mean (d) and the sum of squared deviations from it (d), of the columns of x.
+void column_statistics(const Matrix& x, int threads, double* mean, double* squares);
+
+// out (d): the dot product of each column of a with that of b.
+void column_dot(const Columns& a, const Columns& b, int threads, double* out);
+
+// From the gradient of standardised columns to that of x, in place of `product`, (n, d) contiguous:
+// g = factor · product + weight · other;  x's gradient = scale · (g - sum(g) / n) + pull · own,
+// where pull = slope · sum(g · own).
+struct Finish {
+  Columns own, other;
+  float* product;
+  const float* weight;   // (d)
+  const float* slope;    // (d), null where the scale is a constant
+  double factor, count;  // n, of all ranks
+  double* sums;          // (2, d): of g, and of g · own
+  bool compute, apply;   // the sums; them
+};
+void finish_columns(const Finish& problem, int threads);
+
+}  // namespace sslkernels::cpu

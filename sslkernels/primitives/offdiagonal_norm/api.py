@@ -1,0 +1,87 @@
+"""The public function: its contract, its checks, and the choice of implementation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...distributed import Gather
+from .._arguments import across_ranks, check_tensor, choose
+from .columns import Standardized
+from .op import OffdiagonalNorm
+from .reference import offdiagonal_norm_reference
+
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
+ROUTES = ("auto", "sample", "feature")
+
+
+def offdiagonal_norm(
+    a: Tensor,
+    b: Tensor | None = None,
+    *,
+    columns: str | Standardized = "raw",
+    gather: Gather | None = None,
+    impl: str = "auto",
+    route: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    r"""``Σ_{i≠j} C_ij²`` and ``diag C`` of the cross-product ``C = âᵀ b̂`` of two sets of features.
+
+    What Barlow Twins, VICReg and their kin have in common. C is d × d, and neither the sum nor its
+    gradient needs it: ``Σ C² = ⟨â âᵀ, b̂ b̂ᵀ⟩``, whose matrices are n × n.
+
+    Args:
+        a: (n, d), n samples of d features; float16, bfloat16, float32 or float64, any strides.
+        b: (n, d), dtype and device of ``a``; None: ``a`` itself.
+        columns: what â and b̂ are: ``"raw"``, the inputs; ``"centered"``, less the mean of each
+            feature; ``"standardized"``, divided by its standard deviation too, as batch
+            normalisation does, or as a :class:`sslkernels.Standardized` says. Means and deviations
+            are part of what is differentiated.
+        gather: the ranks that share the batch: a and b are this rank's rows of it, results and
+            statistics are those of the global batch.
+        impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
+            32-bit floats, else ``"tiled"`` (torch, some columns at a time); ``"reference"`` (stores
+            C) is used only when named.
+        route: ``"sample"`` takes the Gram matrices, work ∝ n² d and n² numbers kept; ``"feature"``
+            takes C in pieces, work ∝ n d², and keeps C where d ≤ n. ``"auto"``: the sample route
+            where n ≤ 3d/4. Past that it would be dearer, and inexact for features that are
+            decorrelated: it finds the sum as all of Σ C² less the diagonal.
+
+    Returns:
+        The sum, a scalar, and the diagonal, (d,), in float32 (float64 for float64 inputs), whatever
+        autocast says; differentiable once. Across ranks they are the same on every rank.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: shapes or devices that do not fit, an unknown ``columns``, ``route`` or
+            ``impl``, or one that does not run on these tensors.
+        RuntimeError: an ``impl`` that was named but not built or installed.
+    """
+    check_tensor("a", a)
+    if b is not None:
+        check_tensor("b", b)
+        if a.shape != b.shape or a.device != b.device:
+            raise ValueError(
+                "a and b must have one shape (n, d) and device, got "
+                f"{tuple(a.shape)} on {a.device} and {tuple(b.shape)} on {b.device}"
+            )
+        if a.dtype != b.dtype:
+            raise TypeError(f"a and b must have one dtype, got {a.dtype} and {b.dtype}")
+    if route not in ROUTES:
+        raise ValueError(f"route must be one of {', '.join(ROUTES)}; got {route!r}")
+    kind, numbers = _kind(columns)
+    impl = choose(impl, IMPLEMENTATIONS, a)
+    ranks = across_ranks(gather, impl)
+    if impl == "reference":
+        return offdiagonal_norm_reference(a, b, kind, numbers)
+    return OffdiagonalNorm.apply(a, b, kind, numbers, impl, route, ranks)[:2]
+
+
+def _kind(columns: str | Standardized) -> tuple[str, list[float]]:
+    if columns == "standardized":
+        columns = Standardized()
+    if isinstance(columns, Standardized):
+        return "standardized", columns.numbers()
+    if columns not in ("raw", "centered"):
+        raise ValueError(
+            f"columns must be 'raw', 'centered', 'standardized' or a Standardized; got {columns!r}"
+        )
+    return columns, []

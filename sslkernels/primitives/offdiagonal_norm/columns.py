@@ -1,0 +1,73 @@
+"""What is done to the columns of a and b before they are multiplied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Standardized:
+    """Columns (x − mean) / (√(variance + eps) + outer_eps), as batch normalisation makes them.
+
+    Attributes:
+        eps: added to the variance; that of torch's batch normalisation by default.
+        correction: the variance divides by n − correction: 0 (biased) or 1 (unbiased).
+        outer_eps: added to the standard deviation, after the root.
+
+    Raises:
+        ValueError: a negative epsilon, two that are zero, or another correction.
+    """
+
+    eps: float = 1e-5
+    correction: int = 0
+    outer_eps: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.eps >= 0 and self.outer_eps >= 0 and self.eps + self.outer_eps > 0):
+            raise ValueError(
+                "eps and outer_eps must be at least 0, one of them above; "
+                f"got {self.eps} and {self.outer_eps}"
+            )
+        if self.correction not in (0, 1):
+            raise ValueError(f"correction must be 0 or 1, got {self.correction}")
+
+    def numbers(self) -> list[float]:
+        return [self.eps, float(self.correction), self.outer_eps]
+
+
+class Columns(NamedTuple):
+    """(x − mean − rest) · scale; x itself if these are None.
+
+    ``rest`` is what ``mean`` leaves of the mean in its precision. With s the sum of squared deviations of a column, ``slope`` is 2 scale'(s) / scale²: what a
+    gradient g with respect to the standardised column adds, along it, per unit of Σ g · column.
+    """
+
+    x: Tensor  # (n, d)
+    mean: Tensor | None = None  # (d,)
+    rest: Tensor | None = None
+    scale: Tensor | None = None
+    slope: Tensor | None = None
+
+    def part(self, columns: slice) -> Columns:
+        return Columns(self.x[:, columns], *(y if y is None else y[columns] for y in self[1:]))
+
+
+def standardize(
+    x: Tensor, mean: Tensor, squares: Tensor, count: float | Tensor, numbers: list[float]
+) -> Columns:
+    """From the mean and the squared deviations (float64) of ``count`` rows; no numbers: centre."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    if numbers:
+        eps, correction, outer_eps = numbers
+        degrees = max(count - correction, 1.0)
+        deviation = (squares / degrees + eps).sqrt_()
+        scale = 1 / (deviation + outer_eps)
+        slope = (-1 / (degrees * deviation)).nan_to_num_(neginf=0.0)  # no pull where all is equal
+    else:
+        scale, slope = torch.ones_like(mean), torch.zeros_like(mean)
+    rest = mean - mean.to(dtype)
+    return Columns(x, *(y.to(dtype) for y in (mean, rest, scale, slope)))

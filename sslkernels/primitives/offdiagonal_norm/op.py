@@ -1,0 +1,163 @@
+"""The operator as torch sees it: schema, fake, implementations, and its derivative."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from ...distributed import Shares
+from .._operator import accumulation_dtype, plain
+from . import routes
+from .columns import Columns, standardize
+
+# b is a where `symmetric`. kind: "raw", "centered", or "standardized" by the `numbers` of
+# Standardized. Results: norm, diagonal, statistics of a and of b, and up to two matrices that the
+# route keeps for the backward pass.
+_library = torch.library.Library("sslkernels", "FRAGMENT")
+_library.define(
+    "offdiagonal_norm(Tensor a, Tensor b, bool symmetric, str kind, float[] numbers, str impl,"
+    " str route, str gather='', str group='', int ranks=0)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+_library.define(
+    "offdiagonal_norm_backward(Tensor a, Tensor b, Tensor statistics, Tensor diagonal,"
+    " Tensor first, Tensor second, Tensor norm_grad, Tensor diagonal_grad, bool[2] needs,"
+    " bool symmetric, str impl, str route, str gather='', str group='', int ranks=0)"
+    " -> (Tensor, Tensor)"
+)
+
+
+def _forward(a, b, symmetric, kind, numbers, impl, route, *ranks):
+    with plain(a):
+        kernels, shares = _implementation(impl), Shares(a, *ranks)
+        route = routes.choose(route, shares.count, a.shape[1])
+        sides = [a] if symmetric else [a, b]
+        if route == "sample":
+            sides = [shares.to_columns(x) for x in sides]
+        sides = [_columns(kernels, x, kind, numbers, shares, route) for x in sides]
+        norm, diagonal, kept = routes.FORWARD[route](kernels, *_pair(sides), shares.total)
+        if route == "sample":
+            diagonal = shares.all_columns(diagonal)
+        dtype, nothing = accumulation_dtype(a), a.new_empty(0)
+        statistics = nothing if kind == "raw" else torch.stack([torch.stack(x[1:]) for x in sides])
+        kept = [*kept, nothing, nothing]
+        return norm.to(dtype), diagonal.to(dtype), statistics, kept[0], kept[1]
+
+
+def _backward(
+    a, b, statistics, diagonal, first, second, norm_grad, diagonal_grad, needs, symmetric, impl,
+    route, *ranks,
+):  # fmt: skip
+    with plain(a):
+        kernels, shares = _implementation(impl), Shares(a, *ranks)
+        route = routes.choose(route, shares.count, a.shape[1])
+        norm_grad, diagonal_grad = shares.total(torch.cat([norm_grad[None], diagonal_grad])).split(
+            [1, len(diagonal_grad)]
+        )
+        sides = [a] if symmetric else [a, b]
+        if route == "sample":
+            sides = [shares.to_columns(x) for x in sides]
+            diagonal, diagonal_grad = map(shares.own_columns, (diagonal, diagonal_grad))
+        if statistics.numel():
+            sides = [Columns(x, *y) for x, y in zip(sides, statistics, strict=True)]
+        else:
+            sides = [Columns(x) for x in sides]
+        kept = [x for x in (first, second) if x.numel()]
+        grads = routes.BACKWARD[route](
+            kernels, *_pair(sides), kept, diagonal, norm_grad[0], diagonal_grad, needs,
+            shares.count, shares.total if shares.ranks else None,
+        )  # fmt: skip
+        if route == "sample":
+            grads = [x if x is None else shares.to_rows(x) for x in grads]
+        return tuple(a.new_empty(0) if x is None else x.to(a.dtype) for x in grads)
+
+
+def _columns(kernels, x, kind, numbers, shares, route):
+    if kind == "raw":
+        return Columns(x)
+    mean, squares = kernels.statistics(x)
+    if route == "feature":  # of this rank's rows
+        center = shares.total(mean * len(x)) / shares.count
+        squares = shares.total(squares + len(x) * (mean - center).square())
+        mean = center
+    return standardize(x, mean, squares, shares.count, numbers)
+
+
+def _pair(sides):
+    return sides[0], sides[1] if len(sides) > 1 else None
+
+
+def _implementation(impl):
+    return import_module(f".{impl}", __package__)
+
+
+def _forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
+    n, d = a.shape
+    dtype = accumulation_dtype(a)
+    parts, nothing = 1 if symmetric else 2, a.new_empty(0)
+    if any(ranks):  # shapes that depend on the other ranks
+        size = torch.library.get_ctx().new_dynamic_size
+        statistics = nothing if kind == "raw" else a.new_empty(parts, 4, size(), dtype=dtype)
+        kept = [a.new_empty(size(), size(), dtype=dtype) for _ in range(2)]
+    else:
+        route = routes.choose(route, n, d)
+        statistics = nothing if kind == "raw" else a.new_empty(parts, 4, d, dtype=dtype)
+        if route == "sample":
+            kept = [a.new_empty(n, n, dtype=dtype) for _ in range(parts)]
+        else:
+            kept = [a.new_empty(d, d, dtype=dtype)] if d <= n else []
+        kept = [*kept, nothing, nothing]
+    return (
+        a.new_empty((), dtype=dtype), a.new_empty(d, dtype=dtype), statistics, kept[0], kept[1],
+    )  # fmt: skip
+
+
+def _backward_fake(
+    a, b, statistics, diagonal, first, second, norm_grad, diagonal_grad, needs, symmetric, impl,
+    route, *ranks,
+):  # fmt: skip
+    needs = [needs[0], needs[1] and not symmetric]
+    return tuple(x.new_empty(x.shape if y else 0) for x, y in zip((a, b), needs, strict=True))
+
+
+for _key in ("CPU", "CUDA"):
+    _library.impl("offdiagonal_norm", _forward, _key)
+    _library.impl("offdiagonal_norm_backward", _backward, _key)
+torch.library.register_fake("sslkernels::offdiagonal_norm", _forward_fake, lib=_library)
+torch.library.register_fake("sslkernels::offdiagonal_norm_backward", _backward_fake, lib=_library)
+
+_forward_op = torch.ops.sslkernels.offdiagonal_norm.default
+_backward_op = torch.ops.sslkernels.offdiagonal_norm_backward.default
+
+
+class OffdiagonalNorm(torch.autograd.Function):
+    """Norm and diagonal of :func:`offdiagonal_norm`; the other results are for the backward."""
+
+    @staticmethod
+    def forward(a, b, kind, numbers, impl, route, ranks):
+        other = a if b is None else b
+        return _forward_op(a, other, b is None, kind, numbers, impl, route, *ranks)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        a, b, _, _, *ctx.how = inputs
+        _, diagonal, *kept = output
+        ctx.symmetric = b is None
+        ctx.save_for_backward(a, a if b is None else b, diagonal, *kept)
+        ctx.mark_non_differentiable(*kept)
+        ctx.set_materialize_grads(True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, norm_grad, diagonal_grad, *_):
+        a, b, diagonal, statistics, first, second = ctx.saved_tensors
+        impl, route, ranks = ctx.how
+        needs = list(ctx.needs_input_grad[:2])
+        grads = _backward_op(
+            a, b, statistics, diagonal, first, second, norm_grad, diagonal_grad, needs,
+            ctx.symmetric, impl, route, *ranks,
+        )  # fmt: skip
+        da, db = (grad if need else None for grad, need in zip(grads, needs, strict=True))
+        return da, None if ctx.symmetric else db, None, None, None, None, None

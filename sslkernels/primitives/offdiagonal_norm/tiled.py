@@ -1,0 +1,99 @@
+"""The kernels in plain torch, some columns at a time: any device, any float dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .._operator import accumulation_dtype
+from .columns import Columns
+
+WIDTH = 2048  # columns at a time
+
+
+def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and sum of squared deviations of each column, (d,) in float64."""
+    parts = [torch.var_mean(part.double(), 0, correction=0) for part in x.split(WIDTH, 1)]
+    return torch.cat([mean for _, mean in parts]), torch.cat([var for var, _ in parts]) * len(x)
+
+
+def dot(a: Columns, b: Columns) -> Tensor:
+    """Dot product of each column of â with that of b̂, (d,) in float64."""
+    return torch.cat(
+        [(_values(a, part) * _values(b, part)).sum(0, dtype=torch.float64) for part in _parts(a)]
+    )
+
+
+def gram(a: Columns) -> Tensor:
+    """â âᵀ, (n, n)."""
+    n = len(a.x)
+    out = a.x.new_zeros(n, n, dtype=accumulation_dtype(a.x))
+    for part in _parts(a):
+        values = _values(a, part)
+        out.addmm_(values, values.T)
+    return out
+
+
+def cross(a: Columns, b: Columns | None, rows: slice) -> Tensor:
+    """Some rows of âᵀ b̂, (rows, d); b is a if None."""
+    b = b or a
+    left = _values(a, rows).T
+    out = left.new_empty(len(left), b.x.shape[1])
+    for part in _parts(b):
+        out[:, part] = left @ _values(b, part)
+    return out
+
+
+def left(weights: Tensor, a: Columns) -> Tensor:
+    """weights · â, for weights (n, n)."""
+    out = weights.new_empty(a.x.shape)
+    for part in _parts(a):
+        out[:, part] = weights @ _values(a, part)
+    return out
+
+
+def right(a: Columns, weights: Tensor) -> Tensor:
+    """â · weights, for weights (d, m)."""
+    out = weights.new_zeros(len(a.x), weights.shape[1])
+    for part in _parts(a):
+        out.addmm_(_values(a, part), weights[part])
+    return out
+
+
+def finish(
+    product: Tensor,
+    own: Columns,
+    other: Columns,
+    weight: Tensor,
+    factor: Tensor,
+    count: float,
+    total: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
+    """The gradient of own.x, in place of ``product``.
+
+    That of its standardised columns is factor · product + weight · other; ``total`` sums over
+    ranks, ``count`` are the rows of all of them.
+    """
+    for part in _parts(own):
+        gradient = product[:, part].mul_(factor).addcmul_(_values(other, part), weight[part])
+        if own.mean is None:
+            continue
+        values = _values(own, part)
+        sums = torch.stack([gradient.sum(0), torch.linalg.vecdot(gradient, values, dim=0)])
+        mean, along = sums if total is None else total(sums)
+        gradient.sub_(mean / count).mul_(own.scale[part])
+        gradient.addcmul_(values, along * own.slope[part])
+    return product
+
+
+def _parts(a: Columns) -> Iterator[slice]:
+    d = a.x.shape[1]
+    return (slice(start, min(start + WIDTH, d)) for start in range(0, d, WIDTH))
+
+
+def _values(a: Columns, part: slice) -> Tensor:
+    x, mean, rest, scale, _ = a.part(part)
+    x = x.to(accumulation_dtype(x))
+    return x if mean is None else (x - mean).sub_(rest).mul_(scale)
