@@ -42,8 +42,9 @@ class Standardized:
 class Columns(NamedTuple):
     """(x − mean − rest) · scale; x itself if these are None.
 
-    ``rest`` is what ``mean`` leaves of the mean in its precision. With s the sum of squared deviations of a column, ``slope`` is 2 scale'(s) / scale²: what a
-    gradient g with respect to the standardised column adds, along it, per unit of Σ g · column.
+    ``rest`` is what ``mean`` leaves of the mean in its precision. With s the sum of squared
+    deviations of a column, ``slope`` is 2 scale'(s) / scale²: what a gradient g with respect to the
+    standardised column adds, along it, per unit of Σ g · column.
     """
 
     x: Tensor  # (n, d)
