@@ -4,6 +4,7 @@ from . import functional
 from .distributed import Gather
 from .losses import (
     BYOLLoss,
+    CCALoss,
     CLIPLoss,
     DCLLoss,
     DCLWLoss,
@@ -11,6 +12,7 @@ from .losses import (
     HypersphereLoss,
     InfoNCELoss,
     MemoryBank,
+    MMCRLoss,
     MoCoLoss,
     MoCoV3Loss,
     NegativeCosineSimilarity,
@@ -24,6 +26,7 @@ from .primitives import nearest_neighbor, pairwise_logsumexp, pairwise_softplus
 
 __all__ = [
     "BYOLLoss",
+    "CCALoss",
     "CLIPLoss",
     "DCLLoss",
     "DCLWLoss",
@@ -31,6 +34,7 @@ __all__ = [
     "Gather",
     "HypersphereLoss",
     "InfoNCELoss",
+    "MMCRLoss",
     "MemoryBank",
     "MoCoLoss",
     "MoCoV3Loss",

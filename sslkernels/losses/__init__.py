@@ -36,9 +36,16 @@ from .contrastive import (
     siglip,
     supcon,
 )
+from .covariance import (
+    CCALoss,
+    MMCRLoss,
+    cca,
+    mmcr,
+)
 
 __all__ = [
     "BYOLLoss",
+    "CCALoss",
     "CLIPLoss",
     "DCLLoss",
     "DCLWLoss",
@@ -46,6 +53,7 @@ __all__ = [
     "GatheringLoss",
     "HypersphereLoss",
     "InfoNCELoss",
+    "MMCRLoss",
     "MemoryBank",
     "MoCoLoss",
     "MoCoV3Loss",
@@ -57,10 +65,12 @@ __all__ = [
     "SupConLoss",
     "alignment",
     "byol",
+    "cca",
     "clip",
     "dcl",
     "dclw",
     "info_nce",
+    "mmcr",
     "moco",
     "moco_v3",
     "negative_cosine_similarity",

@@ -102,6 +102,11 @@ def paired(query, key, n0, n1, temperature, gather=None):
     )
 
 
+def mmcr(o0, o1, m0, m1, gather=None):
+    online, momentum = torch.stack([o0, o1], 1), torch.stack([m0, m1], 1)
+    return functional.mmcr(online, momentum, 0.05, gather=gather)
+
+
 CASES = {
     "nt_xent": Case(functional.nt_xent, formulas.nt_xent),
     "nt_xent negative temperature": Case(functional.nt_xent, formulas.nt_xent, scalars=(-1.0,)),
@@ -171,6 +176,16 @@ CASES = {
         functional.uniformity,
         lambda x: formulas.uniformity(x, 2),
         embeddings=1,
+        scalars=(),
+    ),
+    "mmcr": Case(mmcr, lambda *x: formulas.mmcr(*x, 0.05), embeddings=4, scalars=()),
+    # a matrix before the embeddings changes cca by the ridge alone: a large one, or no gradient
+    "cca": Case(
+        partial(functional.cca, ridge=0.3), lambda x, y: formulas.cca(x, y, 0.3), scalars=()
+    ),
+    "cca of some dimensions": Case(
+        partial(functional.cca, ridge=0.1, dimensions=5),
+        lambda x, y: formulas.cca(x, y, 0.1, 5),
         scalars=(),
     ),
 }
