@@ -19,6 +19,8 @@ from .losses import (
     NNCLRLoss,
     NTXentLoss,
     SigLIPLoss,
+    SimDINOLoss,
+    SimDINOv2Loss,
     SimSiamLoss,
     SupConLoss,
 )
@@ -42,6 +44,8 @@ __all__ = [
     "NTXentLoss",
     "NegativeCosineSimilarity",
     "SigLIPLoss",
+    "SimDINOLoss",
+    "SimDINOv2Loss",
     "SimSiamLoss",
     "SupConLoss",
     "functional",

@@ -39,8 +39,12 @@ from .contrastive import (
 from .covariance import (
     CCALoss,
     MMCRLoss,
+    SimDINOLoss,
+    SimDINOv2Loss,
     cca,
+    coding_rate,
     mmcr,
+    simdino,
 )
 
 __all__ = [
@@ -61,12 +65,15 @@ __all__ = [
     "NTXentLoss",
     "NegativeCosineSimilarity",
     "SigLIPLoss",
+    "SimDINOLoss",
+    "SimDINOv2Loss",
     "SimSiamLoss",
     "SupConLoss",
     "alignment",
     "byol",
     "cca",
     "clip",
+    "coding_rate",
     "dcl",
     "dclw",
     "info_nce",
@@ -77,6 +84,7 @@ __all__ = [
     "nnclr",
     "nt_xent",
     "siglip",
+    "simdino",
     "simsiam",
     "supcon",
     "uniformity",

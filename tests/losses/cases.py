@@ -107,6 +107,11 @@ def mmcr(o0, o1, m0, m1, gather=None):
     return functional.mmcr(online, momentum, 0.05, gather=gather)
 
 
+def simdino(s0, s1, s2, t0, t1, gather=None, **options):
+    student, teacher = torch.stack([s0, s1, s2]), torch.stack([t0, t1])
+    return functional.simdino(student, teacher, gather=gather, **options)
+
+
 CASES = {
     "nt_xent": Case(functional.nt_xent, formulas.nt_xent),
     "nt_xent negative temperature": Case(functional.nt_xent, formulas.nt_xent, scalars=(-1.0,)),
@@ -187,5 +192,18 @@ CASES = {
         partial(functional.cca, ridge=0.1, dimensions=5),
         lambda x, y: formulas.cca(x, y, 0.1, 5),
         scalars=(),
+    ),
+    "coding_rate": Case(
+        functional.coding_rate, lambda x: formulas.coding_rate(x, 0.5), embeddings=1, scalars=()
+    ),
+    "simdino": Case(
+        simdino, lambda *x: formulas.simdino(x[:3], x[3:], 0.5, 1, 0), 5, constant=2, scalars=()
+    ),
+    "simdino of means": Case(
+        partial(simdino, eps=0.05, coeff=3, expa_type=1),
+        lambda *x: formulas.simdino(x[:3], x[3:], 0.05, 3, 1),
+        embeddings=5,
+        scalars=(),
+        prepare=formulas.unit,
     ),
 }

@@ -175,3 +175,24 @@ def cca(z_a, z_b, ridge, dimensions=None):
 
     correlations = inverse_root(z_a) @ covariance(z_a, z_b) @ inverse_root(z_b)
     return -torch.linalg.svdvals(correlations)[:dimensions].sum()
+
+
+def coding_rate(z, eps):
+    n, d = z.shape
+    z = wide(z)
+    return torch.logdet(torch.eye(d).to(z) + d / (n * eps) * z.T @ z) / 2
+
+
+def simdino(student, teacher, eps, coeff, expa_type):
+    cosines = [
+        F.cosine_similarity(wide(t), wide(s), dim=-1).mean()
+        for i, t in enumerate(teacher)
+        for j, s in enumerate(student)
+        if i != j
+    ]
+    views = [wide(s) for s in student[: len(teacher)]]
+    if expa_type == 1:
+        views = [(s + wide(t)) / 2 for s, t in zip(views, teacher, strict=True)]
+    n, d = views[0].shape
+    expansion = torch.stack([coding_rate(x, eps) for x in views]).mean() * (d + n) / (d * n)
+    return -coeff * torch.stack(cosines).mean() - expansion

@@ -267,8 +267,20 @@ MODULES = {
     "NegativeCosineSimilarity": (lambda: ssl.NegativeCosineSimilarity(), 2),
     "HypersphereLoss": (lambda: ssl.HypersphereLoss(), 2),
     "CCALoss": (lambda: ssl.CCALoss(0.1), 2),
+    "SimDINOLoss": (lambda: First(ssl.SimDINOLoss(2)), 2),
     "MMCRLoss": (lambda: Folded(ssl.MMCRLoss(0.1), 3), 2),
 }
+
+
+class First(torch.nn.Module):
+    """The loss of those that a module returns."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, *x):
+        return self.loss(*x)[0]
 
 
 class Folded(torch.nn.Module):
