@@ -4,6 +4,7 @@ from . import functional
 from .distributed import Gather
 from .losses import (
     BYOLLoss,
+    CCALoss,
     CLIPLoss,
     DCLLoss,
     DCLWLoss,
@@ -11,12 +12,15 @@ from .losses import (
     HypersphereLoss,
     InfoNCELoss,
     MemoryBank,
+    MMCRLoss,
     MoCoLoss,
     MoCoV3Loss,
     NegativeCosineSimilarity,
     NNCLRLoss,
     NTXentLoss,
     SigLIPLoss,
+    SimDINOLoss,
+    SimDINOv2Loss,
     SimSiamLoss,
     SupConLoss,
 )
@@ -30,6 +34,7 @@ from .primitives import (
 
 __all__ = [
     "BYOLLoss",
+    "CCALoss",
     "CLIPLoss",
     "DCLLoss",
     "DCLWLoss",
@@ -37,6 +42,7 @@ __all__ = [
     "Gather",
     "HypersphereLoss",
     "InfoNCELoss",
+    "MMCRLoss",
     "MemoryBank",
     "MoCoLoss",
     "MoCoV3Loss",
@@ -44,6 +50,8 @@ __all__ = [
     "NTXentLoss",
     "NegativeCosineSimilarity",
     "SigLIPLoss",
+    "SimDINOLoss",
+    "SimDINOv2Loss",
     "SimSiamLoss",
     "Standardized",
     "SupConLoss",

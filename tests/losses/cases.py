@@ -102,6 +102,16 @@ def paired(query, key, n0, n1, temperature, gather=None):
     )
 
 
+def mmcr(o0, o1, m0, m1, gather=None):
+    online, momentum = torch.stack([o0, o1], 1), torch.stack([m0, m1], 1)
+    return functional.mmcr(online, momentum, 0.05, gather=gather)
+
+
+def simdino(s0, s1, s2, t0, t1, gather=None, **options):
+    student, teacher = torch.stack([s0, s1, s2]), torch.stack([t0, t1])
+    return functional.simdino(student, teacher, gather=gather, **options)
+
+
 CASES = {
     "nt_xent": Case(functional.nt_xent, formulas.nt_xent),
     "nt_xent negative temperature": Case(functional.nt_xent, formulas.nt_xent, scalars=(-1.0,)),
@@ -172,5 +182,28 @@ CASES = {
         lambda x: formulas.uniformity(x, 2),
         embeddings=1,
         scalars=(),
+    ),
+    "mmcr": Case(mmcr, lambda *x: formulas.mmcr(*x, 0.05), embeddings=4, scalars=()),
+    # a matrix before the embeddings changes cca by the ridge alone: a large one, or no gradient
+    "cca": Case(
+        partial(functional.cca, ridge=0.3), lambda x, y: formulas.cca(x, y, 0.3), scalars=()
+    ),
+    "cca of some dimensions": Case(
+        partial(functional.cca, ridge=0.1, dimensions=5),
+        lambda x, y: formulas.cca(x, y, 0.1, 5),
+        scalars=(),
+    ),
+    "coding_rate": Case(
+        functional.coding_rate, lambda x: formulas.coding_rate(x, 0.5), embeddings=1, scalars=()
+    ),
+    "simdino": Case(
+        simdino, lambda *x: formulas.simdino(x[:3], x[3:], 0.5, 1, 0), 5, constant=2, scalars=()
+    ),
+    "simdino of means": Case(
+        partial(simdino, eps=0.05, coeff=3, expa_type=1),
+        lambda *x: formulas.simdino(x[:3], x[3:], 0.05, 3, 1),
+        embeddings=5,
+        scalars=(),
+        prepare=formulas.unit,
     ),
 }

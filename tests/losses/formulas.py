@@ -155,3 +155,44 @@ def alignment(x, y, alpha):
 
 def uniformity(x, t):
     return torch.pdist(wide(unit(x))).square().mul(-t).exp().mean().log()
+
+
+def mmcr(o0, o1, m0, m1, lmda):
+    z = torch.stack([o0, o1, m0, m1], 1)
+    per_image = torch.linalg.svdvals(wide(z)).sum() / len(z)
+    return lmda * per_image - torch.linalg.svdvals(wide(z.mean(1))).sum()
+
+
+def cca(z_a, z_b, ridge, dimensions=None):
+    def covariance(x, y):
+        x, y = (wide(z) - wide(z).mean(0) for z in (x, y))
+        return x.T @ y / (len(x) - 1)
+
+    def inverse_root(x):
+        own = covariance(x, x)
+        squares, u = torch.linalg.eigh(own + ridge * torch.eye(len(own), dtype=own.dtype))
+        return u / squares.sqrt() @ u.T
+
+    correlations = inverse_root(z_a) @ covariance(z_a, z_b) @ inverse_root(z_b)
+    return -torch.linalg.svdvals(correlations)[:dimensions].sum()
+
+
+def coding_rate(z, eps):
+    n, d = z.shape
+    z = wide(z)
+    return torch.logdet(torch.eye(d).to(z) + d / (n * eps) * z.T @ z) / 2
+
+
+def simdino(student, teacher, eps, coeff, expa_type):
+    cosines = [
+        F.cosine_similarity(wide(t), wide(s), dim=-1).mean()
+        for i, t in enumerate(teacher)
+        for j, s in enumerate(student)
+        if i != j
+    ]
+    views = [wide(s) for s in student[: len(teacher)]]
+    if expa_type == 1:
+        views = [(s + wide(t)) / 2 for s, t in zip(views, teacher, strict=True)]
+    n, d = views[0].shape
+    expansion = torch.stack([coding_rate(x, eps) for x in views]).mean() * (d + n) / (d * n)
+    return -coeff * torch.stack(cosines).mean() - expansion

@@ -266,7 +266,32 @@ MODULES = {
     "SimSiamLoss": (lambda: ssl.SimSiamLoss(), 4),
     "NegativeCosineSimilarity": (lambda: ssl.NegativeCosineSimilarity(), 2),
     "HypersphereLoss": (lambda: ssl.HypersphereLoss(), 2),
+    "CCALoss": (lambda: ssl.CCALoss(0.1), 2),
+    "SimDINOLoss": (lambda: First(ssl.SimDINOLoss(2)), 2),
+    "MMCRLoss": (lambda: Folded(ssl.MMCRLoss(0.1), 3), 2),
 }
+
+
+class First(torch.nn.Module):
+    """The loss of those that a module returns."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, *x):
+        return self.loss(*x)[0]
+
+
+class Folded(torch.nn.Module):
+    """A loss that takes several views of an image in one tensor (N, views, D)."""
+
+    def __init__(self, loss, views):
+        super().__init__()
+        self.loss, self.views = loss, views
+
+    def forward(self, *x):
+        return self.loss(*(z.unflatten(0, (-1, self.views)) for z in x))
 
 
 class Scaled(torch.nn.Module):

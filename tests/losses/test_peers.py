@@ -53,6 +53,14 @@ def test_lightly_memory_bank():
         assert_same(ours(*out), theirs(*out), out)
 
 
+@pytest.mark.parametrize("views, d", [(1, 128), (2, 24), (4, 16)])
+def test_lightly_mmcr(views, d):
+    theirs = peer(peers.lightly_loss, "MMCRLoss")
+    x = [torch.randn(30, views, d, requires_grad=True) for _ in range(2)]
+    for arguments in ({}, {"lmda": 0.5}):
+        assert_same(ssl.MMCRLoss(**arguments)(*x), theirs(**arguments)(*x), x)
+
+
 def test_pytorch_metric_learning():
     losses = pytest.importorskip("pytorch_metric_learning.losses")
     x = torch.randn(90, 32, requires_grad=True)

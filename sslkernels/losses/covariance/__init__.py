@@ -1,0 +1,17 @@
+"""Losses on the spectrum of a batch: covariances, coding rates, canonical correlations."""
+
+from .cca import CCALoss, cca
+from .coding_rate import coding_rate
+from .mmcr import MMCRLoss, mmcr
+from .simdino import SimDINOLoss, SimDINOv2Loss, simdino
+
+__all__ = [
+    "CCALoss",
+    "MMCRLoss",
+    "SimDINOLoss",
+    "SimDINOv2Loss",
+    "cca",
+    "coding_rate",
+    "mmcr",
+    "simdino",
+]

@@ -1,0 +1,69 @@
+"""How many bits a batch takes: the coding rate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ...distributed import Gather, all_reduce, gram, ranks_of, scale_gradient
+from ...primitives._operator import accumulation_dtype
+from .._common import check_embeddings, full_precision
+
+
+def coding_rate(z: Tensor, eps: float = 0.5, *, gather: Gather | None = None) -> Tensor:
+    """``R(Z) = ½ logdet(I + D/(N eps) ZᵀZ)`` (Yu et al. 2020, MCR², arXiv:2006.08558).
+
+    A Cholesky factorisation of N × N or D × D, whichever is smaller; its gradient takes one
+    inverse and one product. ``eps`` is ε², the squared distortion, as in SimDINO's code.
+
+    Args:
+        z: (N, D), taken as given: features are usually made unit vectors before.
+        eps: above 0.
+        gather: the ranks whose rows are coded together; the value is the same on every rank.
+
+    Returns:
+        A scalar in float32 (float64 for float64 inputs). To be maximised, as a rule.
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(z=z)
+    check_eps(eps)
+    with full_precision(z):
+        z = scale_gradient(z, gather).to(accumulation_dtype(z))
+        scatter = gram(z, gather)
+        return _HalfLogdet.apply(scatter, z.shape[1] / (count_rows(z, gather) * eps))[0]
+
+
+def count_rows(z: Tensor, gather: Gather | None) -> Tensor:
+    """How many rows z has on all ranks, a scalar tensor."""
+    count, ranks = z.new_full((), z.shape[0]), ranks_of(gather)
+    return count if ranks is None else all_reduce(count, "sum", ranks)
+
+
+def check_eps(eps: float) -> None:
+    if not eps > 0:
+        raise ValueError(f"eps must be above 0, got {eps}")
+
+
+class _HalfLogdet(torch.autograd.Function):
+    """``½ logdet(I + αG)``."""
+
+    @staticmethod
+    def forward(scatter, alpha):
+        matrix = scatter * alpha
+        matrix.diagonal().add_(1)
+        root = torch.linalg.cholesky(matrix)
+        return root.diagonal().log().sum(), root
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output[1], inputs[1])
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, _):
+        root, alpha = ctx.saved_tensors
+        return torch.cholesky_inverse(root) * (grad * alpha / 2), None

@@ -1,0 +1,100 @@
+"""Maximum manifold capacity: centroids that span much, each from views that span little."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...distributed import Gather, gather_rows, mean_over_ranks, scale_gradient
+from ...primitives._operator import accumulation_dtype
+from .._common import DTYPES, GatheringLoss, full_precision
+from .nuclear_norm import nuclear_norm
+
+
+def mmcr(
+    online: Tensor,
+    momentum: Tensor,
+    lmda: float = 5e-3,
+    *,
+    normalize: bool = False,
+    gather: Gather | None = None,
+) -> Tensor:
+    """Maximum manifold capacity representations (Yerxa et al. 2023, arXiv:2303.03307).
+
+    ``−‖C‖_* + λ mean_b ‖Z_b‖_*``: Z_b (2k, D) are the views of image b by both networks, C (B, D)
+    the means of each image's, ``‖·‖_*`` sums singular values. Thin decompositions only.
+
+    Args:
+        online, momentum: (B, k, D), the k views of each image by either network.
+        lmda: λ, at least 0.
+        normalize: make embeddings unit vectors first, as the authors' code does; lightly takes
+            them as they are, and so does the default.
+        gather: the ranks whose images form one batch, and whose centroids one matrix.
+
+    Returns:
+        A scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    _check(online, momentum, lmda)
+    with full_precision(online):
+        z = torch.cat([online, momentum], 1).to(accumulation_dtype(online))  # (B, 2k, D)
+        z = scale_gradient(F.normalize(z, dim=-1) if normalize else z, gather)
+        centroids = gather_rows(z.mean(1), gather)
+        return lmda * mean_over_ranks(nuclear_norm(z), gather) - nuclear_norm(centroids)
+
+
+class MMCRLoss(GatheringLoss):
+    """Maximum manifold capacity: constructor, defaults and values of ``lightly.loss.MMCRLoss``.
+
+    Formula: :func:`sslkernels.functional.mmcr`.
+
+    Args:
+        lmda: λ, at least 0.
+        normalize: see :func:`sslkernels.functional.mmcr`.
+        gather_distributed: take all ranks' centroids as one matrix.
+        gather, group, grad_scale: see :class:`sslkernels.losses.GatheringLoss`.
+
+    Raises:
+        ValueError: ``lmda`` below 0.
+    """
+
+    def __init__(
+        self,
+        lmda: float = 5e-3,
+        gather_distributed: bool = False,
+        *,
+        normalize: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        _check_lmda(lmda)
+        self.lmda, self.normalize = lmda, normalize
+
+    def forward(self, online: Tensor, momentum: Tensor) -> Tensor:
+        """Return the loss of two networks' embeddings, each (B, k, D)."""
+        return mmcr(online, momentum, self.lmda, normalize=self.normalize, gather=self.gather)
+
+
+def _check(online: Tensor, momentum: Tensor, lmda: float) -> None:
+    for name, x in (("online", online), ("momentum", momentum)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+    if online.dim() != 3 or 0 in online.shape or online.shape != momentum.shape:
+        raise ValueError(
+            "online and momentum must have one shape (B, k, D), each at least 1; "
+            f"got {tuple(online.shape)} and {tuple(momentum.shape)}"
+        )
+    if online.dtype != momentum.dtype or online.dtype not in DTYPES:
+        raise TypeError(
+            "online and momentum must have one dtype of float16, bfloat16, float32, float64; "
+            f"got {online.dtype} and {momentum.dtype}"
+        )
+    _check_lmda(lmda)
+
+
+def _check_lmda(lmda: float) -> None:
+    if not lmda >= 0:
+        raise ValueError(f"lmda must be at least 0, got {lmda}")

@@ -1,0 +1,71 @@
+"""The sum of singular values, with the subgradient that is smallest where it has several."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def nuclear_norm(x: Tensor) -> Tensor:
+    """Sum of the singular values of float32 or float64 matrices (…, m, n); shape (…).
+
+    Its gradient is the polar factor U Vᵀ without the directions whose singular value is zero, so
+    that it is finite for every matrix. float32 goes by way of the smaller Gram in float64, whose
+    eigenvalues are the squares: an error of 1e-8 in the singular values, below float32's own.
+    """
+    return _NuclearNorm.apply(x)[0]
+
+
+def nonzero(singular_values: Tensor, longer_side: int) -> Tensor:
+    """Which of them, in any order along the last dimension, rounding cannot have made."""
+    tolerance = longer_side * torch.finfo(singular_values.dtype).eps
+    return singular_values > tolerance * singular_values.amax(-1, keepdim=True)
+
+
+class _NuclearNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(x):
+        norm, polar = _norm_and_polar_op(x)
+        return norm, polar
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output[1])
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, _):
+        return grad[..., None, None] * ctx.saved_tensors[0]
+
+
+def _norm_and_polar(x: Tensor) -> tuple[Tensor, Tensor]:
+    m, n = x.shape[-2:]
+    if x.dtype == torch.float64:
+        u, values, vh = torch.linalg.svd(x, full_matrices=False)
+        kept = nonzero(values, max(m, n))
+        return values.sum(-1), (u * kept[..., None, :]) @ vh
+    if m > n:
+        norm, polar = _norm_and_polar(x.mT)
+        return norm, polar.mT.contiguous()
+    wide = x.double()
+    squares, u = torch.linalg.eigh(wide @ wide.mT)
+    kept = nonzero(squares, n)
+    values = squares.clamp_min(0).sqrt()
+    inverses = torch.where(kept, 1 / values, 0)
+    polar = (u * inverses[..., None, :]) @ (u.mT @ wide)
+    return values.sum(-1).to(x.dtype), polar.to(x.dtype)
+
+
+# An operator, so that torch.compile need not know which way the matrix is longer.
+_library = torch.library.Library("sslkernels", "FRAGMENT")
+_library.define("norm_and_polar(Tensor x) -> (Tensor, Tensor)")
+for _key in ("CPU", "CUDA"):
+    _library.impl("norm_and_polar", _norm_and_polar, _key)
+torch.library.register_fake(
+    "sslkernels::norm_and_polar",
+    lambda x: (x.new_empty(x.shape[:-2]), x.new_empty(x.shape)),
+    lib=_library,
+)
+_norm_and_polar_op = torch.ops.sslkernels.norm_and_polar.default

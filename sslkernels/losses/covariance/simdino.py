@@ -1,0 +1,242 @@
+"""SimDINO: teacher and student agree while the student's features span much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...distributed import Gather, mean_over_ranks, scale_gradient
+from ...primitives._operator import accumulation_dtype
+from .._common import DTYPES, GatheringLoss, full_precision, unit
+from .coding_rate import check_eps, coding_rate, count_rows
+
+
+def simdino(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    eps: float = 0.5,
+    coeff: float = 1.0,
+    expa_type: int = 0,
+    gather: Gather | None = None,
+) -> Tensor:
+    """SimDINO (Wu et al. 2025, arXiv:2502.10385): ``−coeff · agreement − expansion``.
+
+    The agreement is the mean cosine of teacher view t and student view s over all images and all
+    pairs with t ≠ s; the expansion the mean over views v < T of
+    ``(D + N)/(D N) · coding_rate(W_v, eps)``. Nothing is detached: the teacher's features are
+    expected to come without gradient, as in the authors' code.
+
+    Args:
+        student: (S, N, D), all views' features, the T that the teacher sees first. The cosine
+            normalises them; in the expansion they count as they are (SimDINO's head normalises).
+        teacher: (T, N, D), T at most S.
+        eps: above 0, see :func:`coding_rate`.
+        coeff: weight of the agreement.
+        expa_type: 0 expands ``W_v = student[v]``; 1 ``(student[v] + teacher[v]) / 2``.
+        gather: the ranks whose images form one batch of N; the authors' ``reduce_cov=1``.
+
+    Returns:
+        A scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    return _simdino(student, teacher, eps, coeff, expa_type, gather)[0]
+
+
+class SimDINOLoss(GatheringLoss):
+    """``MCRLoss`` of SimDINO's ``main_dino.py``: its constructor, defaults and results.
+
+    Formula: :func:`sslkernels.functional.simdino`. Its ``reduce_cov=0`` is a loss of each rank's
+    own batch, which is what happens here without ``gather_distributed``, but for the number of
+    rows: the authors divide by all ranks' rows there too. ``reduce_cov=1`` is
+    ``gather_distributed=True``.
+
+    Args:
+        ncrops: S, views of an image that the student sees; the teacher sees 2.
+        expa_type, eps, coeff: see :func:`sslkernels.functional.simdino`.
+        gather_distributed: expand the features of all ranks together.
+        gather, group, grad_scale: see :class:`sslkernels.losses.GatheringLoss`.
+
+    Raises:
+        ValueError: ``ncrops`` below 2, ``expa_type`` not 0 or 1, or ``eps`` not above 0.
+    """
+
+    def __init__(
+        self,
+        ncrops: int,
+        *,
+        expa_type: int = 0,
+        eps: float = 0.5,
+        coeff: float = 1.0,
+        gather_distributed: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        if ncrops < 2:
+            raise ValueError(f"ncrops must be at least 2, got {ncrops}")
+        check_eps(eps)
+        _check_expa_type(expa_type)
+        self.ncrops, self.expa_type, self.eps, self.coeff = ncrops, expa_type, eps, coeff
+
+    def forward(self, student_feat: Tensor, teacher_feat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, and without gradient the agreement and the expansion.
+
+        Args:
+            student_feat: (ncrops · N, D), one view after the other.
+            teacher_feat: (2N, D).
+        """
+        student, teacher = (
+            _views(name, x, views)
+            for name, x, views in (
+                ("student_feat", student_feat, self.ncrops),
+                ("teacher_feat", teacher_feat, 2),
+            )
+        )
+        loss, agreement, expansion = _simdino(
+            student, teacher, self.eps, self.coeff, self.expa_type, self.gather
+        )
+        return loss, agreement.detach(), expansion.detach()
+
+
+class SimDINOv2Loss(GatheringLoss):
+    """``MCRLoss`` of SimDINOv2's ``dino_clstoken_loss.py``: its defaults and results.
+
+    As :class:`SimDINOLoss`, with which ``reduce_cov`` is explained, but that both terms take the
+    features as unit vectors. There is no ``center``.
+
+    Args:
+        out_dim: D, features of an embedding.
+        expa_type, eps, coeff: see :func:`sslkernels.functional.simdino`.
+        gather_distributed: expand the features of all ranks together.
+        gather, group, grad_scale: see :class:`sslkernels.losses.GatheringLoss`.
+
+    Raises:
+        ValueError: ``expa_type`` not 0 or 1, or ``eps`` not above 0.
+    """
+
+    def __init__(
+        self,
+        out_dim: int,
+        *,
+        expa_type: int = 0,
+        eps: float = 0.05,
+        coeff: float = 1.0,
+        gather_distributed: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        check_eps(eps)
+        _check_expa_type(expa_type)
+        self.out_dim, self.expa_type, self.eps, self.coeff = out_dim, expa_type, eps, coeff
+
+    def forward(
+        self,
+        student_feat_list: Sequence[Tensor],
+        teacher_feat_list: Sequence[Tensor],
+        no_diag: bool = True,
+        normalized: bool = True,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, and without gradient its terms: ``loss``, ``comp_loss``,
+        ``global_comp_loss`` (the agreement of the teacher's views alone: a sum over them of means,
+        divided by T) and ``expa_loss``.
+
+        Args:
+            student_feat_list: S tensors (N, D), those that the teacher sees too first.
+            teacher_feat_list: T tensors (N, D).
+            no_diag: leave out pairs of one view with itself.
+            normalized: the features are unit vectors; False: make them so.
+        """
+        student, teacher = (torch.stack(tuple(x)) for x in (student_feat_list, teacher_feat_list))
+        _check(student, teacher, self.expa_type)
+        if student.shape[-1] != self.out_dim:
+            raise ValueError(
+                f"features must have out_dim={self.out_dim} columns, got {student.shape[-1]}"
+            )
+        with full_precision(student):
+            student, teacher = (x.to(accumulation_dtype(x)) for x in (student, teacher))
+            if not normalized:
+                student, teacher = _unit(student), _unit(teacher)
+            views = len(teacher)
+            agreement = _agreement(student, teacher, no_diag, self.gather)
+            globally = _agreement(student[:views].detach(), teacher.detach(), no_diag, self.gather)
+            globally = globally * (views - 1 if no_diag else views)
+            expansion = _expansion(student, teacher, self.eps, self.expa_type, self.gather)
+            loss = -self.coeff * agreement - expansion
+        terms = {"loss": loss, "comp_loss": agreement, "global_comp_loss": globally}
+        terms["expa_loss"] = expansion
+        return loss, {name: x.detach() for name, x in terms.items()}
+
+
+def _simdino(student, teacher, eps, coeff, expa_type, gather):
+    check_eps(eps)
+    _check(student, teacher, expa_type)
+    with full_precision(student):
+        student, teacher = (x.to(accumulation_dtype(x)) for x in (student, teacher))
+        agreement = _agreement(_unit(student), _unit(teacher), True, gather)
+        expansion = _expansion(student, teacher, eps, expa_type, gather)
+        return -coeff * agreement - expansion, agreement, expansion
+
+
+def _agreement(
+    student: Tensor, teacher: Tensor, other_views: bool, gather: Gather | None
+) -> Tensor:
+    """Mean ⟨t, s⟩ over images and pairs of views, without those of one view if ``other_views``."""
+    student, teacher = scale_gradient(student, gather), scale_gradient(teacher, gather)
+    views, pairs = len(teacher), len(teacher) * len(student)
+    partners = student.sum(0)  # (N, D), or (T, N, D) without the own view
+    if other_views:
+        partners, pairs = partners - student[:views], pairs - views
+    rows = (teacher * partners).sum((0, 2))
+    return mean_over_ranks(rows, gather) / max(1, pairs)
+
+
+def _expansion(
+    student: Tensor, teacher: Tensor, eps: float, expa_type: int, gather: Gather | None
+) -> Tensor:
+    views, _, d = teacher.shape
+    features = student[:views]
+    if expa_type == 1:
+        features = (features + teacher) / 2
+    n = count_rows(features[0], gather)
+    return sum(coding_rate(x, eps, gather=gather) for x in features) / views * ((d + n) / (d * n))
+
+
+def _unit(x: Tensor) -> Tensor:
+    return unit(x.flatten(0, 1)).view_as(x)
+
+
+def _views(name: str, x: Tensor, views: int) -> Tensor:
+    if x.dim() != 2 or len(x) % views or 0 in x.shape:
+        raise ValueError(f"{name} must be ({views} N, D), got {tuple(x.shape)}")
+    return x.unflatten(0, (views, -1))
+
+
+def _check(student: Tensor, teacher: Tensor, expa_type: int) -> None:
+    for name, x in (("student", student), ("teacher", teacher)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+    shapes = tuple(student.shape), tuple(teacher.shape)
+    if student.dim() != 3 or teacher.dim() != 3 or shapes[0][1:] != shapes[1][1:] or 0 in shapes[0]:
+        raise ValueError(
+            f"student must be (S, N, D) and teacher (T, N, D), got {shapes[0]} and {shapes[1]}"
+        )
+    if not (1 <= len(teacher) <= len(student) and len(student) >= 2):
+        raise ValueError(
+            "student needs at least 2 views, and those of the teacher among them; "
+            f"got {len(student)} and {len(teacher)}"
+        )
+    if student.dtype != teacher.dtype or student.dtype not in DTYPES:
+        raise TypeError(
+            "student and teacher must have one dtype of float16, bfloat16, float32, float64; "
+            f"got {student.dtype} and {teacher.dtype}"
+        )
+    _check_expa_type(expa_type)
+
+
+def _check_expa_type(expa_type: int) -> None:
+    if expa_type not in (0, 1):
+        raise ValueError(f"expa_type must be 0 or 1, got {expa_type!r}")

@@ -1,0 +1,269 @@
+"""Losses on the spectrum of a batch: the shapes and spectra where they could go wrong."""
+
+import formulas
+import pytest
+import torch
+
+import sslkernels as ssl
+from sslkernels import functional
+from sslkernels.distributed import Gather, gather_rows
+from sslkernels.losses.covariance.nuclear_norm import nuclear_norm
+
+
+def views(n, d, dtype=torch.float64, count=2):
+    base = torch.randn(n, d, dtype=torch.float64)
+    noise = [0.7 * torch.randn(n, d, dtype=torch.float64) for _ in range(count)]
+    return [(base + x).to(dtype).requires_grad_() for x in noise]
+
+
+def assert_same(ours, expected, leaves, tolerance=1e-10):
+    assert abs(ours - expected) <= tolerance * abs(expected)
+    gradients = (torch.autograd.grad(x, leaves) for x in (ours, expected))
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b).norm() <= tolerance * b.norm()
+
+
+@pytest.mark.parametrize("n, d", [(50, 8), (9, 8), (8, 8), (7, 12), (5, 40), (2, 6)])
+@pytest.mark.parametrize("dimensions", [None, 1, 3])
+def test_cca_of_every_shape(n, d, dimensions):
+    x = views(n, d)
+    # the formula's own derivative of eigh divides by gaps, so the covariances are perturbed apart
+    ours = functional.cca(*x, 0.01, dimensions)
+    expected = cca_by_cholesky(*x, 0.01, dimensions)
+    assert_same(ours, expected, x, 1e-9)
+    assert abs(ours - formulas.cca(*x, 0.01, dimensions)) <= 1e-10 * abs(ours)
+
+
+def cca_by_cholesky(z_a, z_b, ridge, dimensions):
+    a, b = (x - x.mean(0) for x in (z_a, z_b))
+    whitened = []
+    for x in (a, b):
+        own = x.T @ x / (len(x) - 1) + ridge * torch.eye(x.shape[1], dtype=x.dtype)
+        whitened.append(torch.linalg.solve(torch.linalg.cholesky(own), x.T))
+    correlations = torch.linalg.svdvals(whitened[0] @ whitened[1].T / (len(a) - 1))
+    return -correlations[:dimensions].sum()
+
+
+def test_cca_of_equal_views_has_equal_correlations():
+    (x,) = views(40, 6, count=1)
+    assert abs(functional.cca(x, x, 1e-12) + 6) < 1e-9
+    loss = functional.cca(x, x.detach().clone(), 1e-4)
+    assert torch.autograd.grad(loss, x)[0].isfinite().all()
+
+
+def test_cca_of_collapsed_views_in_float32():
+    """A covariance of rank 3 and of entries so large that float32 loses a ridge of 1e-4."""
+    base = torch.randn(64, 3, dtype=torch.float64) @ torch.randn(3, 10, dtype=torch.float64)
+    x = [(300 * (base + 0.01 * torch.randn(64, 3, dtype=torch.float64)
+                 @ torch.randn(3, 10, dtype=torch.float64))).float().requires_grad_()
+         for _ in range(2)]  # fmt: skip
+    wide = [z.detach().double().requires_grad_() for z in x]
+    loss, exact = functional.cca(*x), functional.cca(*wide)
+    assert abs(loss - exact) <= 1e-6 * abs(exact)
+    for a, b in zip(torch.autograd.grad(loss, x), torch.autograd.grad(exact, wide), strict=True):
+        assert (a - b).norm() <= 1e-6 * b.norm()
+
+
+def test_cca_module_and_refusals():
+    x = views(30, 6, torch.float32)
+    assert torch.equal(ssl.CCALoss(0.1, 2)(*x), functional.cca(*x, 0.1, 2))
+    assert torch.equal(ssl.CCALoss()(*x), functional.cca(*x, 1e-4))
+    with pytest.raises(ValueError, match="at least 2 rows, got 1"):
+        functional.cca(x[0][:1], x[1][:1])
+    with pytest.raises(ValueError, match="at most D = 6, got 7"):
+        functional.cca(*x, dimensions=7)
+    with pytest.raises(ValueError, match="dimensions must be at least 1, got 0"):
+        ssl.CCALoss(dimensions=0)
+    with pytest.raises(ValueError, match="ridge must be above 0, got 0"):
+        ssl.CCALoss(0)
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (7, 7), (3, 4, 20), (3, 20, 4), (1, 6)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nuclear_norm(shape, dtype):
+    x = torch.randn(shape, dtype=dtype, requires_grad=True)
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-12
+    assert_same(nuclear_norm(x).sum(), torch.linalg.svdvals(x).sum(), [x], 5 * tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nuclear_norm_where_it_has_no_gradient(dtype):
+    for rank in (0, 1, 3):
+        x = torch.randn(6, rank, dtype=dtype) @ torch.randn(rank, 11, dtype=dtype)
+        x.requires_grad_()
+        norm = nuclear_norm(x)
+        (gradient,) = torch.autograd.grad(norm, x)
+        torch.testing.assert_close(norm, torch.linalg.svdvals(x.double()).sum().to(dtype))
+        # a partial isometry: it is one on the rows and columns of x, zero elsewhere
+        expected = torch.tensor([1.0] * rank + [0.0] * (6 - rank), dtype=dtype)
+        torch.testing.assert_close(torch.linalg.svdvals(gradient), expected, atol=2e-6, rtol=1e-5)
+
+
+def test_mmcr_shapes_and_refusals():
+    for b, k, d in ((6, 2, 16), (20, 3, 5), (1, 1, 4)):
+        online, momentum = (torch.randn(b, k, d, dtype=torch.float64, requires_grad=True)
+                            for _ in range(2))  # fmt: skip
+        for normalize in (False, True):
+            z = torch.cat([online, momentum], 1)
+            z = formulas.unit(z) if normalize else z
+            expected = (
+                0.1 * torch.linalg.svdvals(z).sum() / b - torch.linalg.svdvals(z.mean(1)).sum()
+            )
+            loss = ssl.MMCRLoss(0.1, normalize=normalize)
+            assert_same(loss(online, momentum), expected, [online, momentum])
+    with pytest.raises(ValueError, match=r"\(B, k, D\).*got \(3, 4\) and \(3, 4\)"):
+        functional.mmcr(torch.ones(3, 4), torch.ones(3, 4))
+    with pytest.raises(TypeError, match="int64"):
+        functional.mmcr(torch.ones(3, 4, 2).long(), torch.ones(3, 4, 2).long())
+    with pytest.raises(ValueError, match="lmda must be at least 0, got -1"):
+        ssl.MMCRLoss(-1)
+
+
+@pytest.mark.parametrize("n, d", [(40, 8), (8, 8), (7, 30), (1, 5), (5, 1)])
+def test_coding_rate_of_every_shape(n, d):
+    (x,) = views(n, d, count=1)
+    assert_same(functional.coding_rate(x, 0.2), formulas.coding_rate(x, 0.2), [x])
+
+
+def test_coding_rate_refuses():
+    with pytest.raises(ValueError, match="eps must be above 0, got 0"):
+        functional.coding_rate(torch.ones(3, 3), 0)
+    with pytest.raises(ValueError, match=r"\(N, D\)"):
+        functional.coding_rate(torch.ones(3))
+
+
+@pytest.mark.parametrize("views_of_student", [2, 4])
+@pytest.mark.parametrize("expa_type", [0, 1])
+def test_simdino_module(views_of_student, expa_type):
+    student = torch.randn(views_of_student * 6, 10, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(12, 10, dtype=torch.float64)
+    s, t = student.view(views_of_student, 6, 10), teacher.view(2, 6, 10)
+    loss = ssl.SimDINOLoss(views_of_student, expa_type=expa_type, eps=0.3, coeff=2.0)
+    value, agreement, expansion = loss(student, teacher)
+    assert_same(value, formulas.simdino(s, t, 0.3, 2.0, expa_type), [student])
+    assert not agreement.requires_grad and not expansion.requires_grad
+    assert abs(agreement + formulas.simdino(s, t, 0.3, 1.0, expa_type) + expansion) < 1e-12
+    function = functional.simdino(s, t, eps=0.3, coeff=2.0, expa_type=expa_type)
+    assert torch.equal(value, function)
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("no_diag", [True, False])
+@pytest.mark.parametrize("expa_type", [0, 1])
+def test_simdino_v2_module(normalized, no_diag, expa_type):
+    student = [torch.randn(7, 5, dtype=torch.float64, requires_grad=True) for _ in range(4)]
+    teacher = [torch.randn(7, 5, dtype=torch.float64) for _ in range(2)]
+    loss = ssl.SimDINOv2Loss(5, expa_type=expa_type, coeff=0.7)
+    value, terms = loss(student, teacher, no_diag=no_diag, normalized=normalized)
+
+    s, t = (x if normalized else [formulas.unit(z) for z in x] for x in (student, teacher))
+    pairs = [(i, j) for i in range(2) for j in range(4) if not (no_diag and i == j)]
+    products = {(i, j): (t[i] * s[j]).sum(1).mean() for i, j in pairs}
+    agreement = sum(products.values()) / len(products)
+    means = [s[i] if expa_type == 0 else (s[i] + t[i]) / 2 for i in range(2)]
+    expansion = sum(formulas.coding_rate(x, 0.05) for x in means) / 2 * (12 / 35)
+    assert_same(value, -0.7 * agreement - expansion, student)
+    globally = sum(product for (_, j), product in products.items() if j < 2) / 2
+    expected = {"loss": value, "comp_loss": agreement, "global_comp_loss": globally}
+    expected["expa_loss"] = expansion
+    assert terms.keys() == expected.keys()
+    for name, term in terms.items():
+        assert not term.requires_grad and abs(term - expected[name]) < 1e-12, name
+
+
+def test_simdino_refuses():
+    x = torch.randn(4, 6, 8)
+    with pytest.raises(ValueError, match=r"\(S, N, D\).*got \(4, 6, 8\) and \(6, 8\)"):
+        functional.simdino(x, x[0])
+    with pytest.raises(ValueError, match="at least 2 views.*got 2 and 4"):
+        functional.simdino(x[:2], x)
+    with pytest.raises(ValueError, match="expa_type must be 0 or 1, got 2"):
+        functional.simdino(x, x[:2], expa_type=2)
+    with pytest.raises(TypeError, match="one dtype"):
+        functional.simdino(x, x[:2].double())
+    with pytest.raises(ValueError, match=r"student_feat must be \(4 N, D\), got \(7, 8\)"):
+        ssl.SimDINOLoss(4)(torch.ones(7, 8), torch.ones(2, 8))
+    with pytest.raises(ValueError, match="ncrops must be at least 2, got 1"):
+        ssl.SimDINOLoss(1)
+    with pytest.raises(ValueError, match="out_dim=9 columns, got 8"):
+        ssl.SimDINOv2Loss(9)(x.unbind(), x[:2].unbind())
+
+
+def wide_losses(x, gather):
+    """Of x (n, 40), which even all ranks' rows do not fill."""
+    return torch.stack([
+        functional.coding_rate(x, gather=gather),
+        functional.cca(x, x.roll(1, 1).square(), 0.1, gather=gather),
+        functional.mmcr(x[:, None], x[:, None].sin(), gather=gather),
+        gather_rows(x, gather).square().sum() / 40,
+    ])  # fmt: skip
+
+
+def share(rank, sizes):
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(sum(sizes), 40, generator=generator, dtype=torch.float64)
+    return (x if rank is None else x.split(sizes)[rank]).requires_grad_()
+
+
+def wide_on_rank(rank, sizes, grad_scale):
+    x = share(rank, sizes)
+    losses = wide_losses(x, Gather(grad_scale=grad_scale))
+    return losses.detach(), torch.autograd.grad(losses[:3].sum(), x)[0]
+
+
+@pytest.mark.parametrize("grad_scale", ["mean", "reference"])
+def test_fewer_rows_than_features_on_all_ranks(gang, grad_scale):
+    sizes = [5, 3, 4, 6][: gang.size]
+    x = share(None, sizes)
+    losses = wide_losses(x, None)
+    (gradient,) = torch.autograd.grad(losses[:3].sum(), x)
+    found = gang.run(wide_on_rank, sizes, grad_scale)
+    mean = torch.stack([values for values, _ in found]).mean(0)
+    assert (mean - losses).abs().max() <= 1e-12 * losses.abs().max()
+    gradients = torch.cat([gradient for _, gradient in found])
+    # of the sum of all ranks' losses
+    expected = gradient * (gang.size if grad_scale == "mean" else 1)
+    assert (gradients - expected).norm() <= 1e-12 * expected.norm()
+
+
+def rows_on_rank(rank):
+    x = torch.full((rank + 1, 2), float(rank), requires_grad=True)
+    rows = gather_rows(x, Gather())
+    (gradient,) = torch.autograd.grad((rows * (rank + 1)).sum(), x)
+    return rows.detach(), gradient
+
+
+def test_gather_rows(gang):
+    rows = torch.cat([torch.full((i + 1, 2), float(i)) for i in range(gang.size)])
+    for found, gradient in gang.run(rows_on_rank):
+        assert torch.equal(found, rows)
+        assert (gradient == sum(range(1, gang.size + 1))).all()
+
+
+def compiled_on_rank(rank):
+    torch.compiler.reset()
+    torch.manual_seed(rank)
+    found = []
+    for d in (4, 40):
+        x = torch.randn(5 + rank, d, requires_grad=True)
+
+        def function(x):
+            return torch.stack([
+                functional.coding_rate(x, gather=Gather()),
+                functional.cca(x, x.square(), 0.1, gather=Gather()),
+                functional.mmcr(x[:, None], x[:, None].sin(), gather=Gather()),
+                functional.simdino(torch.stack([x, x.cos()]), x[None], gather=Gather()),
+                gather_rows(x, Gather()).sin().sum(),
+            ])  # fmt: skip
+
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)
+        for f in (function, compiled):
+            values = f(x)
+            found.append((values.detach(), torch.autograd.grad(values.sum(), x)[0]))
+    return found
+
+
+def test_compile_without_graph_breaks_on_ranks(gang):
+    for eager4, compiled4, eager40, compiled40 in gang.run(compiled_on_rank):
+        torch.testing.assert_close(compiled4, eager4)
+        torch.testing.assert_close(compiled40, eager40)
