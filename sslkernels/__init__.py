@@ -3,6 +3,7 @@
 from . import functional
 from .distributed import Gather
 from .losses import (
+    BarlowTwinsLoss,
     BYOLLoss,
     CCALoss,
     CLIPLoss,
@@ -22,7 +23,10 @@ from .losses import (
     SimDINOLoss,
     SimDINOv2Loss,
     SimSiamLoss,
+    SpectralContrastiveLoss,
     SupConLoss,
+    VIbCRegLoss,
+    VICRegLoss,
 )
 from .primitives import (
     Standardized,
@@ -34,6 +38,7 @@ from .primitives import (
 
 __all__ = [
     "BYOLLoss",
+    "BarlowTwinsLoss",
     "CCALoss",
     "CLIPLoss",
     "DCLLoss",
@@ -53,8 +58,11 @@ __all__ = [
     "SimDINOLoss",
     "SimDINOv2Loss",
     "SimSiamLoss",
+    "SpectralContrastiveLoss",
     "Standardized",
     "SupConLoss",
+    "VICRegLoss",
+    "VIbCRegLoss",
     "functional",
     "nearest_neighbor",
     "offdiagonal_norm",

@@ -102,12 +102,31 @@ def scale_gradient(x: Tensor, gather: Gather | None) -> Tensor:
     return _ScaleGradient.apply(x, 1 / ranks.size)
 
 
-def mean_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
-    """This rank's share of the mean over all ranks' entries: the ranks' mean of it is that mean."""
+def rows_of_all_ranks(x: Tensor, gather: Gather | None) -> int | Tensor:
+    """How many rows all ranks hold together; where there are others, a float64 scalar."""
     ranks = ranks_of(gather)
     if ranks is None:
-        return x.mean()
-    return x.sum() * (ranks.size / all_reduce(x.new_full((), x.numel()), "sum", ranks))
+        return len(x)
+    return all_reduce(x.new_full((), len(x), dtype=torch.float64), "sum", ranks)
+
+
+def sum_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
+    """The sum of the ranks' x, on each of them."""
+    ranks = ranks_of(gather)
+    return x if ranks is None else all_reduce(x, "sum", ranks)
+
+
+def mean_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
+    """This rank's share of the mean over all ranks' entries: the ranks' mean of it is that mean."""
+    return share_of_mean(x.sum(), x.numel(), gather)
+
+
+def share_of_mean(total: Tensor, count: int, gather: Gather | None) -> Tensor:
+    """The same for entries of which this rank knows the sum and the number."""
+    ranks = ranks_of(gather)
+    if ranks is None:
+        return total / count
+    return total * (ranks.size / all_reduce(total.new_full((), count), "sum", ranks))
 
 
 def logsumexp_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
@@ -403,6 +422,7 @@ class Shares:
         self.rank = dist.get_rank(self.group) if ranks else 0
         self.ranks, self.columns = ranks, _split(x.shape[1], len(self.rows))
         self.count = sum(self.rows)
+        self.rows_per_rank = self.count // len(self.rows)
 
     def total(self, x: Tensor) -> Tensor:
         """The sum over ranks."""

@@ -2,6 +2,7 @@
 
 from .losses import (
     alignment,
+    barlow_twins,
     byol,
     cca,
     clip,
@@ -18,12 +19,16 @@ from .losses import (
     siglip,
     simdino,
     simsiam,
+    spectral_contrastive,
     supcon,
     uniformity,
+    vibcreg,
+    vicreg,
 )
 
 __all__ = [
     "alignment",
+    "barlow_twins",
     "byol",
     "cca",
     "clip",
@@ -40,6 +45,9 @@ __all__ = [
     "siglip",
     "simdino",
     "simsiam",
+    "spectral_contrastive",
     "supcon",
     "uniformity",
+    "vibcreg",
+    "vicreg",
 ]

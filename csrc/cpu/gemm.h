@@ -9,7 +9,7 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 constexpr int kMicroRows = 6;
 constexpr int kPanel = kPanelVectors * kLanes;  // columns of one panel of B
-constexpr int kDepth = 256;  // summed apart: shorter sums round less, and the panel stays in L2
+constexpr int kDepth = 128;  // summed apart: shorter sums round less, and the panel stays in L2
 
 // A(i, k) stands at data[i * row + k * col]: a tile or its transpose.
 struct Left {

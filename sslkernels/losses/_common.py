@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..distributed import Gather, mean_over_ranks, scale_gradient
+from ..distributed import Gather, mean_over_ranks, ranks_of, scale_gradient
 from ..primitives._operator import accumulation_dtype
 
 if TYPE_CHECKING:
@@ -108,13 +109,30 @@ def mean_loss(rows: Tensor, x: Tensor, gather: Gather | None) -> Tensor:
 
 def check_embeddings(**embeddings: Tensor) -> None:
     """Two-dimensional floating-point tensors of one shape, dtype and device."""
+    _check_alike("(N, D)", lambda x: x.dim() == 2, embeddings)
+
+
+def check_views(**views: Tensor) -> None:
+    """The same of tensors that may have dimensions in between."""
+    _check_alike("(N, …, D)", lambda x: x.dim() >= 2, views)
+
+
+def check_batch(name: str, x: Tensor, gather: Gather | None) -> None:
+    """At least two rows, among ranks that all hold some."""
+    if len(x) < 2 and ranks_of(gather) is None:
+        raise ValueError(f"{name} needs at least 2 rows, got {len(x)}")
+
+
+def _check_alike(shape: str, fits: Callable[[Tensor], bool], embeddings: dict[str, Tensor]) -> None:
     for name, x in embeddings.items():
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
     names, tensors = " and ".join(embeddings), list(embeddings.values())
     shapes = " and ".join(str(tuple(x.shape)) for x in tensors)
-    if any(x.dim() != 2 or 0 in x.shape or x.shape != tensors[0].shape for x in tensors):
-        raise ValueError(f"{names} must have one shape (N, D), N and D at least 1; got {shapes}")
+    if any(not fits(x) or 0 in x.shape or x.shape != tensors[0].shape for x in tensors):
+        raise ValueError(
+            f"{names} must have one shape {shape}, no dimension of which is 0; got {shapes}"
+        )
     if any(x.dtype != tensors[0].dtype or x.dtype not in DTYPES for x in tensors):
         dtypes = " and ".join(str(x.dtype) for x in tensors)
         raise TypeError(

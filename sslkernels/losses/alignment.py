@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..distributed import (
     Gather,
-    all_reduce,
     logsumexp_over_ranks,
     mean_over_ranks,
     ranks_of,
+    rows_of_all_ranks,
     scale_gradient,
 )
 from ..primitives import pairwise_logsumexp
@@ -140,9 +138,7 @@ def uniformity(
         rows = pairwise_logsumexp(z, z, 2 * t, exclude=(0,), gather=gather, impl=impl)
         # −t ‖x − y‖² = 2t ⟨x, y⟩ − 2t, whose large parts cancel: in float64
         total = logsumexp_over_ranks(rows.double(), gather) - 2 * t
-        if ranks is None:
-            return (total - math.log(len(x) * (len(x) - 1))).to(rows.dtype)
-        count = all_reduce(total.new_full((), len(x)), "sum", ranks)
+        count = torch.as_tensor(rows_of_all_ranks(x, gather), dtype=torch.float64)
         return (total - torch.log(count * (count - 1))).to(rows.dtype)
 
 

@@ -112,6 +112,15 @@ def simdino(s0, s1, s2, t0, t1, gather=None, **options):
     return functional.simdino(student, teacher, gather=gather, **options)
 
 
+def narrow(x):
+    """Some features with less than unit variance, some with more: both sides of the hinge."""
+    return x * torch.linspace(0.2, 1.2, x.shape[1], dtype=x.dtype)
+
+
+def maps(x):
+    return x.unflatten(1, (2, -1))
+
+
 CASES = {
     "nt_xent": Case(functional.nt_xent, formulas.nt_xent),
     "nt_xent negative temperature": Case(functional.nt_xent, formulas.nt_xent, scalars=(-1.0,)),
@@ -205,5 +214,37 @@ CASES = {
         embeddings=5,
         scalars=(),
         prepare=formulas.unit,
+    ),
+    "barlow_twins": Case(
+        functional.barlow_twins, lambda x, y: formulas.barlow_twins(x, y, 5e-3), scalars=()
+    ),
+    "barlow_twins solo_learn": Case(
+        partial(functional.barlow_twins, lambda_param=0.05, convention="solo_learn"),
+        lambda x, y: 0.025 * formulas.barlow_twins(x, y, 0.05),
+        scalars=(),
+    ),
+    "barlow_twins stable_pretraining": Case(
+        partial(functional.barlow_twins, convention="stable_pretraining"),
+        lambda x, y: formulas.barlow_twins(x, y, 5e-3, 1, 0.0, 1e-5),
+        scalars=(),
+    ),
+    "vicreg": Case(functional.vicreg, formulas.vicreg, scalars=(), prepare=narrow),
+    "vicreg solo_learn": Case(
+        partial(functional.vicreg, convention="solo_learn"),
+        partial(formulas.vicreg, halves=1),
+        scalars=(),
+        prepare=narrow,
+    ),
+    "vicreg of maps": Case(
+        lambda x, y, gather=None: functional.vicreg(maps(x), maps(y), gather=gather),
+        lambda x, y: formulas.vicreg_maps(maps(x), maps(y)),
+        scalars=(),
+        prepare=narrow,
+    ),
+    "vibcreg": Case(functional.vibcreg, formulas.vibcreg, scalars=(), prepare=narrow),
+    "spectral_contrastive": Case(
+        partial(functional.spectral_contrastive, mu=12.0),
+        lambda x, y: formulas.spectral_contrastive(x, y, 12.0),
+        scalars=(),
     ),
 }

@@ -196,3 +196,60 @@ def simdino(student, teacher, eps, coeff, expa_type):
     n, d = views[0].shape
     expansion = torch.stack([coding_rate(x, eps) for x in views]).mean() * (d + n) / (d * n)
     return -coeff * torch.stack(cosines).mean() - expansion
+
+
+def offdiagonal(x):
+    return x - torch.diag(x.diagonal())
+
+
+def barlow_twins(z_a, z_b, lambda_param, correction=0, eps=1e-5, outer_eps=0.0):
+    def standardized(z):
+        deviation = (z.var(0, correction=correction) + eps).sqrt() + outer_eps
+        return (z - z.mean(0)) / deviation
+
+    c = wide(standardized(z_a).T @ standardized(z_b) / len(z_a))
+    return (c.diagonal() - 1).square().sum() + lambda_param * offdiagonal(c).square().sum()
+
+
+def covariance(z):
+    centered = z - z.mean(0)
+    return wide(centered.T @ centered / (len(z) - 1))
+
+
+def hinges(*views):
+    return sum(F.relu(1 - (wide(z).var(0) + 1e-4).sqrt()).mean() for z in views)
+
+
+def vicreg(z_a, z_b, halves=0.5):
+    covariances = sum(offdiagonal(covariance(z)).square().sum() for z in (z_a, z_b))
+    return (
+        25 * wide(z_a - z_b).square().mean()
+        + 25 * halves * hinges(z_a, z_b)
+        + covariances / z_a.shape[1]
+    )
+
+
+def vicreg_maps(z_a, z_b):
+    """Of (N, L, D): invariance is a mean over everything, the rest over the locations."""
+    return torch.stack([vicreg(*x) for x in zip(z_a.unbind(1), z_b.unbind(1), strict=True)]).mean()
+
+
+def vibcreg(z_a, z_b):
+    """solo-learn's vibcreg_loss_func."""
+    correlations = (F.normalize(z - z.mean(0), dim=0) for z in (z_a, z_b))
+    squares = (offdiagonal(wide(z.T @ z)).square().mean() for z in correlations)
+    return 25 * wide(z_a - z_b).square().mean() + 25 * hinges(z_a, z_b) + 200 * sum(squares)
+
+
+def spectral_contrastive(z_a, z_b, mu):
+    """The authors' spectral_contrastive_loss."""
+    n, d = z_a.shape
+
+    def cut(z):
+        inside = (z.norm(dim=1) < mu**0.5).to(z.dtype)[:, None]
+        return inside * z + (1 - inside) * unit(z) * mu**0.5
+
+    a, b = cut(z_a), cut(z_b)
+    squares = wide(a @ b.T).square()
+    negatives = (squares.triu(1) + squares.tril(-1)).mean() * n / (n - 1)
+    return (negatives - 2 * wide(a * b).mean() * d) / mu

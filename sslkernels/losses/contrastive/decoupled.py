@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...distributed import Gather, all_reduce, logsumexp_over_ranks, ranks_of
+from ...distributed import Gather, logsumexp_over_ranks, rows_of_all_ranks
 from ...primitives import pairwise_logsumexp
 from .._common import (
     GatheringLoss,
@@ -149,9 +149,7 @@ class DCLWLoss(DCLLoss):
 
 def _von_mises_fisher(sigma: float, gather: Gather | None, z0: Tensor, z1: Tensor) -> Tensor:
     scores = dot(z0.detach(), z1.detach()) / sigma
-    count, ranks = scores.new_full((), scores.numel()), ranks_of(gather)
-    if ranks is not None:
-        count = all_reduce(count, "sum", ranks)
+    count = rows_of_all_ranks(scores, gather)
     return 2 - count * torch.exp(scores - logsumexp_over_ranks(scores, gather))
 
 

@@ -1,17 +1,28 @@
-"""Losses on the spectrum of a batch: covariances, coding rates, canonical correlations."""
+"""Losses on a batch's covariances and spectra: decorrelated features, each of them alive."""
 
+from .barlow_twins import BarlowTwinsLoss, barlow_twins
 from .cca import CCALoss, cca
 from .coding_rate import coding_rate
 from .mmcr import MMCRLoss, mmcr
 from .simdino import SimDINOLoss, SimDINOv2Loss, simdino
+from .spectral_contrastive import SpectralContrastiveLoss, spectral_contrastive
+from .vicreg import VIbCRegLoss, VICRegLoss, vibcreg, vicreg
 
 __all__ = [
+    "BarlowTwinsLoss",
     "CCALoss",
     "MMCRLoss",
     "SimDINOLoss",
     "SimDINOv2Loss",
+    "SpectralContrastiveLoss",
+    "VICRegLoss",
+    "VIbCRegLoss",
+    "barlow_twins",
     "cca",
     "coding_rate",
     "mmcr",
     "simdino",
+    "spectral_contrastive",
+    "vibcreg",
+    "vicreg",
 ]

@@ -35,6 +35,13 @@ class Standardized:
         if self.correction not in (0, 1):
             raise ValueError(f"correction must be 0 or 1, got {self.correction}")
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (n, d) standardised, differentiable as torch's own operations are."""
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        x = x - x.mean(0)
+        variance = x.square().sum(0) / max(len(x) - self.correction, 1)
+        return x / ((variance + self.eps).sqrt() + self.outer_eps)
+
     def numbers(self) -> list[float]:
         return [self.eps, float(self.correction), self.outer_eps]
 

@@ -37,13 +37,14 @@ def _forward(a, b, symmetric, kind, numbers, impl, route, *ranks):
         if route == "sample":
             sides = [shares.to_columns(x) for x in sides]
         sides = [_columns(kernels, x, kind, numbers, shares, route) for x in sides]
-        norm, diagonal, kept = routes.FORWARD[route](kernels, *_pair(sides), shares.total)
+        norm, diagonal, kept = routes.FORWARD[route](kernels, *_pair(sides), shares)
         if route == "sample":
             diagonal = shares.all_columns(diagonal)
-        dtype, nothing = accumulation_dtype(a), a.new_empty(0)
-        statistics = nothing if kind == "raw" else torch.stack([torch.stack(x[1:]) for x in sides])
-        kept = [*kept, nothing, nothing]
-        return norm.to(dtype), diagonal.to(dtype), statistics, kept[0], kept[1]
+        dtype = accumulation_dtype(a)
+        statistics = [torch.stack(x[1:]) for x in sides if x.mean is not None]
+        kept = [torch.stack(statistics) if statistics else None, *kept, None, None][:3]
+        kept = (a.new_empty(0, dtype=dtype) if x is None else x for x in kept)
+        return norm.to(dtype), diagonal.to(dtype), *kept
 
 
 def _backward(
@@ -67,7 +68,7 @@ def _backward(
         kept = [x for x in (first, second) if x.numel()]
         grads = routes.BACKWARD[route](
             kernels, *_pair(sides), kept, diagonal, norm_grad[0], diagonal_grad, needs,
-            shares.count, shares.total if shares.ranks else None,
+            shares,
         )  # fmt: skip
         if route == "sample":
             grads = [x if x is None else shares.to_rows(x) for x in grads]
@@ -96,22 +97,17 @@ def _implementation(impl):
 def _forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
     n, d = a.shape
     dtype = accumulation_dtype(a)
-    parts, nothing = 1 if symmetric else 2, a.new_empty(0)
+    parts = 1 if symmetric else 2
     if any(ranks):  # shapes that depend on the other ranks
         size = torch.library.get_ctx().new_dynamic_size
-        statistics = nothing if kind == "raw" else a.new_empty(parts, 4, size(), dtype=dtype)
-        kept = [a.new_empty(size(), size(), dtype=dtype) for _ in range(2)]
+        statistics, kept = (parts, 4, size()), [(size(), size()), (size(), size())]
     else:
-        route = routes.choose(route, n, d)
-        statistics = nothing if kind == "raw" else a.new_empty(parts, 4, d, dtype=dtype)
-        if route == "sample":
-            kept = [a.new_empty(n, n, dtype=dtype) for _ in range(parts)]
-        else:
-            kept = [a.new_empty(d, d, dtype=dtype)] if d <= n else []
-        kept = [*kept, nothing, nothing]
-    return (
-        a.new_empty((), dtype=dtype), a.new_empty(d, dtype=dtype), statistics, kept[0], kept[1],
-    )  # fmt: skip
+        statistics, kept = (parts, 4, d), [(n, n)] * parts
+        if routes.choose(route, n, d) == "feature":
+            kept = [(d, d)] if routes.keeps_product(n, d) else []
+        kept = [*kept, (0,), (0,)][:2]
+    shapes = [(), (d,), (0,) if kind == "raw" else statistics, *kept]
+    return tuple(a.new_empty(shape, dtype=dtype) for shape in shapes)
 
 
 def _backward_fake(

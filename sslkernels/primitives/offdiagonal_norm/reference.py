@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .._operator import accumulation_dtype
+from .columns import Standardized
 
 
 def offdiagonal_norm_reference(
@@ -18,11 +19,7 @@ def offdiagonal_norm_reference(
 
 
 def _values(x: Tensor, kind: str, numbers: list[float]) -> Tensor:
-    x = x.to(accumulation_dtype(x))
-    if kind != "raw":
-        x = x - x.mean(0)
     if kind == "standardized":
-        eps, correction, outer_eps = numbers
-        variance = x.square().sum(0) / max(len(x) - correction, 1.0)
-        x = x / ((variance + eps).sqrt() + outer_eps)
-    return x
+        return Standardized(numbers[0], int(numbers[1]), numbers[2])(x)
+    x = x.to(accumulation_dtype(x))
+    return x if kind == "raw" else x - x.mean(0)

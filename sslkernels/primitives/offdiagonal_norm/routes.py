@@ -6,15 +6,15 @@ b̂ b̂ᵀ, (n, n); the feature route computes C itself, some rows at a time whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from ...distributed import Shares
 from .columns import Columns
 
-Sum = Callable[[Tensor], Tensor]  # over ranks
 Grads = tuple[Tensor | None, Tensor | None]
 FEWEST_ROWS = 128  # of C at a time
 
@@ -28,13 +28,13 @@ def choose(route: str, n: int, d: int) -> str:
 
 
 def sample_forward(
-    kernels: ModuleType, a: Columns, b: Columns | None, total: Sum
+    kernels: ModuleType, a: Columns, b: Columns | None, shares: Shares
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Norm, diagonal, and the Grams. Ranks hold some columns each, with the rows of all ranks."""
-    grams = [total(kernels.gram(x)) for x in (a, b) if x is not None]
+    grams = [shares.total(kernels.gram(x)) for x in (a, b) if x is not None]
     diagonal = kernels.dot(a, b or a)
     square = torch.linalg.vecdot(grams[0], grams[-1]).sum(dtype=torch.float64)
-    return square - total(diagonal.square().sum()), diagonal, grams
+    return square - shares.total(diagonal.square().sum()), diagonal, grams
 
 
 def sample_backward(
@@ -46,15 +46,16 @@ def sample_backward(
     norm_grad: Tensor,
     diagonal_grad: Tensor,
     needs: tuple[bool, bool],
-    count: int,
-    total: Sum | None,
+    shares: Shares,
 ) -> Grads:
     """Gradients of a.x and b.x, (n, d)."""
 
     def gradient(own: Columns, other: Columns, gram: Tensor, times: int) -> Tensor:
         weight = times * (diagonal_grad - 2 * norm_grad * diagonal)
         factor = 2 * times * norm_grad
-        return kernels.finish(kernels.left(gram, own), own, other, weight, factor, count, None)
+        return kernels.finish(
+            kernels.left(gram, own), own, other, weight, factor, shares.count, None
+        )
 
     if b is None:
         return gradient(a, a, grams[0], 2), None
@@ -65,15 +66,15 @@ def sample_backward(
 
 
 def feature_forward(
-    kernels: ModuleType, a: Columns, b: Columns | None, total: Sum
+    kernels: ModuleType, a: Columns, b: Columns | None, shares: Shares
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Norm, diagonal, and C without its diagonal where that is no larger than a."""
     norm, kept = 0.0, []
-    for _, product in _rows_of_product(kernels, a, b, total):
+    for _, product in _rows_of_product(kernels, a, b, shares):
         norm = norm + torch.linalg.vecdot(product, product).sum(dtype=torch.float64)
-        if _is_small(a):
+        if keeps_product(shares.rows_per_rank, len(product.T)):
             kept.append(product)
-    return norm, total(kernels.dot(a, b or a)), kept
+    return norm, shares.total(kernels.dot(a, b or a)), kept
 
 
 def feature_backward(
@@ -85,21 +86,19 @@ def feature_backward(
     norm_grad: Tensor,
     diagonal_grad: Tensor,
     needs: tuple[bool, bool],
-    count: int,
-    total: Sum | None,
+    shares: Shares,
 ) -> Grads:
-    """Gradients of a.x and b.x, (n, d); ``count`` are the rows of all ranks."""
+    """Gradients of a.x and b.x, (n, d)."""
     other, times = (a, 2) if b is None else (b, 1)
+    total = shares.total if shares.ranks else None
     factor, weight = 2 * times * norm_grad, times * diagonal_grad
 
     def finish(product: Tensor, own: Columns, other: Columns, weight: Tensor) -> Tensor:
-        return kernels.finish(product, own, other, weight, factor, count, total)
+        return kernels.finish(product, own, other, weight, factor, shares.count, total)
 
     da, db = [], None
-    blocks = [(slice(0, len(kept[0])), kept[0])] if kept else _rows_of_product(
-        kernels, a, b, total or (lambda x: x)
-    )  # fmt: skip
-    for rows, product in blocks:
+    whole = [(slice(0, len(diagonal)), x) for x in kept]
+    for rows, product in whole or _rows_of_product(kernels, a, b, shares):
         if needs[0]:
             part = kernels.right(other, product.T)
             da.append(finish(part, a.part(rows), other.part(rows), weight[rows]))
@@ -112,20 +111,20 @@ def feature_backward(
     )
 
 
-def _is_small(a: Columns) -> bool:
-    """Whether C is no larger than a."""
-    return a.x.shape[1] <= a.x.shape[0]
+def keeps_product(n: int, d: int) -> bool:
+    """Whether C is kept for the backward pass: where it is no larger than a."""
+    return d <= n
 
 
 def _rows_of_product(
-    kernels: ModuleType, a: Columns, b: Columns | None, total: Sum
+    kernels: ModuleType, a: Columns, b: Columns | None, shares: Shares
 ) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows of C, summed over ranks, with zeros on its diagonal."""
-    n, d = a.x.shape
-    step = d if _is_small(a) else max(n // 2, FEWEST_ROWS)
+    n, d = shares.rows_per_rank, a.x.shape[1]
+    step = d if keeps_product(n, d) else max(n // 2, FEWEST_ROWS)
     for start in range(0, d, step):
         rows = slice(start, min(start + step, d))
-        product = total(kernels.cross(a, b, rows))
+        product = shares.total(kernels.cross(a, b, rows))
         product.diagonal(start).zero_()
         yield rows, product
 

@@ -1,0 +1,75 @@
+"""The spectral contrastive loss, which is a cross-product of samples instead of features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...distributed import Gather, gather_rows, scale_gradient
+from ...primitives import offdiagonal_norm
+from ...primitives._operator import accumulation_dtype
+from .._common import GatheringLoss, check_batch, check_embeddings, full_precision
+
+
+def spectral_contrastive(
+    z_a: Tensor,
+    z_b: Tensor,
+    mu: float = 1.0,
+    *,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """Spectral contrastive loss (HaoChen et al. 2021, arXiv:2106.04156), as its authors' code.
+
+    ``[−2 mean_i ⟨a_i, b_i⟩ + mean_{i≠j} ⟨a_i, b_j⟩²] / µ``, with embeddings longer than √µ cut to
+    that length. The N × N scores are never stored for D < N.
+
+    Args:
+        z_a: (N, D) embeddings of one view, N at least 2.
+        z_b: (N, D) embeddings of the other view.
+        mu: µ, the square of the largest length, above 0.
+        gather: the ranks whose embeddings are negatives too. The value is the same on every rank.
+        impl: see :func:`sslkernels.offdiagonal_norm`.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(z_a=z_a, z_b=z_b)
+    check_batch("spectral_contrastive", z_a, gather)
+    if not mu > 0:
+        raise ValueError(f"mu must be above 0, got {mu}")
+    with full_precision(z_a):
+        a, b = (gather_rows(_cut(scale_gradient(z, gather), mu), gather) for z in (z_a, z_b))
+        n = len(a)
+        square, positives = offdiagonal_norm(a.T, b.T, impl=impl)
+        return (square / (n * (n - 1)) - 2 * positives.mean()) / mu
+
+
+class SpectralContrastiveLoss(GatheringLoss):
+    """Spectral contrastive loss.
+
+    Formula and shapes: :func:`sslkernels.functional.spectral_contrastive`.
+
+    Args:
+        mu: the square of the largest length.
+        gather_distributed: take the other ranks' embeddings as negatives.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`. Both ways to
+            gather are one here: every rank holds the global batch.
+    """
+
+    def __init__(self, mu: float = 1.0, gather_distributed: bool = False, **gathering) -> None:
+        super().__init__(gather_distributed, **gathering)
+        self.mu = mu
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        return spectral_contrastive(z_a, z_b, self.mu, gather=self.gather, impl=self.impl)
+
+
+def _cut(z: Tensor, mu: float) -> Tensor:
+    wide = z.to(accumulation_dtype(z))
+    length = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+    return wide * (mu**0.5 / length.clamp_min(mu**0.5))

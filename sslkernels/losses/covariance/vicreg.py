@@ -1,0 +1,217 @@
+"""VICReg and VIbCReg: invariance, a floor under each feature's variance, no covariance."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...distributed import (
+    Gather,
+    rows_of_all_ranks,
+    scale_gradient,
+    share_of_mean,
+    sum_over_ranks,
+)
+from ...primitives import Standardized, offdiagonal_norm
+from ...primitives._operator import accumulation_dtype
+from .._common import GatheringLoss, check_batch, check_choice, check_views, full_precision
+
+CONVENTIONS = {"lightly": 0.5, "solo_learn": 1.0}  # and what the views' variance terms count
+
+
+def vicreg(
+    z_a: Tensor,
+    z_b: Tensor,
+    lambda_param: float = 25.0,
+    mu_param: float = 25.0,
+    nu_param: float = 1.0,
+    eps: float = 1e-4,
+    *,
+    convention: str = "lightly",
+    gather: Gather | None = None,
+    impl: str = "auto",
+    route: str = "auto",
+) -> Tensor:
+    """VICReg's loss (Bardes et al. 2022, arXiv:2105.04906).
+
+    ``λ mean (z_a − z_b)² + µ [v(z_a) + v(z_b)] / 2 + ν [c(z_a) + c(z_b)]``, with
+    ``v(z) = mean_j max(0, 1 − √(Var z_j + eps))`` and ``c(z) = Σ_{i≠j} Cov(z)_ij² / D``, unbiased.
+    The covariances, D × D, are never stored for N < D.
+
+    Args:
+        z_a: (N, D) embeddings of one view, N at least 2; or (N, …, D), whose variances and
+            covariances are those at each location over the batch, and are averaged.
+        z_b: embeddings of the other view, alike.
+        lambda_param, mu_param, nu_param: λ, µ, ν.
+        eps: under the root.
+        convention: ``"lightly"``, which is also the authors' code; or ``"solo_learn"``, which does
+            not halve the variance term, as the paper does not.
+        gather: the ranks whose rows count too: the loss of the global batch.
+        impl, route: see :func:`sslkernels.offdiagonal_norm`.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape, or an unknown choice.
+    """
+    check_views(z_a=z_a, z_b=z_b)
+    check_choice("convention", convention, tuple(CONVENTIONS))
+    check_batch("vicreg", z_a, gather)
+    with full_precision(z_a):
+        z_a, z_b = (scale_gradient(z, gather) for z in (z_a, z_b))
+        terms = [
+            variance_and_covariance(z, eps, gather=gather, impl=impl, route=route)
+            for z in (z_a, z_b)
+        ]
+        variance, covariance = (sum(term) for term in zip(*terms, strict=True))
+        return (
+            lambda_param * invariance(z_a, z_b, gather)
+            + mu_param * CONVENTIONS[convention] * variance
+            + nu_param * covariance
+        )
+
+
+def vibcreg(
+    z_a: Tensor,
+    z_b: Tensor,
+    lambda_param: float = 25.0,
+    mu_param: float = 25.0,
+    nu_param: float = 200.0,
+    eps: float = 1e-4,
+    *,
+    gather: Gather | None = None,
+    impl: str = "auto",
+    route: str = "auto",
+) -> Tensor:
+    """VIbCReg's loss (Lee and Aune 2021, arXiv:2109.00783), as solo-learn states it.
+
+    VICReg's invariance and, not halved, variance; the covariance term is that of features
+    normalised over the batch: ``Σ_{i≠j} Corr(z)_ij² / D²`` of each view.
+
+    Arguments, result and errors as :func:`vicreg`, but (N, D) only.
+    """
+    check_views(z_a=z_a, z_b=z_b)
+    if z_a.dim() != 2:
+        raise ValueError(f"vibcreg takes (N, D) embeddings, got {tuple(z_a.shape)}")
+    check_batch("vibcreg", z_a, gather)
+    with full_precision(z_a):
+        z_a, z_b = (scale_gradient(z, gather) for z in (z_a, z_b))
+        count = rows_of_all_ranks(z_a, gather)
+        unit = Standardized(eps=0.0, outer_eps=1e-12)  # of length √N
+        variance = covariance = 0.0
+        for z in (z_a, z_b):
+            square, _ = offdiagonal_norm(z, columns=unit, gather=gather, impl=impl, route=route)
+            covariance = covariance + square / (count * z.shape[1]) ** 2
+            variance = variance + hinge(_variance(z, count, gather), eps)
+        return (
+            lambda_param * invariance(z_a, z_b, gather)
+            + mu_param * variance
+            + nu_param * covariance
+        )
+
+
+class VICRegLoss(GatheringLoss):
+    """VICReg's loss: constructor, defaults and values of ``lightly.loss.VICRegLoss``.
+
+    Formula, shapes and conventions: :func:`sslkernels.functional.vicreg`.
+
+    Args:
+        lambda_param, mu_param, nu_param: weights of invariance, variance and covariance.
+        gather_distributed: the loss of the global batch.
+        eps: under the root of the standard deviation.
+        convention: ``"lightly"`` or ``"solo_learn"``.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`. Both ways to
+            gather are one here: ranks exchange what is less.
+    """
+
+    def __init__(
+        self,
+        lambda_param: float = 25.0,
+        mu_param: float = 25.0,
+        nu_param: float = 1.0,
+        gather_distributed: bool = False,
+        eps: float = 1e-4,
+        *,
+        convention: str = "lightly",
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        check_choice("convention", convention, tuple(CONVENTIONS))
+        self.lambda_param, self.mu_param, self.nu_param = lambda_param, mu_param, nu_param
+        self.eps, self.convention = eps, convention
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D) or (N, …, D)."""
+        return vicreg(
+            z_a, z_b, self.lambda_param, self.mu_param, self.nu_param, self.eps,
+            convention=self.convention, gather=self.gather, impl=self.impl,
+        )  # fmt: skip
+
+
+class VIbCRegLoss(GatheringLoss):
+    """VIbCReg's loss, with the weights and values of solo-learn's ``vibcreg_loss_func``.
+
+    Formula and shapes: :func:`sslkernels.functional.vibcreg`.
+
+    Args:
+        lambda_param, mu_param, nu_param: weights of invariance, variance and correlation.
+        gather_distributed: the loss of the global batch.
+        eps: under the root of the standard deviation.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+    """
+
+    def __init__(
+        self,
+        lambda_param: float = 25.0,
+        mu_param: float = 25.0,
+        nu_param: float = 200.0,
+        gather_distributed: bool = False,
+        eps: float = 1e-4,
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        self.lambda_param, self.mu_param, self.nu_param = lambda_param, mu_param, nu_param
+        self.eps = eps
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        return vibcreg(
+            z_a, z_b, self.lambda_param, self.mu_param, self.nu_param, self.eps,
+            gather=self.gather, impl=self.impl,
+        )  # fmt: skip
+
+
+def invariance(z_a: Tensor, z_b: Tensor, gather: Gather | None) -> Tensor:
+    """Mean squared difference, over all ranks' entries."""
+    dtype = accumulation_dtype(z_a)
+    total = F.mse_loss(z_a.to(dtype), z_b.to(dtype), reduction="sum")
+    return share_of_mean(total, z_a.numel(), gather)
+
+
+def variance_and_covariance(
+    z: Tensor, eps: float, *, gather: Gather | None = None, impl: str, route: str
+) -> tuple[Tensor, Tensor]:
+    """v(z) and c(z) of :func:`vicreg`, for z (N, …, D): the means over what lies between."""
+    degrees = rows_of_all_ranks(z, gather) - 1
+    variances, covariances = [], []
+    for location in z.flatten(1, -2).unbind(1) if z.dim() > 2 else [z]:
+        square, diagonal = offdiagonal_norm(
+            location, columns="centered", gather=gather, impl=impl, route=route
+        )
+        variances.append(hinge(diagonal / degrees, eps))
+        covariances.append(square / (degrees**2 * z.shape[-1]))
+    return torch.stack(variances).mean(), torch.stack(covariances).mean()
+
+
+def hinge(variance: Tensor, eps: float) -> Tensor:
+    """How far standard deviations fall short of one, on average."""
+    return F.relu(1 - torch.sqrt(variance + eps)).mean()
+
+
+def _variance(z: Tensor, count: float | Tensor, gather: Gather | None) -> Tensor:
+    """The unbiased variance of each column, (D,)."""
+    z = z.to(accumulation_dtype(z))
+    centered = z - sum_over_ranks(z.sum(0), gather) / count
+    return sum_over_ranks(centered.square().sum(0), gather) / (count - 1)
