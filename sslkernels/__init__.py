@@ -26,6 +26,7 @@ from .losses import (
     SpectralContrastiveLoss,
     SupConLoss,
     VIbCRegLoss,
+    VICRegLLoss,
     VICRegLoss,
 )
 from .primitives import (
@@ -61,6 +62,7 @@ __all__ = [
     "SpectralContrastiveLoss",
     "Standardized",
     "SupConLoss",
+    "VICRegLLoss",
     "VICRegLoss",
     "VIbCRegLoss",
     "functional",

@@ -24,6 +24,7 @@ from .losses import (
     uniformity,
     vibcreg,
     vicreg,
+    vicregl,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "uniformity",
     "vibcreg",
     "vicreg",
+    "vicregl",
 ]

@@ -44,6 +44,7 @@ from .covariance import (
     SimDINOv2Loss,
     SpectralContrastiveLoss,
     VIbCRegLoss,
+    VICRegLLoss,
     VICRegLoss,
     barlow_twins,
     cca,
@@ -53,6 +54,7 @@ from .covariance import (
     spectral_contrastive,
     vibcreg,
     vicreg,
+    vicregl,
 )
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "SimSiamLoss",
     "SpectralContrastiveLoss",
     "SupConLoss",
+    "VICRegLLoss",
     "VICRegLoss",
     "VIbCRegLoss",
     "alignment",
@@ -104,4 +107,5 @@ __all__ = [
     "uniformity",
     "vibcreg",
     "vicreg",
+    "vicregl",
 ]

@@ -7,6 +7,7 @@ from .mmcr import MMCRLoss, mmcr
 from .simdino import SimDINOLoss, SimDINOv2Loss, simdino
 from .spectral_contrastive import SpectralContrastiveLoss, spectral_contrastive
 from .vicreg import VIbCRegLoss, VICRegLoss, vibcreg, vicreg
+from .vicregl import VICRegLLoss, vicregl
 
 __all__ = [
     "BarlowTwinsLoss",
@@ -15,6 +16,7 @@ __all__ = [
     "SimDINOLoss",
     "SimDINOv2Loss",
     "SpectralContrastiveLoss",
+    "VICRegLLoss",
     "VICRegLoss",
     "VIbCRegLoss",
     "barlow_twins",
@@ -25,4 +27,5 @@ __all__ = [
     "spectral_contrastive",
     "vibcreg",
     "vicreg",
+    "vicregl",
 ]

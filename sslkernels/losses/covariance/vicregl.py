@@ -1,0 +1,184 @@
+"""VICRegL: VICReg on pooled features, and on the cells of feature maps that match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from ...distributed import Gather, scale_gradient
+from ...primitives._operator import accumulation_dtype
+from .._common import GatheringLoss, check_batch, check_views, full_precision
+from .vicreg import invariance, variance_and_covariance, vicreg
+
+Features = Sequence[tuple[Tensor, Tensor]]  # of each view: pooled (N, D), and its map (N, H, W, D')
+
+
+def vicregl(
+    global_view_features: Features,
+    global_view_grids: Sequence[Tensor],
+    local_view_features: Features | None = None,
+    local_view_grids: Sequence[Tensor] | None = None,
+    *,
+    lambda_param: float = 25.0,
+    mu_param: float = 25.0,
+    nu_param: float = 1.0,
+    alpha: float = 0.75,
+    eps: float = 1e-4,
+    num_matches: tuple[int, int] = (20, 4),
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """VICRegL's loss (Bardes et al. 2022, arXiv:2210.01571): ``α · global + (1 − α) · local``.
+
+    *Global*: λ times the mean squared difference of each global view with each other view, µ and ν
+    times the mean over views of the variance and the covariance term of
+    :func:`sslkernels.functional.vicreg`.
+
+    *Local*: for each global view with each other view, cells are matched twice: with the cell of
+    the other map whose features are nearest, and with the one whose place in the image is nearest.
+    The pairs that are closest enter VICReg's loss, cell by cell of that order over the batch, with
+    ν/2; both directions are averaged, both ways of matching are added.
+
+    Args:
+        global_view_features: of each large crop, the pooled features (N, D) and the map
+            (N, H, W, D').
+        global_view_grids: where each cell lies in the image, (N, H, W, 2), of each large crop.
+        local_view_features, local_view_grids: those of the small crops, if there are any; H and W
+            may differ.
+        lambda_param, mu_param, nu_param: λ, µ, ν.
+        alpha: α.
+        eps: under the root of the standard deviation.
+        num_matches: how many pairs enter, in the first direction and in the second, as in the
+            authors' code and lightly (in the paper: of large and of small crops). At most H · W do.
+        gather: the ranks whose rows count too.
+        impl: see :func:`sslkernels.offdiagonal_norm`.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape, fewer than two views.
+    """
+    small = _with_grids("local_view", local_view_features or [], local_view_grids or [])
+    large = _with_grids("global_view", global_view_features, global_view_grids)
+    pairs = [(a, b) for a, b in product(large, large + small) if a is not b]
+    if not pairs:
+        raise ValueError(
+            "vicregl needs two views, one of them global; "
+            f"got {len(large)} global and {len(small)} local"
+        )
+    check_batch("vicregl", large[0][0], gather)
+    options = {"gather": gather, "impl": impl}
+    with full_precision(large[0][0]):
+        differences = [
+            invariance(*(scale_gradient(view[0], gather) for view in pair), gather)
+            for pair in pairs
+        ]
+        terms = [
+            variance_and_covariance(scale_gradient(z, gather), eps, route="auto", **options)
+            for z, _, _ in large + small
+        ]
+        variance, covariance = (torch.stack(term).mean() for term in zip(*terms, strict=True))
+        pooled = lambda_param * torch.stack(differences).mean()
+        pooled = pooled + mu_param * variance + nu_param * covariance
+        matched = [
+            vicreg(*maps, lambda_param, mu_param, nu_param / 2, eps, **options)
+            for a, b in pairs
+            for maps in _matches(a[1:], b[1:], num_matches)
+        ]
+        # of each pair of views four, two of which are averages of directions
+        cells = torch.stack(matched).sum() / (2 * len(pairs))
+        return alpha * pooled + (1 - alpha) * cells
+
+
+class VICRegLLoss(GatheringLoss):
+    """VICRegL's loss: constructor, defaults and values of ``lightly.loss.VICRegLLoss``.
+
+    Formula and shapes: :func:`sslkernels.functional.vicregl`.
+
+    Args:
+        lambda_param, mu_param, nu_param: weights of invariance, variance and covariance.
+        alpha: weight of the global loss.
+        gather_distributed: the loss of the global batch.
+        eps: under the root of the standard deviation.
+        num_matches: how many matched cells enter, in the first direction and in the second.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+    """
+
+    def __init__(
+        self,
+        lambda_param: float = 25.0,
+        mu_param: float = 25.0,
+        nu_param: float = 1.0,
+        alpha: float = 0.75,
+        gather_distributed: bool = False,
+        eps: float = 1e-4,
+        num_matches: tuple[int, int] = (20, 4),
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        self.lambda_param, self.mu_param, self.nu_param = lambda_param, mu_param, nu_param
+        self.alpha, self.eps, self.num_matches = alpha, eps, num_matches
+
+    def forward(
+        self,
+        global_view_features: Features,
+        global_view_grids: Sequence[Tensor],
+        local_view_features: Features | None = None,
+        local_view_grids: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """Return the loss of all views' features."""
+        return vicregl(
+            global_view_features, global_view_grids, local_view_features, local_view_grids,
+            lambda_param=self.lambda_param, mu_param=self.mu_param, nu_param=self.nu_param,
+            alpha=self.alpha, eps=self.eps, num_matches=self.num_matches, gather=self.gather,
+            impl=self.impl,
+        )  # fmt: skip
+
+
+def _with_grids(name: str, features: Features, grids: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """(pooled, cells (N, HW, D'), places (N, HW, 2)) of each view."""
+    if len(features) != len(grids):
+        raise ValueError(
+            f"{name}_features and {name}_grids must be of one length, "
+            f"got {len(features)} and {len(grids)}"
+        )
+    views = []
+    for (pooled, cells), places in zip(features, grids, strict=True):
+        check_views(**{f"{name}_features": pooled})
+        check_views(**{f"{name}_features": cells})
+        shape = tuple(cells.shape[:3])
+        if cells.dim() != 4 or len(cells) != len(pooled) or places.shape != (*shape, 2):
+            raise ValueError(
+                f"{name} needs pooled features (N, D), a map (N, H, W, D') and a grid "
+                f"(N, H, W, 2); got {tuple(pooled.shape)}, {tuple(cells.shape)} and "
+                f"{tuple(places.shape)}"
+            )
+        views.append((pooled, cells.flatten(1, 2), places.flatten(1, 2)))
+    return views
+
+
+def _matches(
+    a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], counts: tuple[int, int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cells of a with those of b that are nearest, by features and by place, in both directions."""
+    for by in (0, 1):
+        with torch.no_grad():
+            x, y = (z.to(accumulation_dtype(z)) for z in (a[by], b[by]))
+            distances = torch.cdist(x, y)  # (N, HW of a, HW of b)
+        yield _nearest(a[0], b[0], distances, counts[0])
+        yield _nearest(b[0], a[0], distances.transpose(1, 2), counts[1])
+
+
+def _nearest(x: Tensor, y: Tensor, distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` cells of x that have the nearest neighbours in y, and these: (N, count, D)."""
+    distance, neighbor = distances.min(2)
+    chosen = distance.topk(min(count, x.shape[1]), 1, largest=False).indices
+    return _cells(x, chosen), _cells(y, neighbor.gather(1, chosen))
+
+
+def _cells(x: Tensor, index: Tensor) -> Tensor:
+    return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))
