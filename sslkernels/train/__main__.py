@@ -17,11 +17,22 @@ from ..data import DigitSplit, MovedDigitViews, load_digits, move_digits
 from .backbones import SmallResNet
 from .evaluate import encode, knn_accuracy
 from .loop import train
-from .methods import SimCLR, SimCLRRecipe
+from .methods import (
+    BarlowTwins,
+    BarlowTwinsRecipe,
+    SimCLR,
+    SimCLRRecipe,
+    VICReg,
+    VICRegRecipe,
+)
 from .plot import plot_training
 from .recipe import Recipe, override
 
-METHODS = {"simclr": (SimCLR, SimCLRRecipe)}
+METHODS = {
+    "simclr": (SimCLR, SimCLRRecipe),
+    "barlow_twins": (BarlowTwins, BarlowTwinsRecipe),
+    "vicreg": (VICReg, VICRegRecipe),
+}
 EVALUATION_SEED = 0
 FILES = {"plot": "training.png", "metrics": "metrics.csv", "checkpoint": "checkpoint.pt"}
 

@@ -4,6 +4,17 @@ A method is an ``nn.Module`` with a ``backbone``; ``method(*views)`` returns a t
 and ``method.loss(*embeddings)`` is what training lowers.
 """
 
+from .barlow_twins import BarlowTwins, BarlowTwinsRecipe
 from .simclr import SimCLR, SimCLRRecipe
+from .two_views import TwoViews
+from .vicreg import VICReg, VICRegRecipe
 
-__all__ = ["SimCLR", "SimCLRRecipe"]
+__all__ = [
+    "BarlowTwins",
+    "BarlowTwinsRecipe",
+    "SimCLR",
+    "SimCLRRecipe",
+    "TwoViews",
+    "VICReg",
+    "VICRegRecipe",
+]

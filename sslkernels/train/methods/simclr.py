@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...losses import NTXentLoss
 from ..recipe import Recipe
+from .two_views import TwoViews
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,25 +26,9 @@ class SimCLRRecipe(Recipe):
     embedding_size: int = 64
 
 
-class SimCLR(nn.Module):
-    """Backbone, two-layer projector and NT-Xent loss.
-
-    Args:
-        backbone: maps images to (n, ``backbone.feature_size``) features.
-        recipe: projector sizes and temperature.
-    """
+class SimCLR(TwoViews):
+    """Backbone, two-layer projector and NT-Xent loss."""
 
     def __init__(self, backbone: nn.Module, recipe: SimCLRRecipe):
-        super().__init__()
-        self.backbone = backbone
-        self.projector = nn.Sequential(
-            nn.Linear(backbone.feature_size, recipe.hidden_size, bias=False),
-            nn.BatchNorm1d(recipe.hidden_size),
-            nn.ReLU(),
-            nn.Linear(recipe.hidden_size, recipe.embedding_size),
-        )
-        self.loss = NTXentLoss(recipe.temperature)
-
-    def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
-        """Embeddings (n, embedding_size) of each of two views (n, c, h, w)."""
-        return self.projector(self.backbone(torch.cat([view0, view1]))).chunk(2)
+        sizes = [recipe.hidden_size, recipe.embedding_size]
+        super().__init__(backbone, sizes, NTXentLoss(recipe.temperature))

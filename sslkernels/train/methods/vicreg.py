@@ -1,0 +1,36 @@
+"""VICReg (Bardes et al. 2022, arXiv:2105.04906): views agree, features vary and do not covary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from ...losses import VICRegLoss
+from ..recipe import Recipe
+from .two_views import TwoViews
+
+
+@dataclass(frozen=True, kw_only=True)
+class VICRegRecipe(Recipe):
+    """The settings of VICReg, beside those of every method.
+
+    Attributes:
+        invariance: weight of the views' squared difference.
+        variance: weight of the hinge on each feature's standard deviation.
+        covariance: weight of the squared covariances of different features.
+        expander_size: width of all three layers of the projector, and of the embeddings.
+    """
+
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+    expander_size: int = 512
+
+
+class VICReg(TwoViews):
+    """Backbone, three-layer expander and VICReg's loss."""
+
+    def __init__(self, backbone: nn.Module, recipe: VICRegRecipe):
+        weights = recipe.invariance, recipe.variance, recipe.covariance
+        super().__init__(backbone, [recipe.expander_size] * 3, VICRegLoss(*weights))
