@@ -23,6 +23,7 @@ from .losses import (
     SimDINOv2Loss,
     SimSiamLoss,
     SupConLoss,
+    WMSELoss,
 )
 from .primitives import nearest_neighbor, pairwise_logsumexp, pairwise_softplus
 
@@ -48,6 +49,7 @@ __all__ = [
     "SimDINOv2Loss",
     "SimSiamLoss",
     "SupConLoss",
+    "WMSELoss",
     "functional",
     "nearest_neighbor",
     "pairwise_logsumexp",

@@ -20,6 +20,8 @@ from .losses import (
     simsiam,
     supcon,
     uniformity,
+    w_mse,
+    whiten,
 )
 
 __all__ = [
@@ -42,4 +44,6 @@ __all__ = [
     "simsiam",
     "supcon",
     "uniformity",
+    "w_mse",
+    "whiten",
 ]

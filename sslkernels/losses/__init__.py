@@ -41,10 +41,13 @@ from .covariance import (
     MMCRLoss,
     SimDINOLoss,
     SimDINOv2Loss,
+    WMSELoss,
     cca,
     coding_rate,
     mmcr,
     simdino,
+    w_mse,
+    whiten,
 )
 
 __all__ = [
@@ -69,6 +72,7 @@ __all__ = [
     "SimDINOv2Loss",
     "SimSiamLoss",
     "SupConLoss",
+    "WMSELoss",
     "alignment",
     "byol",
     "cca",
@@ -88,4 +92,6 @@ __all__ = [
     "simsiam",
     "supcon",
     "uniformity",
+    "w_mse",
+    "whiten",
 ]

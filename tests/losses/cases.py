@@ -206,4 +206,7 @@ CASES = {
         scalars=(),
         prepare=formulas.unit,
     ),
+    "w_mse": Case(
+        partial(functional.w_mse, eps=0.2), lambda x, y: formulas.w_mse(x, y, 0.2), scalars=()
+    ),
 }

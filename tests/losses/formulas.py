@@ -196,3 +196,12 @@ def simdino(student, teacher, eps, coeff, expa_type):
     n, d = views[0].shape
     expansion = torch.stack([coding_rate(x, eps) for x in views]).mean() * (d + n) / (d * n)
     return -coeff * torch.stack(cosines).mean() - expansion
+
+
+def w_mse(z_a, z_b, eps):
+    def whiten(x):
+        x = wide(x) - wide(x).mean(0)
+        own = (1 - eps) * x.T @ x / (len(x) - 1) + eps * torch.eye(x.shape[1], dtype=x.dtype)
+        return x @ torch.linalg.inv(torch.linalg.cholesky(own)).T
+
+    return (unit(whiten(z_a)) - unit(whiten(z_b))).square().sum(1).mean()

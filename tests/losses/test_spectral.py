@@ -267,3 +267,57 @@ def test_compile_without_graph_breaks_on_ranks(gang):
     for eager4, compiled4, eager40, compiled40 in gang.run(compiled_on_rank):
         torch.testing.assert_close(compiled4, eager4)
         torch.testing.assert_close(compiled40, eager40)
+
+
+@pytest.mark.parametrize("shape", [(20, 6), (3, 15, 4), (2, 2, 9, 1)])
+def test_whiten(shape):
+    x = torch.randn(shape, dtype=torch.float64)
+    z = functional.whiten(x @ torch.randn(shape[-1], shape[-1], dtype=torch.float64) + 5)
+    n, identity = shape[-2], torch.eye(shape[-1], dtype=torch.float64)
+    torch.testing.assert_close(z.mean(-2), torch.zeros_like(z.mean(-2)))
+    torch.testing.assert_close(z.mT @ z / (n - 1), identity.expand(*shape[:-2], -1, -1))
+    assert functional.whiten(x.bfloat16(), 0.5).dtype == torch.float32
+
+
+def test_w_mse_says_what_to_do():
+    collapsed = torch.zeros(2 * 16, 8)
+    with pytest.raises(ValueError, match=r"larger eps \(got 0.0\) or more rows.*got 16 for 8"):
+        ssl.WMSELoss(8, w_size=16)(collapsed)
+    assert ssl.WMSELoss(8, w_size=16, eps=0.1)(collapsed).isfinite()
+    with pytest.raises(ValueError, match=r"multiple of w_size=16, got \(48, 8\)"):
+        ssl.WMSELoss(8, w_size=16)(torch.randn(48, 8))
+    with pytest.raises(ValueError, match="w_size must be at least twice embedding_dim = 128"):
+        ssl.WMSELoss(w_size=255)
+    with pytest.raises(ValueError, match="eps must be from 0 to 1, got 2"):
+        functional.whiten(collapsed, 2)
+    with pytest.raises(ValueError, match=r"\(…, N, 9\), got \(1, 2, 16, 8\)"):
+        ssl.WMSELoss(9, w_size=18, num_samples=2).whitening(torch.ones(1, 2, 16, 8))
+    with pytest.raises(TypeError, match="int64"):
+        functional.whiten(collapsed.long())
+
+
+def test_w_mse_module_is_its_function_for_one_sub_batch():
+    x = views(24, 8)
+    loss = ssl.WMSELoss(8, eps=0.1, w_size=24)(torch.cat(x))
+    assert_same(loss, functional.w_mse(*x, 0.1), x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_w_mse_half_precision_autocast_and_compile(training):
+    torch.compiler.reset()
+    x = torch.randn(64, 8, dtype=torch.bfloat16, requires_grad=True)
+    results = []
+    for compile in (lambda f: f, lambda f: torch.compile(f, fullgraph=True, backend="aot_eager")):
+        loss = ssl.WMSELoss(8, w_size=16, w_iter=2).train(training)
+        torch.manual_seed(3)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = compile(loss)(x)
+        assert value.dtype == torch.float32
+        (gradient,) = torch.autograd.grad(value, x)
+        assert gradient.dtype == torch.bfloat16
+        results.append((value.detach(), gradient, *loss.buffers()))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+    torch.manual_seed(3)
+    wide = ssl.WMSELoss(8, w_size=16, w_iter=2).train(training)(x.detach().float())
+    torch.testing.assert_close(results[0][0], wide)

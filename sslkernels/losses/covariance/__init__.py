@@ -4,14 +4,18 @@ from .cca import CCALoss, cca
 from .coding_rate import coding_rate
 from .mmcr import MMCRLoss, mmcr
 from .simdino import SimDINOLoss, SimDINOv2Loss, simdino
+from .w_mse import WMSELoss, w_mse, whiten
 
 __all__ = [
     "CCALoss",
     "MMCRLoss",
     "SimDINOLoss",
     "SimDINOv2Loss",
+    "WMSELoss",
     "cca",
     "coding_rate",
     "mmcr",
     "simdino",
+    "w_mse",
+    "whiten",
 ]
