@@ -23,6 +23,7 @@ from .losses import (
     SimDINOv2Loss,
     SimSiamLoss,
     SupConLoss,
+    TiCoLoss,
     WMSELoss,
 )
 from .primitives import nearest_neighbor, pairwise_logsumexp, pairwise_softplus
@@ -49,6 +50,7 @@ __all__ = [
     "SimDINOv2Loss",
     "SimSiamLoss",
     "SupConLoss",
+    "TiCoLoss",
     "WMSELoss",
     "functional",
     "nearest_neighbor",

@@ -209,7 +209,8 @@ class _Gram(torch.autograd.Function):
         grad = grad + grad.T
         if ctx.group is not None:
             return _gram_backward_op(grad, x, ctx.group), None
-        return grad @ x if x.shape[0] < x.shape[1] else x @ grad, None
+        with torch.autocast(x.device.type, enabled=False):  # torch.compile's backward may be in one
+            return grad @ x if x.shape[0] < x.shape[1] else x @ grad, None
 
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
@@ -255,6 +256,8 @@ def _gram(x: Tensor, group: str) -> Tensor:
     return _all_reduce(x.T @ x, "sum", group)
 
 
+@torch.autocast("cuda", enabled=False)
+@torch.autocast("cpu", enabled=False)
 def _gram_backward(grad: Tensor, x: Tensor, group: str) -> Tensor:
     grad = _all_reduce(grad, "sum", group)
     if len(grad) < x.shape[1]:

@@ -15,6 +15,7 @@ from sslkernels import functional
 from sslkernels.distributed import Gather
 
 QUEUE = F.normalize(torch.randn(70, 16, generator=torch.Generator().manual_seed(3)), dim=1)
+COVARIANCE = QUEUE.T @ QUEUE / 70
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ def mmcr(o0, o1, m0, m1, gather=None):
 def simdino(s0, s1, s2, t0, t1, gather=None, **options):
     student, teacher = torch.stack([s0, s1, s2]), torch.stack([t0, t1])
     return functional.simdino(student, teacher, gather=gather, **options)
+
+
+def tico(z_a, z_b, gather=None):
+    covariance = functional.tico_covariance(z_a, COVARIANCE.to(z_a.device), 0.4, gather=gather)
+    return functional.tico(z_a, z_b, covariance, 3.0, gather=gather)
 
 
 CASES = {
@@ -209,4 +215,5 @@ CASES = {
     "w_mse": Case(
         partial(functional.w_mse, eps=0.2), lambda x, y: formulas.w_mse(x, y, 0.2), scalars=()
     ),
+    "tico": Case(tico, lambda x, y: formulas.tico(x, y, COVARIANCE, 0.4, 3.0), scalars=()),
 }

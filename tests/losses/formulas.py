@@ -205,3 +205,10 @@ def w_mse(z_a, z_b, eps):
         return x @ torch.linalg.inv(torch.linalg.cholesky(own)).T
 
     return (unit(whiten(z_a)) - unit(whiten(z_b))).square().sum(1).mean()
+
+
+def tico(z_a, z_b, before, beta, rho):
+    a, b = unit(z_a), unit(z_b)
+    covariance = beta * before.to(wide(a)) + (1 - beta) * wide(a.T @ a).detach() / len(a)
+    contrast = (wide(a) @ covariance * wide(a)).sum(1).mean()
+    return 1 - wide((a * b).sum(1)).mean() + rho * contrast

@@ -86,6 +86,15 @@ def test_lightly_w_mse(arguments):
     ours.load_state_dict(theirs.state_dict())
 
 
+@pytest.mark.parametrize("arguments", [{}, {"beta": 0.5, "rho": 2.0}])
+def test_lightly_tico(arguments):
+    losses = ssl.TiCoLoss(**arguments), peer(peers.lightly_loss, "TiCoLoss")(**arguments)
+    for update in (True, False, True, True):
+        x = views(40, 16)
+        assert_same(*(loss(*x, update) for loss in losses), x)
+        torch.testing.assert_close(losses[0].C, losses[1].C)
+
+
 def test_pytorch_metric_learning():
     losses = pytest.importorskip("pytorch_metric_learning.losses")
     x = torch.randn(90, 32, requires_grad=True)

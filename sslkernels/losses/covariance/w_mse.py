@@ -8,6 +8,7 @@ from itertools import combinations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ...distributed import Gather, all_reduce, mean_over_ranks, ranks_of, scale_gradient
 from ...primitives._operator import accumulation_dtype
@@ -41,8 +42,8 @@ def whiten(x: Tensor, eps: float = 0.0, *, gather: Gather | None = None) -> Tens
     if x.dim() < 2 or 0 in x.shape:
         raise ValueError(f"x must be (…, N, D), each at least 1; got {tuple(x.shape)}")
     with full_precision(x):
-        centred, _, covariance = _moments(scale_gradient(x, gather), gather)
-        return _apply_whitening(centred, covariance, eps)
+        x = scale_gradient(x, gather).to(accumulation_dtype(x))
+        return _Whiten.apply(x, eps, gather)[0]
 
 
 def norm_mse(x0: Tensor, x1: Tensor) -> Tensor:
@@ -108,15 +109,14 @@ class Whitening(nn.Module):
         if x.shape[-1] != self.num_features:
             raise ValueError(f"x must be (…, N, {self.num_features}), got {tuple(x.shape)}")
         with full_precision(x):
+            x = x.to(accumulation_dtype(x))
             if self.track_running_stats and not self.training:
-                x = x.to(accumulation_dtype(x))
-                mean, covariance = self.running_mean.flatten(), self.running_variance
-                centred, covariance = x - mean.to(x.dtype), covariance.to(x.dtype)
-                return _apply_whitening(centred, covariance.expand(*x.shape[:-2], -1, -1), self.eps)
-            centred, mean, covariance = _moments(x, None)
+                root = _cholesky(self.running_variance.to(x.dtype), self.eps, x)
+                return _Solve.apply(x - self.running_mean.flatten().to(x.dtype), root)
+            whitened, mean, covariance, _ = _Whiten.apply(x, self.eps, None)
             if self.track_running_stats:
                 self._track(mean, covariance)
-            return _apply_whitening(centred, covariance, self.eps)
+            return whitened
 
     @torch.no_grad()
     def _track(self, mean: Tensor, covariance: Tensor) -> None:
@@ -212,31 +212,82 @@ def check_eps(eps: float) -> None:
         raise ValueError(f"eps must be from 0 to 1, got {eps}")
 
 
-def _moments(x: Tensor, gather: Gather | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Centred rows (…, N, D), their mean (…, 1, D) and covariance (…, D, D)."""
-    x = x.to(accumulation_dtype(x))
-    ranks = ranks_of(gather)
-    if ranks is None:
-        mean = x.mean(-2, keepdim=True)
+class _Whiten(torch.autograd.Function):
+    """Whitened rows; and without gradient mean, covariance and the Cholesky factor."""
+
+    @staticmethod
+    def forward(x, eps, gather):
+        count = _sum_over_ranks(x.new_full((), x.shape[-2]), gather)
+        mean = _sum_over_ranks(x.sum(-2, keepdim=True), gather) / count
         centred = x - mean
-        return centred, mean, centred.mT @ centred / max(1, x.shape[-2] - 1)
-    count = all_reduce(x.new_full((), x.shape[-2]), "sum", ranks)
-    mean = all_reduce(x.sum(-2, keepdim=True), "sum", ranks) / count
-    centred = x - mean
-    return centred, mean, all_reduce(centred.mT @ centred, "sum", ranks) / (count - 1)
+        covariance = _sum_over_ranks(centred.mT @ centred, gather) / (count - 1).clamp(min=1)
+        root = _cholesky(covariance, eps, x)
+        return _solve(centred, root), mean, covariance, root
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, ctx.eps, ctx.gather = inputs
+        whitened, mean, covariance, root = output
+        ctx.save_for_backward(whitened, root)
+        ctx.mark_non_differentiable(mean, covariance, root)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, *_):
+        whitened, root = ctx.saved_tensors
+        with full_precision(grad):
+            count = _sum_over_ranks(grad.new_full((), grad.shape[-2]), ctx.gather)
+            along = _sum_over_ranks(grad.mT @ whitened, ctx.gather).tril()
+            factor = (1 - ctx.eps) / (count - 1).clamp(min=1)
+            along = (along.tril(-1) + along.mT) * factor  # lower triangle, mirrored
+            grad = torch.linalg.solve_triangular(
+                root, grad - whitened @ along, upper=False, left=False
+            )
+            return (
+                grad - _sum_over_ranks(grad.sum(-2, keepdim=True), ctx.gather) / count,
+                None,
+                None,
+            )
 
 
-def _apply_whitening(centred: Tensor, covariance: Tensor, eps: float) -> Tensor:
+class _Solve(torch.autograd.Function):
+    """``L⁻¹ x`` for every row x, with gradient of x."""
+
+    @staticmethod
+    def forward(x, root):
+        return _solve(x, root)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (root,) = ctx.saved_tensors
+        with full_precision(grad):
+            return torch.linalg.solve_triangular(root, grad, upper=False, left=False), None
+
+
+def _solve(x: Tensor, root: Tensor) -> Tensor:
+    return torch.linalg.solve_triangular(root.mT, x, upper=True, left=False)
+
+
+def _cholesky(covariance: Tensor, eps: float, x: Tensor) -> Tensor:
     identity = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
     try:
-        root = torch.linalg.cholesky((1 - eps) * covariance + eps * identity)
+        return torch.linalg.cholesky((1 - eps) * covariance + eps * identity)
     except torch.linalg.LinAlgError as error:
         raise ValueError(
             "whitening needs a covariance that is positive definite; use a larger eps "
-            f"(got {eps}) or more rows in a batch, w_size (got {centred.shape[-2]} for "
-            f"{centred.shape[-1]} features)"
+            f"(got {eps}) or more rows in a batch, w_size (got {x.shape[-2]} for "
+            f"{x.shape[-1]} features)"
         ) from error
-    return torch.linalg.solve_triangular(root.mT, centred, upper=True, left=False)
+
+
+def _sum_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
+    ranks = ranks_of(gather)
+    return x if ranks is None else all_reduce(x, "sum", ranks)
 
 
 def _cosines(x0: Tensor, x1: Tensor) -> Tensor:
