@@ -120,6 +120,12 @@ def logsumexp_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
     return largest + all_reduce(torch.exp(own - largest), "sum", ranks).log()
 
 
+def sum_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
+    """The sum over ranks, with gradient; x itself if there are no others."""
+    ranks = ranks_of(gather)
+    return x if ranks is None else all_reduce(x, "sum", ranks)
+
+
 def all_reduce(x: Tensor, operation: str, ranks: Ranks) -> Tensor:
     """The ``"sum"`` or ``"max"`` over ranks, on each of them. Sums have gradients."""
     return _AllReduce.apply(x, operation, ranks.group)

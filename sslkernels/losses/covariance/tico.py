@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ...distributed import Gather, all_reduce, ranks_of, scale_gradient
+from ...distributed import Gather, ranks_of, scale_gradient, sum_over_ranks
 from ...primitives._operator import accumulation_dtype
 from .._common import GatheringLoss, check_embeddings, dot, full_precision, mean_loss
 
@@ -32,13 +32,10 @@ def tico_covariance(
     check_embeddings(z=z)
     _check_covariance(covariance, z)
     _check_beta(beta)
-    ranks = ranks_of(gather)
     with full_precision(z), torch.no_grad():
         z = _unit(z)
-        scatter, count = z.T @ z, z.shape[0]
-        if ranks is not None:
-            scatter = all_reduce(scatter, "sum", ranks)
-            count = all_reduce(z.new_full((), count), "sum", ranks)
+        scatter = sum_over_ranks(z.T @ z, gather)
+        count = sum_over_ranks(z.new_full((), z.shape[0]), gather)
         return beta * covariance.to(z) + (1 - beta) / count * scatter
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ...distributed import Gather, all_reduce, mean_over_ranks, ranks_of, scale_gradient
+from ...distributed import Gather, mean_over_ranks, scale_gradient, sum_over_ranks
 from ...primitives._operator import accumulation_dtype
 from .._common import DTYPES, check_embeddings, full_precision
 
@@ -217,10 +217,10 @@ class _Whiten(torch.autograd.Function):
 
     @staticmethod
     def forward(x, eps, gather):
-        count = _sum_over_ranks(x.new_full((), x.shape[-2]), gather)
-        mean = _sum_over_ranks(x.sum(-2, keepdim=True), gather) / count
+        count = sum_over_ranks(x.new_full((), x.shape[-2]), gather)
+        mean = sum_over_ranks(x.sum(-2, keepdim=True), gather) / count
         centred = x - mean
-        covariance = _sum_over_ranks(centred.mT @ centred, gather) / (count - 1).clamp(min=1)
+        covariance = sum_over_ranks(centred.mT @ centred, gather) / (count - 1).clamp(min=1)
         root = _cholesky(covariance, eps, x)
         return _solve(centred, root), mean, covariance, root
 
@@ -236,15 +236,15 @@ class _Whiten(torch.autograd.Function):
     def backward(ctx, grad, *_):
         whitened, root = ctx.saved_tensors
         with full_precision(grad):
-            count = _sum_over_ranks(grad.new_full((), grad.shape[-2]), ctx.gather)
-            along = _sum_over_ranks(grad.mT @ whitened, ctx.gather).tril()
+            count = sum_over_ranks(grad.new_full((), grad.shape[-2]), ctx.gather)
+            along = sum_over_ranks(grad.mT @ whitened, ctx.gather).tril()
             factor = (1 - ctx.eps) / (count - 1).clamp(min=1)
             along = (along.tril(-1) + along.mT) * factor  # lower triangle, mirrored
             grad = torch.linalg.solve_triangular(
                 root, grad - whitened @ along, upper=False, left=False
             )
             return (
-                grad - _sum_over_ranks(grad.sum(-2, keepdim=True), ctx.gather) / count,
+                grad - sum_over_ranks(grad.sum(-2, keepdim=True), ctx.gather) / count,
                 None,
                 None,
             )
@@ -283,11 +283,6 @@ def _cholesky(covariance: Tensor, eps: float, x: Tensor) -> Tensor:
             f"(got {eps}) or more rows in a batch, w_size (got {x.shape[-2]} for "
             f"{x.shape[-1]} features)"
         ) from error
-
-
-def _sum_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
-    ranks = ranks_of(gather)
-    return x if ranks is None else all_reduce(x, "sum", ranks)
 
 
 def _cosines(x0: Tensor, x1: Tensor) -> Tensor:
