@@ -149,7 +149,7 @@ class WMSELoss(nn.Module):
         track_running_stats: whiten by running statistics in evaluation.
         w_iter: how often the batch is divided at random, the losses being averaged.
         w_size: rows of a sub-batch, at least 2 D.
-        loss_fn: maps two whitened views (N, D) to a scalar; None: the distance of unit vectors.
+        loss_fn: maps two whitened views (N, D) to a scalar; :func:`norm_mse` if not given.
         num_samples: views of each image.
 
     Raises:
