@@ -110,12 +110,6 @@ def rows_of_all_ranks(x: Tensor, gather: Gather | None) -> int | Tensor:
     return all_reduce(x.new_full((), len(x), dtype=torch.float64), "sum", ranks)
 
 
-def sum_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
-    """The sum of the ranks' x, on each of them."""
-    ranks = ranks_of(gather)
-    return x if ranks is None else all_reduce(x, "sum", ranks)
-
-
 def mean_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
     """This rank's share of the mean over all ranks' entries: the ranks' mean of it is that mean."""
     return share_of_mean(x.sum(), x.numel(), gather)
@@ -137,6 +131,12 @@ def logsumexp_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
         return own
     largest = all_reduce(own.detach(), "max", ranks)
     return largest + all_reduce(torch.exp(own - largest), "sum", ranks).log()
+
+
+def sum_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
+    """The sum over ranks, with gradient; x itself if there are no others."""
+    ranks = ranks_of(gather)
+    return x if ranks is None else all_reduce(x, "sum", ranks)
 
 
 def all_reduce(x: Tensor, operation: str, ranks: Ranks) -> Tensor:
@@ -228,7 +228,8 @@ class _Gram(torch.autograd.Function):
         grad = grad + grad.T
         if ctx.group is not None:
             return _gram_backward_op(grad, x, ctx.group), None
-        return grad @ x if x.shape[0] < x.shape[1] else x @ grad, None
+        with torch.autocast(x.device.type, enabled=False):  # torch.compile's backward may be in one
+            return grad @ x if x.shape[0] < x.shape[1] else x @ grad, None
 
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
@@ -274,6 +275,8 @@ def _gram(x: Tensor, group: str) -> Tensor:
     return _all_reduce(x.T @ x, "sum", group)
 
 
+@torch.autocast("cuda", enabled=False)
+@torch.autocast("cpu", enabled=False)
 def _gram_backward(grad: Tensor, x: Tensor, group: str) -> Tensor:
     grad = _all_reduce(grad, "sum", group)
     if len(grad) < x.shape[1]:

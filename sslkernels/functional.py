@@ -21,10 +21,14 @@ from .losses import (
     simsiam,
     spectral_contrastive,
     supcon,
+    tico,
+    tico_covariance,
     uniformity,
     vibcreg,
     vicreg,
     vicregl,
+    w_mse,
+    whiten,
 )
 
 __all__ = [
@@ -48,8 +52,12 @@ __all__ = [
     "simsiam",
     "spectral_contrastive",
     "supcon",
+    "tico",
+    "tico_covariance",
     "uniformity",
     "vibcreg",
     "vicreg",
     "vicregl",
+    "w_mse",
+    "whiten",
 ]

@@ -84,7 +84,8 @@ class _Unit(torch.autograd.Function):
     def backward(ctx, grad, _):
         z, norms = ctx.saved_tensors
         grad, z = grad.to(norms.dtype), z.to(norms.dtype)
-        along = torch.linalg.vecdot(grad, z)[:, None]
+        with full_precision(z):  # torch.compile's backward may be in autocast
+            along = torch.linalg.vecdot(grad, z)[:, None]
         return torch.addcmul(grad, z, along, value=-1).div_(norms).to(ctx.saved_tensors[0].dtype)
 
 

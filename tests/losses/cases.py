@@ -15,6 +15,7 @@ from sslkernels import functional
 from sslkernels.distributed import Gather
 
 QUEUE = F.normalize(torch.randn(70, 16, generator=torch.Generator().manual_seed(3)), dim=1)
+COVARIANCE = QUEUE.T @ QUEUE / 70
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,11 @@ def narrow(x):
 
 def maps(x):
     return x.unflatten(1, (2, -1))
+
+
+def tico(z_a, z_b, gather=None):
+    covariance = functional.tico_covariance(z_a, COVARIANCE.to(z_a.device), 0.4, gather=gather)
+    return functional.tico(z_a, z_b, covariance, 3.0, gather=gather)
 
 
 CASES = {
@@ -247,4 +253,8 @@ CASES = {
         lambda x, y: formulas.spectral_contrastive(x, y, 12.0),
         scalars=(),
     ),
+    "w_mse": Case(
+        partial(functional.w_mse, eps=0.2), lambda x, y: formulas.w_mse(x, y, 0.2), scalars=()
+    ),
+    "tico": Case(tico, lambda x, y: formulas.tico(x, y, COVARIANCE, 0.4, 3.0), scalars=()),
 }

@@ -253,3 +253,19 @@ def spectral_contrastive(z_a, z_b, mu):
     squares = wide(a @ b.T).square()
     negatives = (squares.triu(1) + squares.tril(-1)).mean() * n / (n - 1)
     return (negatives - 2 * wide(a * b).mean() * d) / mu
+
+
+def w_mse(z_a, z_b, eps):
+    def whiten(x):
+        x = wide(x) - wide(x).mean(0)
+        own = (1 - eps) * x.T @ x / (len(x) - 1) + eps * torch.eye(x.shape[1], dtype=x.dtype)
+        return x @ torch.linalg.inv(torch.linalg.cholesky(own)).T
+
+    return (unit(whiten(z_a)) - unit(whiten(z_b))).square().sum(1).mean()
+
+
+def tico(z_a, z_b, before, beta, rho):
+    a, b = unit(z_a), unit(z_b)
+    covariance = beta * before.to(wide(a)) + (1 - beta) * wide(a.T @ a).detach() / len(a)
+    contrast = (wide(a) @ covariance * wide(a)).sum(1).mean()
+    return 1 - wide((a * b).sum(1)).mean() + rho * contrast

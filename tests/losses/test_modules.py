@@ -268,6 +268,7 @@ MODULES = {
     "HypersphereLoss": (lambda: ssl.HypersphereLoss(), 2),
     "CCALoss": (lambda: ssl.CCALoss(0.1), 2),
     "SimDINOLoss": (lambda: First(ssl.SimDINOLoss(2)), 2),
+    "TiCoLoss": (lambda: ssl.TiCoLoss(), 2),
     "MMCRLoss": (lambda: Folded(ssl.MMCRLoss(0.1), 3), 2),
 }
 

@@ -61,6 +61,40 @@ def test_lightly_mmcr(views, d):
         assert_same(ssl.MMCRLoss(**arguments)(*x), theirs(**arguments)(*x), x)
 
 
+@pytest.mark.parametrize("arguments", [
+    {},
+    {"momentum": 0.2, "eps": 0.1, "w_iter": 3},
+    {"num_samples": 4, "track_running_stats": False},
+])  # fmt: skip
+def test_lightly_w_mse(arguments):
+    arguments = {"embedding_dim": 8, "w_size": 32, **arguments}
+    theirs = peer(peers.lightly_loss, "WMSELoss")(**arguments)
+    ours = ssl.WMSELoss(**arguments)
+    tracks = arguments.get("track_running_stats", True)
+    for training in (True, True, False):
+        x = torch.randn(96 * theirs.num_samples, 8) * torch.linspace(0.5, 2, 8) + 1
+        x.requires_grad_()
+        losses = []
+        for loss in (ours, theirs):
+            torch.manual_seed(7)
+            losses.append(loss.train(training)(x))
+        assert_same(*losses, [x])
+        for name, buffer in theirs.state_dict().items():
+            torch.testing.assert_close(ours.state_dict()[name], buffer)
+    assert len(ours.state_dict()) == (2 if tracks else 0)
+    theirs.load_state_dict(ours.state_dict())  # and the other way round
+    ours.load_state_dict(theirs.state_dict())
+
+
+@pytest.mark.parametrize("arguments", [{}, {"beta": 0.5, "rho": 2.0}])
+def test_lightly_tico(arguments):
+    losses = ssl.TiCoLoss(**arguments), peer(peers.lightly_loss, "TiCoLoss")(**arguments)
+    for update in (True, False, True, True):
+        x = views(40, 16)
+        assert_same(*(loss(*x, update) for loss in losses), x)
+        torch.testing.assert_close(losses[0].C, losses[1].C)
+
+
 def test_pytorch_metric_learning():
     losses = pytest.importorskip("pytorch_metric_learning.losses")
     x = torch.randn(90, 32, requires_grad=True)

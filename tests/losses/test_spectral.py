@@ -195,6 +195,7 @@ def wide_losses(x, gather):
         functional.coding_rate(x, gather=gather),
         functional.cca(x, x.roll(1, 1).square(), 0.1, gather=gather),
         functional.mmcr(x[:, None], x[:, None].sin(), gather=gather),
+        functional.w_mse(x, x.sin(), 0.1, gather=gather),
         gather_rows(x, gather).square().sum() / 40,
     ])  # fmt: skip
 
@@ -208,7 +209,7 @@ def share(rank, sizes):
 def wide_on_rank(rank, sizes, grad_scale):
     x = share(rank, sizes)
     losses = wide_losses(x, Gather(grad_scale=grad_scale))
-    return losses.detach(), torch.autograd.grad(losses[:3].sum(), x)[0]
+    return losses.detach(), torch.autograd.grad(losses[:4].sum(), x)[0]
 
 
 @pytest.mark.parametrize("grad_scale", ["mean", "reference"])
@@ -216,7 +217,7 @@ def test_fewer_rows_than_features_on_all_ranks(gang, grad_scale):
     sizes = [5, 3, 4, 6][: gang.size]
     x = share(None, sizes)
     losses = wide_losses(x, None)
-    (gradient,) = torch.autograd.grad(losses[:3].sum(), x)
+    (gradient,) = torch.autograd.grad(losses[:4].sum(), x)
     found = gang.run(wide_on_rank, sizes, grad_scale)
     mean = torch.stack([values for values, _ in found]).mean(0)
     assert (mean - losses).abs().max() <= 1e-12 * losses.abs().max()
@@ -254,6 +255,9 @@ def compiled_on_rank(rank):
                 functional.mmcr(x[:, None], x[:, None].sin(), gather=Gather()),
                 functional.simdino(torch.stack([x, x.cos()]), x[None], gather=Gather()),
                 gather_rows(x, Gather()).sin().sum(),
+                functional.w_mse(x, x.sin(), 0.1, gather=Gather()),
+                functional.tico(x, x.sin(), functional.tico_covariance(
+                    x, torch.eye(x.shape[1]), gather=Gather()), gather=Gather()),
             ])  # fmt: skip
 
         compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=False)
@@ -267,3 +271,136 @@ def test_compile_without_graph_breaks_on_ranks(gang):
     for eager4, compiled4, eager40, compiled40 in gang.run(compiled_on_rank):
         torch.testing.assert_close(compiled4, eager4)
         torch.testing.assert_close(compiled40, eager40)
+
+
+@pytest.mark.parametrize("shape", [(20, 6), (3, 15, 4), (2, 2, 9, 1)])
+def test_whiten(shape):
+    x = torch.randn(shape, dtype=torch.float64)
+    z = functional.whiten(x @ torch.randn(shape[-1], shape[-1], dtype=torch.float64) + 5)
+    n, identity = shape[-2], torch.eye(shape[-1], dtype=torch.float64)
+    torch.testing.assert_close(z.mean(-2), torch.zeros_like(z.mean(-2)))
+    torch.testing.assert_close(z.mT @ z / (n - 1), identity.expand(*shape[:-2], -1, -1))
+    assert functional.whiten(x.bfloat16(), 0.5).dtype == torch.float32
+
+
+def test_w_mse_says_what_to_do():
+    collapsed = torch.zeros(2 * 16, 8)
+    with pytest.raises(ValueError, match=r"larger eps \(got 0.0\) or more rows.*got 16 for 8"):
+        ssl.WMSELoss(8, w_size=16)(collapsed)
+    assert ssl.WMSELoss(8, w_size=16, eps=0.1)(collapsed).isfinite()
+    with pytest.raises(ValueError, match=r"multiple of w_size=16, got \(48, 8\)"):
+        ssl.WMSELoss(8, w_size=16)(torch.randn(48, 8))
+    with pytest.raises(ValueError, match="w_size must be at least twice embedding_dim = 128"):
+        ssl.WMSELoss(w_size=255)
+    with pytest.raises(ValueError, match="eps must be from 0 to 1, got 2"):
+        functional.whiten(collapsed, 2)
+    with pytest.raises(ValueError, match=r"\(…, N, 9\), got \(1, 2, 16, 8\)"):
+        ssl.WMSELoss(9, w_size=18, num_samples=2).whitening(torch.ones(1, 2, 16, 8))
+    with pytest.raises(TypeError, match="int64"):
+        functional.whiten(collapsed.long())
+
+
+def test_w_mse_module_is_its_function_for_one_sub_batch():
+    x = views(24, 8)
+    loss = ssl.WMSELoss(8, eps=0.1, w_size=24)(torch.cat(x))
+    assert_same(loss, functional.w_mse(*x, 0.1), x)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_w_mse_half_precision_autocast_and_compile(training):
+    torch.compiler.reset()
+    x = torch.randn(64, 8, dtype=torch.bfloat16, requires_grad=True)
+    results = []
+    for compile in (lambda f: f, lambda f: torch.compile(f, fullgraph=True, backend="aot_eager")):
+        loss = ssl.WMSELoss(8, w_size=16, w_iter=2).train(training)
+        torch.manual_seed(3)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value = compile(loss)(x)
+        assert value.dtype == torch.float32
+        (gradient,) = torch.autograd.grad(value, x)
+        assert gradient.dtype == torch.bfloat16
+        results.append((value.detach(), gradient, *loss.buffers()))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+    torch.manual_seed(3)
+    wide = ssl.WMSELoss(8, w_size=16, w_iter=2).train(training)(x.detach().float())
+    torch.testing.assert_close(results[0][0], wide)
+
+
+def test_tico_remembers_and_is_saved():
+    loss = ssl.TiCoLoss(0.8, 3.0)
+    assert loss.state_dict()["C"].shape == (0, 0)
+    fresh = ssl.TiCoLoss(0.8, 3.0)
+    fresh.load_state_dict(loss.state_dict())
+    before = torch.zeros(5, 5, dtype=torch.float64)
+    for update in (True, False, True):
+        x = views(12, 5)
+        value = loss(*x, update)
+        assert_same(value, formulas.tico(*x, before, 0.8, 3.0), x)
+        if update:
+            before = functional.tico_covariance(x[0], before, 0.8)
+            assert not before.requires_grad
+        torch.testing.assert_close(loss.C, before)
+    fresh.double().load_state_dict(loss.state_dict())
+    assert torch.equal(fresh(*x), loss(*x))
+    small = ssl.TiCoLoss()
+    small(torch.randn(4, 3), torch.randn(4, 3))
+    small.load_state_dict(loss.state_dict())
+    assert small.C.shape == (5, 5)
+
+
+def test_tico_backward_survives_the_next_batch():
+    loss = ssl.TiCoLoss()
+    values = [loss(*x) for x in [views(12, 5), views(12, 5)]]
+    sum(values).backward()
+
+
+def test_tico_refuses():
+    x = torch.randn(4, 3)
+    with pytest.raises(ValueError, match=r"covariance must be \(3, 3\), got \(2, 2\)"):
+        functional.tico(x, x, torch.eye(2))
+    with pytest.raises(ValueError, match="at least 2 rows, got 1"):
+        ssl.TiCoLoss()(x[:1], x[:1])
+    with pytest.raises(ValueError, match="beta must be from 0 to 1, got 1.5"):
+        ssl.TiCoLoss(1.5)
+
+
+def remembered_on_rank(rank):
+    loss = ssl.TiCoLoss(gather_distributed=True)
+    for i in range(3):
+        x, y = (share(None, [20]).detach().roll(i + j, 0)[5 * rank : 5 * rank + 5]
+                for j in (0, 3))  # fmt: skip
+        loss(x, y)
+    return loss.C
+
+
+def test_tico_remembers_alike_on_all_ranks(gang):
+    alone = ssl.TiCoLoss()
+    for i in range(3):
+        x, y = (share(None, [20]).detach().roll(i + j, 0)[: 5 * gang.size] for j in (0, 3))
+        alone(x, y)
+    for found in gang.run(remembered_on_rank):
+        torch.testing.assert_close(found, alone.C, rtol=1e-12, atol=1e-14)
+
+
+def test_compiled_backward_keeps_float32_under_autocast():
+    """torch.compile runs backward passes in the autocast that surrounded the forward pass."""
+
+    def function(x):
+        return torch.stack([
+            functional.coding_rate(x),
+            functional.cca(x, x.sin(), 0.1),
+            functional.mmcr(x[:, None], x[:, None].sin()),
+            functional.simdino(torch.stack([x, x.cos()]), x[None]),
+            functional.w_mse(x, x.sin(), 0.1),
+            functional.tico(x, x.sin(), torch.eye(4)),
+        ])  # fmt: skip
+
+    torch.compiler.reset()
+    x = torch.randn(30, 4, requires_grad=True)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = compiled(x)
+    for a, b in zip(losses, function(x), strict=True):
+        found, expected = (torch.autograd.grad(z, x, retain_graph=True)[0] for z in (a, b))
+        assert (found - expected).norm() <= 1e-5 * expected.norm()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ...distributed import Gather, all_reduce, ranks_of, scale_gradient
+from ...distributed import Gather, ranks_of, scale_gradient, sum_over_ranks
 from ...primitives._operator import accumulation_dtype
 from .._common import GatheringLoss, check_embeddings, full_precision
 from .nuclear_norm import nonzero
@@ -49,17 +49,10 @@ def cca(
     if dimensions is not None and dimensions > d:
         raise ValueError(f"dimensions must be at most D = {d}, got {dimensions}")
     with full_precision(z_a):
-        z = scale_gradient(torch.cat([z_a, z_b], 1), gather).double()  # (N, 2D)
-        if ranks is None:
-            z = z - z.mean(0)
-            if n < d:
-                z = torch.cat([x @ _row_space(x) for x in z.chunk(2, 1)], 1)
-            covariance = z.T @ z / (n - 1)
-        else:
-            count = all_reduce(z.new_full((), n), "sum", ranks)
-            z = z - all_reduce(z.sum(0), "sum", ranks) / count
-            covariance = all_reduce(z.T @ z, "sum", ranks) / (count - 1)
-        correlations = _SumOfCorrelations.apply(covariance, ridge, dimensions)[0]
+        a, b = (scale_gradient(z, gather).double() for z in (z_a, z_b))
+        if ranks is None and n < d:
+            a, b = (z @ _row_space(z) for z in (a, b))
+        correlations = _SumOfCorrelations.apply(a, b, ridge, dimensions, gather)[0]
         return -correlations.to(accumulation_dtype(z_a))
 
 
@@ -93,36 +86,38 @@ class CCALoss(GatheringLoss):
 
 
 class _SumOfCorrelations(torch.autograd.Function):
-    """Of the covariance (2D, 2D) of both views; its gradient has three distinct blocks."""
-
     @staticmethod
-    def forward(covariance, ridge, dimensions):
-        d = covariance.shape[0] // 2
-        ridged = covariance + ridge * torch.eye(
-            2 * d, dtype=covariance.dtype, device=covariance.device
-        )
-        root_a, root_b = (torch.linalg.cholesky(x) for x in (ridged[:d, :d], ridged[d:, d:]))
-        whitened = torch.linalg.solve_triangular(root_a, covariance[:d, d:], upper=False)
+    def forward(a, b, ridge, dimensions, gather):
+        count = sum_over_ranks(a.new_full((), a.shape[0]), gather)
+        a, b = (z - sum_over_ranks(z.sum(0), gather) / count for z in (a, b))
+        products = sum_over_ranks(torch.stack([a.T @ a, b.T @ b, a.T @ b]), gather)
+        own_a, own_b, across = products / (count - 1)
+        ridge = ridge * torch.eye(a.shape[1]).to(a)
+        root_a, root_b = (torch.linalg.cholesky(own + ridge) for own in (own_a, own_b))
+        whitened = torch.linalg.solve_triangular(root_a, across, upper=False)
         whitened = torch.linalg.solve_triangular(root_b.mT, whitened, upper=True, left=False)
         u, values, vh = torch.linalg.svd(whitened)
-        kept = nonzero(values, d)
-        u, values, vh = (u * kept)[:, :dimensions], values[:dimensions], vh[:dimensions]
-        u = torch.linalg.solve_triangular(root_a.mT, u, upper=True)  # the canonical directions
-        v = torch.linalg.solve_triangular(root_b.mT, vh.mT * kept[:dimensions], upper=True)
-        own = [-0.5 * (x * values) @ x.mT for x in (u, v)]
-        across = u @ v.mT / 2  # half in each of the two blocks that hold S_ab
-        gradient = torch.cat([torch.cat([own[0], across], 1), torch.cat([across.mT, own[1]], 1)])
-        return values.sum(), gradient
+        u, values, v = u[:, :dimensions], values[:dimensions], vh.mT[:, :dimensions]
+        kept = nonzero(values, a.shape[1])
+        directions_a = torch.linalg.solve_triangular(root_a.mT, u * kept, upper=True)
+        directions_b = torch.linalg.solve_triangular(root_b.mT, v * kept, upper=True)
+        variates = a @ directions_a, b @ directions_b  # (N, k)
+        return values.sum(), *variates, directions_a, directions_b, values / (count - 1), count
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(output[1])
-        ctx.mark_non_differentiable(output[1])
+        ctx.gather = inputs[-1]
+        ctx.save_for_backward(*output[1:])
+        ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad, _):
-        return grad * ctx.saved_tensors[0], None, None
+    def backward(ctx, grad, *_):
+        x, y, directions_a, directions_b, values, count = ctx.saved_tensors
+        grad = sum_over_ranks(grad, ctx.gather)
+        grad_a = (y / (count - 1) - x * values) @ directions_a.T
+        grad_b = (x / (count - 1) - y * values) @ directions_b.T
+        return grad * grad_a, grad * grad_b, None, None, None
 
 
 def _row_space(x: Tensor) -> Tensor:

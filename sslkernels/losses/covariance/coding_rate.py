@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ...distributed import Gather, all_reduce, gram, ranks_of, scale_gradient
+from ...distributed import Gather, gram, scale_gradient, sum_over_ranks
 from ...primitives._operator import accumulation_dtype
 from .._common import check_embeddings, full_precision
 
@@ -38,8 +38,7 @@ def coding_rate(z: Tensor, eps: float = 0.5, *, gather: Gather | None = None) ->
 
 def count_rows(z: Tensor, gather: Gather | None) -> Tensor:
     """How many rows z has on all ranks, a scalar tensor."""
-    count, ranks = z.new_full((), z.shape[0]), ranks_of(gather)
-    return count if ranks is None else all_reduce(count, "sum", ranks)
+    return sum_over_ranks(z.new_full((), z.shape[0]), gather)
 
 
 def check_eps(eps: float) -> None:

@@ -1,0 +1,162 @@
+"""TiCo: invariance, and a covariance remembered over batches that features have to leave."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ...distributed import Gather, ranks_of, scale_gradient, sum_over_ranks
+from ...primitives._operator import accumulation_dtype
+from .._common import GatheringLoss, check_embeddings, dot, full_precision, mean_loss
+
+
+def tico_covariance(
+    z: Tensor, covariance: Tensor, beta: float = 0.9, *, gather: Gather | None = None
+) -> Tensor:
+    """``beta C + (1 − beta) ZᵀZ / N``, with the rows of Z as unit vectors; no gradient passes.
+
+    Args:
+        z: (N, D) embeddings, normalised here.
+        covariance: C, (D, D), from the batches before; zero at first.
+        beta: what remains of it, from 0 to 1.
+        gather: the ranks whose rows form one batch.
+
+    Returns:
+        (D, D) in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(z=z)
+    _check_covariance(covariance, z)
+    _check_beta(beta)
+    with full_precision(z), torch.no_grad():
+        z = _unit(z)
+        scatter = sum_over_ranks(z.T @ z, gather)
+        count = sum_over_ranks(z.new_full((), z.shape[0]), gather)
+        return beta * covariance.to(z) + (1 - beta) / count * scatter
+
+
+def tico(
+    z_a: Tensor,
+    z_b: Tensor,
+    covariance: Tensor,
+    rho: float = 8.0,
+    *,
+    gather: Gather | None = None,
+) -> Tensor:
+    """Transformation invariance and covariance contrast (Zhu et al. 2022, arXiv:2206.10698).
+
+    ``1 − mean ⟨a_i, b_i⟩ + rho mean a_i C a_iᵀ`` of unit vectors. C has no gradient.
+
+    Args:
+        z_a, z_b: (N, D) embeddings of the views, normalised here.
+        covariance: C, (D, D), this batch already in it: see :func:`tico_covariance`.
+        rho: weight of the contrast.
+        gather: the ranks over which the means run.
+
+    Returns:
+        A scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(z_a=z_a, z_b=z_b)
+    _check_covariance(covariance, z_a)
+    with full_precision(z_a):
+        a, b = (_unit(scale_gradient(z, gather)) for z in (z_a, z_b))
+        rows = 1 - dot(a, b) + rho * _QuadraticForm.apply(a, covariance.detach().to(a))
+        return mean_loss(rows, z_a, gather)
+
+
+class TiCoLoss(GatheringLoss):
+    """TiCo: constructor, defaults and values of ``lightly.loss.TiCoLoss``.
+
+    Formula: :func:`sslkernels.functional.tico`. The covariance is of ``z_a``, and is saved with a
+    checkpoint, which lightly's is not.
+
+    Args:
+        beta: what remains of the covariance at every batch, from 0 to 1.
+        rho: weight of the contrast.
+        gather_distributed: take the covariance of all ranks' rows.
+        gather, group, grad_scale: see :class:`sslkernels.losses.GatheringLoss`.
+
+    Attributes:
+        C: (D, D) buffer, (0, 0) before the first batch.
+
+    Raises:
+        ValueError: ``beta`` not from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        beta: float = 0.9,
+        rho: float = 8.0,
+        gather_distributed: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        _check_beta(beta)
+        self.beta, self.rho = beta, rho
+        self.register_buffer("C", torch.zeros(0, 0))
+
+    def forward(self, z_a: Tensor, z_b: Tensor, update_covariance_matrix: bool = True) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D), N at least 2.
+
+        With ``update_covariance_matrix=False`` this batch counts in the loss's covariance, but is
+        not remembered.
+        """
+        check_embeddings(z_a=z_a, z_b=z_b)
+        if len(z_a) < 2 and ranks_of(self.gather) is None:
+            raise ValueError("TiCoLoss needs at least 2 rows, got 1")
+        covariance = self.C
+        if covariance.numel() == 0:
+            covariance = torch.zeros(
+                z_a.shape[1], z_a.shape[1], dtype=accumulation_dtype(z_a), device=z_a.device
+            )
+        covariance = tico_covariance(z_a, covariance, self.beta, gather=self.gather)
+        if update_covariance_matrix:
+            self.C = covariance
+        return tico(z_a, z_b, covariance, self.rho, gather=self.gather)
+
+    def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
+        saved = state_dict.get(f"{prefix}C")
+        if saved is not None and saved.shape != self.C.shape:
+            self.C = self.C.new_zeros(saved.shape)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class _QuadraticForm(torch.autograd.Function):
+    """``a_i C a_iᵀ`` for every row, with gradient of a."""
+
+    @staticmethod
+    def forward(a, covariance):
+        return dot(a @ covariance, a)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        a, covariance = ctx.saved_tensors
+        with full_precision(a):
+            return (a @ (covariance + covariance.T)) * grad[:, None].to(a), None
+
+
+def _unit(z: Tensor) -> Tensor:
+    return F.normalize(z.to(accumulation_dtype(z)), dim=1)
+
+
+def _check_covariance(covariance: Tensor, z: Tensor) -> None:
+    d = z.shape[1]
+    if covariance.shape != (d, d):
+        raise ValueError(f"covariance must be ({d}, {d}), got {tuple(covariance.shape)}")
+
+
+def _check_beta(beta: float) -> None:
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta must be from 0 to 1, got {beta}")
