@@ -33,8 +33,6 @@ from .losses import (
 )
 from .primitives import (
     Standardized,
-    TiCoLoss,
-    WMSELoss,
     nearest_neighbor,
     offdiagonal_norm,
     pairwise_logsumexp,
