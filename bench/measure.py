@@ -15,6 +15,7 @@ from .cases import CASES, Shape, leaves
 from .memory import available_memory, extra_memory_cpu, extra_memory_cuda
 from .roofs import floors, in_mode, make_roofs, rates
 
+MOST_FEATURES = 2048  # of the products whose rate is the roof
 MODES = ("fwd", "bwd", "fwdbwd")
 
 
@@ -116,16 +117,16 @@ def measure(
     times, rate = _time(settings, passes, shape[-1])
     for name in passes.keys() - times.keys():
         first[name].status = "out of memory"
-    pairs = case.pairs(shape)
+    work = case.work(shape)
     floor = {
-        mode: floors(pairs, settings.dtype, settings.device, mode, rate) for mode in settings.modes
+        mode: floors(work, settings.dtype, settings.device, mode, rate) for mode in settings.modes
     }
     result = ShapeResult(label, [], rate, floor, format_shape(eager_shape))
     for mode in settings.modes:
         for name in names:
             row = Row(**(vars(first[name]) | {"mode": mode}))
             if name in times:
-                _fill(row, times[name], in_mode(pairs.flops(settings.device), mode), rate)
+                _fill(row, times[name], in_mode(work.flops(settings.device), mode), rate)
                 row.extra_bytes = memory[name] and memory[name][mode]
                 if "eager" in times:
                     eager = statistics.median(_samples(times["eager"], mode))
@@ -192,7 +193,7 @@ def _load(settings: Settings, baseline: Baseline, shape: Shape, inputs: list[Ten
     if settings.device not in baseline.devices:
         raise ImportError(f"needs {' or '.join(baseline.devices)}")
     loss = baseline.load(settings.temperature)
-    matrix = CASES[settings.op].pairs(shape).entries() * settings.dtype.itemsize
+    matrix = CASES[settings.op].work(shape).entries() * settings.dtype.itemsize
     needed = baseline.matrices * matrix
     if needed > available_memory(settings.device):
         raise MemoryError(f"would need {needed / 2**30:.0f} GiB")
@@ -213,7 +214,7 @@ def _time(
     settings: Settings, passes: dict[str, Pass], features: int
 ) -> tuple[dict[str, list[list[float]]], dict[str, float]]:
     """Milliseconds of each step, round by round, and the roofs between them."""
-    roofs = make_roofs(features, settings.dtype, settings.device)
+    roofs = make_roofs(min(features, MOST_FEATURES), settings.dtype, settings.device)
     steps = {name: [run.forward, run.backward] for name, run in passes.items()}
     if list(settings.modes) == ["fwd"]:
         steps = {name: step[:1] for name, step in steps.items()}

@@ -38,11 +38,11 @@ _COLUMNS = (
 def describe_run(settings: Settings) -> dict[str, object]:
     """The machine and the versions, as they go into the JSON file and above the table."""
     case = CASES[settings.op]
-    work = case.pairs(case.shapes["quick"][0]).work(settings.device)
+    work = case.work(case.shapes["quick"][0]).describe(settings.device)
     return {
         "op": settings.op,
         "dtype": str(settings.dtype).removeprefix("torch."),
-        "temperature": settings.temperature,
+        "temperature": settings.temperature if case.has_temperature else None,
         "device": torch.cuda.get_device_name() if settings.device == "cuda" else _cpu_name(),
         "cpu": _cpu_name(),
         "instruction_sets": _ext.extension().instruction_sets() if _ext.HAS_EXTENSION else [],
@@ -60,12 +60,14 @@ def describe_run(settings: Settings) -> dict[str, object]:
 
 def format_header(run: dict[str, object]) -> str:
     commit = f" ({run['commit']})" if run["commit"] else ""
+    temperature = run["temperature"]
+    setting = "" if temperature is None else f" · temperature {temperature:g}"
     return (
         f"{run['device']} · {' '.join(run['instruction_sets'])}"
         f" · {run['threads']} threads · load {run['load']:.1f}\n"
         f"torch {run['torch']} · triton {run['triton']} · python {run['python']}"
         f" · sslkernels {run['sslkernels']}{commit}\n"
-        f"{run['op']} · {run['dtype']} · temperature {run['temperature']:g}\n{run['work']}"
+        f"{run['op']} · {run['dtype']}{setting}\n{run['work']}"
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .cases import Pairs
+from .case import Work
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,17 @@ def rates(roofs: list[Roof], milliseconds: list[float]) -> dict[str, float]:
 
 
 def floors(
-    pairs: Pairs, dtype: torch.dtype, device: str, mode: str, rate: dict[str, float]
+    work: Work, dtype: torch.dtype, device: str, mode: str, rate: dict[str, float]
 ) -> dict[str, float]:
     """Milliseconds that each resource alone would need."""
-    work = {
-        "GEMM": pairs.flops(device),
-        "DRAM": pairs.bytes(dtype),
-        "exp": pairs.exps(device),
+    amounts = {
+        "GEMM": work.flops(device),
+        "DRAM": work.bytes(dtype),
+        "exp": work.exps(device),
     }
     return {
-        resource: 1e3 * in_mode(amount, mode) / rate[resource] for resource, amount in work.items()
+        resource: 1e3 * in_mode(amount, mode) / rate[resource]
+        for resource, amount in amounts.items()
     }
 
 

@@ -52,5 +52,5 @@ def test_loss(
     benchmark.extra_info |= {"device": DEVICE, "torch": torch.__version__, "errors": found}
     benchmark(step)
     if benchmark.stats:
-        flops = in_mode(case.pairs(shape).flops(DEVICE), mode)
+        flops = in_mode(case.work(shape).flops(DEVICE), mode)
         benchmark.extra_info["gflops"] = flops / benchmark.stats.stats.median / 1e9

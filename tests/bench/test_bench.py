@@ -7,8 +7,9 @@ import torch
 
 from bench import measure, memory
 from bench.__main__ import main
-from bench.baselines import BASELINES, Baseline, nt_xent_eager
+from bench.baselines import BASELINES, Baseline
 from bench.cases import CASES
+from bench.contrastive_baselines import nt_xent_eager
 
 QUICK = ["--op", "nt_xent", "--quick", "--device", "cpu", "--shapes", "64x16"]
 
@@ -120,7 +121,7 @@ def test_memory_counts_the_matrices_of_eager():
     extra = memory.extra_memory_cpu("nt_xent", "eager", shape, torch.float32, 0.1)
     if extra is None:
         pytest.skip("the system does not report the peak of the resident set")
-    matrix = 4 * CASES["nt_xent"].pairs(shape).entries()
+    matrix = 4 * CASES["nt_xent"].work(shape).entries()
     assert 2 * matrix < extra["fwdbwd"] < 4 * matrix
 
 

@@ -7,9 +7,10 @@ import torch
 from losses import formulas
 
 import bench.__main__
-from bench import cases, measure
+from bench import contrastive_cases, covariance_cases, measure
 from bench.baselines import BASELINES
-from bench.cases import CASES, Pairs, leaves
+from bench.cases import CASES, leaves
+from bench.contrastive_cases import Pairs
 
 SHAPE = (40, 7)
 TEMPERATURE = 0.2
@@ -24,6 +25,10 @@ FORMULAS = {
         image, text, scale, bias
     ),
     "moco": formulas.moco,
+    "barlow_twins": lambda z_a, z_b, temperature: formulas.barlow_twins(
+        z_a, z_b, covariance_cases.LAMBDA
+    ),
+    "vicreg": lambda z_a, z_b, temperature: formulas.vicreg(z_a, z_b),
 }
 
 
@@ -40,7 +45,8 @@ def quick(monkeypatch):
 @pytest.mark.parametrize("op", CASES)
 def test_oracle_is_the_formula(op, monkeypatch):
     case = CASES[op]
-    monkeypatch.setattr(cases, "CHUNK", 7 * case.pairs(SHAPE).m)  # seven rows at a time
+    entries = case.work(SHAPE).entries() // case.work(SHAPE).n
+    monkeypatch.setattr(contrastive_cases, "CHUNK", 7 * entries)  # seven rows at a time
     inputs = case.make_inputs(SHAPE, torch.float64, "cpu", TEMPERATURE)
     doubles = [x.detach().double() if x.is_floating_point() else x for x in inputs]
     for double, x in zip(doubles, inputs, strict=True):
@@ -77,7 +83,7 @@ def test_baseline_is_right(op, name):
 def test_every_implementation_of_ours_is_a_baseline(op):
     common = {"ours", "tiled", "eager", "compile"}
     assert common <= BASELINES[op].keys()
-    assert ("cuda" in BASELINES[op]) == (op != "siglip")  # pairwise_softplus has no impl="cuda"
+    assert ("cuda" in BASELINES[op]) == (op not in ("siglip", "barlow_twins", "vicreg"))
 
 
 def test_a_wrong_scalar_gradient_is_an_error():
@@ -98,15 +104,20 @@ def test_a_wrong_scalar_gradient_is_an_error():
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("op", CASES)
 def test_work_is_positive_and_grows(op, device):
-    small, large = (CASES[op].pairs((n, 64)) for n in (128, 256))
+    small, large = (CASES[op].work((n, 64)) for n in (128, 256))
     for amounts, larger in (
         (small.flops(device), large.flops(device)),
-        (small.exps(device), large.exps(device)),
+        *([(small.exps(device), large.exps(device))] if CASES[op].has_temperature else []),
         (small.bytes(torch.float32), large.bytes(torch.float32)),
     ):
         assert 0 < amounts["fwd"] <= amounts["bwd"]
         assert all(amounts[mode] < larger[mode] for mode in amounts)
     assert small.bytes(torch.bfloat16)["fwd"] < small.bytes(torch.float32)["fwd"]
+
+
+def test_work_of_features_takes_the_smaller_side():
+    wide, tall = covariance_cases.Features(10, 30), covariance_cases.Features(30, 10)
+    assert wide.flops("cpu") == tall.flops("cuda") == {"fwd": 2 * 3000, "bwd": 4 * 3000}
 
 
 def test_work_counts_the_products():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from oracle import assert_as_exact_as_eager, results
 
 import sslkernels
-from bench.baselines import nt_xent_lightly
+from bench.contrastive_baselines import nt_xent_lightly
 from sslkernels.functional import nt_xent
 
 
