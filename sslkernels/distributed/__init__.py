@@ -1,0 +1,42 @@
+"""Collectives whose gradients are right; nothing else in the package talks to torch.distributed.
+
+Losses are means over a rank's own rows. What a backward pass leaves in an embedding's gradient is
+the derivative of the *sum* of all ranks' losses, so that after DistributedDataParallel's mean the
+parameters hold the gradient of one process with the global batch.
+"""
+
+from .blocks import meet_ranks
+from .collectives import (
+    all_gather,
+    all_reduce,
+    gather_rows,
+    gram,
+    logsumexp_over_ranks,
+    mean_over_ranks,
+    rows_of_all_ranks,
+    scale_gradient,
+    share_of_mean,
+    sum_over_ranks,
+)
+from .gather import ROUTES, Gather, Ranks, rank_of, ranks_of
+from .shares import Shares
+
+__all__ = [
+    "ROUTES",
+    "Gather",
+    "Ranks",
+    "Shares",
+    "all_gather",
+    "all_reduce",
+    "gather_rows",
+    "gram",
+    "logsumexp_over_ranks",
+    "mean_over_ranks",
+    "meet_ranks",
+    "rank_of",
+    "ranks_of",
+    "rows_of_all_ranks",
+    "scale_gradient",
+    "share_of_mean",
+    "sum_over_ranks",
+]

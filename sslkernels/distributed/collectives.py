@@ -1,0 +1,230 @@
+"""Collectives that are differentiable, and known to torch.compile."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .blocks import gather_blocks, row_counts
+from .gather import Gather, Ranks, process_group, ranks_of
+
+
+def scale_gradient(x: Tensor, gather: Gather | None) -> Tensor:
+    """x; its gradient is divided by the number of ranks where ``grad_scale`` is "reference"."""
+    ranks = ranks_of(gather)
+    if ranks is None or gather.grad_scale == "mean":
+        return x
+    return _ScaleGradient.apply(x, 1 / ranks.size)
+
+
+def rows_of_all_ranks(x: Tensor, gather: Gather | None) -> int | Tensor:
+    """How many rows all ranks hold together; where there are others, a float64 scalar."""
+    ranks = ranks_of(gather)
+    if ranks is None:
+        return len(x)
+    return all_reduce(x.new_full((), len(x), dtype=torch.float64), "sum", ranks)
+
+
+def mean_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
+    """This rank's share of the mean over all ranks' entries: the ranks' mean of it is that mean."""
+    return share_of_mean(x.sum(), x.numel(), gather)
+
+
+def share_of_mean(total: Tensor, count: int, gather: Gather | None) -> Tensor:
+    """The same for entries of which this rank knows the sum and the number."""
+    ranks = ranks_of(gather)
+    if ranks is None:
+        return total / count
+    return total * (ranks.size / all_reduce(total.new_full((), count), "sum", ranks))
+
+
+def logsumexp_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
+    """Log-sum-exp of all entries of all ranks, a scalar that is the same on each of them."""
+    ranks = ranks_of(gather)
+    own = torch.logsumexp(x.flatten(), 0)
+    if ranks is None:
+        return own
+    largest = all_reduce(own.detach(), "max", ranks)
+    return largest + all_reduce(torch.exp(own - largest), "sum", ranks).log()
+
+
+def sum_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
+    """The sum over ranks, with gradient; x itself if there are no others."""
+    ranks = ranks_of(gather)
+    return x if ranks is None else all_reduce(x, "sum", ranks)
+
+
+def all_reduce(x: Tensor, operation: str, ranks: Ranks) -> Tensor:
+    """The ``"sum"`` or ``"max"`` over ranks, on each of them. Sums have gradients."""
+    return _AllReduce.apply(x, operation, ranks.group)
+
+
+def all_gather(x: Tensor, gather: Gather | None) -> Tensor:
+    """All ranks' rows (Σ n, …), in the order of the ranks. No gradient passes."""
+    ranks = ranks_of(gather)
+    return x.detach() if ranks is None else _all_gather_op(x.detach(), ranks.group)
+
+
+def gather_rows(x: Tensor, gather: Gather | None) -> Tensor:
+    """All ranks' rows (Σ n, …), in the order of the ranks, with gradient."""
+    ranks = ranks_of(gather)
+    return x if ranks is None else _GatherRows.apply(x, ranks.group)
+
+
+def gram(x: Tensor, gather: Gather | None) -> Tensor:
+    """XᵀX of all ranks' rows X; or XXᵀ, where that is the smaller."""
+    ranks = ranks_of(gather)
+    return _Gram.apply(x, None if ranks is None else ranks.group)
+
+
+class _ScaleGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(x, factor):
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.factor = inputs[1]
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.factor, None
+
+
+class _AllReduce(torch.autograd.Function):
+    @staticmethod
+    def forward(x, operation, group):
+        return _all_reduce_op(x, operation, group)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, ctx.operation, ctx.group = inputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        if ctx.operation != "sum":
+            return None, None, None
+        return _all_reduce_op(grad, "sum", ctx.group), None, None
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(x, group):
+        return _all_gather_op(x, group)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, ctx.group = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return _sum_rows_op(grad, *ctx.saved_tensors, ctx.group), None
+
+
+class _Gram(torch.autograd.Function):
+    @staticmethod
+    def forward(x, group):
+        if group is not None:
+            return _gram_op(x, group)
+        return x @ x.T if x.shape[0] < x.shape[1] else x.T @ x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, ctx.group = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        grad = grad + grad.T
+        if ctx.group is not None:
+            return _gram_backward_op(grad, x, ctx.group), None
+        with torch.autocast(x.device.type, enabled=False):  # torch.compile's backward may be in one
+            return grad @ x if x.shape[0] < x.shape[1] else x @ grad, None
+
+
+_library = torch.library.Library("sslkernels", "FRAGMENT")
+_library.define("all_reduce(Tensor x, str operation, str group) -> Tensor")
+_library.define("all_gather(Tensor x, str group) -> Tensor")
+_library.define("sum_rows(Tensor rows, Tensor own, str group) -> Tensor")
+_library.define("gram(Tensor x, str group) -> Tensor")
+_library.define("gram_backward(Tensor grad, Tensor x, str group) -> Tensor")
+
+
+def _all_reduce(x: Tensor, operation: str, group: str) -> Tensor:
+    out = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(out, {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}[operation],
+                    group=process_group(group))  # fmt: skip
+    return out
+
+
+def _all_gather(x: Tensor, group: str) -> Tensor:
+    sizes = row_counts(x, group)
+    blocks = gather_blocks(x, sizes, group)
+    return torch.cat([block[:size] for block, size in zip(blocks, sizes, strict=True)])
+
+
+def _all_gather_fake(x: Tensor, group: str) -> Tensor:
+    rows = torch.library.get_ctx().new_dynamic_size()
+    return x.new_empty(rows, *x.shape[1:])
+
+
+def _sum_rows(rows: Tensor, own: Tensor, group: str) -> Tensor:
+    """The sum over ranks of what each has for all rows; of that, what is for this rank's own."""
+    return _own_rows(_all_reduce(rows, "sum", group), own, group).clone()
+
+
+def _own_rows(rows: Tensor, own: Tensor, group: str) -> Tensor:
+    sizes, rank = row_counts(own, group), dist.get_rank(process_group(group))
+    return rows.narrow(0, sum(sizes[:rank]), sizes[rank])
+
+
+def _gram(x: Tensor, group: str) -> Tensor:
+    if sum(row_counts(x, group)) < x.shape[1]:
+        rows = _all_gather(x, group)
+        return rows @ rows.T
+    return _all_reduce(x.T @ x, "sum", group)
+
+
+@torch.autocast("cuda", enabled=False)
+@torch.autocast("cpu", enabled=False)
+def _gram_backward(grad: Tensor, x: Tensor, group: str) -> Tensor:
+    grad = _all_reduce(grad, "sum", group)
+    if len(grad) < x.shape[1]:
+        return _own_rows(grad, x, group) @ _all_gather(x, group)
+    return x @ grad
+
+
+def _gram_fake(x: Tensor, group: str) -> Tensor:
+    size = torch.library.get_ctx().new_dynamic_size()
+    return x.new_empty(size, size)
+
+
+for _key in ("CPU", "CUDA"):
+    _library.impl("all_reduce", _all_reduce, _key)
+    _library.impl("all_gather", _all_gather, _key)
+    _library.impl("sum_rows", _sum_rows, _key)
+    _library.impl("gram", _gram, _key)
+    _library.impl("gram_backward", _gram_backward, _key)
+torch.library.register_fake(
+    "sslkernels::all_reduce", lambda x, operation, group: x.new_empty(x.shape), lib=_library
+)
+torch.library.register_fake("sslkernels::all_gather", _all_gather_fake, lib=_library)
+torch.library.register_fake(
+    "sslkernels::sum_rows", lambda rows, own, group: own.new_empty(own.shape), lib=_library
+)
+torch.library.register_fake("sslkernels::gram", _gram_fake, lib=_library)
+torch.library.register_fake(
+    "sslkernels::gram_backward", lambda grad, x, group: x.new_empty(x.shape), lib=_library
+)
+_all_reduce_op = torch.ops.sslkernels.all_reduce.default
+_all_gather_op = torch.ops.sslkernels.all_gather.default
+_sum_rows_op = torch.ops.sslkernels.sum_rows.default
+_gram_op = torch.ops.sslkernels.gram.default
+_gram_backward_op = torch.ops.sslkernels.gram_backward.default

@@ -1,0 +1,83 @@
+"""Which ranks share a batch, and how a loss reaches their embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+
+ROUTES = ("all", "ring")
+GRADIENT_SCALES = ("mean", "reference")
+
+
+@dataclass(frozen=True)
+class Gather:
+    """How a loss reaches the embeddings of the other ranks.
+
+    Ranks may hold different numbers of rows; D and dtype must agree. Where torch.distributed is
+    not initialised, or the group has one rank, nothing is gathered.
+
+    Attributes:
+        route: ``"all"`` gathers the global batch on every rank, by one collective. With ``"ring"``
+            blocks travel from rank to rank while the resident one is computed, and no rank ever
+            holds more than three blocks. Both are exact.
+        group: the ranks that share a batch, as a process group or its name; None means all.
+        grad_scale: ``"mean"`` gives the gradient of the global batch after
+            DistributedDataParallel's mean. ``"reference"`` divides the embeddings' gradients by
+            the number of ranks, as a plain all_gather without gradient does in public code
+            (open_clip's defaults, for one); gradients of temperature, scale and bias stay.
+
+    Raises:
+        ValueError: an unknown ``route`` or ``grad_scale``.
+    """
+
+    route: str = "all"
+    group: dist.ProcessGroup | str | None = None
+    grad_scale: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.route not in ROUTES:
+            raise ValueError(f"gather must be one of {', '.join(ROUTES)}; got {self.route!r}")
+        if self.grad_scale not in GRADIENT_SCALES:
+            raise ValueError(
+                f"grad_scale must be one of {', '.join(GRADIENT_SCALES)}; got {self.grad_scale!r}"
+            )
+        if self.group is not None and not isinstance(self.group, str):
+            object.__setattr__(self, "group", self.group.group_name)  # a name can be pickled
+
+
+class Ranks(NamedTuple):
+    """A gather that concerns more than one rank: what operators are told of it."""
+
+    route: str
+    group: str  # its name
+    size: int
+
+
+def ranks_of(gather: Gather | None) -> Ranks | None:
+    """The ranks to meet; None if there are no others."""
+    if gather is None:
+        return None
+    size, name = _size_and_name(gather.group)
+    return Ranks(gather.route, name, size) if size > 1 else None
+
+
+@torch.compiler.assume_constant_result
+def rank_of(gather: Gather | None) -> int:
+    """This rank's number in the group that it gathers from; 0 if it is alone."""
+    ranks = ranks_of(gather)
+    return 0 if ranks is None else dist.get_rank(process_group(ranks.group))
+
+
+@torch.compiler.assume_constant_result
+def _size_and_name(group: str | None) -> tuple[int, str]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return 1, ""
+    group = dist.group.WORLD if group is None else process_group(group)
+    return dist.get_world_size(group), group.group_name
+
+
+def process_group(name: str) -> dist.ProcessGroup:
+    return dist.distributed_c10d._resolve_process_group(name)

@@ -1,0 +1,83 @@
+"""For the inside of operators: a matrix of which every rank has some rows, or some columns."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .blocks import gather_blocks, row_counts
+from .collectives import all_reduce
+from .gather import Ranks, process_group
+
+
+class Shares:
+    """The rows that each rank holds of a matrix, and how it is turned into columns and back.
+
+    Without ranks there is one share, the matrix, and nothing travels.
+    """
+
+    def __init__(self, x: Tensor, *ranks):
+        ranks = Ranks(*ranks) if any(ranks) else None
+        self.group = process_group(ranks.group) if ranks else None
+        self.rows = row_counts(x, ranks.group) if ranks else [len(x)]
+        self.rank = dist.get_rank(self.group) if ranks else 0
+        self.ranks, self.columns = ranks, _split(x.shape[1], len(self.rows))
+        self.count = sum(self.rows)
+        self.rows_per_rank = self.count // len(self.rows)
+
+    def total(self, x: Tensor) -> Tensor:
+        """The sum over ranks."""
+        return all_reduce(x, "sum", self.ranks) if self.ranks else x
+
+    def to_columns(self, x: Tensor) -> Tensor:
+        """From this rank's rows (n, d) to its share of the columns of all rows (Σ n, d / ranks).
+
+        Raises:
+            ValueError: fewer columns than ranks.
+        """
+        if not self.ranks:
+            return x
+        if 0 in self.columns:
+            raise ValueError(
+                f"to share columns among {len(self.rows)} ranks takes as many, got {x.shape[1]}"
+            )
+        blocks = [block.flatten() for block in x.split(self.columns, 1)]
+        arrived = self._exchange(torch.cat(blocks), self._by_columns(), self._by_rows())
+        return arrived.view(self.count, self.columns[self.rank])
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        """The way back."""
+        if not self.ranks:
+            return x
+        arrived = self._exchange(x.flatten(), self._by_rows(), self._by_columns())
+        blocks = arrived.split(self._by_columns())
+        return torch.cat([block.view(self.rows[self.rank], -1) for block in blocks], 1)
+
+    def all_columns(self, x: Tensor) -> Tensor:
+        """From what each rank knows of its columns (d / ranks) to that of all (d)."""
+        if not self.ranks:
+            return x
+        blocks = gather_blocks(x, self.columns, self.ranks.group)
+        return torch.cat([b[:size] for b, size in zip(blocks, self.columns, strict=True)])
+
+    def own_columns(self, x: Tensor) -> Tensor:
+        """The way back."""
+        return x.split(self.columns)[self.rank]
+
+    def _by_rows(self) -> list[int]:
+        """How many entries this rank's columns have on each rank."""
+        return [rows * self.columns[self.rank] for rows in self.rows]
+
+    def _by_columns(self) -> list[int]:
+        """How many entries this rank's rows have in each rank's columns."""
+        return [self.rows[self.rank] * columns for columns in self.columns]
+
+    def _exchange(self, x: Tensor, sent: list[int], received: list[int]) -> Tensor:
+        out = x.new_empty(sum(received))
+        dist.all_to_all_single(out, x, received, sent, group=self.group)
+        return out
+
+
+def _split(size: int, parts: int) -> list[int]:
+    return [size // parts + (i < size % parts) for i in range(parts)]
