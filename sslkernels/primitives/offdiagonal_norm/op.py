@@ -40,10 +40,9 @@ def _forward(a, b, symmetric, kind, numbers, impl, route, *ranks):
         norm, diagonal, kept = routes.FORWARD[route](kernels, *_pair(sides), shares.total)
         if route == "sample":
             diagonal = shares.all_columns(diagonal)
-        dtype, nothing = accumulation_dtype(a), a.new_empty(0)
-        statistics = nothing if kind == "raw" else torch.stack([torch.stack(x[1:]) for x in sides])
-        kept = [*kept, nothing, nothing]
-        return norm.to(dtype), diagonal.to(dtype), statistics, kept[0], kept[1]
+        dtype = accumulation_dtype(a)
+        statistics = [] if kind == "raw" else [torch.stack([torch.stack(x[1:]) for x in sides])]
+        return norm.to(dtype), diagonal.to(dtype), *_filled(a, statistics, 1), *_filled(a, kept, 2)
 
 
 def _backward(
@@ -85,6 +84,11 @@ def _columns(kernels, x, kind, numbers, shares, route):
     return standardize(x, mean, squares, shares.count, numbers)
 
 
+def _filled(x, tensors, count):
+    """Followed by empty ones: an operator's results must not share memory."""
+    return [*tensors, *(x.new_empty(0) for _ in range(count - len(tensors)))]
+
+
 def _pair(sides):
     return sides[0], sides[1] if len(sides) > 1 else None
 
@@ -96,21 +100,22 @@ def _implementation(impl):
 def _forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
     n, d = a.shape
     dtype = accumulation_dtype(a)
-    parts, nothing = 1 if symmetric else 2, a.new_empty(0)
+    parts = 1 if symmetric else 2
     if any(ranks):  # shapes that depend on the other ranks
         size = torch.library.get_ctx().new_dynamic_size
-        statistics = nothing if kind == "raw" else a.new_empty(parts, 4, size(), dtype=dtype)
+        width = d if kind == "raw" else size()
         kept = [a.new_empty(size(), size(), dtype=dtype) for _ in range(2)]
     else:
         route = routes.choose(route, n, d)
-        statistics = nothing if kind == "raw" else a.new_empty(parts, 4, d, dtype=dtype)
+        width = d
         if route == "sample":
             kept = [a.new_empty(n, n, dtype=dtype) for _ in range(parts)]
         else:
             kept = [a.new_empty(d, d, dtype=dtype)] if d <= n else []
-        kept = [*kept, nothing, nothing]
+    statistics = [] if kind == "raw" else [a.new_empty(parts, 4, width, dtype=dtype)]
     return (
-        a.new_empty((), dtype=dtype), a.new_empty(d, dtype=dtype), statistics, kept[0], kept[1],
+        a.new_empty((), dtype=dtype), a.new_empty(d, dtype=dtype), *_filled(a, statistics, 1),
+        *_filled(a, kept, 2),
     )  # fmt: skip
 
 

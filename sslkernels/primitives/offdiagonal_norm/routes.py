@@ -57,7 +57,7 @@ def sample_backward(
         return kernels.finish(kernels.left(gram, own), own, other, weight, factor, count, None)
 
     if b is None:
-        return gradient(a, a, grams[0], 2), None
+        return gradient(a, a, grams[0], 2) if needs[0] else None, None
     return (
         gradient(a, b, grams[1], 1) if needs[0] else None,
         gradient(b, a, grams[0], 1) if needs[1] else None,
