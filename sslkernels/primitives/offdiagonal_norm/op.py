@@ -37,7 +37,8 @@ def _forward(a, b, symmetric, kind, numbers, impl, route, *ranks):
         if route == "sample":
             sides = [shares.to_columns(x) for x in sides]
         sides = [_columns(kernels, x, kind, numbers, shares, route) for x in sides]
-        norm, diagonal, kept = routes.FORWARD[route](kernels, *_pair(sides), shares.total)
+        total = shares.total if shares.ranks else None
+        norm, diagonal, kept = routes.FORWARD[route](kernels, *_pair(sides), total)
         if route == "sample":
             diagonal = shares.all_columns(diagonal)
         dtype = accumulation_dtype(a)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .columns import Columns
 
-Sum = Callable[[Tensor], Tensor]  # over ranks
+Sum = Callable[[Tensor], Tensor]  # over ranks; None where there are no others
 Grads = tuple[Tensor | None, Tensor | None]
 FEWEST_ROWS = 128  # of C at a time
 
@@ -28,9 +28,10 @@ def choose(route: str, n: int, d: int) -> str:
 
 
 def sample_forward(
-    kernels: ModuleType, a: Columns, b: Columns | None, total: Sum
+    kernels: ModuleType, a: Columns, b: Columns | None, total: Sum | None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Norm, diagonal, and the Grams. Ranks hold some columns each, with the rows of all ranks."""
+    total = total or _alone
     grams = [total(kernels.gram(x)) for x in (a, b) if x is not None]
     diagonal = kernels.dot(a, b or a)
     square = torch.linalg.vecdot(grams[0], grams[-1]).sum(dtype=torch.float64)
@@ -65,9 +66,12 @@ def sample_backward(
 
 
 def feature_forward(
-    kernels: ModuleType, a: Columns, b: Columns | None, total: Sum
+    kernels: ModuleType, a: Columns, b: Columns | None, total: Sum | None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Norm, diagonal, and C without its diagonal where that is no larger than a."""
+    if total is None and not _is_small(a) and hasattr(kernels, "fuses") and kernels.fuses(a.x):
+        return kernels.square_sum(a, b), kernels.dot(a, b or a), []
+    total = total or _alone
     norm, kept = 0.0, []
     for _, product in _rows_of_product(kernels, a, b, total):
         norm = norm + torch.linalg.vecdot(product, product).sum(dtype=torch.float64)
@@ -96,9 +100,10 @@ def feature_backward(
         return kernels.finish(product, own, other, weight, factor, count, total)
 
     da, db = [], None
-    blocks = [(slice(0, len(kept[0])), kept[0])] if kept else _rows_of_product(
-        kernels, a, b, total or (lambda x: x)
-    )  # fmt: skip
+    if kept:
+        blocks = [(slice(0, len(kept[0])), kept[0])]
+    else:
+        blocks = _rows_of_product(kernels, a, b, total or _alone)
     for rows, product in blocks:
         if needs[0]:
             part = kernels.right(other, product.T)
@@ -110,6 +115,10 @@ def feature_backward(
         (torch.cat(da, 1) if len(da) > 1 else da[0]) if needs[0] else None,
         None if db is None else finish(db, b, a, weight),
     )
+
+
+def _alone(x: Tensor) -> Tensor:
+    return x
 
 
 def _is_small(a: Columns) -> bool:
