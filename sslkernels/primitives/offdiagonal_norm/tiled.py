@@ -90,7 +90,8 @@ def finish(
 
 def _parts(a: Columns) -> Iterator[slice]:
     d = a.x.shape[1]
-    return (slice(start, min(start + WIDTH, d)) for start in range(0, d, WIDTH))
+    starts = range(0, max(d, 1), WIDTH)  # one empty part of no columns: a rank may have none
+    return (slice(start, min(start + WIDTH, d)) for start in starts)
 
 
 def _values(a: Columns, part: slice) -> Tensor:
