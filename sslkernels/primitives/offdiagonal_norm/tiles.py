@@ -7,10 +7,10 @@ from torch import Tensor
 from .._tile_table import Tile, architecture
 
 TILES: dict[str, dict[int, Tile]] = {
-    "sm_80": {2: Tile(128, 128, 64, 8, 3), 4: Tile(128, 128, 32, 8, 3)},
-    "sm_86": {2: Tile(128, 128, 32, 8, 3), 4: Tile(128, 128, 16, 8, 3)},
-    "sm_90": {2: Tile(128, 128, 64, 8, 4), 4: Tile(128, 128, 32, 8, 4)},
-    "sm_100": {2: Tile(128, 128, 64, 8, 4), 4: Tile(128, 128, 32, 8, 4)},
+    **dict.fromkeys(("sm_80", "sm_86"), {2: Tile(128, 128, 64, 8, 3), 4: Tile(128, 128, 32, 8, 3)}),
+    **dict.fromkeys(
+        ("sm_90", "sm_100"), {2: Tile(128, 128, 64, 8, 4), 4: Tile(128, 128, 32, 8, 4)}
+    ),
 }
 
 

@@ -141,7 +141,8 @@ def _sum_rows(kernel: Any, x: Tensor, count: int, *arguments: Any, **constants: 
 def _splits(x: Tensor) -> tuple[int, int]:
     """How many splits of the rows fill the device, and the rows of each."""
     n, d = x.shape
-    wanted = triton.cdiv(2 * multiprocessors(x.device), triton.cdiv(d, BLOCK["COLUMNS"]))
+    blocks = max(1, triton.cdiv(d, BLOCK["COLUMNS"]))  # a rank may have no columns
+    wanted = triton.cdiv(2 * multiprocessors(x.device), blocks)
     rows = BLOCK["ROWS"] * triton.cdiv(triton.cdiv(n, BLOCK["ROWS"]), wanted)
     return triton.cdiv(n, rows), rows
 
