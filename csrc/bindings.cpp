@@ -87,11 +87,13 @@ PYBIND11_MODULE(_C, m) {
                           reinterpret_cast<int64_t*>(indices));
   });
 
-  m.def("standardized_product", [](const ColumnsTuple& x, const ColumnsTuple& y, bool symmetric,
-                                   int threads, uintptr_t out) {
-    py::gil_scoped_release release;
-    cpu::standardized_product(columns(x), columns(y), symmetric, threads, pointer(out));
-  });
+  m.def("standardized_product",
+        [](const ColumnsTuple& x, const ColumnsTuple& y, bool symmetric, int threads, uintptr_t out,
+           int64_t row_stride, bool accumulate) {
+          py::gil_scoped_release release;
+          cpu::standardized_product(columns(x), columns(y), symmetric, threads,
+                                    {pointer(out), row_stride, accumulate});
+        });
   m.def("column_statistics",
         [](const MatrixTuple& x, int threads, uintptr_t mean, uintptr_t squares) {
           py::gil_scoped_release release;
@@ -102,12 +104,13 @@ PYBIND11_MODULE(_C, m) {
     cpu::column_dot(columns(a), columns(b), threads, double_pointer(out));
   });
   m.def("finish_columns", [](const ColumnsTuple& own, const ColumnsTuple& other, uintptr_t product,
-                             uintptr_t weight, uintptr_t slope, double factor, double count,
-                             uintptr_t sums, bool compute, bool apply, int threads) {
+                             int64_t row_stride, uintptr_t weight, uintptr_t slope, double factor,
+                             double count, uintptr_t sums, bool compute, bool apply, int threads) {
     py::gil_scoped_release release;
-    cpu::finish_columns({columns(own), columns(other), pointer(product), pointer(weight),
-                         pointer(slope), factor, count, double_pointer(sums), compute, apply},
-                        threads);
+    cpu::finish_columns(
+        {columns(own), columns(other), pointer(product), row_stride, pointer(weight),
+         pointer(slope), factor, count, double_pointer(sums), compute, apply},
+        threads);
   });
 
   m.def("pairwise_softplus_forward",

@@ -8,7 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslkernels import nearest_neighbor, pairwise_logsumexp, pairwise_softplus
+from sslkernels import (
+    Standardized,
+    nearest_neighbor,
+    offdiagonal_norm,
+    pairwise_logsumexp,
+    pairwise_softplus,
+)
 
 
 def eager_logsumexp(q: Tensor, k: Tensor, scale: Tensor, exclude: Sequence[int]):
@@ -21,6 +27,25 @@ def eager_softplus(q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, exclude: S
     """The same for softplus."""
     scores = (q @ k.T) * scale.to(q.dtype) + bias.to(q.dtype)
     return F.softplus(masked(scores, exclude)).sum(1)
+
+
+def eager_offdiagonal_norm(a: Tensor, b: Tensor, columns: str | Standardized):
+    """The same for the cross-product of features, standardised in the inputs' dtype as well."""
+    product = eager_columns(a, columns).T @ eager_columns(b, columns)
+    product = product.to(torch.promote_types(product.dtype, torch.float32))
+    diagonal = product.diagonal()
+    return (product - torch.diag(diagonal)).square().sum(), diagonal
+
+
+def eager_columns(x: Tensor, columns: str | Standardized) -> Tensor:
+    if columns == "raw":
+        return x
+    x = x - x.mean(0)
+    if columns == "centered":
+        return x
+    rule = Standardized() if columns == "standardized" else columns
+    variance = x.var(0, correction=0) * (len(x) / max(len(x) - rule.correction, 1))
+    return x / ((variance + rule.eps).sqrt() + rule.outer_eps)
 
 
 def masked(scores: Tensor, exclude: Sequence[int]) -> Tensor:
@@ -182,5 +207,53 @@ def check_nearest_neighbor(
         assert short <= 2 * error + floor, f"chosen {short:.3e} below the best, eager {error:.1e}"
         eager = (q @ k.T).double().gather(1, indices)
         return [similarities.double()], [eager], [chosen]
+
+    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
+
+
+def check_offdiagonal_norm(
+    impl: str,
+    n: int,
+    d: int,
+    columns: str | Standardized = "standardized",
+    symmetric: bool = False,
+    route: str = "auto",
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    draws: int = 4,
+    floor: float = 1.2e-7,
+) -> None:
+    """Random cases against float64: norm, diagonal and gradients.
+
+    The sample route, where it is named, is allowed eager's error relative to all of Σ C²: it
+    finds the norm, and its gradient, as that less the diagonal.
+    """
+
+    def draw() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        a = torch.randn(n, d, dtype=torch.float64, device=device)
+        b = 0.7 * a + torch.randn_like(a)
+        shift = torch.randn(d, dtype=torch.float64, device=device)
+        inputs = [(x + shift).to(dtype) for x in ([a] if symmetric else [a, b])]
+        weights = [torch.randn(size, dtype=torch.float64, device=device) for size in ((), (d,))]
+        weights[0] /= n  # norm and diagonal then weigh about the same in the gradients
+
+        def run(impl: str | None, dtype: torch.dtype, whole: bool = False) -> list[Tensor]:
+            def function(a: Tensor, b: Tensor | None = None) -> tuple[Tensor, ...]:
+                if impl is None:
+                    return eager_offdiagonal_norm(a, a if b is None else b, columns)
+                norm, diagonal = offdiagonal_norm(a, b, columns=columns, impl=impl, route=route)
+                return norm + diagonal.square().sum() if whole else norm, diagonal
+
+            return results(function, inputs, dtype, weights)
+
+        ours, eager, exact = run(impl, dtype), run(None, dtype), run("reference", torch.float64)
+        if route == "sample":
+            wholes = run("reference", torch.float64, whole=True)
+            for i, whole in enumerate(wholes):
+                times = whole.norm() / exact[i].norm().clamp_min(1e-30)
+                ours[i] = whole + (ours[i] - exact[i])
+                eager[i] = whole + (eager[i] - exact[i]) * times
+            exact = wholes
+        return ours, eager, exact
 
     assert_as_exact_as_eager([draw() for _ in range(draws)], floor)

@@ -12,7 +12,7 @@
   void pairwise_softplus_forward(const Pairwise&, float*);                                \
   void pairwise_softplus_backward(const Pairwise&, const float*, float*, float*, float*); \
   void nearest_neighbor(const Neighbors&, float*, int64_t*);                              \
-  void standardized_product(const Columns&, const Columns&, bool, int, float*);           \
+  void standardized_product(const Columns&, const Columns&, bool, int, const Output&);    \
   void column_statistics(const Matrix&, int, double*, double*);                           \
   void column_dot(const Columns&, const Columns&, int, double*);                          \
   void finish_columns(const Finish&, int);                                                \
@@ -92,7 +92,7 @@ void nearest_neighbor(const Neighbors& problem, float* similarities, int64_t* in
 }
 
 void standardized_product(const Columns& x, const Columns& y, bool symmetric, int threads,
-                          float* out) {
+                          const Output& out) {
   SSLKERNELS_DISPATCH(standardized_product(x, y, symmetric, threads, out))
 }
 

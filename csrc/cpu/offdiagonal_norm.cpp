@@ -53,8 +53,10 @@ void sum_rows(int64_t rows, int count, double* sums, const Term& term) {
 }  // namespace
 
 void standardized_product(const Columns& x, const Columns& y, bool symmetric, int threads,
-                          float* out) {
+                          const Output& out) {
   const int64_t n = x.x.rows, m = y.x.cols, depth = x.x.cols;
+  if (depth == 0 && !out.accumulate)
+    for (int64_t i = 0; i < n; ++i) std::fill_n(out.data + i * out.row_stride, m, 0.0f);
   const int most_rows = static_cast<int>(std::min<int64_t>(n, kPackedRows));
   const int most_columns = static_cast<int>(std::min<int64_t>(m, kPackedRows));
   const int tile_rows = n * m >= 1 << 20 ? 96 : 48;  // few are cut finer, for every thread to work
@@ -85,14 +87,15 @@ void standardized_product(const Columns& x, const Columns& y, bool symmetric, in
             if (symmetric)  // from the diagonal on
               j = std::max<int64_t>(j, std::min<int64_t>(end, ib + i - jb) / kPanel * kPanel);
             if (j >= end || (symmetric && jb + end <= ib + i)) continue;
-            multiply_tile(left, right, i, height, j, end - j, deep, k > 0,
-                          out + (ib + i) * m + jb + j, m, scratch);
+            multiply_tile(left, right, i, height, j, end - j, deep, out.accumulate || k > 0,
+                          out.data + (ib + i) * out.row_stride + jb + j, out.row_stride, scratch);
           }
         }
     if (symmetric) {
 #pragma omp for schedule(dynamic, 16)
       for (int64_t i = 0; i < n; ++i)
-        for (int64_t j = 0; j < i; ++j) out[i * m + j] = out[j * m + i];
+        for (int64_t j = 0; j < i; ++j)
+          out.data[i * out.row_stride + j] = out.data[j * out.row_stride + i];
     }
   }
 }
@@ -156,7 +159,7 @@ void finish_columns(const Finish& p, int threads) {
         std::fill_n(shift, kStrip, 0.0f);
         std::fill_n(more, kStrip, 0.0f);
         for (int64_t i = start; i < std::min(n, start + kExactRows); ++i) {
-          float* product = p.product + i * d + first;
+          float* product = p.product + i * p.row_stride + first;
           gradient(i, product);
           for (int j = 0; j < count; ++j) {
             shift[j] += product[j];
@@ -175,7 +178,7 @@ void finish_columns(const Finish& p, int threads) {
       pull[j] = p.slope ? static_cast<float>(p.slope[first + j] * along[j]) : 0.0f;
     }
     for (int64_t i = 0; i < n; ++i) {
-      float* product = p.product + i * d + first;
+      float* product = p.product + i * p.row_stride + first;
       read(p.own, i, first, true, count, own);
       for (int j = 0; j < count; ++j)
         product[j] = p.own.scale[first + j] * (product[j] - shift[j]) + pull[j] * own[j];

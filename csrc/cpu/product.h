@@ -9,7 +9,7 @@
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 constexpr int kPackedDepth = 512;     // of x and y that is packed at a time
-constexpr int kPackedRows = 4096;     // of x, and columns of y
+constexpr int kPackedRows = 1152;     // of x, and columns of y
 constexpr int kProductColumns = 384;  // of the tile that one thread computes at a time
 
 template <class T>

@@ -31,17 +31,9 @@ class Shares:
         return all_reduce(x, "sum", self.ranks) if self.ranks else x
 
     def to_columns(self, x: Tensor) -> Tensor:
-        """From this rank's rows (n, d) to its share of the columns of all rows (Σ n, d / ranks).
-
-        Raises:
-            ValueError: fewer columns than ranks.
-        """
+        """From this rank's rows (n, d) to its share of the columns of all rows (Σ n, d / ranks)."""
         if not self.ranks:
             return x
-        if 0 in self.columns:
-            raise ValueError(
-                f"to share columns among {len(self.rows)} ranks takes as many, got {x.shape[1]}"
-            )
         blocks = [block.flatten() for block in x.split(self.columns, 1)]
         arrived = self._exchange(torch.cat(blocks), self._by_columns(), self._by_rows())
         return arrived.view(self.count, self.columns[self.rank])

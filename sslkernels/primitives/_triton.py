@@ -18,8 +18,12 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 def fuses(q: Tensor, exclude: Sequence[int], table: Table) -> bool:
     """Tensor cores, and a gradient tile that fits the registers; float32 only where TF32 may be."""
-    tensor_cores = q.dtype != torch.float32 or precision() == "tf32"
-    return tensor_cores and q.shape[1] <= deepest(table, q) and len(exclude) <= MOST_EXCLUDED
+    return tensor_cores(q) and q.shape[1] <= deepest(table, q) and len(exclude) <= MOST_EXCLUDED
+
+
+def tensor_cores(x: Tensor) -> bool:
+    """Whether they may multiply x: half precision, and float32 where TF32 is allowed."""
+    return x.dtype != torch.float32 or precision() == "tf32"
 
 
 def precision() -> str:
@@ -87,6 +91,15 @@ class RowKernel:
 def total(splits: Tensor) -> Tensor:
     """The sum over splits of the columns."""
     return splits[0] if len(splits) == 1 else splits.sum(0)
+
+
+@triton.jit
+def triangle(pair):
+    """Row and column of an upper triangle's entry: pair = column (column + 1) / 2 + row."""
+    column = ((tl.sqrt(8.0 * pair + 1.0) - 1.0) / 2.0).to(tl.int32)
+    column -= (column * (column + 1) // 2 > pair).to(tl.int32)
+    column += ((column + 1) * (column + 2) // 2 <= pair).to(tl.int32)
+    return pair - column * (column + 1) // 2, column
 
 
 @triton.jit

@@ -28,6 +28,7 @@ TENSOR_CORE = {
     "sm_100": "tcgen05.mma",
 }
 DTYPES = {2: "bf16", 4: "fp32"}
+INPUTS = [f"{x}_ptr" for x in ("q", "k", "x", "a", "b", "own", "other", "values")]
 VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
     "pairwise_logsumexp.forward_kernel": [
         {"EXCLUDED": 4, "TRIANGLE": True, "COLUMNS": True},
@@ -46,19 +47,39 @@ VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest 
         {"EXCLUDED": 4, "ROW": False, "GRADIENT": True},
         {"EXCLUDED": 0, "ROW": True, "GRADIENT": False},
     ],
+    "offdiagonal_norm.square_sum_kernel": [{"TRIANGLE": True}, {"TRIANGLE": False}],
 }
+TILE_OF_COLUMNS = {"ROWS": 16, "COLUMNS": 128}
+RAW, STANDARDIZED = ({"RAW": raw, **TILE_OF_COLUMNS} for raw in (True, False))
 ROW_KERNELS = {
     "pairwise_logsumexp.combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
     "pairwise_logsumexp.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
     "pairwise_logsumexp.weigh_kernel": [{"COLUMN": True, "BM": 16, "BN": 256}],
     "pairwise_softplus.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}],
     "pairwise_softplus.weigh_kernel": [{"BLOCK": 4, "LENGTH": 512}],
+    "offdiagonal_norm.deviations_kernel": [{**TILE_OF_COLUMNS, "column_stride": 1}],
+    "offdiagonal_norm.dot_kernel": [
+        STANDARDIZED,
+        {**RAW, "a_column_stride": 1, "b_column_stride": 1},
+    ],
+    "offdiagonal_norm.standardize_kernel": [
+        {**TILE_OF_COLUMNS, "column_stride": 1},
+        {**TILE_OF_COLUMNS, "row_stride": 1},
+    ],
+    "offdiagonal_norm.restore_kernel": [{**STANDARDIZED, "column_stride": 1}],
+    "offdiagonal_norm.gradient_kernel": [
+        STANDARDIZED,
+        {**STANDARDIZED, "own_column_stride": 1, "other_column_stride": 1},
+        {**RAW, "own_column_stride": 1, "other_column_stride": 1},
+    ],
+    "offdiagonal_norm.input_gradient_kernel": [{**TILE_OF_COLUMNS, "column_stride": 1}],
 }
 
 
 def tables():
     from sslkernels.primitives._tile_table import BACKWARD, FORWARD
     from sslkernels.primitives.nearest_neighbor.tiles import TILES
+    from sslkernels.primitives.offdiagonal_norm.tiles import TILES as PRODUCTS
 
     return {
         "pairwise_logsumexp.forward_kernel": FORWARD,
@@ -66,6 +87,10 @@ def tables():
         "nearest_neighbor.nearest_kernel": TILES,
         "pairwise_softplus.forward_kernel": FORWARD,
         "pairwise_softplus.backward_kernel": BACKWARD,
+        "offdiagonal_norm.square_sum_kernel": {
+            arch: {size: {None: tile} for size, tile in tiles.items()}
+            for arch, tiles in PRODUCTS.items()
+        },
     }
 
 
@@ -78,8 +103,8 @@ def jobs():
                         *shape, warps, stages = tile
                         constants = dict(
                             zip(("BM", "BN", "BD"), shape, strict=True),
-                            D=depth,
                             PRECISION="tf32" if size == 4 else "ieee",
+                            **({"D": depth} if depth else {}),
                             **variant,
                         )
                         yield name, arch, DTYPES[size], constants, warps, stages
@@ -89,29 +114,33 @@ def jobs():
                 yield name, arch, "bf16", variant, 4, 3
 
 
+def kernel_of(name):
+    primitive, name = name.split(".")
+    return getattr(import_module(f"sslkernels.primitives.{primitive}.triton_kernels"), name)
+
+
 def compile_one(job):
     """Registers, stack, shared memory and PTX of one specialisation."""
     name, arch, dtype, constants, warps, stages = job
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    primitive, name = name.split(".")
-    module = import_module(f"sslkernels.primitives.{primitive}.triton_kernels")
-    kernel = getattr(module, name)
+    kernel = kernel_of(name)
 
     def kind(argument):
         if argument in constants:
             return "constexpr"
         if not argument.endswith("_ptr"):
             return "i32"
-        kinds = {"q_ptr": dtype, "k_ptr": dtype, "index_ptr": "i64", "sums_ptr": "fp64"}
+        kinds = {"index_ptr": "i64", "sums_ptr": "fp64", **dict.fromkeys(INPUTS, dtype)}
         return "*" + kinds.get(argument, "fp32")
 
     signature = {argument: kind(argument) for argument in kernel.arg_names}
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, argument in enumerate(kernel.arg_names)
-        if argument.endswith(("_ptr", "q_stride", "k_stride"))
+        if argument not in constants
+        and (argument.endswith(("_ptr", "_stride")) or (argument == "d" and name in VARIANTS))
     }
     source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
     with TemporaryDirectory() as cache, NamedTemporaryFile(suffix=".cubin") as file:
@@ -177,6 +206,15 @@ def test_sizes_of_one_compile():
     ):
         compile_one((f"pairwise_{name}", "sm_90", "bf16", constants, 4, 2))
     compile_one(("nearest_neighbor.nearest_kernel", "sm_90", "bf16", {**tile, **ones}, 4, 2))
+    sizes = ("n", "d", "rows_per_split", "blocks")
+    for name, variants in {**VARIANTS, **ROW_KERNELS}.items():
+        if not name.startswith("offdiagonal_norm."):
+            continue
+        for variant in variants:
+            names = kernel_of(name).arg_names
+            one = dict.fromkeys((x for x in names if x in sizes or x.endswith("_stride")), 1)
+            shape = {key: value for key, value in tile.items() if key in names}
+            compile_one((name, "sm_90", "bf16", {**shape, **variant, **one}, 4, 2))
 
 
 def test_every_entry_fits_its_architecture():

@@ -16,9 +16,16 @@ struct Columns {
   bool transposed;  // features are rows
 };
 
-// out (x.rows, y.cols), contiguous, = x y. Symmetric: out is known to be, half of it is computed.
+// Where a product goes: rows that may stand apart, and whether it is added to what is there.
+struct Output {
+  float* data;
+  int64_t row_stride;
+  bool accumulate;
+};
+
+// out (x.rows, y.cols) = x y. Symmetric: out is known to be, half of it is computed.
 void standardized_product(const Columns& x, const Columns& y, bool symmetric, int threads,
-                          float* out);
+                          const Output& out);
 
 // mean (d) and the sum of squared deviations from it (d), of the columns of x.
 void column_statistics(const Matrix& x, int threads, double* mean, double* squares);
@@ -26,12 +33,13 @@ void column_statistics(const Matrix& x, int threads, double* mean, double* squar
 // out (d): the dot product of each column of a with that of b.
 void column_dot(const Columns& a, const Columns& b, int threads, double* out);
 
-// From the gradient of standardised columns to that of x, in place of `product`, (n, d) contiguous:
+// From the gradient of standardised columns to that of x, in place of `product`, (n, d):
 // g = factor · product + weight · other;  x's gradient = scale · (g - sum(g) / n) + pull · own,
 // where pull = slope · sum(g · own).
 struct Finish {
   Columns own, other;
   float* product;
+  int64_t row_stride;    // of product
   const float* weight;   // (d)
   const float* slope;    // (d), null where the scale is a constant
   double factor, count;  // n, of all ranks

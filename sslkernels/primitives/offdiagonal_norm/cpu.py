@@ -45,9 +45,9 @@ def left(weights: Tensor, a: Columns) -> Tensor:
     return _product(_columns(Columns(weights)), _columns(a))
 
 
-def right(a: Columns, weights: Tensor) -> Tensor:
-    """â · weights, for weights (d, m)."""
-    return _product(_columns(a), _columns(Columns(weights)))
+def right(a: Columns, weights: Tensor, out: Tensor, accumulate: bool) -> None:
+    """out (+)= â · weights, for weights (d, m) and out (n, m)."""
+    _multiply(_columns(a), _columns(Columns(weights)), False, out, accumulate)
 
 
 def finish(
@@ -65,7 +65,7 @@ def finish(
 
     def run(compute: bool, apply: bool) -> None:
         extension().finish_columns(
-            _columns(own), _columns(other), address(product), address(weight),
+            _columns(own), _columns(other), address(product), product.stride(0), address(weight),
             address(own.slope), factor.item(), count, address(sums), compute, apply,
             torch.get_num_threads(),
         )  # fmt: skip
@@ -83,8 +83,14 @@ def finish(
 
 def _product(x: Operand, y: Operand, symmetric: bool = False) -> Tensor:
     out = torch.empty(x[0][2], y[0][3], device="cpu")
-    extension().standardized_product(x, y, symmetric, torch.get_num_threads(), address(out))
+    _multiply(x, y, symmetric, out, False)
     return out
+
+
+def _multiply(x: Operand, y: Operand, symmetric: bool, out: Tensor, accumulate: bool) -> None:
+    extension().standardized_product(
+        x, y, symmetric, torch.get_num_threads(), address(out), out.stride(0), accumulate
+    )
 
 
 def _columns(a: Columns) -> Operand:

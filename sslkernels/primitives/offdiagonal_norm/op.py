@@ -13,8 +13,7 @@ from . import routes
 from .columns import Columns, standardize
 
 # b is a where `symmetric`. kind: "raw", "centered", or "standardized" by the `numbers` of
-# Standardized. Results: norm, diagonal, statistics of a and of b, and up to two matrices that the
-# route keeps for the backward pass.
+# Standardized. Results: norm, diagonal, statistics of a and b, the Grams of the sample route.
 _library = torch.library.Library("sslkernels", "FRAGMENT")
 _library.define(
     "offdiagonal_norm(Tensor a, Tensor b, bool symmetric, str kind, float[] numbers, str impl,"
@@ -37,14 +36,12 @@ def _forward(a, b, symmetric, kind, numbers, impl, route, *ranks):
         if route == "sample":
             sides = [shares.to_columns(x) for x in sides]
         sides = [_columns(kernels, x, kind, numbers, shares, route) for x in sides]
-        norm, diagonal, kept = routes.FORWARD[route](kernels, *_pair(sides), shares)
+        norm, diagonal, grams = routes.FORWARD[route](kernels, *_pair(sides), shares)
         if route == "sample":
             diagonal = shares.all_columns(diagonal)
         dtype = accumulation_dtype(a)
-        statistics = [torch.stack(x[1:]) for x in sides if x.mean is not None]
-        kept = [torch.stack(statistics) if statistics else None, *kept, None, None][:3]
-        kept = (a.new_empty(0, dtype=dtype) if x is None else x for x in kept)
-        return norm.to(dtype), diagonal.to(dtype), *kept
+        statistics = [] if kind == "raw" else [torch.stack([torch.stack(x[1:]) for x in sides])]
+        return norm.to(dtype), diagonal.to(dtype), *_filled(a, statistics, 1), *_filled(a, grams, 2)
 
 
 def _backward(
@@ -65,11 +62,10 @@ def _backward(
             sides = [Columns(x, *y) for x, y in zip(sides, statistics, strict=True)]
         else:
             sides = [Columns(x) for x in sides]
-        kept = [x for x in (first, second) if x.numel()]
+        grams = [first] if symmetric else [first, second]
         grads = routes.BACKWARD[route](
-            kernels, *_pair(sides), kept, diagonal, norm_grad[0], diagonal_grad, needs,
-            shares,
-        )  # fmt: skip
+            kernels, *_pair(sides), grams, diagonal, norm_grad[0], diagonal_grad, needs, shares
+        )
         if route == "sample":
             grads = [x if x is None else shares.to_rows(x) for x in grads]
         return tuple(a.new_empty(0) if x is None else x.to(a.dtype) for x in grads)
@@ -86,6 +82,11 @@ def _columns(kernels, x, kind, numbers, shares, route):
     return standardize(x, mean, squares, shares.count, numbers)
 
 
+def _filled(x, tensors, count):
+    """Followed by empty ones: an operator's results must not share memory."""
+    return [*tensors, *(x.new_empty(0) for _ in range(count - len(tensors)))]
+
+
 def _pair(sides):
     return sides[0], sides[1] if len(sides) > 1 else None
 
@@ -100,14 +101,16 @@ def _forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
     parts = 1 if symmetric else 2
     if any(ranks):  # shapes that depend on the other ranks
         size = torch.library.get_ctx().new_dynamic_size
-        statistics, kept = (parts, 4, size()), [(size(), size()), (size(), size())]
+        width = d if kind == "raw" else size()
+        grams = [a.new_empty(size(), size(), dtype=dtype) for _ in range(2)]
     else:
-        statistics, kept = (parts, 4, d), [(n, n)] * parts
-        if routes.choose(route, n, d) == "feature":
-            kept = [(d, d)] if routes.keeps_product(n, d) else []
-        kept = [*kept, (0,), (0,)][:2]
-    shapes = [(), (d,), (0,) if kind == "raw" else statistics, *kept]
-    return tuple(a.new_empty(shape, dtype=dtype) for shape in shapes)
+        width, samples = d, routes.choose(route, n, d) == "sample"
+        grams = [a.new_empty(n, n, dtype=dtype) for _ in range(parts if samples else 0)]
+    statistics = [] if kind == "raw" else [a.new_empty(parts, 4, width, dtype=dtype)]
+    return (
+        a.new_empty((), dtype=dtype), a.new_empty(d, dtype=dtype), *_filled(a, statistics, 1),
+        *_filled(a, grams, 2),
+    )  # fmt: skip
 
 
 def _backward_fake(

@@ -12,10 +12,11 @@ from .columns import Standardized
 def offdiagonal_norm_reference(
     a: Tensor, b: Tensor | None, kind: str, numbers: list[float]
 ) -> tuple[Tensor, Tensor]:
-    a, b = (_values(x, kind, numbers) for x in (a, a if b is None else b))
-    product = a.T @ b
-    diagonal = product.diagonal()
-    return (product - torch.diag(diagonal)).square().sum(), diagonal.clone()
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = (_values(x, kind, numbers) for x in (a, a if b is None else b))
+        product = a.T @ b
+        diagonal = product.diagonal()
+        return (product - torch.diag(diagonal)).square().sum(), diagonal.clone()
 
 
 def _values(x: Tensor, kind: str, numbers: list[float]) -> Tensor:

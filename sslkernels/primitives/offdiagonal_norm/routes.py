@@ -1,7 +1,8 @@
 """The two ways to the norm, over the kernels of one implementation.
 
 With C = âᵀ b̂ of standardised columns â and b̂: the sample route knows C only by the Grams â âᵀ and
-b̂ b̂ᵀ, (n, n); the feature route computes C itself, some rows at a time where it is larger than a.
+b̂ b̂ᵀ, (n, n); the feature route computes C itself, some rows at a time, and in the backward pass
+again.
 """
 
 from __future__ import annotations
@@ -53,12 +54,11 @@ def sample_backward(
     def gradient(own: Columns, other: Columns, gram: Tensor, times: int) -> Tensor:
         weight = times * (diagonal_grad - 2 * norm_grad * diagonal)
         factor = 2 * times * norm_grad
-        return kernels.finish(
-            kernels.left(gram, own), own, other, weight, factor, shares.count, None
-        )
+        product = kernels.left(gram, own)
+        return kernels.finish(product, own, other, weight, factor, shares.count, None)
 
     if b is None:
-        return gradient(a, a, grams[0], 2), None
+        return gradient(a, a, grams[0], 2) if needs[0] else None, None
     return (
         gradient(a, b, grams[1], 1) if needs[0] else None,
         gradient(b, a, grams[0], 1) if needs[1] else None,
@@ -68,20 +68,22 @@ def sample_backward(
 def feature_forward(
     kernels: ModuleType, a: Columns, b: Columns | None, shares: Shares
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Norm, diagonal, and C without its diagonal where that is no larger than a."""
-    norm, kept = 0.0, []
-    for _, product in _rows_of_product(kernels, a, b, shares):
-        norm = norm + torch.linalg.vecdot(product, product).sum(dtype=torch.float64)
-        if keeps_product(shares.rows_per_rank, len(product.T)):
-            kept.append(product)
-    return norm, shares.total(kernels.dot(a, b or a)), kept
+    """Norm, diagonal, and nothing to keep."""
+    if not shares.ranks and hasattr(kernels, "fuses") and kernels.fuses(a.x):
+        norm = kernels.square_sum(a, b)
+    else:
+        norm = sum(
+            torch.linalg.vecdot(product, product).sum(dtype=torch.float64)
+            for _, product in _rows_of_product(kernels, a, b, shares)
+        )
+    return norm, shares.total(kernels.dot(a, b or a)), []
 
 
 def feature_backward(
     kernels: ModuleType,
     a: Columns,
     b: Columns | None,
-    kept: list[Tensor],
+    grams: list[Tensor],
     diagonal: Tensor,
     norm_grad: Tensor,
     diagonal_grad: Tensor,
@@ -90,30 +92,26 @@ def feature_backward(
 ) -> Grads:
     """Gradients of a.x and b.x, (n, d)."""
     other, times = (a, 2) if b is None else (b, 1)
-    total = shares.total if shares.ranks else None
+    need_a, need_b = needs[0], needs[1] and b is not None
     factor, weight = 2 * times * norm_grad, times * diagonal_grad
-
-    def finish(product: Tensor, own: Columns, other: Columns, weight: Tensor) -> Tensor:
-        return kernels.finish(product, own, other, weight, factor, shares.count, total)
-
-    da, db = [], None
-    whole = [(slice(0, len(diagonal)), x) for x in kept]
-    for rows, product in whole or _rows_of_product(kernels, a, b, shares):
-        if needs[0]:
-            part = kernels.right(other, product.T)
-            da.append(finish(part, a.part(rows), other.part(rows), weight[rows]))
-        if b is not None and needs[1]:
-            part = kernels.right(a.part(rows), product)
-            db = part if db is None else db.add_(part)
-    return (
-        (torch.cat(da, 1) if len(da) > 1 else da[0]) if needs[0] else None,
-        None if db is None else finish(db, b, a, weight),
-    )
-
-
-def keeps_product(n: int, d: int) -> bool:
-    """Whether C is kept for the backward pass: where it is no larger than a."""
-    return d <= n
+    total = shares.total if shares.ranks else None
+    da = torch.empty_like(a.x, memory_format=torch.contiguous_format) if need_a else None
+    db = a.x.new_empty(a.x.shape, dtype=weight.dtype) if need_b else None
+    for rows, product in _rows_of_product(kernels, a, b, shares):
+        if need_a:
+            target = part = da[:, rows]
+            if part.dtype != weight.dtype:
+                part = part.new_empty(part.shape, dtype=weight.dtype)
+            kernels.right(other, product.T, part, False)
+            columns = a.part(rows), other.part(rows)
+            part = kernels.finish(part, *columns, weight[rows], factor, shares.count, total)
+            if part is not target:
+                target.copy_(part)
+        if need_b:
+            kernels.right(a.part(rows), product, db, rows.start > 0)
+    if need_b:
+        db = kernels.finish(db, b, a, weight, factor, shares.count, total)
+    return da, db
 
 
 def _rows_of_product(
@@ -121,7 +119,8 @@ def _rows_of_product(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows of C, summed over ranks, with zeros on its diagonal."""
     n, d = shares.rows_per_rank, a.x.shape[1]
-    step = d if keeps_product(n, d) else max(n // 2, FEWEST_ROWS)
+    # a quarter of an input at a time; all of it where half of it, which is symmetric, will do
+    step = d if b is None and d <= n else max(n // 4, FEWEST_ROWS)
     for start in range(0, d, step):
         rows = slice(start, min(start + step, d))
         product = shares.total(kernels.cross(a, b, rows))

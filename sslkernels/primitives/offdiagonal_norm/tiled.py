@@ -54,12 +54,11 @@ def left(weights: Tensor, a: Columns) -> Tensor:
     return out
 
 
-def right(a: Columns, weights: Tensor) -> Tensor:
-    """â · weights, for weights (d, m)."""
-    out = weights.new_zeros(len(a.x), weights.shape[1])
+def right(a: Columns, weights: Tensor, out: Tensor, accumulate: bool) -> None:
+    """out (+)= â · weights, for weights (d, m) and out (n, m)."""
     for part in _parts(a):
-        out.addmm_(_values(a, part), weights[part])
-    return out
+        torch.addmm(out, _values(a, part), weights[part], beta=float(accumulate), out=out)
+        accumulate = True
 
 
 def finish(
@@ -90,7 +89,8 @@ def finish(
 
 def _parts(a: Columns) -> Iterator[slice]:
     d = a.x.shape[1]
-    return (slice(start, min(start + WIDTH, d)) for start in range(0, d, WIDTH))
+    starts = range(0, max(d, 1), WIDTH)  # one empty part of no columns: a rank may have none
+    return (slice(start, min(start + WIDTH, d)) for start in starts)
 
 
 def _values(a: Columns, part: slice) -> Tensor:

@@ -7,7 +7,7 @@ a row and a column at once. The device decides, so there is no host sync.
 import triton
 import triton.language as tl
 
-from .._triton import LN2, LOG2E, load_rows, mask_tile, multiply
+from .._triton import LN2, LOG2E, load_rows, mask_tile, multiply, triangle
 
 FREE_LOGIT = tl.constexpr(40.0)  # below it e^s, its sums and their inverses fit float32 unshifted
 
@@ -104,11 +104,8 @@ def forward_kernel(
     row_*: (column blocks, n); column_*: (row blocks, m).
     """
     pair = tl.program_id(0)
-    if TRIANGLE:  # pair = column_block (column_block + 1) / 2 + row_block
-        column_block = ((tl.sqrt(8.0 * pair + 1.0) - 1.0) / 2.0).to(tl.int32)
-        column_block -= (column_block * (column_block + 1) // 2 > pair).to(tl.int32)
-        column_block += ((column_block + 1) * (column_block + 2) // 2 <= pair).to(tl.int32)
-        row_block = pair - column_block * (column_block + 1) // 2
+    if TRIANGLE:
+        row_block, column_block = triangle(pair)
     else:
         row_block = pair % row_blocks
         column_block = pair // row_blocks

@@ -1,0 +1,165 @@
+"""Values of the Triton kernels, run by the interpreter: float32 and float16 on ragged shapes."""
+
+import itertools
+
+import pytest
+import torch
+from oracle import check_offdiagonal_norm
+
+from sslkernels import Standardized, offdiagonal_norm
+from sslkernels.primitives.offdiagonal_norm import triton
+from sslkernels.primitives.offdiagonal_norm.columns import Columns, standardize
+
+COLUMNS = ["raw", "centered", "standardized", Standardized(1e-3, 1, 1e-2)]
+
+each_columns = pytest.mark.parametrize("columns", COLUMNS, ids=str)
+each_route = pytest.mark.parametrize("route", ["sample", "feature"])
+with_itself_or_not = pytest.mark.parametrize("symmetric", [True, False], ids=["itself", "another"])
+
+
+@pytest.fixture(params=["float16", "float32", "float32 as TF32"])
+def dtype(request):
+    """With TF32 allowed, which the interpreter does not round to, float32 takes the fused kernel
+    and keeps the diagonal of a Gram matrix apart, as float16 does."""
+    if request.param == "float32 as TF32":
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+    yield torch.float16 if request.param == "float16" else torch.float32
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+
+
+def outcome(inputs, weight=1.0, **how):
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    norm, diagonal = offdiagonal_norm(*leaves, **how)
+    ramp = torch.arange(1, len(diagonal) + 1, dtype=torch.float64) / len(diagonal)
+    total = weight * (norm.double() + (diagonal.double() * ramp).sum())
+    return norm.detach(), diagonal.detach(), *torch.autograd.grad(total, leaves)
+
+
+@each_columns
+@with_itself_or_not
+@pytest.mark.parametrize("n, d", [(17, 200), (130, 33)])
+def test_as_exact_as_eager(dtype, columns, symmetric, n, d):
+    check_offdiagonal_norm("triton", n, d, columns, symmetric, dtype=dtype)
+
+
+@each_route
+@with_itself_or_not
+@pytest.mark.parametrize("n, d", [(17, 200), (130, 70)])
+def test_routes(dtype, route, symmetric, n, d):
+    for columns in ("raw", COLUMNS[-1]):
+        check_offdiagonal_norm(
+            "triton", n, d, columns, symmetric, route, dtype, draws=6, floor=1e-6
+        )
+
+
+@each_route
+@with_itself_or_not
+@pytest.mark.parametrize("n, d", [(1, 1), (1, 5), (2, 1), (2, 3)])
+def test_edges(route, symmetric, n, d):
+    for columns in COLUMNS:
+        inputs = [torch.randn(n, d) for _ in range(1 if symmetric else 2)]
+        exact = outcome([x.double() for x in inputs], columns=columns, impl="reference")
+        found = outcome(inputs, columns=columns, impl="triton", route=route)
+        for ours, expected in zip(found, exact, strict=True):
+            torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@with_itself_or_not
+def test_one_feature(dtype, symmetric):
+    inputs = [torch.randn(17, 1).to(dtype) for _ in range(1 if symmetric else 2)]
+    for columns in COLUMNS:
+        exact = offdiagonal_norm(*[x.double() for x in inputs], columns=columns, impl="reference")
+        found = offdiagonal_norm(*inputs, columns=columns, impl="triton")
+        assert found[0] == 0
+        torch.testing.assert_close(found[1].double(), exact[1], rtol=1e-5, atol=1e-5)
+
+
+@each_route
+@pytest.mark.parametrize("layout", ["transposed", "sliced", "expanded", "stepped", "repeated"])
+def test_strides(route, layout):
+    every = ["raw"] if layout == "repeated" else COLUMNS  # else its gradients nearly vanish
+    a = {
+        "transposed": torch.randn(40, 130).T,
+        "sliced": torch.randn(130, 60)[:, 7:47],
+        "expanded": torch.randn(1, 40).expand(130, 40),
+        "stepped": torch.randn(260, 80)[::2, ::2],
+        "repeated": torch.randn(130, 1).expand(130, 40),
+    }[layout]
+    b = torch.randn(80, 130).T[:, ::2]
+    for columns, inputs in itertools.product(every, ([a], [a, b], [b, a])):
+        strided = outcome(inputs, columns=columns, impl="triton", route=route)
+        plain = outcome([x.contiguous() for x in inputs], columns=columns, impl="tiled")
+        for x, y in zip(strided, plain, strict=True):
+            assert (x.double() - y.double()).norm() <= 1e-4 * y.double().norm() + 1e-6
+
+
+@each_route
+@each_columns
+@pytest.mark.parametrize("size", [8.0, 1e-4, 1e3])
+def test_scales_that_overflow_float16_products(route, columns, size):
+    n, d = (2048, 12) if route == "feature" else (12, 2048)
+    inputs = [(size * torch.randn(n, d)).half() for _ in range(2)]
+    doubles = [x.double() for x in inputs]
+    weight = 1 / outcome(doubles, columns=columns, impl="reference")[2].abs().max().item()
+    exact = outcome(doubles, weight, columns=columns, impl="reference")
+    found = outcome(inputs, weight, columns=columns, impl="triton", route=route)
+    for ours, expected in zip(found, exact, strict=True):
+        assert (ours.double() - expected).norm() <= 2e-3 * expected.norm()
+
+
+@with_itself_or_not
+@pytest.mark.parametrize("n, d", [(1, 1), (5, 3), (70, 300), (33, 128)])
+def test_square_sum(monkeypatch, dtype, symmetric, n, d):
+    """The triangle of tiles, which is for wider matrices, and the square."""
+    for fewest in (1, 10_000):
+        monkeypatch.setattr(triton, "FEWEST_FOR_TRIANGLE", fewest)
+        a = Columns(torch.randn(n, d).to(dtype))
+        b = None if symmetric else Columns(torch.randn(d, n).to(dtype).T)
+        product = a.x.double().T @ (b or a).x.double()
+        exact = (product - product.diagonal().diag()).square().sum()
+        torch.testing.assert_close(triton.square_sum(a, b), exact, rtol=1e-6, atol=0)
+
+
+def test_sums_over_many_rows_keep_their_digits():
+    x = torch.randn(3000, 5) + 300.0
+    exact = x.double()
+    mean, squares = triton.statistics(x)
+    torch.testing.assert_close(mean, exact.mean(0), rtol=1e-9, atol=0)
+    torch.testing.assert_close(squares, exact.var(0, correction=0) * 3000, rtol=1e-6, atol=0)
+    a = standardize(x, mean, squares, 3000, [1e-5, 0.0, 0.0])
+    torch.testing.assert_close(triton.dot(a, a), torch.full_like(mean, 3000), rtol=1e-4, atol=0)
+
+
+@each_route
+@each_columns
+def test_nan_in_nan_out(route, columns):
+    a, b = torch.randn(30, 40), torch.randn(30, 40)
+    a[3, 7] = float("nan")
+    norm, diagonal, da, db = outcome([a, b], columns=columns, impl="triton", route=route)
+    assert norm.isnan() and diagonal.isnan().nonzero().flatten().tolist() == [7]
+    assert da.isnan().any() and db.isnan().any()
+
+
+@each_route
+def test_features_that_never_change(route):
+    inputs = [torch.randn(40, 30) for _ in range(2)]
+    inputs[0][:, 5] = 1e4 / 3
+    inputs[1][:, [5, 9]] = 0.0
+    exact = outcome([x.double() for x in inputs], columns="standardized", impl="reference")
+    found = outcome(inputs, columns="standardized", impl="triton", route=route)
+    for ours, expected in zip(found, exact, strict=True):
+        assert (ours.double() - expected).norm() <= 1e-5 * expected.norm()
+    assert found[1][[5, 9]].tolist() == [0.0, 0.0]
+
+
+@each_route
+def test_backward_twice_and_only_where_asked_for(dtype, route):
+    """What the forward pass keeps is not overwritten."""
+    a, b = (torch.randn(30, 20).to(dtype) for _ in range(2))
+    leaf = a.clone().requires_grad_()
+    norm, _ = offdiagonal_norm(leaf, b, columns="standardized", impl="triton", route=route)
+    first, second = (torch.autograd.grad(norm, leaf, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second) and first.dtype == dtype
+    leaves = [a.clone().requires_grad_(), b.clone().requires_grad_()]
+    norm, _ = offdiagonal_norm(*leaves, columns="standardized", impl="triton", route=route)
+    assert torch.equal(torch.autograd.grad(norm, leaves)[0], first)

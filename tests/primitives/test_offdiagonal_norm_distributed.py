@@ -1,0 +1,45 @@
+"""On 2 and 4 ranks against one process with the rows of all."""
+
+import pytest
+import torch
+
+from sslkernels import Standardized, offdiagonal_norm
+from sslkernels.distributed import Gather
+
+COLUMNS = ["raw", "centered", Standardized(1e-3, 1, 1e-2)]
+
+
+def step(sizes, d, columns, symmetric, route, rank=None):
+    """Norm, diagonal and gradients of one rank's rows; of all rows if rank is None."""
+    torch.manual_seed(1)
+    inputs = [torch.randn(sum(sizes), d, dtype=torch.float64) for _ in range(1 if symmetric else 2)]
+    weights = torch.randn(d, dtype=torch.float64)
+    gather = None
+    if rank is not None:
+        start, gather = sum(sizes[:rank]), Gather()
+        inputs = [x[start : start + sizes[rank]] for x in inputs]
+    leaves = [x.requires_grad_() for x in inputs]
+    norm, diagonal = offdiagonal_norm(*leaves, columns=columns, gather=gather, route=route)
+    grads = torch.autograd.grad(norm + weights @ diagonal, leaves)
+    return [x.detach() for x in (norm, diagonal, *grads)]
+
+
+def on_rank(rank, *arguments):
+    return step(*arguments, rank)
+
+
+@pytest.mark.parametrize("columns", COLUMNS, ids=str)
+@pytest.mark.parametrize("symmetric", [True, False], ids=["itself", "another"])
+@pytest.mark.parametrize("route", ["sample", "feature"])
+@pytest.mark.parametrize("even", [True, False], ids=["even", "uneven"])
+@pytest.mark.parametrize("d", [1, 6, 150])
+def test_equals_one_process(gang, columns, symmetric, route, even, d):
+    sizes = [12] * gang.size if even else [12, 7, 9, 8][: gang.size]
+    norm, diagonal, *grads = step(sizes, d, columns, symmetric, route)
+    blocks = [grad.split(sizes) for grad in grads]
+    for rank, found in enumerate(gang.run(on_rank, sizes, d, columns, symmetric, route)):
+        # each rank's loss is the same one, and a gradient is that of their sum
+        expected = [norm, diagonal, *(gang.size * block[rank] for block in blocks)]
+        scale = max(grad.norm() for grad in grads) + norm + diagonal.norm()
+        for a, b in zip(found, expected, strict=True):
+            assert (a - b).norm() <= 1e-12 * b.norm() + 1e-14 * scale
