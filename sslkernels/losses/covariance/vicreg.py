@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,6 +17,7 @@ from ...distributed import (
 )
 from ...primitives import Standardized, offdiagonal_norm
 from ...primitives._operator import accumulation_dtype
+from ...primitives.offdiagonal_norm import norms_of_views
 from .._common import GatheringLoss, check_batch, check_choice, check_views, full_precision
 
 CONVENTIONS = {"lightly": 0.5, "solo_learn": 1.0}  # and what the views' variance terms count
@@ -61,15 +64,19 @@ def vicreg(
     check_batch("vicreg", z_a, gather)
     with full_precision(z_a):
         z_a, z_b = (scale_gradient(z, gather) for z in (z_a, z_b))
-        terms = [
-            variance_and_covariance(z, eps, gather=gather, impl=impl, route=route)
-            for z in (z_a, z_b)
-        ]
-        variance, covariance = (sum(term) for term in zip(*terms, strict=True))
+        degrees = rows_of_all_ranks(z_a, gather) - 1
+        variance = covariance = distance = 0.0
+        pairs = list(zip(_locations(z_a), _locations(z_b), strict=True))
+        for pair in pairs:
+            *norms, apart = norms_of_views(*pair, gather=gather, impl=impl, route=route)
+            distance = distance + apart
+            for square, diagonal in norms:
+                variance = variance + hinge(diagonal / degrees, eps)
+                covariance = covariance + square / (degrees**2 * z_a.shape[-1])
         return (
-            lambda_param * invariance(z_a, z_b, gather)
-            + mu_param * CONVENTIONS[convention] * variance
-            + nu_param * covariance
+            lambda_param * share_of_mean(distance, z_a.numel(), gather)
+            + mu_param * CONVENTIONS[convention] * variance / len(pairs)
+            + nu_param * covariance / len(pairs)
         )
 
 
@@ -196,13 +203,18 @@ def variance_and_covariance(
     """v(z) and c(z) of :func:`vicreg`, for z (N, …, D): the means over what lies between."""
     degrees = rows_of_all_ranks(z, gather) - 1
     variances, covariances = [], []
-    for location in z.flatten(1, -2).unbind(1) if z.dim() > 2 else [z]:
+    for location in _locations(z):
         square, diagonal = offdiagonal_norm(
             location, columns="centered", gather=gather, impl=impl, route=route
         )
         variances.append(hinge(diagonal / degrees, eps))
         covariances.append(square / (degrees**2 * z.shape[-1]))
     return torch.stack(variances).mean(), torch.stack(covariances).mean()
+
+
+def _locations(z: Tensor) -> Sequence[Tensor]:
+    """The (N, D) at each place between the first and the last dimension of z."""
+    return z.flatten(1, -2).unbind(1) if z.dim() > 2 else [z]
 
 
 def hinge(variance: Tensor, eps: float) -> Tensor:

@@ -1,4 +1,4 @@
-from .api import offdiagonal_norm
+from .api import norms_of_views, offdiagonal_norm
 from .columns import Standardized
 
-__all__ = ["Standardized", "offdiagonal_norm"]
+__all__ = ["Standardized", "norms_of_views", "offdiagonal_norm"]

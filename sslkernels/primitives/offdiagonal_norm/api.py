@@ -6,9 +6,11 @@ from torch import Tensor
 
 from ...distributed import Gather
 from .._arguments import across_ranks, check_tensor, choose
+from .._operator import accumulation_dtype
 from .columns import Standardized
 from .op import OffdiagonalNorm
 from .reference import offdiagonal_norm_reference
+from .views import NormsOfViews
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
 ROUTES = ("auto", "sample", "feature")
@@ -55,6 +57,39 @@ def offdiagonal_norm(
             ``impl``, or one that does not run on these tensors.
         RuntimeError: an ``impl`` that was named but not built or installed.
     """
+    _check(a, b, route)
+    kind, numbers = _kind(columns)
+    impl = choose(impl, IMPLEMENTATIONS, a)
+    ranks = across_ranks(gather, impl)
+    if impl == "reference":
+        return offdiagonal_norm_reference(a, b, kind, numbers)
+    return OffdiagonalNorm.apply(a, b, kind, numbers, impl, route, ranks)[:2]
+
+
+def norms_of_views(
+    a: Tensor,
+    b: Tensor,
+    *,
+    gather: Gather | None = None,
+    impl: str = "auto",
+    route: str = "auto",
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
+    """:func:`offdiagonal_norm` of a with itself, that of b, both centred, and ``Σ (a − b)²``.
+
+    The distance is that of this rank's rows. Arguments and errors as :func:`offdiagonal_norm`.
+    """
+    _check(a, b, route)
+    impl = choose(impl, IMPLEMENTATIONS, a)
+    ranks = across_ranks(gather, impl)
+    if impl == "reference":
+        norms = (offdiagonal_norm_reference(x, None, "centered", []) for x in (a, b))
+        dtype = accumulation_dtype(a)
+        return *norms, (a.to(dtype) - b.to(dtype)).square().sum()
+    results = NormsOfViews.apply(a, b, impl, route, ranks)
+    return results[:2], results[4:6], results[8]
+
+
+def _check(a: Tensor, b: Tensor | None, route: str) -> None:
     check_tensor("a", a)
     if b is not None:
         check_tensor("b", b)
@@ -67,12 +102,6 @@ def offdiagonal_norm(
             raise TypeError(f"a and b must have one dtype, got {a.dtype} and {b.dtype}")
     if route not in ROUTES:
         raise ValueError(f"route must be one of {', '.join(ROUTES)}; got {route!r}")
-    kind, numbers = _kind(columns)
-    impl = choose(impl, IMPLEMENTATIONS, a)
-    ranks = across_ranks(gather, impl)
-    if impl == "reference":
-        return offdiagonal_norm_reference(a, b, kind, numbers)
-    return OffdiagonalNorm.apply(a, b, kind, numbers, impl, route, ranks)[:2]
 
 
 def _kind(columns: str | Standardized) -> tuple[str, list[float]]:

@@ -28,7 +28,7 @@ _library.define(
 )
 
 
-def _forward(a, b, symmetric, kind, numbers, impl, route, *ranks):
+def forward(a, b, symmetric, kind, numbers, impl, route, *ranks):
     with plain(a):
         kernels, shares = _implementation(impl), Shares(a, *ranks)
         route = routes.choose(route, shares.count, a.shape[1])
@@ -44,7 +44,7 @@ def _forward(a, b, symmetric, kind, numbers, impl, route, *ranks):
         return norm.to(dtype), diagonal.to(dtype), *_filled(a, statistics, 1), *_filled(a, grams, 2)
 
 
-def _backward(
+def backward(
     a, b, statistics, diagonal, first, second, norm_grad, diagonal_grad, needs, symmetric, impl,
     route, *ranks,
 ):  # fmt: skip
@@ -95,7 +95,7 @@ def _implementation(impl):
     return import_module(f".{impl}", __package__)
 
 
-def _forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
+def forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
     n, d = a.shape
     dtype = accumulation_dtype(a)
     parts = 1 if symmetric else 2
@@ -113,7 +113,7 @@ def _forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
     )  # fmt: skip
 
 
-def _backward_fake(
+def backward_fake(
     a, b, statistics, diagonal, first, second, norm_grad, diagonal_grad, needs, symmetric, impl,
     route, *ranks,
 ):  # fmt: skip
@@ -122,10 +122,10 @@ def _backward_fake(
 
 
 for _key in ("CPU", "CUDA"):
-    _library.impl("offdiagonal_norm", _forward, _key)
-    _library.impl("offdiagonal_norm_backward", _backward, _key)
-torch.library.register_fake("sslkernels::offdiagonal_norm", _forward_fake, lib=_library)
-torch.library.register_fake("sslkernels::offdiagonal_norm_backward", _backward_fake, lib=_library)
+    _library.impl("offdiagonal_norm", forward, _key)
+    _library.impl("offdiagonal_norm_backward", backward, _key)
+torch.library.register_fake("sslkernels::offdiagonal_norm", forward_fake, lib=_library)
+torch.library.register_fake("sslkernels::offdiagonal_norm_backward", backward_fake, lib=_library)
 
 _forward_op = torch.ops.sslkernels.offdiagonal_norm.default
 _backward_op = torch.ops.sslkernels.offdiagonal_norm_backward.default

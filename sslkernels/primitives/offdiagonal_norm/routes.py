@@ -119,8 +119,8 @@ def _rows_of_product(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows of C, summed over ranks, with zeros on its diagonal."""
     n, d = shares.rows_per_rank, a.x.shape[1]
-    # a quarter of an input at a time; all of it where half of it, which is symmetric, will do
-    step = d if b is None and d <= n else max(n // 4, FEWEST_ROWS)
+    # an eighth of an input at a time; all of C where half of it, which is symmetric, will do
+    step = d if b is None and d <= n else max(n // 8, FEWEST_ROWS)
     for start in range(0, d, step):
         rows = slice(start, min(start + step, d))
         product = shares.total(kernels.cross(a, b, rows))

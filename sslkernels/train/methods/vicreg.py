@@ -18,13 +18,14 @@ class VICRegRecipe(Recipe):
     Attributes:
         invariance: weight of the views' squared difference.
         variance: weight of the hinge on each feature's standard deviation.
-        covariance: weight of the squared covariances of different features.
+        covariance: weight of the squared covariances of different features. The paper's 1 is for
+            8192 features: the term grows with their number.
         expander_size: width of all three layers of the projector, and of the embeddings.
     """
 
     invariance: float = 25.0
     variance: float = 25.0
-    covariance: float = 1.0
+    covariance: float = 4.0
     expander_size: int = 512
 
 

@@ -1,0 +1,116 @@
+"""Two views at once: each one's norm, and how far they are apart. What VICReg is made of.
+
+As one operator it makes one gradient per view. The distance's own would be as large again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .._operator import accumulation_dtype, plain
+from .op import backward, forward, forward_fake
+
+_library = torch.library.Library("sslkernels", "FRAGMENT")
+_library.define(
+    "norms_of_views(Tensor a, Tensor b, str impl, str route, str gather='', str group='',"
+    " int ranks=0)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+_library.define(
+    "norms_of_views_backward(Tensor a, Tensor b, Tensor[] kept, Tensor[] grads, bool[2] needs,"
+    " str impl, str route, str gather='', str group='', int ranks=0) -> (Tensor, Tensor)"
+)
+
+
+def _forward(a, b, impl, route, *ranks):
+    sides = [forward(x, x, True, "centered", [], impl, route, *ranks)[:4] for x in (a, b)]
+    dtype = accumulation_dtype(a)
+    with plain(a):
+        distance = sum(
+            (x.to(dtype) - y.to(dtype)).square_().sum(dtype=torch.float64) for x, y in _rows(a, b)
+        )
+    return *sides[0], *sides[1], distance.to(dtype)
+
+
+def _backward(a, b, kept, grads, needs, impl, route, *ranks):
+    found = []
+    for x, other, start, need in ((a, b, 0, needs[0]), (b, a, 1, needs[1])):
+        if not need:
+            found.append(x.new_empty(0))
+            continue
+        diagonal, statistics, gram = kept[3 * start : 3 * start + 3]
+        norm_grad, diagonal_grad = grads[2 * start : 2 * start + 2]
+        nothing = x.new_empty(0)
+        grad, _ = backward(
+            x, x, statistics, diagonal, gram, nothing, norm_grad, diagonal_grad, [True, False],
+            True, impl, route, *ranks,
+        )  # fmt: skip
+        with plain(a):
+            _pull(grad, x, other, 2 * grads[4])
+        found.append(grad)
+    return tuple(found)
+
+
+def _pull(grad: Tensor, x: Tensor, other: Tensor, factor: Tensor) -> None:
+    """grad += factor · (x − other)."""
+    for g, y, z in _rows(grad, x, other):
+        difference = y.to(factor.dtype) - z.to(factor.dtype)
+        if g.dtype == factor.dtype:
+            g.addcmul_(difference, factor)
+        else:
+            g.copy_(g.to(factor.dtype).addcmul_(difference, factor))
+
+
+def _rows(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some rows at a time: of a CPU's cache, or enough for a GPU."""
+    entries = 2**24 if matrices[0].is_cuda else 2**17
+    return zip(*(x.split(max(1, entries // x.shape[1])) for x in matrices), strict=True)
+
+
+def _forward_fake(a, b, impl, route, *ranks):
+    sides = [forward_fake(x, x, True, "centered", [], impl, route, *ranks)[:4] for x in (a, b)]
+    return *sides[0], *sides[1], a.new_empty((), dtype=accumulation_dtype(a))
+
+
+def _backward_fake(a, b, kept, grads, needs, impl, route, *ranks):
+    return tuple(x.new_empty(x.shape if y else 0) for x, y in zip((a, b), needs, strict=True))
+
+
+for _key in ("CPU", "CUDA"):
+    _library.impl("norms_of_views", _forward, _key)
+    _library.impl("norms_of_views_backward", _backward, _key)
+torch.library.register_fake("sslkernels::norms_of_views", _forward_fake, lib=_library)
+torch.library.register_fake("sslkernels::norms_of_views_backward", _backward_fake, lib=_library)
+
+_forward_op = torch.ops.sslkernels.norms_of_views.default
+_backward_op = torch.ops.sslkernels.norms_of_views_backward.default
+
+
+class NormsOfViews(torch.autograd.Function):
+    """Norm, diagonal, statistics and Gram of each view, then the squared distance of the views."""
+
+    @staticmethod
+    def forward(a, b, impl, route, ranks):
+        return _forward_op(a, b, impl, route, *ranks)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        a, b, *ctx.how = inputs
+        ctx.save_for_backward(a, b, *output[1:4], *output[5:8])
+        ctx.mark_non_differentiable(*output[2:4], *output[6:8])
+        ctx.set_materialize_grads(True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, norm_a, diagonal_a, _, __, norm_b, diagonal_b, ___, ____, distance):
+        a, b, *kept = ctx.saved_tensors
+        impl, route, ranks = ctx.how
+        needs = list(ctx.needs_input_grad[:2])
+        grads = [norm_a, diagonal_a, norm_b, diagonal_b, distance]
+        found = _backward_op(a, b, kept, grads, needs, impl, route, *ranks)
+        da, db = (grad if need else None for grad, need in zip(found, needs, strict=True))
+        return da, db, None, None, None
