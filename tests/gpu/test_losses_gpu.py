@@ -26,6 +26,7 @@ each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], i
 def _queue_on_the_device(monkeypatch):
     queue = F.normalize(torch.randn(76, D, device="cuda"), dim=1)
     monkeypatch.setattr(cases, "QUEUE", queue)
+    monkeypatch.setattr(cases, "COVARIANCE", queue.T @ queue / len(queue))
 
 
 def labels_of(n):
@@ -73,8 +74,10 @@ def step_of(name, n, dtype):
     return step
 
 
-# the one documents its wait; the other's case makes its mask on the host
-WAITING = {"supcon solo_learn", "supcon masked"}
+# these document their wait, or decompose a matrix; the case of "supcon masked" makes it on the host
+WAITING = {
+    "supcon solo_learn", "supcon masked", "cca", "cca of some dimensions", "mmcr", "w_mse",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in WAITING])
