@@ -49,7 +49,7 @@ VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest 
     ],
     "offdiagonal_norm.square_sum_kernel": [{"TRIANGLE": True}, {"TRIANGLE": False}],
 }
-TILE_OF_COLUMNS = {"ROWS": 16, "COLUMNS": 128}
+TILE_OF_COLUMNS = {"ROWS": 8, "COLUMNS": 128}
 RAW, STANDARDIZED = ({"RAW": raw, **TILE_OF_COLUMNS} for raw in (True, False))
 ROW_KERNELS = {
     "pairwise_logsumexp.combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],

@@ -25,7 +25,7 @@ from .triton_kernels import (
     standardize_kernel,
 )
 
-BLOCK = {"ROWS": 16, "COLUMNS": 128, "num_warps": 4}
+BLOCK = {"ROWS": 8, "COLUMNS": 128, "num_warps": 4}
 FEWEST_FOR_TRIANGLE = 4096  # columns; with fewer, half of the tiles leave the device too idle
 
 
