@@ -64,7 +64,8 @@ def vicregl(
     """
     small = _with_grids("local_view", local_view_features or [], local_view_grids or [])
     large = _with_grids("global_view", global_view_features, global_view_grids)
-    pairs = [(a, b) for a, b in product(large, large + small) if a is not b]
+    views = list(enumerate(large + small))
+    pairs = [(a, b) for (i, a), (j, b) in product(views[: len(large)], views) if i != j]
     if not pairs:
         raise ValueError(
             "vicregl needs two views, one of them global; "
