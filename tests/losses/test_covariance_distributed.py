@@ -26,6 +26,7 @@ def norms(a, b, columns, **options):
     return norm / 100 + (diagonal.sin() * torch.arange(1, len(diagonal) + 1)).sum()
 
 
+each_loss = pytest.mark.parametrize("name", list(LOSSES))
 NORMS = ["raw", "centered", "standardized", "one raw", "one centered", "one standardized"]
 LOSSES |= {f"norm of {x}": partial(norms, columns=x) for x in NORMS}
 
@@ -134,10 +135,8 @@ def test_barlow_twins_statistics(gang, d):
         assert cosine(own[1], expected[1]) < 0.99  # another loss
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@each_loss
 def test_reference_scale(gang, name):
-    if name.startswith("norm"):
-        pytest.skip("scaling is the losses' part")
     sizes = shares(gang.size, 40)
     _, expected = run(gang, name, sizes, 10, torch.float64)
     _, mean = run(gang, name, sizes, 10, torch.float64, gather={"grad_scale": "reference"})
@@ -173,8 +172,7 @@ def compiled_on_rank(rank, name, n, d):
     return runs
 
 
-@pytest.mark.parametrize("name", ["barlow_twins", "barlow_twins per rank", "vicreg", "vibcreg",
-                                  "spectral_contrastive"])  # fmt: skip
+@each_loss
 @pytest.mark.parametrize("n, d", [(6, 40), (20, 8)])
 def test_repeatable_and_compiled_without_graph_breaks(gang, name, n, d):
     for first, second, compiled in gang.run(compiled_on_rank, name, n, d):
@@ -191,8 +189,7 @@ def mismatched_on_rank(rank, name):
         return str(error)
 
 
-@pytest.mark.parametrize("name", ["barlow_twins", "barlow_twins per rank", "vicreg", "vibcreg",
-                                  "spectral_contrastive"])  # fmt: skip
+@each_loss
 def test_ranks_that_disagree_are_told_so(gang, name):
     for message in gang.run(mismatched_on_rank, name):
         assert "ranks must agree" in message and "9 of torch.float32 on rank 1" in message
