@@ -159,25 +159,33 @@ def test_subgroup(gang, name):
         assert_equal(mean, step(name, sizes, 16, torch.float64), 1e-12)
 
 
-def compiled_on_rank(rank, name, n, d):
+def runs_on_rank(rank, name, n, d, compiles):
     torch.compiler.reset()
     torch.manual_seed(rank)
     x = [torch.randn(n + rank, d, requires_grad=True) for _ in range(2)]
-    function = partial(LOSSES[name], gather=Gather())
-    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-    runs = []
-    for f in (function, function, compiled):
-        value = f(*x)
-        runs.append((value.detach(), *torch.autograd.grad(value, x)))
-    return runs
+    eager = other = partial(LOSSES[name], gather=Gather())
+    if compiles:
+        other = torch.compile(eager, fullgraph=True, backend="aot_eager")
+    values = [f(*x) for f in (eager, other)]
+    return [(y.detach(), *torch.autograd.grad(y, x)) for y in values]
+
+
+@each_loss
+def test_bitwise_repeatable(gang, name):
+    for n, d in ((6, 40), (20, 8)):  # by samples, by features
+        for first, second in gang.run(runs_on_rank, name, n, d, False):
+            assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 @each_loss
 @pytest.mark.parametrize("n, d", [(6, 40), (20, 8)])
-def test_repeatable_and_compiled_without_graph_breaks(gang, name, n, d):
-    for first, second, compiled in gang.run(compiled_on_rank, name, n, d):
-        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-        for a, b in zip(first, compiled, strict=True):
+def test_compile_without_graph_breaks(gang, name, n, d, request):
+    if name == "spectral_contrastive":
+        request.applymarker(pytest.mark.xfail(
+            strict=True, reason="traced, the shapes of two gathered views are not known to agree"
+        ))  # fmt: skip
+    for eager, compiled in gang.run(runs_on_rank, name, n, d, True):
+        for a, b in zip(eager, compiled, strict=True):
             torch.testing.assert_close(a, b)
 
 
