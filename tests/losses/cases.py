@@ -122,6 +122,18 @@ def maps(x):
     return x.unflatten(1, (2, -1))
 
 
+def crops(*embeddings):
+    """Views of (N, 16): pooled features, maps of 2 x 2 cells, and grids that depend on images."""
+    cells = [x.view(-1, 2, 2, 4) for x in embeddings]
+    return [(x, c, c[..., 1:3].detach() ** 2) for x, c in zip(embeddings, cells, strict=True)]
+
+
+def vicregl(*embeddings, gather=None):
+    features = [(pooled, cells) for pooled, cells, _ in crops(*embeddings)]
+    grids = [grid for _, _, grid in crops(*embeddings)]
+    return functional.vicregl(features, grids, num_matches=(2, 1), gather=gather)
+
+
 def tico(z_a, z_b, gather=None):
     covariance = functional.tico_covariance(z_a, COVARIANCE.to(z_a.device), 0.4, gather=gather)
     return functional.tico(z_a, z_b, covariance, 3.0, gather=gather)
@@ -248,6 +260,12 @@ CASES = {
         prepare=narrow,
     ),
     "vibcreg": Case(functional.vibcreg, formulas.vibcreg, scalars=(), prepare=narrow),
+    "vicregl": Case(
+        vicregl,
+        lambda x, y: formulas.vicregl(crops(x, y), [], (2, 1)),
+        scalars=(),
+        prepare=narrow,
+    ),
     "spectral_contrastive": Case(
         partial(functional.spectral_contrastive, mu=12.0),
         lambda x, y: formulas.spectral_contrastive(x, y, 12.0),

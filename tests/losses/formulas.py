@@ -220,18 +220,44 @@ def hinges(*views):
     return sum(F.relu(1 - (wide(z).var(0) + 1e-4).sqrt()).mean() for z in views)
 
 
-def vicreg(z_a, z_b, halves=0.5):
+def vicreg(z_a, z_b, halves=0.5, nu=1.0):
     covariances = sum(offdiagonal(covariance(z)).square().sum() for z in (z_a, z_b))
     return (
         25 * wide(z_a - z_b).square().mean()
         + 25 * halves * hinges(z_a, z_b)
-        + covariances / z_a.shape[1]
+        + nu * covariances / z_a.shape[1]
     )
 
 
-def vicreg_maps(z_a, z_b):
+def vicreg_maps(z_a, z_b, nu=1.0):
     """Of (N, L, D): invariance is a mean over everything, the rest over the locations."""
-    return torch.stack([vicreg(*x) for x in zip(z_a.unbind(1), z_b.unbind(1), strict=True)]).mean()
+    locations = zip(z_a.unbind(1), z_b.unbind(1), strict=True)
+    return torch.stack([vicreg(*x, nu=nu) for x in locations]).mean()
+
+
+def vicregl(large, small, counts, alpha=0.75):
+    """Of views (pooled, map, grid): every large one with every other."""
+    views = [*large, *small]
+    pairs = [(a, b) for i, a in enumerate(large) for j, b in enumerate(views) if i != j]
+    distances = [wide(a[0] - b[0]).square().mean() for a, b in pairs]
+    squares = [offdiagonal(covariance(z)).square().sum() / z.shape[1] for z, _, _ in views]
+    pooled = 25 * sum(distances) / len(pairs) + sum(squares) / len(views)
+    pooled = pooled + 25 * hinges(*(z for z, _, _ in views)) / len(views)
+
+    def matched(a, b, by, count):
+        """The cells of a that are nearest to any of b, the nearest first, and those of b."""
+        x, y, x_place, y_place = (z.flatten(1, 2) for z in (a[1], b[1], a[by], b[by]))
+        distance, neighbor = (x_place[:, :, None] - y_place[:, None]).norm(dim=3).min(2)
+        chosen = distance.argsort(1)[:, :count]
+        images = torch.arange(len(x))[:, None]
+        return vicreg_maps(x[images, chosen], y[images, neighbor[images, chosen]], nu=0.5)
+
+    cells = [
+        (matched(a, b, by, counts[0]) + matched(b, a, by, counts[1])) / 2
+        for a, b in pairs
+        for by in (1, 2)
+    ]
+    return alpha * pooled + (1 - alpha) * sum(cells) / len(pairs)
 
 
 def vibcreg(z_a, z_b):

@@ -47,6 +47,23 @@ def test_modules_are_their_functions():
     equal(ssl.HypersphereLoss(2, 0.5, 3)(*x[:2]), sphere)
 
 
+def test_covariance_modules_are_their_functions():
+    x = embeddings(2)
+    for convention in ("lightly", "solo_learn", "stable_pretraining"):
+        options = {"lambda_param": 0.2, "convention": convention}
+        equal(ssl.BarlowTwinsLoss(**options)(*x), functional.barlow_twins(*x, **options))
+    weights = {"lambda_param": 3.0, "mu_param": 5.0, "nu_param": 7.0, "eps": 0.1}
+    for convention in ("lightly", "solo_learn"):
+        loss = ssl.VICRegLoss(**weights, convention=convention)
+        equal(loss(*x), functional.vicreg(*x, **weights, convention=convention))
+    equal(ssl.VIbCRegLoss(**weights)(*x), functional.vibcreg(*x, **weights))
+    options = {**weights, "alpha": 0.3, "num_matches": (3, 2)}
+    maps = Crops(ssl.VICRegLLoss(**options))
+    equal(maps(*x), functional.vicregl(*maps.arguments(*x), **options))
+    equal(ssl.SpectralContrastiveLoss(3.0)(*x), functional.spectral_contrastive(*x, 3.0))
+    equal(ssl.CCALoss(0.1, 3)(*x), functional.cca(*x, 0.1, 3))
+
+
 def test_defaults_are_those_of_the_references():
     x = embeddings(2)
     queue = ssl.MoCoLoss()
@@ -59,6 +76,20 @@ def test_defaults_are_those_of_the_references():
     assert ssl.DirectCLRLoss().loss_dim == 64
     assert ssl.HypersphereLoss().t == 1 and ssl.HypersphereLoss().alpha == 2
     equal(functional.uniformity(x[0]), functional.uniformity(x[0], 2.0))
+    barlow = ssl.BarlowTwinsLoss()
+    assert barlow.lambda_param == 0.005 and barlow.convention == "lightly"
+    assert barlow.gather is None and ssl.BarlowTwinsLoss(0.005, True).gather is not None
+    for loss, weights in (
+        (ssl.VICRegLoss(), (25, 25, 1, 1e-4)),
+        (ssl.VIbCRegLoss(), (25, 25, 200, 1e-4)),
+        (ssl.VICRegLLoss(), (25, 25, 1, 1e-4)),
+    ):
+        assert (loss.lambda_param, loss.mu_param, loss.nu_param, loss.eps) == weights
+    assert ssl.VICRegLLoss().alpha == 0.75 and ssl.VICRegLLoss().num_matches == (20, 4)
+    assert ssl.SpectralContrastiveLoss().mu == 1
+    equal(functional.barlow_twins(*x), barlow(*x))
+    equal(functional.vicreg(*x), ssl.VICRegLoss()(*x))
+    equal(functional.vibcreg(*x), ssl.VIbCRegLoss()(*x))
 
 
 def test_directclr_sees_the_first_features():
@@ -267,6 +298,13 @@ MODULES = {
     "NegativeCosineSimilarity": (lambda: ssl.NegativeCosineSimilarity(), 2),
     "HypersphereLoss": (lambda: ssl.HypersphereLoss(), 2),
     "CCALoss": (lambda: ssl.CCALoss(0.1), 2),
+    "CCALoss with dimensions": (lambda: ssl.CCALoss(0.1, dimensions=3), 2),
+    "BarlowTwinsLoss": (lambda: ssl.BarlowTwinsLoss(), 2),
+    "VICRegLoss": (lambda: ssl.VICRegLoss(), 2),
+    "VIbCRegLoss": (lambda: ssl.VIbCRegLoss(), 2),
+    "VICRegLLoss": (lambda: Crops(ssl.VICRegLLoss(num_matches=(2, 1))), 2),
+    "SpectralContrastiveLoss": (lambda: ssl.SpectralContrastiveLoss(3.0), 2),
+    "SimDINOv2Loss": (lambda: Split(ssl.SimDINOv2Loss(8)), 2),
     "SimDINOLoss": (lambda: First(ssl.SimDINOLoss(2)), 2),
     "TiCoLoss": (lambda: ssl.TiCoLoss(), 2),
     "MMCRLoss": (lambda: Folded(ssl.MMCRLoss(0.1), 3), 2),
@@ -282,6 +320,27 @@ class First(torch.nn.Module):
 
     def forward(self, *x):
         return self.loss(*x)[0]
+
+
+class Crops(First):
+    """VICRegL of two large crops and a small one, whose maps are made of their features."""
+
+    @staticmethod
+    def arguments(*x):
+        maps = [z.view(-1, 2, 2, 2) for z in x]
+        grids = [(i * z).detach().sin() for i, z in enumerate(maps, 1)]
+        small = [(x[0], maps[1][:, :1])], [grids[1][:, 1:]]
+        return list(zip(x, maps, strict=True)), grids, *small
+
+    def forward(self, *x):
+        return self.loss(*self.arguments(*x))
+
+
+class Split(First):
+    """A loss that takes the student's and the teacher's views as sequences."""
+
+    def forward(self, *x):
+        return self.loss([x[0], x[1]], [z.detach().cos() for z in x])[0]
 
 
 class Folded(torch.nn.Module):

@@ -53,6 +53,56 @@ def test_lightly_memory_bank():
         assert_same(ours(*out), theirs(*out), out)
 
 
+@pytest.mark.parametrize("n, d", [(16, 1024), (64, 256), (256, 64), (1024, 16), (256, 2048)])
+@pytest.mark.parametrize("name", ["BarlowTwinsLoss", "VICRegLoss"])
+def test_lightly_covariance(name, n, d):
+    theirs = peer(peers.lightly_loss, name)()
+    x = views(n, d)
+    assert_same(getattr(ssl, name)()(*x), theirs(*x), x)
+
+
+@pytest.mark.parametrize("name, arguments", [
+    ("BarlowTwinsLoss", {"lambda_param": 0.3}),
+    ("VICRegLoss", {"lambda_param": 2.0, "mu_param": 7.0, "nu_param": 3.0, "eps": 0.1}),
+    ("VICRegLoss", {"lambda_param": 0.0, "nu_param": 0.0}),
+])  # fmt: skip
+def test_lightly_covariance_arguments(name, arguments):
+    theirs = peer(peers.lightly_loss, name)(**arguments)
+    x = [(0.7 * z).detach().requires_grad_() for z in views(80, 32)]  # some below unit deviation
+    assert_same(getattr(ssl, name)(**arguments)(*x), theirs(*x), x)
+
+
+@pytest.mark.parametrize("shape", [(64, 5, 32), (16, 3, 40), (20, 2, 3, 8)])
+def test_lightly_vicreg_of_maps(shape):
+    theirs = peer(peers.lightly_loss, "VICRegLoss")()
+    x = [torch.randn(shape, requires_grad=True) for _ in range(2)]
+    assert_same(ssl.VICRegLoss()(*x), theirs(*x), x)
+
+
+def crops(n, sizes, d=24, cells=16):
+    """Pooled features and maps of a view per size, and the grids."""
+    features = [(torch.randn(n, d, requires_grad=True),
+                 torch.randn(n, h, w, cells, requires_grad=True)) for h, w in sizes]  # fmt: skip
+    return features, [torch.rand(n, h, w, 2) for h, w in sizes]
+
+
+@pytest.mark.parametrize("small", [[], [(2, 3)], [(3, 3), (2, 1)]])
+@pytest.mark.parametrize("arguments", [
+    {},  # 20 matches: more than these maps have cells
+    {"alpha": 0.5, "num_matches": (5, 2)},
+    {"lambda_param": 2.0, "mu_param": 7.0, "nu_param": 3.0, "eps": 0.1, "num_matches": (1, 1)},
+])  # fmt: skip
+def test_lightly_vicregl(small, arguments):
+    theirs, ours = (
+        peer(peers.lightly_loss, "VICRegLLoss")(**arguments),
+        ssl.VICRegLLoss(**arguments),
+    )
+    views = crops(12, [(4, 4), (3, 4)])
+    views += crops(12, small) if small else ()
+    leaves = [x for features in views[::2] for pair in features for x in pair]
+    assert_same(ours(*views), theirs(*views).squeeze(), leaves)
+
+
 @pytest.mark.parametrize("views, d", [(1, 128), (2, 24), (4, 16)])
 def test_lightly_mmcr(views, d):
     theirs = peer(peers.lightly_loss, "MMCRLoss")

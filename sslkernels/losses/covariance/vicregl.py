@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...distributed import Gather, scale_gradient
 from ...primitives._operator import accumulation_dtype
-from .._common import GatheringLoss, check_batch, check_views, full_precision
+from .._common import GatheringLoss, check_batch, check_embeddings, check_views, full_precision
 from .vicreg import invariance, variance_and_covariance, vicreg
 
 Features = Sequence[tuple[Tensor, Tensor]]  # of each view: pooled (N, D), and its map (N, H, W, D')
@@ -60,16 +60,22 @@ def vicregl(
         The loss, a scalar in float32 (float64 for float64 inputs).
 
     Raises:
-        TypeError, ValueError: arguments of the wrong type, dtype or shape, fewer than two views.
+        TypeError, ValueError: arguments of the wrong type, dtype or shape, fewer than two views,
+            or matches that are not two numbers of at least 1.
     """
     small = _with_grids("local_view", local_view_features or [], local_view_grids or [])
     large = _with_grids("global_view", global_view_features, global_view_grids)
-    pairs = [(a, b) for a, b in product(large, large + small) if a is not b]
+    views = list(enumerate(large + small))
+    pairs = [(a, b) for (i, a), (j, b) in product(views[: len(large)], views) if i != j]
     if not pairs:
         raise ValueError(
             "vicregl needs two views, one of them global; "
             f"got {len(large)} global and {len(small)} local"
         )
+    check_embeddings(**{f"pooled features of view {i}": pooled for i, (pooled, _, _) in views})
+    check_embeddings(**{f"first cells of view {i}": cells[:, 0] for i, (_, cells, _) in views})
+    if len(num_matches) != 2 or min(num_matches) < 1:
+        raise ValueError(f"num_matches must be two numbers of at least 1, got {num_matches}")
     check_batch("vicregl", large[0][0], gather)
     options = {"gather": gather, "impl": impl}
     with full_precision(large[0][0]):
@@ -148,8 +154,8 @@ def _with_grids(name: str, features: Features, grids: Sequence[Tensor]) -> list[
         )
     views = []
     for (pooled, cells), places in zip(features, grids, strict=True):
-        check_views(**{f"{name}_features": pooled})
-        check_views(**{f"{name}_features": cells})
+        for x in (pooled, cells, places):
+            check_views(**{f"each tensor of {name}_features and {name}_grids": x})
         shape = tuple(cells.shape[:3])
         if cells.dim() != 4 or len(cells) != len(pooled) or places.shape != (*shape, 2):
             raise ValueError(
