@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...distributed import Gather, gather_rows, scale_gradient
+from ...distributed import Gather, gather_rows, ranks_of, scale_gradient
 from ...primitives import offdiagonal_norm
 from ...primitives._operator import accumulation_dtype
 from .._common import GatheringLoss, check_batch, check_embeddings, full_precision
@@ -42,9 +42,10 @@ def spectral_contrastive(
     if not mu > 0:
         raise ValueError(f"mu must be above 0, got {mu}")
     with full_precision(z_a):
-        a, b = (gather_rows(_cut(scale_gradient(z, gather), mu), gather) for z in (z_a, z_b))
+        views = [_cut(scale_gradient(z, gather), mu) for z in (z_a, z_b)]
+        a, b = gather_rows(torch.cat(views, 1), gather).chunk(2, 1)
         n = len(a)
-        square, positives = offdiagonal_norm(a.T, b.T, impl=impl)
+        square, positives = offdiagonal_norm(a.T, b.T, impl=impl, route=_route(z_a, gather))
         return (square / (n * (n - 1)) - 2 * positives.mean()) / mu
 
 
@@ -73,3 +74,11 @@ def _cut(z: Tensor, mu: float) -> Tensor:
     wide = z.to(accumulation_dtype(z))
     length = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
     return wide * (mu**0.5 / length.clamp_min(mu**0.5))
+
+
+def _route(z: Tensor, gather: Gather | None) -> str:
+    """By features or by samples, from what is known where the number of gathered rows is not."""
+    ranks = ranks_of(gather)
+    if ranks is None:
+        return "auto"
+    return "sample" if 4 * z.shape[1] <= 3 * len(z) * ranks.size else "feature"

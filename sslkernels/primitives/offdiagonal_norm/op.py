@@ -84,7 +84,7 @@ def _columns(kernels, x, kind, numbers, shares, route):
 
 def _filled(x, tensors, count):
     """Followed by empty ones: an operator's results must not share memory."""
-    return [*tensors, *(x.new_empty(0) for _ in range(count - len(tensors)))]
+    return [*tensors, *(x.new_empty(0, 0) for _ in range(count - len(tensors)))]
 
 
 def _pair(sides):
@@ -102,7 +102,7 @@ def forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
     if any(ranks):  # shapes that depend on the other ranks
         size = torch.library.get_ctx().new_dynamic_size
         width = d if kind == "raw" else size()
-        grams = [a.new_empty(size(), size(), dtype=dtype) for _ in range(2)]
+        grams = [a.new_empty(size(), size(), dtype=dtype) for _ in range(parts)]
     else:
         width, samples = d, routes.choose(route, n, d) == "sample"
         grams = [a.new_empty(n, n, dtype=dtype) for _ in range(parts if samples else 0)]
