@@ -94,6 +94,14 @@ PYBIND11_MODULE(_C, m) {
           cpu::standardized_product(columns(x), columns(y), symmetric, threads,
                                     {pointer(out), row_stride, accumulate});
         });
+  m.def("row_squares", [](const ColumnsTuple& x, int threads, uintptr_t out) {
+    py::gil_scoped_release release;
+    cpu::row_squares(columns(x), threads, double_pointer(out));
+  });
+  m.def("scale_rows", [](const ColumnsTuple& x, uintptr_t factors, int threads, uintptr_t out) {
+    py::gil_scoped_release release;
+    cpu::scale_rows(columns(x), pointer(factors), threads, pointer(out));
+  });
   m.def("column_statistics",
         [](const MatrixTuple& x, int threads, uintptr_t mean, uintptr_t squares) {
           py::gil_scoped_release release;

@@ -13,6 +13,8 @@
   void pairwise_softplus_backward(const Pairwise&, const float*, float*, float*, float*); \
   void nearest_neighbor(const Neighbors&, float*, int64_t*);                              \
   void standardized_product(const Columns&, const Columns&, bool, int, const Output&);    \
+  void row_squares(const Columns&, int, double*);                                         \
+  void scale_rows(const Columns&, const float*, int, float*);                             \
   void column_statistics(const Matrix&, int, double*, double*);                           \
   void column_dot(const Columns&, const Columns&, int, double*);                          \
   void finish_columns(const Finish&, int);                                                \
@@ -94,6 +96,14 @@ void nearest_neighbor(const Neighbors& problem, float* similarities, int64_t* in
 void standardized_product(const Columns& x, const Columns& y, bool symmetric, int threads,
                           const Output& out) {
   SSLKERNELS_DISPATCH(standardized_product(x, y, symmetric, threads, out))
+}
+
+void row_squares(const Columns& x, int threads, double* out) {
+  SSLKERNELS_DISPATCH(row_squares(x, threads, out))
+}
+
+void scale_rows(const Columns& x, const float* factors, int threads, float* out) {
+  SSLKERNELS_DISPATCH(scale_rows(x, factors, threads, out))
 }
 
 void column_statistics(const Matrix& x, int threads, double* mean, double* squares) {

@@ -100,6 +100,35 @@ void standardized_product(const Columns& x, const Columns& y, bool symmetric, in
   }
 }
 
+void row_squares(const Columns& x, int threads, double* out) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t i = 0; i < x.x.rows; ++i) {
+    float row[kStrip];
+    double sum = 0;
+    for (int64_t first = 0; first < x.x.cols; first += kStrip) {
+      const int count = static_cast<int>(std::min<int64_t>(kStrip, x.x.cols - first));
+      std::fill_n(row, kStrip, 0.0f);
+      read(x, i, first, true, count, row);
+      Vec squares{};
+      for (int j = 0; j < kStrip; j += kLanes) squares += load(row + j) * load(row + j);
+      sum += horizontal_sum(squares);
+    }
+    out[i] = sum;
+  }
+}
+
+void scale_rows(const Columns& x, const float* factors, int threads, float* out) {
+  const int64_t d = x.x.cols;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t i = 0; i < x.x.rows; ++i)
+    for (int64_t first = 0; first < d; first += kStrip) {
+      const int count = static_cast<int>(std::min<int64_t>(kStrip, d - first));
+      float* row = out + i * d + first;
+      read(x, i, first, true, count, row);
+      for (int j = 0; j < count; ++j) row[j] *= factors[i];
+    }
+}
+
 void column_statistics(const Matrix& x, int threads, double* mean, double* squares) {
   const Columns raw{x, nullptr, nullptr, nullptr, false};
   const double n = static_cast<double>(x.rows);

@@ -27,6 +27,12 @@ struct Output {
 void standardized_product(const Columns& x, const Columns& y, bool symmetric, int threads,
                           const Output& out);
 
+// out (n): the sum of squares of each row of x.
+void row_squares(const Columns& x, int threads, double* out);
+
+// out (n, d), contiguous: each row of x times its factor.
+void scale_rows(const Columns& x, const float* factors, int threads, float* out);
+
 // mean (d) and the sum of squared deviations from it (d), of the columns of x.
 void column_statistics(const Matrix& x, int threads, double* mean, double* squares);
 

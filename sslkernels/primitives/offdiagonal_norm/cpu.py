@@ -30,8 +30,12 @@ def dot(a: Columns, b: Columns) -> Tensor:
 
 
 def gram(a: Columns) -> Tensor:
-    """â âᵀ, (n, n)."""
-    return _product(_columns(a), _transposed(a), symmetric=True)
+    """â âᵀ, (n, n), with a diagonal that float64 has summed."""
+    out = _product(_columns(a), _transposed(a), symmetric=True)
+    squares = a.x.new_empty(len(a.x), dtype=torch.float64)
+    extension().row_squares(_columns(a), torch.get_num_threads(), address(squares))
+    out.diagonal().copy_(squares)
+    return out
 
 
 def cross(a: Columns, b: Columns | None, rows: slice) -> Tensor:
@@ -41,8 +45,12 @@ def cross(a: Columns, b: Columns | None, rows: slice) -> Tensor:
 
 
 def left(weights: Tensor, a: Columns) -> Tensor:
-    """weights · â, for weights (n, n)."""
-    return _product(_columns(Columns(weights)), _columns(a))
+    """weights · â, for weights (n, n) whose diagonal is large: it is multiplied apart."""
+    out = torch.empty(a.x.shape, device="cpu")
+    diagonal, rest = weights.diagonal().contiguous(), weights.clone().fill_diagonal_(0.0)
+    extension().scale_rows(_columns(a), address(diagonal), torch.get_num_threads(), address(out))
+    _multiply(_columns(Columns(rest)), _columns(a), False, out, True)
+    return out
 
 
 def right(a: Columns, weights: Tensor, out: Tensor, accumulate: bool) -> None:

@@ -27,12 +27,15 @@ def dot(a: Columns, b: Columns) -> Tensor:
 
 
 def gram(a: Columns) -> Tensor:
-    """â âᵀ, (n, n)."""
+    """â âᵀ, (n, n), with a diagonal that float64 has summed."""
     n = len(a.x)
     out = a.x.new_zeros(n, n, dtype=accumulation_dtype(a.x))
+    squares = a.x.new_zeros(n, dtype=torch.float64)
     for part in _parts(a):
         values = _values(a, part)
         out.addmm_(values, values.T)
+        squares += values.square().sum(1, dtype=torch.float64)
+    out.diagonal().copy_(squares)
     return out
 
 
@@ -47,10 +50,12 @@ def cross(a: Columns, b: Columns | None, rows: slice) -> Tensor:
 
 
 def left(weights: Tensor, a: Columns) -> Tensor:
-    """weights · â, for weights (n, n)."""
+    """weights · â, for weights (n, n) whose diagonal is large: it is multiplied apart."""
+    diagonal, rest = weights.diagonal()[:, None], weights.clone().fill_diagonal_(0.0)
     out = weights.new_empty(a.x.shape)
     for part in _parts(a):
-        out[:, part] = weights @ _values(a, part)
+        values = _values(a, part)
+        out[:, part] = (rest @ values).addcmul_(values, diagonal)
     return out
 
 
