@@ -14,6 +14,7 @@ LOSSES = {
     "barlow_twins": functional.barlow_twins,
     "barlow_twins per rank": partial(functional.barlow_twins, sync_statistics=False),
     "vicreg": functional.vicreg,
+    "vicreg of maps": lambda a, b, **options: functional.vicreg(a[:, None], b[:, None], **options),
     "vibcreg": functional.vibcreg,
     "spectral_contrastive": partial(functional.spectral_contrastive, mu=5.0),
 }
@@ -195,7 +196,7 @@ def mismatched_on_rank(rank, name):
 
 @each_loss
 def test_ranks_that_disagree_are_told_so(gang, name):
-    columns = 18 if name == "spectral_contrastive" else 9  # it gathers both views at once
+    columns = 18 if name in ("spectral_contrastive", "vicreg of maps") else 9  # both views at once
     for message in gang.run(mismatched_on_rank, name):
         assert "ranks must agree" in message
         assert f"got {columns - columns // 9} of torch.float32 on rank 0, {columns} of" in message

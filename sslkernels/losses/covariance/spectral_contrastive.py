@@ -8,6 +8,7 @@ from torch import Tensor
 from ...distributed import Gather, gather_rows, ranks_of, scale_gradient
 from ...primitives import offdiagonal_norm
 from ...primitives._operator import accumulation_dtype
+from ...primitives.offdiagonal_norm.routes import choose
 from .._common import GatheringLoss, check_batch, check_embeddings, full_precision
 
 
@@ -81,4 +82,4 @@ def _route(z: Tensor, gather: Gather | None) -> str:
     ranks = ranks_of(gather)
     if ranks is None:
         return "auto"
-    return "sample" if 4 * z.shape[1] <= 3 * len(z) * ranks.size else "feature"
+    return choose("auto", z.shape[1], len(z) * ranks.size)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ...distributed import (
     Gather,
+    gather_rows,
+    ranks_of,
     rows_of_all_ranks,
     scale_gradient,
     share_of_mean,
@@ -18,6 +20,7 @@ from ...distributed import (
 from ...primitives import Standardized, offdiagonal_norm
 from ...primitives._operator import accumulation_dtype
 from ...primitives.offdiagonal_norm import norms_of_views
+from ...primitives.offdiagonal_norm.routes import choose
 from .._common import GatheringLoss, check_batch, check_choice, check_views, full_precision
 
 CONVENTIONS = {"lightly": 0.5, "solo_learn": 1.0}  # and what the views' variance terms count
@@ -64,6 +67,12 @@ def vicreg(
     check_batch("vicreg", z_a, gather)
     with full_precision(z_a):
         z_a, z_b = (scale_gradient(z, gather) for z in (z_a, z_b))
+        ranks = ranks_of(gather)
+        if z_a.dim() > 2 and ranks is not None:
+            # one collective, instead of some at each location
+            route = choose(route, len(z_a) * ranks.size, z_a.shape[-1])
+            z_a, z_b = gather_rows(torch.stack([z_a, z_b], 1), gather).unbind(1)
+            gather = None
         degrees = rows_of_all_ranks(z_a, gather) - 1
         variance = covariance = distance = 0.0
         pairs = list(zip(_locations(z_a), _locations(z_b), strict=True))
@@ -200,16 +209,12 @@ def invariance(z_a: Tensor, z_b: Tensor, gather: Gather | None) -> Tensor:
 def variance_and_covariance(
     z: Tensor, eps: float, *, gather: Gather | None = None, impl: str, route: str
 ) -> tuple[Tensor, Tensor]:
-    """v(z) and c(z) of :func:`vicreg`, for z (N, …, D): the means over what lies between."""
+    """v(z) and c(z) of :func:`vicreg`, for z (N, D)."""
     degrees = rows_of_all_ranks(z, gather) - 1
-    variances, covariances = [], []
-    for location in _locations(z):
-        square, diagonal = offdiagonal_norm(
-            location, columns="centered", gather=gather, impl=impl, route=route
-        )
-        variances.append(hinge(diagonal / degrees, eps))
-        covariances.append(square / (degrees**2 * z.shape[-1]))
-    return torch.stack(variances).mean(), torch.stack(covariances).mean()
+    square, diagonal = offdiagonal_norm(
+        z, columns="centered", gather=gather, impl=impl, route=route
+    )
+    return hinge(diagonal / degrees, eps), square / (degrees**2 * z.shape[1])
 
 
 def _locations(z: Tensor) -> Sequence[Tensor]:
