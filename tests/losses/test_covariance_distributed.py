@@ -47,6 +47,7 @@ def step(loss, sizes, d, dtype, rank=None, **options):
     if rank is not None:
         x = [z.split(sizes)[rank] for z in x]
     value = LOSSES[loss](*(z @ w for z, w in zip(x, weights, strict=True)), **options)
+    assert value.dtype == torch.promote_types(dtype, torch.float32)
     grads = torch.autograd.grad(value, weights, allow_unused=True, materialize_grads=True)
     return [z.detach().double() for z in (value, *grads)]
 

@@ -35,6 +35,7 @@ def step(name, route, sizes, dtype, rank=None, group=None, grad_scale="mean"):
         gather = Gather(route, group, grad_scale)
     encoded = [x.to(dtype) @ w for x, w in zip(embeddings, parameters, strict=False)]
     loss = case.compute(encoded + parameters[len(encoded) :], labels, gather)
+    assert loss.dtype == dtype
     grads = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
     return [x.detach().double() for x in (loss, *grads)]
 
