@@ -19,12 +19,10 @@ def scale_gradient(x: Tensor, gather: Gather | None) -> Tensor:
     return _ScaleGradient.apply(x, 1 / ranks.size)
 
 
-def rows_of_all_ranks(x: Tensor, gather: Gather | None) -> int | Tensor:
-    """How many rows all ranks hold together; where there are others, a float64 scalar."""
-    ranks = ranks_of(gather)
-    if ranks is None:
-        return len(x)
-    return all_reduce(x.new_full((), len(x), dtype=torch.float64), "sum", ranks)
+def rows_of_all_ranks(x: Tensor, gather: Gather | None) -> Tensor:
+    """How many rows all ranks hold together, a scalar in the dtype that x is computed in."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return sum_over_ranks(x.new_full((), len(x), dtype=dtype), gather)
 
 
 def mean_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:

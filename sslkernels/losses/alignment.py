@@ -138,7 +138,7 @@ def uniformity(
         rows = pairwise_logsumexp(z, z, 2 * t, exclude=(0,), gather=gather, impl=impl)
         # −t ‖x − y‖² = 2t ⟨x, y⟩ − 2t, whose large parts cancel: in float64
         total = logsumexp_over_ranks(rows.double(), gather) - 2 * t
-        count = torch.as_tensor(rows_of_all_ranks(x, gather), dtype=torch.float64)
+        count = rows_of_all_ranks(x, gather).double()
         return (total - torch.log(count * (count - 1))).to(rows.dtype)
 
 

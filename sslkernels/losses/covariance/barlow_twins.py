@@ -6,7 +6,6 @@ from torch import Tensor
 
 from ...distributed import Gather, ranks_of, rows_of_all_ranks, scale_gradient
 from ...primitives import Standardized, offdiagonal_norm
-from ...primitives._operator import accumulation_dtype
 from .._common import GatheringLoss, check_batch, check_choice, check_embeddings, full_precision
 
 STANDARDIZED = {
@@ -68,8 +67,7 @@ def barlow_twins(
             z_a, z_b, columns=columns, gather=gather, impl=impl, route=route
         )
         on_diagonal = (diagonal / count - 1).square().sum()
-        loss = SCALE[convention] * (on_diagonal + lambda_param / count**2 * square)
-        return loss.to(accumulation_dtype(z_a))
+        return SCALE[convention] * (on_diagonal + lambda_param / count**2 * square)
 
 
 class BarlowTwinsLoss(GatheringLoss):

@@ -6,9 +6,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ...distributed import Gather, ranks_of, scale_gradient, sum_over_ranks
+from ...distributed import (
+    Gather,
+    ranks_of,
+    rows_of_all_ranks,
+    scale_gradient,
+    sum_over_ranks,
+)
 from ...primitives._operator import accumulation_dtype
-from .._common import GatheringLoss, check_embeddings, full_precision
+from .._common import GatheringLoss, check_batch, check_embeddings, full_precision
 from .nuclear_norm import nonzero
 
 
@@ -44,8 +50,7 @@ def cca(
     _check(ridge, dimensions)
     n, d = z_a.shape
     ranks = ranks_of(gather)
-    if n < 2 and ranks is None:
-        raise ValueError("cca needs at least 2 rows, got 1")
+    check_batch("cca", z_a, gather)
     if dimensions is not None and dimensions > d:
         raise ValueError(f"dimensions must be at most D = {d}, got {dimensions}")
     with full_precision(z_a):
@@ -88,7 +93,7 @@ class CCALoss(GatheringLoss):
 class _SumOfCorrelations(torch.autograd.Function):
     @staticmethod
     def forward(a, b, ridge, dimensions, gather):
-        count = sum_over_ranks(a.new_full((), a.shape[0]), gather)
+        count = rows_of_all_ranks(a, gather)
         a, b = (z - sum_over_ranks(z.sum(0), gather) / count for z in (a, b))
         products = sum_over_ranks(torch.stack([a.T @ a, b.T @ b, a.T @ b]), gather)
         own_a, own_b, across = products / (count - 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ...distributed import Gather, gram, scale_gradient, sum_over_ranks
+from ...distributed import Gather, gram, rows_of_all_ranks, scale_gradient
 from ...primitives._operator import accumulation_dtype
 from .._common import check_embeddings, full_precision
 
@@ -33,12 +33,7 @@ def coding_rate(z: Tensor, eps: float = 0.5, *, gather: Gather | None = None) ->
     with full_precision(z):
         z = scale_gradient(z, gather).to(accumulation_dtype(z))
         scatter = gram(z, gather)
-        return _HalfLogdet.apply(scatter, z.shape[1] / (count_rows(z, gather) * eps))[0]
-
-
-def count_rows(z: Tensor, gather: Gather | None) -> Tensor:
-    """How many rows z has on all ranks, a scalar tensor."""
-    return sum_over_ranks(z.new_full((), z.shape[0]), gather)
+        return _HalfLogdet.apply(scatter, z.shape[1] / (rows_of_all_ranks(z, gather) * eps))[0]
 
 
 def check_eps(eps: float) -> None:

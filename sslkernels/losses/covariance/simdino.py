@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...distributed import Gather, mean_over_ranks, scale_gradient
+from ...distributed import Gather, mean_over_ranks, rows_of_all_ranks, scale_gradient
 from ...primitives._operator import accumulation_dtype
 from .._common import DTYPES, GatheringLoss, full_precision, unit
-from .coding_rate import check_eps, coding_rate, count_rows
+from .coding_rate import check_eps, coding_rate
 
 
 def simdino(
@@ -201,7 +201,7 @@ def _expansion(
     features = student[:views]
     if expa_type == 1:
         features = (features + teacher) / 2
-    n = count_rows(features[0], gather)
+    n = rows_of_all_ranks(features[0], gather)
     return sum(coding_rate(x, eps, gather=gather) for x in features) / views * ((d + n) / (d * n))
 
 

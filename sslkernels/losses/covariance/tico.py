@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ...distributed import Gather, ranks_of, scale_gradient, sum_over_ranks
+from ...distributed import Gather, rows_of_all_ranks, scale_gradient, sum_over_ranks
 from ...primitives._operator import accumulation_dtype
-from .._common import GatheringLoss, check_embeddings, dot, full_precision, mean_loss
+from .._common import GatheringLoss, check_batch, check_embeddings, dot, full_precision, mean_loss
 
 
 def tico_covariance(
@@ -35,7 +35,7 @@ def tico_covariance(
     with full_precision(z), torch.no_grad():
         z = _unit(z)
         scatter = sum_over_ranks(z.T @ z, gather)
-        count = sum_over_ranks(z.new_full((), z.shape[0]), gather)
+        count = rows_of_all_ranks(z, gather)
         return beta * covariance.to(z) + (1 - beta) / count * scatter
 
 
@@ -109,8 +109,7 @@ class TiCoLoss(GatheringLoss):
         not remembered.
         """
         check_embeddings(z_a=z_a, z_b=z_b)
-        if len(z_a) < 2 and ranks_of(self.gather) is None:
-            raise ValueError("TiCoLoss needs at least 2 rows, got 1")
+        check_batch("TiCoLoss", z_a, self.gather)
         covariance = self.C
         if covariance.numel() == 0:
             covariance = torch.zeros(

@@ -82,12 +82,11 @@ def vicreg(
             for square, diagonal in norms:
                 variance = variance + hinge(diagonal / degrees, eps)
                 covariance = covariance + square / (degrees**2 * z_a.shape[-1])
-        loss = (
+        return (
             lambda_param * share_of_mean(distance, z_a.numel(), gather)
             + mu_param * CONVENTIONS[convention] * variance / len(pairs)
             + nu_param * covariance / len(pairs)
         )
-        return loss.to(accumulation_dtype(z_a))
 
 
 def vibcreg(
@@ -122,12 +121,11 @@ def vibcreg(
             square, _ = offdiagonal_norm(z, columns=unit, gather=gather, impl=impl, route=route)
             covariance = covariance + square / (count * z.shape[1]) ** 2
             variance = variance + hinge(_variance(z, count, gather), eps)
-        loss = (
+        return (
             lambda_param * invariance(z_a, z_b, gather)
             + mu_param * variance
             + nu_param * covariance
         )
-        return loss.to(accumulation_dtype(z_a))
 
 
 class VICRegLoss(GatheringLoss):

@@ -97,7 +97,7 @@ def vicregl(
         ]
         # of each pair of views four, two of which are averages of directions
         cells = torch.stack(matched).sum() / (2 * len(pairs))
-        return (alpha * pooled + (1 - alpha) * cells).to(accumulation_dtype(large[0][0]))
+        return alpha * pooled + (1 - alpha) * cells
 
 
 class VICRegLLoss(GatheringLoss):
