@@ -14,14 +14,18 @@ import torch
 from torch import nn
 
 from ..data import DigitSplit, MovedDigitViews, load_digits, move_digits
-from .backbones import SmallResNet
+from .backbones import BACKBONES
 from .evaluate import encode, knn_accuracy
 from .loop import train
 from .methods import (
     BarlowTwins,
     BarlowTwinsRecipe,
+    DINO,
+    DINORecipe,
     SimCLR,
     SimCLRRecipe,
+    SimDINO,
+    SimDINORecipe,
     VICReg,
     VICRegRecipe,
 )
@@ -31,6 +35,8 @@ from .recipe import Recipe, override
 METHODS = {
     "simclr": (SimCLR, SimCLRRecipe),
     "barlow_twins": (BarlowTwins, BarlowTwinsRecipe),
+    "dino": (DINO, DINORecipe),
+    "simdino": (SimDINO, SimDINORecipe),
     "vicreg": (VICReg, VICRegRecipe),
 }
 EVALUATION_SEED = 0
@@ -64,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             train_split.images,
             recipe.batch_size,
             _generator(train_split.images.device, recipe.seed),
+            local_views=recipe.local_views,
         )
         run_dir = _make_run_dir(arguments.method, arguments.name)
     except ValueError as error:
@@ -107,7 +114,7 @@ def run(
 
     torch.manual_seed(recipe.seed)
     method_class, _ = METHODS[method_name]
-    method = method_class(SmallResNet(width=recipe.width), recipe).to(device)
+    method = method_class(BACKBONES[recipe.backbone](width=recipe.width), recipe).to(device)
     baselines = {"raw pixels": evaluate(nn.Flatten()), "random encoder": evaluate(method.backbone)}
     print(
         f"{method_name} on {len(bank)} digits, tested on {len(queries)}, on {device}; "

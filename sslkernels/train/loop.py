@@ -124,6 +124,7 @@ def train_epoch(
                 f"a learning_rate below {recipe.learning_rate:g} may help"
             )
         optimizer.step()
+        method.after_step(((epoch - 1) * len(views) + step) / (recipe.epochs * len(views)))
         learning_rate = schedule.get_last_lr()[0]
         schedule.step()
         total_loss += value
@@ -136,7 +137,7 @@ def train_epoch(
         "seconds": seconds,
         "loss": total_loss / len(views),
         "learning_rate": learning_rate,
-        "embedding_spread": embedding_spread(torch.cat(embeddings)).item(),
+        "embedding_spread": embedding_spread(embeddings[0]).item(),
         "images_per_second": len(views) * recipe.batch_size / seconds,
     }
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TypeVar, get_type_hints
 
+from .backbones import BACKBONES
+
 R = TypeVar("R", bound="Recipe")
 
 
@@ -20,6 +22,7 @@ class Recipe:
         learning_rate: the peak, reached after warm-up; then a half cosine to zero.
         warmup_epochs: epochs of linear warm-up; may be a fraction.
         weight_decay: of AdamW, for matrices and convolutions only.
+        backbone: "resnet" or "vit".
         width: channels of the backbone's first stage.
         evaluate_every: epochs between kNN evaluations; the last epoch is always evaluated.
         bfloat16: run the network under bfloat16 autocast.
@@ -36,19 +39,26 @@ class Recipe:
     learning_rate: float = 2e-3
     warmup_epochs: float = 3.0
     weight_decay: float = 1e-2
+    backbone: str = "resnet"
     width: int = 32
     evaluate_every: int = 2
     bfloat16: bool = True
     seed: int = 0
     device: str = "auto"
 
+    local_views = 0  # no setting here; methods that take local views make it one
+    may_be_zero = ("micro_batch", "warmup_epochs", "weight_decay", "seed")
+
     def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            names = " or ".join(BACKBONES)
+            raise ValueError(f"backbone must be {names}, got {self.backbone!r}")
         for key, value in asdict(self).items():
             if isinstance(value, bool | str):
                 continue
-            may_be_zero = key in ("micro_batch", "warmup_epochs", "weight_decay", "seed")
-            if not (value > 0 or (may_be_zero and value == 0)) or value == float("inf"):
-                bound = "at least 0" if may_be_zero else "above 0"
+            zero = key in self.may_be_zero
+            if not (value > 0 or (zero and value == 0)) or value == float("inf"):
+                bound = "at least 0" if zero else "above 0"
                 raise ValueError(f"{key} must be {bound} and finite, got {value}")
 
 

@@ -1,19 +1,28 @@
 """Self-supervised methods, one file each.
 
-A method is an ``nn.Module`` with a ``backbone``; ``method(*views)`` returns a tuple of embeddings,
-and ``method.loss(*embeddings)`` is what training lowers.
+A :class:`Method` is an ``nn.Module`` with a ``backbone``; ``method(*views)`` returns a tuple of
+embeddings, ``method.loss(*embeddings)`` is what training lowers, and ``method.after_step(progress)``
+moves what follows the training, such as a teacher.
 """
 
 from .barlow_twins import BarlowTwins, BarlowTwinsRecipe
+from .dino import DINO, DINORecipe
+from .method import Method
 from .simclr import SimCLR, SimCLRRecipe
+from .simdino import SimDINO, SimDINORecipe
 from .two_views import TwoViews
 from .vicreg import VICReg, VICRegRecipe
 
 __all__ = [
     "BarlowTwins",
     "BarlowTwinsRecipe",
+    "DINO",
+    "DINORecipe",
+    "Method",
     "SimCLR",
     "SimCLRRecipe",
+    "SimDINO",
+    "SimDINORecipe",
     "TwoViews",
     "VICReg",
     "VICRegRecipe",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .method import Method
 
-class TwoViews(nn.Module):
+
+class TwoViews(Method):
     """Backbone, projector and loss.
 
     Args:

@@ -1,4 +1,4 @@
-"""Backbones: images in, one feature vector each out."""
+"""A residual network for small images."""
 
 from __future__ import annotations
 
