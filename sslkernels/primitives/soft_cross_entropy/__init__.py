@@ -1,0 +1,3 @@
+from .api import soft_cross_entropy
+
+__all__ = ["soft_cross_entropy"]
