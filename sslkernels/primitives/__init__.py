@@ -4,6 +4,7 @@ from .nearest_neighbor import nearest_neighbor
 from .offdiagonal_norm import Standardized, offdiagonal_norm
 from .pairwise_logsumexp import pairwise_logsumexp
 from .pairwise_softplus import pairwise_softplus
+from .sinkhorn import prototype_sinkhorn, sinkhorn
 from .soft_cross_entropy import prototype_cross_entropy, soft_cross_entropy
 
 __all__ = [
@@ -13,5 +14,7 @@ __all__ = [
     "pairwise_logsumexp",
     "pairwise_softplus",
     "prototype_cross_entropy",
+    "prototype_sinkhorn",
+    "sinkhorn",
     "soft_cross_entropy",
 ]
