@@ -37,6 +37,7 @@ from .primitives import (
     offdiagonal_norm,
     pairwise_logsumexp,
     pairwise_softplus,
+    sinkhorn,
 )
 
 __all__ = [
@@ -74,4 +75,5 @@ __all__ = [
     "offdiagonal_norm",
     "pairwise_logsumexp",
     "pairwise_softplus",
+    "sinkhorn",
 ]
