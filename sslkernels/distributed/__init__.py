@@ -17,6 +17,7 @@ from .collectives import (
     rows_of_all_ranks,
     scale_gradient,
     share_of_mean,
+    stack_ranks,
     sum_over_ranks,
 )
 from .gather import ROUTES, Gather, Ranks, rank_of, ranks_of
@@ -42,5 +43,6 @@ __all__ = [
     "rows_of_all_ranks",
     "scale_gradient",
     "share_of_mean",
+    "stack_ranks",
     "sum_over_ranks",
 ]

@@ -1,0 +1,3 @@
+from .api import sinkhorn
+
+__all__ = ["sinkhorn"]
