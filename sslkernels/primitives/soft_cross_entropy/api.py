@@ -11,9 +11,9 @@ from torch import Tensor
 from .._arguments import DTYPES, choose
 from .._operator import accumulation_dtype
 from .._prototypes import Prototypes, check_prototypes
-from .op import SoftCrossEntropy
+from .op import cross_entropies_of
 from .problem import Problem, dtype_of
-from .prototype_op import PrototypeCrossEntropy
+from .prototype_op import prototype_cross_entropies
 from .reference import soft_cross_entropy_reference
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
@@ -73,7 +73,7 @@ def soft_cross_entropy(
     if like.device != other.device:
         raise ValueError(f"student and teacher must be on one device, got {like.device} and "
                          f"{other.device}")  # fmt: skip
-    counts = _count(students), _count(teachers)
+    counts, stacked = (_count(students), _count(teachers)), students[0].dim() == 3
     pairs = check_pairs(pairs, counts, like, dtype_of(like, other))
     check_temperatures(student_temperature, teacher_temperature, center)
     center = check_center(center, counts[1], *like.shape[-2:], like.device)
@@ -87,9 +87,7 @@ def soft_cross_entropy(
         problem = Problem(*views, None if center is None else center.to(dtype), pairs, *numbers)
         rows = soft_cross_entropy_reference(problem)
     else:
-        rows = SoftCrossEntropy.apply(
-            center, pairs, *numbers, impl, len(students), *students, *teachers
-        )[0]
+        rows = cross_entropies_of((*students, *teachers), center, pairs, numbers, impl, stacked)
     return rows[0] if isinstance(student, Tensor) and student.dim() == 2 else rows
 
 
@@ -170,9 +168,9 @@ def prototype_cross_entropy(
             Problem(*logits, None if center is None else center.to(dtype), pairs, *options)
         )
     else:
-        rows = PrototypeCrossEntropy.apply(
+        rows = prototype_cross_entropies(
             students, *own, teachers, *their, center, pairs, *options, impl
-        )[0]
+        )
     return rows[0] if isinstance(student, Tensor) and student.dim() == 2 else rows
 
 

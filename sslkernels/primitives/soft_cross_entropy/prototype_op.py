@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from ..._ext import new_pages
 from .._operator import accumulation_dtype, plain, unit_of
 from .._prototypes import Prototypes, chunks
-from .op import known, summary
+from .op import differentiates, known, summary
 from .problem import Problem, merge
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
@@ -167,3 +167,10 @@ class PrototypeCrossEntropy(torch.autograd.Function):
         grads = _backward_op(*tensors, *ctx.how, student_rows, teacher_rows, row_grad, needs)
         grads = (grad if need else None for grad, need in zip(grads, needs, strict=True))
         return *grads, *[None] * (len(ctx.needs_input_grad) - 3)
+
+
+def prototype_cross_entropies(*arguments) -> Tensor:
+    """The rows, with a derivative where one is asked for."""
+    if differentiates(arguments[:3]):
+        return PrototypeCrossEntropy.apply(*arguments)[0]
+    return _forward_op(*arguments)[0]
