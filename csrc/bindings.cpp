@@ -57,7 +57,7 @@ std::vector<Matrix> matrices(const std::vector<MatrixTuple>& tuples) {
   return out;
 }
 
-// (address, stride between views, stride between groups, rows of a group)
+// (address, stride between views, stride between those that rows take in turn, how many)
 using CenterTuple = std::tuple<uintptr_t, int64_t, int64_t, int64_t>;
 // addresses of (S, B), (S, B), (T, B), (T, B), (S, T, B)
 using StatisticsTuple = std::tuple<uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t>;
@@ -67,8 +67,8 @@ cpu::SoftCrossEntropy soft_cross_entropy(const std::vector<MatrixTuple>& student
                                          const CenterTuple& center, uintptr_t pairs,
                                          double student_scale, double teacher_scale,
                                          bool probabilities, int threads) {
-  const auto& [address, view, group, rows] = center;
-  return {matrices(student), matrices(teacher), pointer(address), view,          group,  rows,
+  const auto& [address, view, step, count] = center;
+  return {matrices(student), matrices(teacher), pointer(address), view,          step,   count,
           pointer(pairs),    student_scale,     teacher_scale,    probabilities, threads};
 }
 

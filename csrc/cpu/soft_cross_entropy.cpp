@@ -148,7 +148,7 @@ class Kernel {
   static int64_t round_up_runs(int64_t x) { return (x + kRun - 1) / kRun * kRun; }
 
   const float* center(int64_t row, size_t view, int64_t k) const {
-    return p_.center ? p_.center + view * p_.center_view + row / p_.group_rows * p_.center_group + k
+    return p_.center ? p_.center + view * p_.center_view + row % p_.centers * p_.center_step + k
                      : nullptr;
   }
 

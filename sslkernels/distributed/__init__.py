@@ -9,6 +9,7 @@ from .blocks import meet_ranks
 from .collectives import (
     all_gather,
     all_reduce,
+    first_row,
     gather_rows,
     gram,
     logsumexp_over_ranks,
@@ -20,15 +21,18 @@ from .collectives import (
     sum_over_ranks,
 )
 from .gather import ROUTES, Gather, Ranks, rank_of, ranks_of
+from .pending import PendingMean
 from .shares import Shares
 
 __all__ = [
     "ROUTES",
     "Gather",
+    "PendingMean",
     "Ranks",
     "Shares",
     "all_gather",
     "all_reduce",
+    "first_row",
     "gather_rows",
     "gram",
     "logsumexp_over_ranks",

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .blocks import gather_blocks, row_counts
-from .gather import Gather, Ranks, process_group, ranks_of
+from .gather import Gather, Ranks, process_group, rank_of, ranks_of
 
 
 def scale_gradient(x: Tensor, gather: Gather | None) -> Tensor:
@@ -74,6 +74,12 @@ def gather_rows(x: Tensor, gather: Gather | None) -> Tensor:
     """All ranks' rows (Σ n, …), in the order of the ranks, with gradient."""
     ranks = ranks_of(gather)
     return x if ranks is None else _GatherRows.apply(x, ranks.group)
+
+
+def first_row(x: Tensor, gather: Gather | None) -> int:
+    """Where this rank's rows begin among those of all ranks. Waits for the device."""
+    ranks = ranks_of(gather)
+    return 0 if ranks is None else sum(row_counts(x, ranks.group)[: rank_of(gather)])
 
 
 def gram(x: Tensor, gather: Gather | None) -> Tensor:

@@ -45,7 +45,7 @@ def soft_cross_entropy(
         teacher_temperature: above 0; None: the teacher's rows are probabilities, used as they are
             (they need not sum to 1).
         center: taken from the teacher's logits: (K,), or anything that broadcasts to (T, C, K),
-            where the rows come in C groups of B / C that have each their own. No gradient.
+            where C divides B: row b then takes that of b mod C. No gradient.
         pairs: (S, T), how much each student counts each teacher; None: all count 1. With a zero
             diagonal no view meets itself.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to

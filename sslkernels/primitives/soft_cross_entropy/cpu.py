@@ -57,15 +57,15 @@ def _rows_contiguous(x: Tensor) -> Tensor:
 
 
 def _arguments(problem: Problem) -> tuple:
-    center, group = problem.center, (0, 0, 0, 1)  # address, two strides, rows of a group
+    center, place = problem.center, (0, 0, 0, 1)  # address, two strides, how many
     if center is not None:
         view, step = (center.stride(i) if center.shape[i] > 1 else 0 for i in (0, 1))
-        group = (address(center), view, step, len(problem.student[0]) // center.shape[1])
+        place = (address(center), view, step, center.shape[1])
     probabilities = problem.teacher_temperature is None
     return (
         list(map(matrix, problem.student)),
         list(map(matrix, problem.teacher)),
-        group,
+        place,
         address(problem.pairs),
         1 / problem.student_temperature,
         1.0 if probabilities else 1 / problem.teacher_temperature,

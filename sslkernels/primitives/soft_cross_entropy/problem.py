@@ -16,7 +16,7 @@ class Problem(NamedTuple):
 
     student: Sequence[Tensor]  # S of (B, K)
     teacher: Sequence[Tensor]  # T of (B, K)
-    center: Tensor | None  # (1 or T, 1 or C, K): C groups of B / C rows
+    center: Tensor | None  # (1 or T, 1 or C, K): rows take the C in turn
     pairs: Tensor  # (S, T), in the dtype of computation
     student_temperature: float
     teacher_temperature: float | None  # None: the teacher's rows are probabilities

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._tiles import product as multiply
 from .problem import Problem, Statistics, merge
-from .reference import grouped
+from .reference import in_turn
 
 CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}  # logits of all teachers that are computed at a time
 
@@ -90,5 +90,5 @@ def _teacher_logits(problem: Problem) -> Tensor:
     if problem.teacher_temperature is None:
         return teacher
     if problem.center is not None:
-        grouped(teacher, problem.center).sub_(problem.center[:, :, None])
+        in_turn(teacher, problem.center).sub_(problem.center[:, None])
     return teacher.div_(problem.teacher_temperature)
