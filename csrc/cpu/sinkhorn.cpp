@@ -2,7 +2,6 @@
 #include "sslkernels/sinkhorn.h"
 
 #include <cmath>
-#include <limits>
 #include <vector>
 
 #include "row.h"
@@ -130,13 +129,8 @@ class Kernel {
 
   // A run of scaled logits; returns the largest.
   float read(int64_t group, int64_t row, int64_t k, float* out) const {
-    Matrix logits = p_.logits;
-    const int count = run_at(k), padding = round_up(count, kLanes) - count;
     const float* center = p_.center ? p_.center + group * width_ + k : nullptr;
-    const int64_t at = group * p_.group_stride + k;
-    const float best = read_run(logits, row, at, count, center, scale_, out);
-    std::fill_n(out + count, padding, -std::numeric_limits<float>::infinity());
-    return best;
+    return read_run(p_.logits, row, group * p_.group_stride + k, run_at(k), center, scale_, out);
   }
 
   void columns_of(int64_t group, int64_t first, int64_t last, float* maximum, float* total) const {
