@@ -38,6 +38,15 @@ def masses(
     return out
 
 
+def product(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """out = a b, in float32."""
+    left, right = ((matrix(x), 0, 0, 0, False) for x in (a, b))
+    threads = torch.get_num_threads()
+    extension().standardized_product(
+        left, right, False, threads, address(out), out.stride(0), False
+    )
+
+
 def _empty(x: Tensor, size: int) -> LogSum:
     return LogSum(*(x.new_empty(x.shape[0], size, dtype=torch.float32) for _ in LogSum._fields))
 
