@@ -227,6 +227,10 @@ def check_center(
 
 def _check_views(name: str, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """One tensor (V, B, K), or several (B, K)."""
+    if not isinstance(views, Tensor | list | tuple):
+        raise TypeError(
+            f"{name} must be a torch.Tensor or a list of them, got {type(views).__name__}"
+        )
     tensors = [views] if isinstance(views, Tensor) else list(views)
     dimensions = (2, 3) if isinstance(views, Tensor) else (2,)
     for x in tensors:

@@ -80,9 +80,12 @@ def cross_entropies(problem: Problem, statistics: Statistics) -> Tensor:
         entropies = mass * logarithms + statistics.cost
     else:
         entropies = logarithms + statistics.cost / mass
-    return torch.where(
-        problem.pairs[:, :, None] == 0, 0, problem.pairs[:, :, None] * entropies
-    ).sum(1)
+    return counted(problem.pairs[:, :, None], entropies).sum(1)
+
+
+def counted(pairs: Tensor, x: Tensor) -> Tensor:
+    """pairs · x; 0 where a pair does not count, whatever x is."""
+    return torch.where(pairs == 0, 0, pairs * x)
 
 
 def dtype_of(student: Tensor, teacher: Tensor) -> torch.dtype:

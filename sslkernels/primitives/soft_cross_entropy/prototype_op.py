@@ -108,7 +108,7 @@ def _backward(*arguments):
                 product(weights.T, features, grad)
                 grads = head.prototypes.gradients(columns, grad.div_(unit))
                 for whole, part, need in zip((dweight, dmagnitude), grads, needs[1:], strict=True):
-                    if need:
+                    if need and part is not None:
                         whole[columns] = part
         if needs[0]:
             dstudent.copy_(total.div_(unit).view_as(dstudent))
