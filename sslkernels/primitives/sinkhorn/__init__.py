@@ -1,3 +1,3 @@
-from .api import sinkhorn
+from .api import prototype_sinkhorn, sinkhorn
 
-__all__ = ["sinkhorn"]
+__all__ = ["prototype_sinkhorn", "sinkhorn"]

@@ -1,4 +1,4 @@
-"""The public function: its contract and its checks."""
+"""The public functions: their contract and their checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from torch import Tensor
 
 from ...distributed import Gather
 from .._arguments import across_ranks, check_tensor, choose
+from .._operator import accumulation_dtype
+from .._prototypes import Prototypes, check_prototypes
 from .op import sinkhorn_op
+from .prototype_op import prototype_sinkhorn_op
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -68,6 +71,52 @@ def sinkhorn(
     groups = logits.detach() if logits.dim() == 3 else logits.detach()[None]
     center = sinkhorn_op(groups, float(epsilon), iterations, rows, impl, *ranks)
     return center if logits.dim() == 3 else center[0]
+
+
+def prototype_sinkhorn(
+    features: Tensor,
+    prototypes: Tensor,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    *,
+    magnitude: Tensor | None = None,
+    rows: Tensor | None = None,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    r""":func:`sinkhorn` of the logits ``features @ prototypesᵀ``, which are never stored.
+
+    Chunks of logits are made, used and dropped, once per iteration; with ``gather`` once more for
+    each iteration but the last.
+
+    Args:
+        features: (N, D), of N samples; float16, bfloat16, float32 or float64.
+        prototypes: (K, D), of any of these dtypes; multiplied in that of the features.
+        epsilon, iterations, rows, gather, impl: as there.
+        magnitude: (K,) or (K, 1): weight normalisation, ``magnitude · prototypes / ‖prototypes‖``
+            row by row, as ``torch.nn.utils.weight_norm`` (its ``weight_g``). None: prototypes as
+            they are.
+
+    Returns:
+        The centre, (K,), in float32 (float64 for float64 features). No gradient.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as there.
+    """
+    check_tensor("features", features)
+    own = check_prototypes("features", features, "prototypes", prototypes, magnitude)
+    check_numbers(epsilon, iterations)
+    rows = check_rows(rows, features)
+    impl = choose(impl, IMPLEMENTATIONS, features)
+    ranks = across_ranks(gather, impl)
+    features, own = features.detach(), Prototypes(*(x if x is None else x.detach() for x in own))
+    options = float(epsilon), iterations, rows, impl, *ranks
+    if impl == "reference":
+        dtype = accumulation_dtype(features)
+        with torch.autocast(features.device.type, enabled=False):
+            logits = features.to(dtype) @ own.part(slice(None), dtype).T
+        return sinkhorn_op(logits[None], *options)[0]
+    return prototype_sinkhorn_op(features, *own, *options)[0]
 
 
 def check_numbers(epsilon: float, iterations: int) -> None:

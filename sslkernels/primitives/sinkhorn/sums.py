@@ -28,6 +28,8 @@ def log_sum(x: Tensor, dim: int) -> LogSum:
 
 def combine(parts: LogSum) -> LogSum:
     """One sum of those that are stacked in the first dimension."""
+    if len(parts.maximum) == 1:
+        return LogSum(*(part[0] for part in parts))
     maximum = parts.maximum.amax(0)
     return LogSum(maximum, (parts.total * torch.exp(parts.maximum - maximum)).sum(0))
 

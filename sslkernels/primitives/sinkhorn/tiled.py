@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._operator import accumulation_dtype
+from .._tiles import product as product
 from .sums import LogSum, log_sum, merge
 
 CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}  # logits that are computed at a time
@@ -45,9 +46,7 @@ def masses(
     return total
 
 
-def _blocks(
-    x: Tensor, center: Tensor | None, epsilon: float
-) -> Iterator[tuple[slice, Tensor]]:
+def _blocks(x: Tensor, center: Tensor | None, epsilon: float) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows, and their (logits - center) / ε, new tensors."""
     groups, n, width = x.shape
     size = max(1, CHUNK[x.device.type] // (groups * width))
