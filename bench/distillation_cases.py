@@ -49,8 +49,8 @@ class Logits:
 
     def describe(self, device: str) -> str:
         return (
-            f"{self.students} + {self.teachers} views; each logit read once and its exponential"
-            " taken, fwd and bwd, each gradient written once"
+            f"{self.students} + {self.teachers} views; a read and an exp per logit and pass,"
+            " a write per gradient"
         )
 
 
