@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslkernels import functional
+from sslkernels import DINOLoss, functional
 
 from .baseline import Baseline, Loss, everywhere
 from .distillation_cases import (
@@ -18,13 +18,11 @@ from .distillation_cases import (
 )
 from .peers import lightly_loss
 
-TEMPERATURES = {"student_temp": STUDENT_TEMPERATURE, "teacher_temp": TEACHER_TEMPERATURE}
-
 
 def dino_ours(temperature: float, impl: str = "auto") -> Loss:
     def loss(*views: Tensor) -> Tensor:
-        students, teachers = views[:STUDENTS], views[STUDENTS:]
-        return functional.dino(students, teachers, impl=impl, **TEMPERATURES)
+        module = _fresh(DINOLoss, views[0].shape[-1], views[0].device, impl=impl)
+        return module(list(views[STUDENTS:]), list(views[:STUDENTS]))
 
     return loss
 
@@ -40,19 +38,17 @@ def dino_eager(temperature: float) -> Loss:
 
 def dino_lightly(temperature: float) -> Loss:
     def loss(*views: Tensor) -> Tensor:
-        module = _lightly_dino(views[0])
+        module = _fresh(make, views[0].shape[-1], views[0].device)
         return module(list(views[STUDENTS:]), list(views[:STUDENTS]))
 
-    lightly_loss("DINOLoss")  # raises where it is not installed
+    make = lightly_loss("DINOLoss")
     return loss
 
 
 def dino_head_ours(temperature: float, impl: str = "auto") -> Loss:
     def loss(student: Tensor, prototypes: Tensor, teacher: Tensor, theirs: Tensor) -> Tensor:
-        return functional.dino(
-            student, teacher, prototypes=prototypes, teacher_prototypes=theirs, impl=impl,
-            **TEMPERATURES,
-        )  # fmt: skip
+        module = _fresh(DINOLoss, len(prototypes), student.device, impl=impl)
+        return module(teacher, student, prototypes=prototypes, teacher_prototypes=theirs)
 
     return loss
 
@@ -61,7 +57,8 @@ def dino_head_logits(temperature: float) -> Loss:
     """Products by torch, then our loss of the logits: what fusing the two is worth."""
 
     def loss(student: Tensor, prototypes: Tensor, teacher: Tensor, theirs: Tensor) -> Tensor:
-        return functional.dino(student @ prototypes.T, teacher @ theirs.T, **TEMPERATURES)
+        module = _fresh(DINOLoss, len(prototypes), student.device)
+        return module(teacher @ theirs.T, student @ prototypes.T)
 
     return loss
 
@@ -76,9 +73,10 @@ def dino_head_eager(temperature: float) -> Loss:
 def dino_head_lightly(temperature: float) -> Loss:
     def loss(student: Tensor, prototypes: Tensor, teacher: Tensor, theirs: Tensor) -> Tensor:
         students, teachers = (student @ prototypes.T).unbind(), (teacher @ theirs.T).unbind()
-        return _lightly_dino(students[0])(list(teachers), list(students))
+        module = _fresh(make, len(prototypes), student.device)
+        return module(list(teachers), list(students))
 
-    lightly_loss("DINOLoss")
+    make = lightly_loss("DINOLoss")
     return loss
 
 
@@ -122,22 +120,22 @@ def _mean_of_pairs(p: Tensor, logs: Tensor) -> Tensor:
     )
 
 
-def _lightly_dino(logits: Tensor) -> torch.nn.Module:
-    """A fresh one: its centre, which follows the teacher, is zero at first."""
-    module = lightly_loss("DINOLoss")(
-        logits.shape[-1], teacher_temp=TEACHER_TEMPERATURE, student_temp=STUDENT_TEMPERATURE
+def _fresh(make: type, prototypes: int, device: torch.device, **options) -> torch.nn.Module:
+    """A DINO loss whose centre, which follows the teacher, is zero at first."""
+    module = make(
+        prototypes, teacher_temp=TEACHER_TEMPERATURE, student_temp=STUDENT_TEMPERATURE, **options
     )
-    return module.to(logits.device)
+    return module.to(device)
 
 
 BASELINES: dict[str, dict[str, Baseline]] = {
-    "dino": everywhere("dino", dino_ours, dino_eager, 4, 3)
+    "dino": everywhere("DINOLoss", dino_ours, dino_eager, 4, 3)
     | {"lightly": Baseline(dino_lightly, "lightly.loss.DINOLoss, with its centre's update", 4)},
-    "dino_head": everywhere("dino with prototypes", dino_head_ours, dino_head_eager, 5, 4)
+    "dino_head": everywhere("DINOLoss with prototypes", dino_head_ours, dino_head_eager, 5, 4)
     | {
-        "logits": Baseline(dino_head_logits, "torch's products, then functional.dino", 3),
+        "logits": Baseline(dino_head_logits, "torch's products, then sslkernels.DINOLoss", 3),
         "lightly": Baseline(dino_head_lightly, "torch's products, then lightly's DINOLoss", 5),
     },
-    "swav": everywhere("swav", swav_ours, swav_eager, 4, 3, has_cuda=False)
+    "swav": everywhere("functional.swav", swav_ours, swav_eager, 4, 3, has_cuda=False)
     | {"lightly": Baseline(swav_lightly, "lightly.loss.SwaVLoss", 5)},
 }
