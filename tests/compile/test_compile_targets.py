@@ -73,6 +73,11 @@ ROW_KERNELS = {
         {**RAW, "own_column_stride": 1, "other_column_stride": 1},
     ],
     "offdiagonal_norm.input_gradient_kernel": [{**TILE_OF_COLUMNS, "column_stride": 1}],
+    "sinkhorn.rows_kernel": [{"COUNTED": True, "BLOCK": 4096}],
+    "sinkhorn.columns_kernel": [{"COUNTED": True, "BM": 16, "BN": 256}],
+    "sinkhorn.masses_kernel": [
+        {"COUNTED": counted, "BM": 16, "BN": 256} for counted in (True, False)
+    ],
 }
 
 
@@ -130,9 +135,16 @@ def compile_one(job):
     def kind(argument):
         if argument in constants:
             return "constexpr"
+        if argument.endswith(("_high", "_low")):
+            return "fp32"
         if not argument.endswith("_ptr"):
             return "i32"
-        kinds = {"index_ptr": "i64", "sums_ptr": "fp64", **dict.fromkeys(INPUTS, dtype)}
+        kinds = {
+            "index_ptr": "i64",
+            "count_ptr": "i64",
+            "sums_ptr": "fp64",
+            **dict.fromkeys(INPUTS, dtype),
+        }
         return "*" + kinds.get(argument, "fp32")
 
     signature = {argument: kind(argument) for argument in kernel.arg_names}
@@ -206,9 +218,9 @@ def test_sizes_of_one_compile():
     ):
         compile_one((f"pairwise_{name}", "sm_90", "bf16", constants, 4, 2))
     compile_one(("nearest_neighbor.nearest_kernel", "sm_90", "bf16", {**tile, **ones}, 4, 2))
-    sizes = ("n", "d", "rows_per_split", "blocks")
+    sizes = ("n", "d", "k", "rows_per_split", "columns_per_split", "blocks")
     for name, variants in {**VARIANTS, **ROW_KERNELS}.items():
-        if not name.startswith("offdiagonal_norm."):
+        if not name.startswith(("offdiagonal_norm.", "sinkhorn.")):
             continue
         for variant in variants:
             names = kernel_of(name).arg_names

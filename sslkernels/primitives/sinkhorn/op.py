@@ -13,7 +13,7 @@ from torch import Tensor
 from ...distributed import Ranks, stack_ranks
 from .._operator import accumulation_dtype, plain
 from .reference import sinkhorn_reference
-from .sums import moved
+from .sums import largest, moved
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
 _library.define(
@@ -28,10 +28,11 @@ def _sinkhorn(logits, epsilon, iterations, rows, impl, *ranks):
             return sinkhorn_reference(logits, epsilon, iterations, rows)
         kernels = import_module(f".{impl}", __package__)
         log_mass = over_ranks(kernels.columns(logits, epsilon, rows).log(), *ranks)
-        center = moved(0.0, log_mass, epsilon)
+        center, relative = moved(0.0, log_mass, epsilon), 0.0
         for _ in range(iterations - 1):
             log_mass = over_ranks(kernels.masses(logits, center, epsilon, rows).log(), *ranks)
-            center = moved(center, log_mass, epsilon)
+            center = moved(center, log_mass - relative, epsilon)
+            relative = largest(log_mass)
         return center
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from .._operator import accumulation_dtype, plain
 from .._prototypes import Prototypes, chunks
 from .op import over_ranks
-from .sums import LogSum, merge, moved
+from .sums import LogSum, largest, merge, moved
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
 _library.define(
@@ -52,16 +52,18 @@ class _Head:
 def _sinkhorn(features, prototypes, magnitude, epsilon, iterations, rows, impl, *ranks):
     with plain(features):
         head = _Head(features, prototypes, magnitude, epsilon, rows, impl)
-        center, sums = _fake(features, prototypes).zero_(), None
+        center, relative, sums = _fake(features, prototypes).zero_(), 0.0, None
         for i in range(iterations):
-            last, log_masses, next_sums = i == iterations - 1, [], None
+            last, parts, next_sums = i == iterations - 1, [], None
             for columns, logits in head.chunks():
-                part = center[:, columns]
-                log_masses.append(head.log_masses(logits, part, sums))
-                if not last and not ranks:  # while the chunk is there
-                    part = moved(part, log_masses[-1], epsilon)
+                parts.append(head.log_masses(logits, center[:, columns], sums))
+                if not last and not ranks:  # while the logits are there
+                    part = moved(center[:, columns], parts[-1] - relative, epsilon)
                     next_sums = merge(next_sums, head.rows(logits, part))
-            center = moved(center, over_ranks(torch.cat(log_masses, 1), *ranks), epsilon)
+            log_mass = over_ranks(torch.cat(parts, 1), *ranks)
+            center = moved(center, log_mass - relative, epsilon)
+            if i > 0:
+                relative = largest(log_mass)
             if not last and ranks:
                 for columns, logits in head.chunks():
                     next_sums = merge(next_sums, head.rows(logits, center[:, columns]))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._operator import accumulation_dtype
-from .sums import moved
+from .sums import largest, moved
 
 
 def sinkhorn_reference(
@@ -17,9 +17,10 @@ def sinkhorn_reference(
     if rows is not None:
         x = x[:, : max(0, int(rows))]
     with torch.autocast(x.device.type, enabled=False):
-        x = x / epsilon
-        center = moved(0.0, x.logsumexp(1), epsilon)
+        center, relative = moved(0.0, (x / epsilon).logsumexp(1), epsilon), 0.0
         for _ in range(iterations - 1):
-            samples = (x - center[:, None] / epsilon).logsumexp(2, keepdim=True)
-            center = moved(0.0, (x - samples).logsumexp(1), epsilon)
+            plan = ((x - center[:, None]) / epsilon).softmax(2)
+            log_mass = plan.sum(1).log()
+            center = moved(center, log_mass - relative, epsilon)
+            relative = largest(log_mass)
         return center

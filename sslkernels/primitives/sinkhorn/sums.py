@@ -45,3 +45,11 @@ def moved(center: Tensor | float, log_mass: Tensor, epsilon: float) -> Tensor:
     """The centre that takes their masses from prototypes; 0 where nothing is to be taken."""
     center = center + epsilon * log_mass
     return center.masked_fill(torch.isneginf(center), 0)
+
+
+def largest(log_mass: Tensor) -> Tensor:
+    """What the next masses are taken relative to: in the end, log of samples per prototype.
+
+    Else as much would be added to the centre in every iteration.
+    """
+    return log_mass.amax(-1, keepdim=True).clamp_min(NOTHING)

@@ -16,7 +16,7 @@ from .._triton import total
 from .sums import LogSum, combine
 from .triton_kernels import columns_kernel, masses_kernel, rows_kernel
 
-ROW = {"BLOCK": 4096, "num_warps": 8}
+ROW = {"BLOCK": 4096, "num_warps": 4}
 TILE = {"BM": 16, "BN": 256, "num_warps": 4}
 PROGRAMS = 4  # for each multiprocessor, which then always has something to load
 

@@ -102,17 +102,18 @@ def masses_kernel(
     start = split * rows_per_split
     end = tl.minimum(start + rows_per_split, _rows_that_count(count_ptr, n, COUNTED))
     x_ptr += group.to(tl.int64) * group_stride
-    first = group.to(tl.int64) * n
-    at = group.to(tl.int64) * k + columns
-    center = tl.load(center_ptr + at, mask=columns < k, other=0.0)[None, :]
+    row_max_ptr += group.to(tl.int64) * n
+    row_sum_ptr += group.to(tl.int64) * n
+    center_ptr += group.to(tl.int64) * k
+    center = tl.load(center_ptr + columns, mask=columns < k, other=0.0)[None, :]
     mass = tl.zeros((BM, BN), tl.float32)
     for row in range(start, end, BM):
         rows = row + tl.arange(0, BM)
         inside = (rows < end)[:, None] & (columns < k)[None, :]
         at = x_ptr + rows.to(tl.int64)[:, None] * row_stride + columns[None, :]
         logits = _load(at, inside, center, inverse_high, inverse_low)
-        maximum = tl.load(row_max_ptr + first + rows, mask=rows < end, other=0.0)
-        weight = 1.0 / tl.load(row_sum_ptr + first + rows, mask=rows < end, other=1.0)
+        maximum = tl.load(row_max_ptr + rows, mask=rows < end, other=0.0)
+        weight = 1.0 / tl.load(row_sum_ptr + rows, mask=rows < end, other=1.0)
         mass += _exp(logits - maximum[:, None]) * weight[:, None]
     at = (split * tl.num_programs(1) + group).to(tl.int64) * k + columns
     tl.store(mass_ptr + at, tl.sum(mass, 0), mask=columns < k)
