@@ -9,6 +9,7 @@
 #include "sslkernels/offdiagonal_norm.h"
 #include "sslkernels/pairwise_logsumexp.h"
 #include "sslkernels/pairwise_softplus.h"
+#include "sslkernels/sinkhorn.h"
 #include "sslkernels/soft_cross_entropy.h"
 #ifdef SSLKERNELS_CUDA
 #include "sslkernels/cuda.h"
@@ -56,7 +57,7 @@ std::vector<Matrix> matrices(const std::vector<MatrixTuple>& tuples) {
   return out;
 }
 
-// (address, stride between views, stride between groups, rows of a group)
+// (address, stride between views, stride between those that rows take in turn, how many)
 using CenterTuple = std::tuple<uintptr_t, int64_t, int64_t, int64_t>;
 // addresses of (S, B), (S, B), (T, B), (T, B), (S, T, B)
 using StatisticsTuple = std::tuple<uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t>;
@@ -66,8 +67,8 @@ cpu::SoftCrossEntropy soft_cross_entropy(const std::vector<MatrixTuple>& student
                                          const CenterTuple& center, uintptr_t pairs,
                                          double student_scale, double teacher_scale,
                                          bool probabilities, int threads) {
-  const auto& [address, view, group, rows] = center;
-  return {matrices(student), matrices(teacher), pointer(address), view,          group,  rows,
+  const auto& [address, view, step, count] = center;
+  return {matrices(student), matrices(teacher), pointer(address), view,          step,   count,
           pointer(pairs),    student_scale,     teacher_scale,    probabilities, threads};
 }
 
@@ -75,6 +76,20 @@ cpu::Statistics statistics(const StatisticsTuple& t) {
   const auto& [student_max, student_sum, teacher_max, teacher_sum, cost] = t;
   return {pointer(student_max), pointer(student_sum), pointer(teacher_max), pointer(teacher_sum),
           pointer(cost)};
+}
+
+// (logits of the first group, groups, stride between them, address of the center, scale, threads)
+using SinkhornTuple = std::tuple<MatrixTuple, int64_t, int64_t, uintptr_t, double, int>;
+// addresses of maxima and sums
+using LogSumsTuple = std::tuple<uintptr_t, uintptr_t>;
+
+cpu::Sinkhorn sinkhorn(const SinkhornTuple& t) {
+  const auto& [logits, groups, stride, center, scale, threads] = t;
+  return {matrix(logits), groups, stride, pointer(center), scale, threads};
+}
+
+cpu::LogSums log_sums(const LogSumsTuple& t) {
+  return {pointer(std::get<0>(t)), pointer(std::get<1>(t))};
 }
 
 }  // namespace
@@ -189,6 +204,20 @@ PYBIND11_MODULE(_C, m) {
               soft_cross_entropy(student, teacher, center, pairs, student_scale, teacher_scale,
                                  probabilities, threads),
               statistics(known), pointer(row_grad), matrices(out));
+        });
+
+  m.def("sinkhorn_columns", [](const SinkhornTuple& problem, const LogSumsTuple& out) {
+    py::gil_scoped_release release;
+    cpu::sinkhorn_columns(sinkhorn(problem), log_sums(out));
+  });
+  m.def("sinkhorn_rows", [](const SinkhornTuple& problem, const LogSumsTuple& out) {
+    py::gil_scoped_release release;
+    cpu::sinkhorn_rows(sinkhorn(problem), log_sums(out));
+  });
+  m.def("sinkhorn_masses",
+        [](const SinkhornTuple& problem, const LogSumsTuple& rows, uintptr_t out) {
+          py::gil_scoped_release release;
+          cpu::sinkhorn_masses(sinkhorn(problem), log_sums(rows), pointer(out));
         });
 
 #ifdef SSLKERNELS_CUDA

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,6 @@ from sslkernels import (
     pairwise_logsumexp,
     pairwise_softplus,
 )
-from sslkernels.primitives import soft_cross_entropy
 
 
 def eager_logsumexp(q: Tensor, k: Tensor, scale: Tensor, exclude: Sequence[int]):
@@ -37,23 +35,6 @@ def eager_offdiagonal_norm(a: Tensor, b: Tensor, columns: str | Standardized):
     product = product.to(torch.promote_types(product.dtype, torch.float32))
     diagonal = product.diagonal()
     return (product - torch.diag(diagonal)).square().sum(), diagonal
-
-
-def eager_soft_cross_entropy(
-    student: Tensor,
-    teacher: Tensor,
-    center: Tensor | None,
-    pairs: Tensor,
-    temperatures: tuple[float, float | None],
-):
-    """The same for distributions over prototypes, (S, B, K) and (T, B, K)."""
-    if center is not None:
-        teacher = teacher - center.repeat_interleave(teacher.shape[1] // center.shape[1], 1)
-    if temperatures[1] is not None:
-        teacher = F.softmax(teacher / temperatures[1], dim=2)
-    logs = F.log_softmax(student / temperatures[0], dim=2)
-    entropies = -(teacher * logs[:, None]).sum(3)  # (S, T, B)
-    return (pairs[:, :, None] * entropies).sum(1)
 
 
 def eager_columns(x: Tensor, columns: str | Standardized) -> Tensor:
@@ -274,60 +255,5 @@ def check_offdiagonal_norm(
                 eager[i] = whole + (eager[i] - exact[i]) * times
             exact = wholes
         return ours, eager, exact
-
-    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
-
-
-def check_soft_cross_entropy(
-    impl: str,
-    students: int,
-    teachers: int,
-    rows: int,
-    width: int,
-    centers: tuple[int, int] | None = (1, 1),
-    temperatures: tuple[float, float | None] = (0.1, 0.04),
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-    draws: int = 4,
-    floor: float = 1.2e-7,
-) -> None:
-    """Random cases against float64: the rows, and the gradient of the students.
-
-    ``centers``: of how many teachers and groups of rows; None where they are probabilities.
-    """
-
-    def draw() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        make = partial(torch.randn, dtype=torch.float64, device=device)
-        inputs = [make(students, rows, width), make(teachers, rows, width)]
-        if temperatures[1] is None:
-            inputs[1] = 1.3 * F.softmax(inputs[1], dim=2)
-        if centers is not None:
-            inputs.append(make(*centers, width))
-        pairs = torch.rand(students, teachers, dtype=torch.float64, device=device)
-        if students > 1:
-            pairs.fill_diagonal_(0.0)
-        inputs, weights = [x.to(dtype) for x in (*inputs, pairs)], [make(students, rows)]
-
-        def run(impl: str | None, dtype: torch.dtype) -> list[Tensor]:
-            def function(student: Tensor, teacher: Tensor, *rest: Tensor) -> tuple[Tensor]:
-                *center, pairs = rest
-                center = center[0] if center else None
-                if impl is None:
-                    rows = eager_soft_cross_entropy(student, teacher, center, pairs, temperatures)
-                else:
-                    rows = soft_cross_entropy(
-                        student,
-                        teacher,
-                        student_temperature=temperatures[0],
-                        teacher_temperature=temperatures[1],
-                        center=center,
-                        pairs=pairs,
-                        impl=impl,
-                    )
-                return (rows,)
-
-            return results(function, inputs, dtype, weights, constant=(1, 2, 3))
-
-        return run(impl, dtype), run(None, dtype), run("reference", torch.float64)
 
     assert_as_exact_as_eager([draw() for _ in range(draws)], floor)

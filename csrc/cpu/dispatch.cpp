@@ -4,6 +4,7 @@
 #include "sslkernels/offdiagonal_norm.h"
 #include "sslkernels/pairwise_logsumexp.h"
 #include "sslkernels/pairwise_softplus.h"
+#include "sslkernels/sinkhorn.h"
 #include "sslkernels/soft_cross_entropy.h"
 
 #define SSLKERNELS_DECLARE(isa)                                                              \
@@ -22,6 +23,9 @@
   void soft_cross_entropy_forward(const SoftCrossEntropy&, const Statistics&);               \
   void soft_cross_entropy_backward(const SoftCrossEntropy&, const Statistics&, const float*, \
                                    const std::vector<Matrix>&);                              \
+  void sinkhorn_columns(const Sinkhorn&, LogSums);                                           \
+  void sinkhorn_rows(const Sinkhorn&, LogSums);                                              \
+  void sinkhorn_masses(const Sinkhorn&, LogSums, float*);                                    \
   }
 
 namespace sslkernels::cpu {
@@ -129,6 +133,18 @@ void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistic
 void soft_cross_entropy_backward(const SoftCrossEntropy& problem, const Statistics& statistics,
                                  const float* row_grad, const std::vector<Matrix>& out) {
   SSLKERNELS_DISPATCH(soft_cross_entropy_backward(problem, statistics, row_grad, out))
+}
+
+void sinkhorn_columns(const Sinkhorn& problem, LogSums out) {
+  SSLKERNELS_DISPATCH(sinkhorn_columns(problem, out))
+}
+
+void sinkhorn_rows(const Sinkhorn& problem, LogSums out) {
+  SSLKERNELS_DISPATCH(sinkhorn_rows(problem, out))
+}
+
+void sinkhorn_masses(const Sinkhorn& problem, LogSums rows, float* out) {
+  SSLKERNELS_DISPATCH(sinkhorn_masses(problem, rows, out))
 }
 
 }  // namespace sslkernels::cpu

@@ -15,7 +15,10 @@ struct Factor {
   float high, low;
   explicit Factor(double factor)
       : high(static_cast<float>(factor)), low(static_cast<float>(factor - high)) {}
-  Vec operator*(Vec x) const { return x * high + x * low; }
+  Vec operator*(Vec x) const {
+    const Vec product = x * high + x * low;
+    return x < kNothing ? x : product;  // of -inf the parts may be NaN
+  }
 };
 
 template <class T>
@@ -84,14 +87,14 @@ inline void with_row(const Matrix& x, int64_t row, int64_t k, const Body& body) 
   }
 }
 
-// out = factor · (x - center) for a run of a row, padded with kNothing up to kLanes; returns the
-// largest. center may be null.
+// out = factor · (x - center) for a run of a row, padded up to kLanes with less than kNothing;
+// returns the largest. center may be null.
 inline float read_run(const Matrix& x, int64_t row, int64_t k, int count, const float* center,
                       Factor factor, float* out) {
   Vec best = broadcast(kNothing);
   const int whole = count / kLanes * kLanes;
   float tail[kLanes];
-  std::fill_n(tail, kLanes, kNothing);
+  std::fill_n(tail, kLanes, 2 * kNothing);  // as it is, whatever the factor
   with_row(x, row, k, [&](auto* data) {
     for (int i = 0; i < whole; i += kLanes) {
       Vec v = load_lanes(data + i);
@@ -100,14 +103,13 @@ inline float read_run(const Matrix& x, int64_t row, int64_t k, int count, const 
       store(out + i, v);
       best = max(best, v);
     }
-    for (int i = whole; i < count; ++i) {
-      const float v = to_float(data[i]) - (center ? center[i] : 0.0f);
-      tail[i - whole] = v * factor.high + v * factor.low;
-    }
+    for (int i = whole; i < count; ++i)
+      tail[i - whole] = to_float(data[i]) - (center ? center[i] : 0.0f);
   });
   if (whole < count) {
-    store(out + whole, load(tail));
-    best = max(best, load(tail));
+    const Vec v = factor * load(tail);
+    store(out + whole, v);
+    best = max(best, v);
   }
   return horizontal_max(best);
 }

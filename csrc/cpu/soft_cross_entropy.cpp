@@ -148,7 +148,7 @@ class Kernel {
   static int64_t round_up_runs(int64_t x) { return (x + kRun - 1) / kRun * kRun; }
 
   const float* center(int64_t row, size_t view, int64_t k) const {
-    return p_.center ? p_.center + view * p_.center_view + row / p_.group_rows * p_.center_group + k
+    return p_.center ? p_.center + view * p_.center_view + row % p_.centers * p_.center_step + k
                      : nullptr;
   }
 
@@ -195,8 +195,8 @@ class Kernel {
       const float gradient = static_cast<float>(row_grad[at] * p_.student_scale);
       double mass = 0;
       for (size_t t = 0; t < teachers_; ++t)
-        mass += double(p_.pairs[s * teachers_ + t]) *
-                (p_.probabilities ? known.teacher_sum[t * rows_ + row] : 1.0f);
+        if (const float pair = p_.pairs[s * teachers_ + t]; pair != 0)
+          mass += double(pair) * (p_.probabilities ? known.teacher_sum[t * rows_ + row] : 1.0f);
       read_run(p_.student[s], row, k, count, nullptr, student_scale_, logits);
       exponentials(logits, count, known.student_max[at],
                    static_cast<float>(gradient * mass / known.student_sum[at]));

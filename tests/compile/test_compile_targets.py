@@ -31,7 +31,7 @@ DTYPES = {2: "bf16", 4: "fp32"}
 INPUTS = [
     f"{x}_ptr" for x in ("q", "k", "x", "a", "b", "own", "other", "values", "student", "teacher")
 ]
-STRIDES = ("_stride", "_view", "_row", "_group")
+STRIDES = ("_stride", "_view", "_row", "_step")
 VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
     "pairwise_logsumexp.forward_kernel": [
         {"EXCLUDED": 4, "TRIANGLE": True, "COLUMNS": True},
@@ -225,7 +225,7 @@ def test_sizes_of_one_compile():
     ):
         compile_one((f"pairwise_{name}", "sm_90", "bf16", constants, 4, 2))
     compile_one(("nearest_neighbor.nearest_kernel", "sm_90", "bf16", {**tile, **ones}, 4, 2))
-    sizes = ("n", "d", "rows_per_split", "blocks", "S", "T", "K", "group_rows")
+    sizes = ("n", "d", "rows_per_split", "blocks", "S", "T", "K", "centers")
     for name, variants in {**VARIANTS, **ROW_KERNELS}.items():
         if not name.startswith(("offdiagonal_norm.", "soft_cross_entropy.")):
             continue

@@ -3,10 +3,9 @@
 import pytest
 import torch
 from device import assert_no_wait, assert_repeats, assert_repeats_as_graph
-from oracle import check_soft_cross_entropy
+from soft_cross_entropy_oracle import check_prototype_cross_entropy, check_soft_cross_entropy
 
-from sslkernels import _ext
-from sslkernels.primitives import soft_cross_entropy
+from sslkernels import _ext, soft_cross_entropy
 
 pytestmark = pytest.mark.gpu
 
@@ -39,34 +38,38 @@ def step_of(impl, students=4, teachers=2, rows=30, width=9000, dtype=torch.bfloa
 
 @each_implementation
 @each_dtype
-@pytest.mark.parametrize("students, teachers, rows, width, centers", [
-    (10, 2, 16, 8192, (1, 1)), (1, 1, 60, 12000, (1, 6)), (3, 3, 8, 5000, (3, 4)),
-    (2, 5, 8, 3000, (5, 1)), (2, 1, 2, 70000, None),
+@pytest.mark.parametrize("students, teachers, rows, width, options", [
+    (10, 2, 16, 8192, {}), (1, 1, 60, 12000, {"centers": (1, 6)}), (2, 1, 2, 70000, {"size": 10.0}),
+    (3, 3, 8, 5000, {"centers": (3, 4)}), (2, 4, 8, 3000, {"listed": True}),
+    (3, 2, 20, 6000, {"teacher_temperature": None}),
 ])  # fmt: skip
-def test_as_exact_as_eager(impl, dtype, students, teachers, rows, width, centers):
-    check_soft_cross_entropy(
-        impl, students, teachers, rows, width, centers, dtype=dtype, device="cuda"
-    )
-
-
-@each_implementation
-@each_dtype
-def test_probabilities(impl, dtype):
-    check_soft_cross_entropy(
-        impl, 3, 2, 20, 6000, None, (0.1, None), dtype=dtype, device="cuda", floor=1e-6
-    )
+def test_as_exact_as_eager(impl, dtype, students, teachers, rows, width, options):
+    sizes = (students, teachers, rows, width)
+    check_soft_cross_entropy(impl, *sizes, **options, dtype=dtype, device="cuda")
 
 
 @each_kernel
 @each_dtype
 @pytest.mark.parametrize("students, teachers, rows, width", [
-    (1, 1, 1, 1), (2, 1, 3, 7), (1, 2, 1, 4097), (3, 2, 2, 65535), (2, 2, 2, 65538),
-    (1, 1, 3, 131072), (2, 2, 1, 262144), (2, 33, 2, 300), (1, 64, 2, 2048),
+    (1, 1, 1, 2), (2, 1, 3, 7), (1, 2, 1, 4097), (3, 2, 2, 65535), (2, 2, 2, 65538),
+    (1, 1, 3, 131072), (2, 2, 1, 262144), (40, 4, 2, 300),
 ])  # fmt: skip
 def test_ragged_and_wide(impl, dtype, students, teachers, rows, width):
-    check_soft_cross_entropy(
-        impl, students, teachers, rows, width, dtype=dtype, device="cuda", floor=1e-6
-    )
+    sizes = (students, teachers, rows, width)
+    check_soft_cross_entropy(impl, *sizes, dtype=dtype, device="cuda", floor=2e-6)
+
+
+@pytest.mark.parametrize("teachers", [5, 33, 64])
+def test_many_teachers(teachers):
+    check_soft_cross_entropy("triton", 2, teachers, 3, 3000, device="cuda", floor=2e-6)
+
+
+@each_implementation
+@each_dtype
+@pytest.mark.parametrize("normalized", [False, True])
+def test_prototypes(impl, dtype, normalized):
+    sizes = (4, 2, 30, 9000, 64)
+    check_prototype_cross_entropy(impl, *sizes, normalized=normalized, dtype=dtype, device="cuda")
 
 
 @each_kernel

@@ -11,11 +11,11 @@ namespace sslkernels::cpu {
 struct SoftCrossEntropy {
   std::vector<Matrix> student, teacher;  // S and T views, each (B, K), columns contiguous
   const float* center;                   // null: none
-  int64_t center_view, center_group;     // its strides between teachers and groups of rows
-  int64_t group_rows;
-  const float* pairs;                   // (S, T): how much each student counts each teacher
-  double student_scale, teacher_scale;  // inverse temperatures
-  bool probabilities;                   // the teacher's rows are that already
+  int64_t center_view, center_step;      // its strides between teachers, and between `centers`
+  int64_t centers;                       // that rows take in turn
+  const float* pairs;                    // (S, T): how much each student counts each teacher
+  double student_scale, teacher_scale;   // inverse temperatures
+  bool probabilities;                    // the teacher's rows are that already
   int threads;
 };
 

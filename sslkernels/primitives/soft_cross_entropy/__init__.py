@@ -1,3 +1,3 @@
-from .api import soft_cross_entropy
+from .api import prototype_cross_entropy, soft_cross_entropy
 
-__all__ = ["soft_cross_entropy"]
+__all__ = ["prototype_cross_entropy", "soft_cross_entropy"]

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from .._arguments import DTYPES, choose
-from .op import SoftCrossEntropy
+from .._operator import accumulation_dtype
+from .._prototypes import Prototypes, check_prototypes
+from .op import cross_entropies_of
 from .problem import Problem, dtype_of
+from .prototype_op import prototype_cross_entropies
 from .reference import soft_cross_entropy_reference
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
@@ -42,7 +45,7 @@ def soft_cross_entropy(
         teacher_temperature: above 0; None: the teacher's rows are probabilities, used as they are
             (they need not sum to 1).
         center: taken from the teacher's logits: (K,), or anything that broadcasts to (T, C, K),
-            where the rows come in C groups of B / C that have each their own. No gradient.
+            where C divides B: row b then takes that of b mod C. No gradient.
         pairs: (S, T), how much each student counts each teacher; None: all count 1. With a zero
             diagonal no view meets itself.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
@@ -70,7 +73,7 @@ def soft_cross_entropy(
     if like.device != other.device:
         raise ValueError(f"student and teacher must be on one device, got {like.device} and "
                          f"{other.device}")  # fmt: skip
-    counts = _count(students), _count(teachers)
+    counts, stacked = (_count(students), _count(teachers)), students[0].dim() == 3
     pairs = check_pairs(pairs, counts, like, dtype_of(like, other))
     check_temperatures(student_temperature, teacher_temperature, center)
     center = check_center(center, counts[1], *like.shape[-2:], like.device)
@@ -84,9 +87,90 @@ def soft_cross_entropy(
         problem = Problem(*views, None if center is None else center.to(dtype), pairs, *numbers)
         rows = soft_cross_entropy_reference(problem)
     else:
-        rows = SoftCrossEntropy.apply(
-            center, pairs, *numbers, impl, len(students), *students, *teachers
-        )[0]
+        rows = cross_entropies_of((*students, *teachers), center, pairs, numbers, impl, stacked)
+    return rows[0] if isinstance(student, Tensor) and student.dim() == 2 else rows
+
+
+def prototype_cross_entropy(
+    student: Tensor | Sequence[Tensor],
+    prototypes: Tensor,
+    teacher: Tensor | Sequence[Tensor],
+    teacher_prototypes: Tensor,
+    *,
+    magnitude: Tensor | None = None,
+    teacher_magnitude: Tensor | None = None,
+    student_temperature: float = 0.1,
+    teacher_temperature: float = 0.04,
+    center: Tensor | None = None,
+    pairs: Tensor | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    r""":func:`soft_cross_entropy` of features and prototypes, whose logits are never stored.
+
+    The student's logits are ``student @ prototypesᵀ``, the teacher's ``teacher @
+    teacher_prototypesᵀ``: the last layer of a DINO, iBOT or SwAV head, without a bias, and the loss
+    in one. Chunks of logits are made, used and dropped, forward and backward.
+
+    Args:
+        student: features of S views of B rows: (S, B, D), or S tensors (B, D); or one view (B, D).
+            float16, bfloat16, float32 or float64.
+        prototypes: (K, D), of any of these dtypes; multiplied in that of the features.
+        teacher: features of T views of the same rows, in the same forms. No gradient.
+        teacher_prototypes: (K, D'), for features of the teacher (…, D'). No gradient.
+        magnitude: (K,) or (K, 1): weight normalisation, ``magnitude · prototypes / ‖prototypes‖``
+            row by row, as ``torch.nn.utils.weight_norm`` (its ``weight_g``). None: prototypes as
+            they are.
+        teacher_magnitude: the same of the teacher.
+        student_temperature, teacher_temperature, center, pairs, impl: as there; the teacher's rows
+            are always logits.
+
+    Returns:
+        (S, B), or (B,) for one view (B, D), in float32 (float64 for float64 features), whatever
+        autocast says. Differentiable once in student, prototypes and magnitude; gradients have
+        their dtypes.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as there.
+    """
+    students = _stacked("student", student)
+    teachers = _stacked("teacher", teacher).detach()
+    if students.shape[1] != teachers.shape[1] or students.device != teachers.device:
+        raise ValueError(
+            "student and teacher must agree in rows B and in device, got (views, B, D) = "
+            f"{tuple(students.shape)} on {students.device} and {tuple(teachers.shape)} on "
+            f"{teachers.device}"
+        )
+    if students.dtype != teachers.dtype:
+        raise TypeError(
+            f"student and teacher must have one dtype, got {students.dtype} and {teachers.dtype}"
+        )
+    own = check_prototypes("student", students, "prototypes", prototypes, magnitude)
+    their = check_prototypes(
+        "teacher", teachers, "teacher_prototypes", teacher_prototypes, teacher_magnitude
+    )
+    if len(own.weight) != len(their.weight):
+        raise ValueError(
+            f"prototypes and teacher_prototypes must be as many, got {len(own.weight)} and "
+            f"{len(their.weight)}"
+        )
+    if teacher_temperature is None:
+        raise ValueError("teacher_temperature must be finite and above 0, got None")
+    counts, dtype = (len(students), len(teachers)), accumulation_dtype(students)
+    pairs = check_pairs(pairs, counts, students, dtype)
+    check_temperatures(student_temperature, teacher_temperature, center)
+    center = check_center(center, counts[1], students.shape[1], len(own.weight), students.device)
+    options = float(student_temperature), float(teacher_temperature)
+    impl = choose(impl, IMPLEMENTATIONS, students)
+    their = [x if x is None else x.detach() for x in their]
+    if impl == "reference":
+        logits = (_logits(students, own, dtype), _logits(teachers, Prototypes(*their), dtype))
+        rows = soft_cross_entropy_reference(
+            Problem(*logits, None if center is None else center.to(dtype), pairs, *options)
+        )
+    else:
+        rows = prototype_cross_entropies(
+            students, *own, teachers, *their, center, pairs, *options, impl
+        )
     return rows[0] if isinstance(student, Tensor) and student.dim() == 2 else rows
 
 
@@ -141,6 +225,10 @@ def check_center(
 
 def _check_views(name: str, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """One tensor (V, B, K), or several (B, K)."""
+    if not isinstance(views, Tensor | list | tuple):
+        raise TypeError(
+            f"{name} must be a torch.Tensor or a list of them, got {type(views).__name__}"
+        )
     tensors = [views] if isinstance(views, Tensor) else list(views)
     dimensions = (2, 3) if isinstance(views, Tensor) else (2,)
     for x in tensors:
@@ -164,3 +252,14 @@ def _check_views(name: str, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
 
 def _count(tensors: list[Tensor]) -> int:
     return len(tensors[0]) if tensors[0].dim() == 3 else len(tensors)
+
+
+def _stacked(name: str, views: Tensor | Sequence[Tensor]) -> Tensor:
+    """(V, B, D): features are small."""
+    tensors = _check_views(name, views)
+    return tensors[0] if tensors[0].dim() == 3 else torch.stack(tensors)
+
+
+def _logits(features: Tensor, prototypes: Prototypes, dtype: torch.dtype) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        return features.to(dtype) @ prototypes.part(slice(None), dtype).T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
@@ -97,20 +98,20 @@ _backward_op = torch.ops.sslkernels.soft_cross_entropy_backward.default
 class SoftCrossEntropy(torch.autograd.Function):
     """Rows (S, B) of :func:`soft_cross_entropy`.
 
-    Takes the other arguments of the operator, how many tensors the students are in, and those, then
-    the teachers'. One tensor holds all students, (S, B, K); several hold a student each.
+    Takes the other arguments of the operator, whether one tensor (S, B, K) holds all students, and
+    that or S tensors (B, K); then the teachers' likewise.
     """
 
     @staticmethod
-    def forward(center, pairs, student_temperature, teacher_temperature, impl, students, *views):
-        student, teacher = _views(views, students)
+    def forward(center, pairs, student_temperature, teacher_temperature, impl, stacked, *views):
+        student, teacher = _views(views, pairs, stacked)
         return _forward_op(
             student, teacher, center, pairs, student_temperature, teacher_temperature, impl
         )
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        center, pairs, *ctx.how, ctx.students = inputs[:6]
+        center, pairs, *ctx.how, ctx.stacked = inputs[:6]
         _, *rows = output
         ctx.save_for_backward(*rows, center, pairs, *inputs[6:])
         ctx.mark_non_differentiable(*rows)
@@ -119,17 +120,32 @@ class SoftCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, row_grad, *_):
         student_rows, teacher_rows, center, pairs, *views = ctx.saved_tensors
-        student, teacher = _views(views, ctx.students)
+        student, teacher = _views(views, pairs, ctx.stacked)
         grad = _backward_op(
             student, teacher, center, pairs, *ctx.how, student_rows, teacher_rows, row_grad
         )
-        grads = (grad,) if ctx.students == 1 and views[0].dim() == 3 else grad.unbind()
-        return *[None] * 6, *grads, *[None] * (len(views) - ctx.students)
+        grads = (grad,) if ctx.stacked else grad.unbind()
+        return *[None] * 6, *grads, *[None] * (len(views) - len(grads))
 
 
-def _views(tensors, students):
+def cross_entropies_of(tensors, center, pairs, temperatures, impl, stacked) -> Tensor:
+    """The rows, with a derivative where one is asked for."""
+    arguments = (center, pairs, *temperatures, impl)
+    if differentiates(tensors):
+        return SoftCrossEntropy.apply(*arguments, stacked, *tensors)[0]
+    return _forward_op(*_views(tensors, pairs, stacked), *arguments)[0]
+
+
+def differentiates(inputs: Sequence[Tensor | None]) -> bool:
+    """Where not, an operator stands alone: torch.compile takes the arguments of a function without
+    derivative by their number, which may vary."""
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+
+
+def _views(tensors, pairs, stacked):
     """The students' and the teachers' views, each (B, K)."""
-    sides = tensors[:students], tensors[students:]
+    first = 1 if stacked else len(pairs)
     return tuple(
-        [view for x in side for view in (x.unbind() if x.dim() == 3 else (x,))] for side in sides
+        [view for x in side for view in (x.unbind() if x.dim() == 3 else (x,))]
+        for side in (tensors[:first], tensors[first:])
     )

@@ -16,7 +16,7 @@ class Problem(NamedTuple):
 
     student: Sequence[Tensor]  # S of (B, K)
     teacher: Sequence[Tensor]  # T of (B, K)
-    center: Tensor | None  # (1 or T, 1 or C, K): C groups of B / C rows
+    center: Tensor | None  # (1 or T, 1 or C, K): rows take the C in turn
     pairs: Tensor  # (S, T), in the dtype of computation
     student_temperature: float
     teacher_temperature: float | None  # None: the teacher's rows are probabilities
@@ -36,12 +36,12 @@ class Problem(NamedTuple):
         )
 
     def center_steps(self) -> tuple[int, int, int]:
-        """From a teacher's centre to the next and from a group's, and how many rows a group has."""
+        """Strides between the teachers' centres and between those that rows take, and how many."""
         center = self.center
         if center is None:
             return 0, 0, 1
-        view, group = (center.stride(i) if center.shape[i] > 1 else 0 for i in (0, 1))
-        return view, group, len(self.teacher[0]) // center.shape[1]
+        view, step = (center.stride(i) if center.shape[i] > 1 else 0 for i in (0, 1))
+        return view, step, center.shape[1]
 
 
 class Statistics(NamedTuple):
@@ -99,9 +99,12 @@ def cross_entropies(problem: Problem, statistics: Statistics) -> Tensor:
         entropies = mass * logarithms + statistics.cost
     else:
         entropies = logarithms + statistics.cost / mass
-    return torch.where(
-        problem.pairs[:, :, None] == 0, 0, problem.pairs[:, :, None] * entropies
-    ).sum(1)
+    return counted(problem.pairs[:, :, None], entropies).sum(1)
+
+
+def counted(pairs: Tensor, x: Tensor) -> Tensor:
+    """pairs · x; 0 where a pair does not count, whatever x is."""
+    return torch.where(pairs == 0, 0, pairs * x)
 
 
 def dtype_of(student: Tensor, teacher: Tensor) -> torch.dtype:

@@ -16,13 +16,13 @@ def soft_cross_entropy_reference(problem: Problem) -> Tensor:
     with torch.autocast(student.device.type, enabled=False):
         if problem.teacher_temperature is not None:
             if problem.center is not None:
-                teacher = grouped(teacher, problem.center) - problem.center[:, :, None]
+                teacher = in_turn(teacher, problem.center) - problem.center[:, None]
                 teacher = teacher.flatten(1, 2)
             teacher = F.softmax(teacher / problem.teacher_temperature, dim=2)
         logs = F.log_softmax(student / problem.student_temperature, dim=2)
         return -torch.einsum("st,tbk,sbk->sb", problem.pairs, teacher, logs)
 
 
-def grouped(x: Tensor, center: Tensor) -> Tensor:
-    """(T, B, K) as (T, C, B / C, K), for the C groups of rows that have each their centre."""
-    return x.unflatten(1, (center.shape[1], -1))
+def in_turn(x: Tensor, center: Tensor) -> Tensor:
+    """(T, B, K) as (T, B / C, C, K), for rows that take C centres in turn."""
+    return x.unflatten(1, (-1, center.shape[1]))

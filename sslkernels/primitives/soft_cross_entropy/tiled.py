@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .._tiles import product as multiply
-from .problem import Problem, Statistics, merge
-from .reference import grouped
+from .problem import Problem, Statistics, counted, merge
+from .reference import in_turn
 
 CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}  # logits of all teachers that are computed at a time
 
@@ -69,19 +69,25 @@ def _reduce(problem: Problem) -> Statistics:
 def _weigh(
     problem: Problem, statistics: Statistics, row_grad: Tensor, out: Sequence[Tensor]
 ) -> None:
-    teacher, mass = _teacher_logits(problem), problem.pairs @ statistics.teacher_sum  # (S, B)
+    teacher, mass = _teacher_logits(problem), _mass(problem, statistics)
     if problem.teacher_temperature is not None:
         teacher = teacher.sub_(statistics.teacher_max[:, :, None]).exp_()
         teacher /= statistics.teacher_sum[:, :, None]
-        mass = problem.pairs.sum(1, keepdim=True).expand_as(mass)
     row_grad = row_grad / problem.student_temperature
     for s, x in enumerate(problem.student):
         logits = x.to(problem.dtype) / problem.student_temperature
         weights = logits.sub_(statistics.student_max[s, :, None]).exp_()
         weights *= (mass[s] / statistics.student_sum[s])[:, None]
         for t in range(len(teacher)):
-            weights -= teacher[t] * problem.pairs[s, t]
+            weights -= counted(problem.pairs[s, t], teacher[t])
         out[s].copy_(weights.mul_(row_grad[s, :, None]))
+
+
+def _mass(problem: Problem, statistics: Statistics) -> Tensor:
+    """(S, B): what all teachers' probabilities sum to."""
+    if problem.teacher_temperature is None:
+        return counted(problem.pairs[:, :, None], statistics.teacher_sum).sum(1)
+    return problem.pairs.sum(1, keepdim=True).expand(-1, len(problem.student[0]))
 
 
 def _teacher_logits(problem: Problem) -> Tensor:
@@ -90,5 +96,5 @@ def _teacher_logits(problem: Problem) -> Tensor:
     if problem.teacher_temperature is None:
         return teacher
     if problem.center is not None:
-        grouped(teacher, problem.center).sub_(problem.center[:, :, None])
+        in_turn(teacher, problem.center).sub_(problem.center[:, None])
     return teacher.div_(problem.teacher_temperature)

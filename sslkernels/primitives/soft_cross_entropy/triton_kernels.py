@@ -43,7 +43,7 @@ def _scale(x, high, low, inside):
 @triton.jit
 def _teacher(
     teacher_ptr, center_ptr, row, columns, T, K,
-    view_stride, row_stride, center_view, center_group, group_rows, high, low,
+    view_stride, row_stride, center_view, center_step, centers, high, low,
     CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, VIEWS: tl.constexpr,
 ):  # fmt: skip
     """Every teacher's logits of a block, centred and scaled, or its probabilities."""
@@ -52,8 +52,8 @@ def _teacher(
     at = views.to(tl.int64) * view_stride + row.to(tl.int64) * row_stride + columns
     x = tl.load(teacher_ptr + at, mask=inside, other=0.0).to(tl.float32)
     if CENTER:
-        group = (row // group_rows).to(tl.int64)
-        at = views.to(tl.int64) * center_view + group * center_group + columns
+        turn = (row % centers).to(tl.int64)
+        at = views.to(tl.int64) * center_view + turn * center_step + columns
         x -= tl.load(center_ptr + at, mask=inside, other=0.0)
     if not PROBABILITIES:
         x = _scale(x, high, low, inside)
@@ -63,7 +63,7 @@ def _teacher(
 @triton.jit
 def forward_kernel(
     student_ptr, teacher_ptr, center_ptr, partials_ptr, S, T, K,
-    student_view, student_row, teacher_view, teacher_row, center_view, center_group, group_rows,
+    student_view, student_row, teacher_view, teacher_row, center_view, center_step, centers,
     student_high, student_low, teacher_high, teacher_low,
     CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, VIEWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -71,7 +71,7 @@ def forward_kernel(
     row, columns = _place(K, BLOCK)
     weights = _teacher(
         teacher_ptr, center_ptr, row, columns, T, K, teacher_view, teacher_row,
-        center_view, center_group, group_rows, teacher_high, teacher_low,
+        center_view, center_step, centers, teacher_high, teacher_low,
         CENTER, PROBABILITIES, VIEWS,
     )  # fmt: skip
     teacher_max = tl.zeros((VIEWS, 1), tl.float32)
@@ -133,7 +133,7 @@ def combine_kernel(
 def backward_kernel(
     student_ptr, teacher_ptr, center_ptr, student_max_ptr, student_sum_ptr, teacher_max_ptr,
     teacher_sum_ptr, pairs_ptr, row_grad_ptr, out_ptr, S, T, K,
-    student_view, student_row, teacher_view, teacher_row, center_view, center_group, group_rows,
+    student_view, student_row, teacher_view, teacher_row, center_view, center_step, centers,
     student_high, student_low, teacher_high, teacher_low, out_view, out_row,
     CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, VIEWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -143,7 +143,7 @@ def backward_kernel(
     views = tl.arange(0, VIEWS)[:, None]
     weights = _teacher(
         teacher_ptr, center_ptr, row, columns, T, K, teacher_view, teacher_row,
-        center_view, center_group, group_rows, teacher_high, teacher_low,
+        center_view, center_step, centers, teacher_high, teacher_low,
         CENTER, PROBABILITIES, VIEWS,
     )  # fmt: skip
     mass = tl.load(teacher_sum_ptr + views * rows + row, mask=views < T, other=1.0)
