@@ -9,6 +9,7 @@ import re
 import subprocess
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 
@@ -53,13 +54,6 @@ VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest 
     "offdiagonal_norm.square_sum_kernel": [{"TRIANGLE": True}, {"TRIANGLE": False}],
 }
 TILE_OF_COLUMNS = {"ROWS": 8, "COLUMNS": 128}
-LOGITS = {"CENTER": True, "PROBABILITIES": False}
-OF_TEACHERS = [
-    {**LOGITS, "VIEWS": 1, "BLOCK": 4096, "T": 1},
-    {**LOGITS, "VIEWS": 2, "BLOCK": 2048},
-    {**LOGITS, "VIEWS": 64, "BLOCK": 64},
-    {"CENTER": False, "PROBABILITIES": True, "VIEWS": 2, "BLOCK": 2048},
-]
 RAW, STANDARDIZED = ({"RAW": raw, **TILE_OF_COLUMNS} for raw in (True, False))
 ROW_KERNELS = {
     "pairwise_logsumexp.combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
@@ -83,9 +77,19 @@ ROW_KERNELS = {
         {**RAW, "own_column_stride": 1, "other_column_stride": 1},
     ],
     "offdiagonal_norm.input_gradient_kernel": [{**TILE_OF_COLUMNS, "column_stride": 1}],
-    "soft_cross_entropy.forward_kernel": OF_TEACHERS,
-    "soft_cross_entropy.backward_kernel": OF_TEACHERS,
     "soft_cross_entropy.combine_kernel": [{"BLOCKS": 32}, {"BLOCKS": 4096}],
+}
+
+LOGITS = {"CENTER": True, "PROBABILITIES": False}
+TEACHERS = [
+    {**LOGITS, "VIEWS": 1, "BLOCK": 4096, "T": 1},
+    {**LOGITS, "VIEWS": 2, "BLOCK": 2048},
+    {**LOGITS, "VIEWS": 64, "BLOCK": 64},
+    {"CENTER": False, "PROBABILITIES": True, "VIEWS": 2, "BLOCK": 2048},
+]
+WIDE_ROW_KERNELS = {
+    "soft_cross_entropy.forward_kernel": TEACHERS,
+    "soft_cross_entropy.backward_kernel": TEACHERS,
 }
 
 
@@ -125,6 +129,9 @@ def jobs():
         for arch in SHARED:
             for variant in variants:
                 yield name, arch, "bf16", variant, 4, 3
+    for name, variants in WIDE_ROW_KERNELS.items():
+        for arch, dtype, variant in product(SHARED, DTYPES.values(), variants):
+            yield name, arch, dtype, variant, 8, 3
 
 
 def kernel_of(name):
@@ -226,7 +233,7 @@ def test_sizes_of_one_compile():
         compile_one((f"pairwise_{name}", "sm_90", "bf16", constants, 4, 2))
     compile_one(("nearest_neighbor.nearest_kernel", "sm_90", "bf16", {**tile, **ones}, 4, 2))
     sizes = ("n", "d", "rows_per_split", "blocks", "S", "T", "K", "centers")
-    for name, variants in {**VARIANTS, **ROW_KERNELS}.items():
+    for name, variants in {**VARIANTS, **ROW_KERNELS, **WIDE_ROW_KERNELS}.items():
         if not name.startswith(("offdiagonal_norm.", "soft_cross_entropy.")):
             continue
         for variant in variants:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from ctypes import c_float
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
-from . import tiled
+from .._triton import two_floats
 from .problem import Problem, Statistics, empty_statistics, readable
+from .tiled import product as product
 from .triton_kernels import backward_kernel, combine_kernel, forward_kernel
 
 MOST_TEACHERS = 64
 TILE = 4096  # teachers' logits that a program holds in registers
-
-product = tiled.product
+WARPS = 8
 
 
 def reduce(problem: Problem) -> Statistics:
@@ -86,26 +85,20 @@ def _launch(
         *_strides(student),
         *_strides(teacher),
         *problem.center_steps(),
-        *_factor(1 / problem.student_temperature),
-        *_factor(1 / (problem.teacher_temperature or 1.0)),
+        *two_floats(1 / problem.student_temperature),
+        *two_floats(1 / (problem.teacher_temperature or 1.0)),
         *strides,
         CENTER=center is not None,
         PROBABILITIES=problem.teacher_temperature is None,
         VIEWS=TILE // block,
         BLOCK=block,
-        num_warps=4,
+        num_warps=WARPS,
     )
 
 
 def _block(teachers: int) -> int:
     """Columns of a program."""
     return TILE // triton.next_power_of_2(teachers)
-
-
-def _factor(x: float) -> tuple[float, float]:
-    """x in two floats."""
-    high = c_float(x).value
-    return high, x - high
 
 
 def _prepared(problem: Problem) -> Problem:

@@ -1,28 +1,13 @@
 """The Triton kernels themselves; their launchers are in triton.py.
 
-A program takes a block of one row: all teachers' logits of it at once, (VIEWS, BLOCK) with T padded
-to VIEWS, then the students' one after another; it reads each once. Views lie at equal distances,
-as do rows.
+A program takes one block of one row: all teachers at once, T padded to VIEWS, then the students one
+after another, so that it reads each logit once. Views lie at equal distances.
 """
 
 import triton
 import triton.language as tl
 
-from .._triton import LOG2E
-
-NOTHING = tl.constexpr(-1e30)  # e^ of it is 0, and 0 times it too
-LOWEST = tl.constexpr(-3.4028234663852886e38)
-
-
-@triton.jit
-def _exp(x):
-    return tl.exp2(x * LOG2E)
-
-
-@triton.jit
-def _maximum(x, axis: tl.constexpr):
-    """Never -inf, from which -inf would leave NaN."""
-    return tl.maximum(tl.max(x, axis, keep_dims=True), NOTHING)
+from .._triton import NOTHING, exp, scale
 
 
 @triton.jit
@@ -34,19 +19,12 @@ def _place(K, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _scale(x, high, low, inside):
-    """x times a factor in two floats, which rounds once; -inf too, whose product with 0 is NaN."""
-    x = tl.maximum(x.to(tl.float32), LOWEST, propagate_nan=tl.PropagateNan.ALL)
-    return tl.where(inside, tl.fma(x, high, x * low), NOTHING)
-
-
-@triton.jit
 def _teacher(
     teacher_ptr, center_ptr, row, columns, T, K,
     view_stride, row_stride, center_view, center_step, centers, high, low,
     CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, VIEWS: tl.constexpr,
 ):  # fmt: skip
-    """Every teacher's logits of a block, centred and scaled, or its probabilities."""
+    """The teachers' logits of a block, centred and scaled, or probabilities: (VIEWS, BLOCK)."""
     views = tl.arange(0, VIEWS)[:, None]
     inside = (views < T) & (columns < K)
     at = views.to(tl.int64) * view_stride + row.to(tl.int64) * row_stride + columns
@@ -56,8 +34,15 @@ def _teacher(
         at = views.to(tl.int64) * center_view + turn * center_step + columns
         x -= tl.load(center_ptr + at, mask=inside, other=0.0)
     if not PROBABILITIES:
-        x = _scale(x, high, low, inside)
+        x = tl.where(inside, scale(x, high, low), NOTHING)
     return x
+
+
+@triton.jit
+def _student(student_ptr, columns, K, high, low):
+    """A student's logits of a block, scaled: (1, BLOCK)."""
+    x = tl.load(student_ptr + columns, mask=columns < K, other=0.0).to(tl.float32)
+    return tl.where(columns < K, scale(x, high, low), NOTHING)
 
 
 @triton.jit
@@ -76,8 +61,8 @@ def forward_kernel(
     )  # fmt: skip
     teacher_max = tl.zeros((VIEWS, 1), tl.float32)
     if not PROBABILITIES:
-        teacher_max = _maximum(weights, 1)
-        weights = _exp(weights - teacher_max)
+        teacher_max = tl.maximum(tl.max(weights, 1, keep_dims=True), NOTHING)
+        weights = exp(weights - teacher_max)
     step = tl.num_programs(0).to(tl.int64)
     partials_ptr += tl.program_id(0)
     views = tl.arange(0, VIEWS)[:, None]
@@ -86,13 +71,11 @@ def forward_kernel(
     tl.store(of_teachers + T * step, tl.sum(weights, 1, keep_dims=True), mask=views < T)
     student_ptr += row.to(tl.int64) * student_row
     for s in range(S):
-        logits = tl.load(student_ptr + columns, mask=columns < K, other=0.0)
-        logits = _scale(logits, student_high, student_low, columns < K)
-        student_max = _maximum(logits, 1)
+        logits = _student(student_ptr, columns, K, student_high, student_low)
+        student_max = tl.maximum(tl.max(logits), NOTHING)
         below = student_max - logits
-        of_student = partials_ptr + (s + views) * step
-        tl.store(of_student, student_max, mask=views < 1)
-        tl.store(of_student + S * step, tl.sum(_exp(-below), 1, keep_dims=True), mask=views < 1)
+        tl.store(partials_ptr + s * step, student_max)
+        tl.store(partials_ptr + (S + s) * step, tl.sum(exp(-below)))
         cost = tl.sum(weights * below, 1, keep_dims=True)  # (VIEWS, 1)
         tl.store(of_teachers + (2 * T + s * T) * step, cost, mask=views < T)
         student_ptr += student_view
@@ -116,13 +99,13 @@ def combine_kernel(
     student_max = tl.max(maxima, 0)
     shift = student_max - maxima
     tl.store(student_max_ptr + s * rows + row, student_max)
-    tl.store(student_sum_ptr + s * rows + row, tl.sum(sums * _exp(-shift), 0))
+    tl.store(student_sum_ptr + s * rows + row, tl.sum(sums * exp(-shift), 0))
     for t in range(T):
         maxima = tl.load(partials_ptr + (2 * S + t) * step, mask=inside, other=NOTHING)
         sums = tl.load(partials_ptr + (2 * S + T + t) * step, mask=inside, other=0.0)
         costs = tl.load(partials_ptr + (2 * S + 2 * T + s * T + t) * step, mask=inside, other=0.0)
         teacher_max = tl.max(maxima, 0)
-        kept = _exp(maxima - teacher_max)
+        kept = exp(maxima - teacher_max)
         tl.store(teacher_max_ptr + t * rows + row, teacher_max)
         tl.store(teacher_sum_ptr + t * rows + row, tl.sum(sums * kept, 0))
         cost = tl.sum(kept * (costs + shift * sums), 0)
@@ -149,7 +132,7 @@ def backward_kernel(
     mass = tl.load(teacher_sum_ptr + views * rows + row, mask=views < T, other=1.0)
     if not PROBABILITIES:
         teacher_max = tl.load(teacher_max_ptr + views * rows + row, mask=views < T, other=0.0)
-        weights = _exp(weights - teacher_max) * (1.0 / mass)
+        weights = exp(weights - teacher_max) * (1.0 / mass)
         mass = tl.full((VIEWS, 1), 1.0, tl.float32)
     student_ptr += row.to(tl.int64) * student_row
     out_ptr += row.to(tl.int64) * out_row
@@ -161,9 +144,8 @@ def backward_kernel(
         # what is not counted may be NaN
         target = tl.sum(tl.where(pair == 0.0, 0.0, pair * weights), 0, keep_dims=True)
         total = tl.sum(tl.where(pair == 0.0, 0.0, pair * mass), 0, keep_dims=True)  # (1, 1)
-        logits = tl.load(student_ptr + columns, mask=columns < K, other=0.0)
-        logits = _scale(logits, student_high, student_low, columns < K)
-        gradient = factor * (_exp(logits - student_max) * (total / student_sum) - target)
+        logits = _student(student_ptr, columns, K, student_high, student_low)
+        gradient = factor * (exp(logits - student_max) * (total / student_sum) - target)
         tl.store(out_ptr + columns, gradient.to(out_ptr.dtype.element_ty), mask=columns < K)
         student_ptr += student_view
         out_ptr += out_view
