@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import c_float
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from .._tile_table import ceil, multiprocessors
 from .._tiles import product as product
-from .._triton import total
+from .._triton import total, two_floats
 from .sums import LogSum, combine
 from .triton_kernels import columns_kernel, masses_kernel, rows_kernel
 
@@ -72,7 +71,6 @@ def _launch(
     size: int,
     constants: dict[str, int],
 ) -> None:
-    high = c_float(1 / epsilon).value
     kernel[grid](
         x,
         x if count is None else count,  # not read
@@ -80,8 +78,7 @@ def _launch(
         *x.shape[1:],
         size,
         *x.stride()[:2],
-        high,
-        1 / epsilon - high,
+        *two_floats(1 / epsilon),
         COUNTED=count is not None,
         **constants,
     )

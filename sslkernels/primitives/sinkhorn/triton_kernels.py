@@ -7,23 +7,14 @@ inverse of epsilon. With COUNTED rows from ``count`` on are not read.
 import triton
 import triton.language as tl
 
-from .._triton import LOG2E
-
-NOTHING = tl.constexpr(-1e30)  # the maximum of what is empty: e^(-inf - it) is 0, not NaN
-LOWEST = tl.constexpr(-3.4028234663852886e38)  # for -inf, whose product with 0 is NaN
-
-
-@triton.jit
-def _exp(x):
-    return tl.exp2(x * LOG2E)
+from .._triton import NOTHING, exp, scale
 
 
 @triton.jit
 def _load(at, inside, center, inverse_high, inverse_low):
     """(x - center) / epsilon, rounded once; -inf outside."""
     x = tl.load(at, mask=inside, other=float("-inf")).to(tl.float32) - center
-    x = tl.maximum(x, LOWEST, propagate_nan=tl.PropagateNan.ALL)
-    return tl.where(inside, tl.fma(x, inverse_high, x * inverse_low), float("-inf"))
+    return tl.where(inside, scale(x, inverse_high, inverse_low), float("-inf"))
 
 
 @triton.jit
@@ -56,7 +47,7 @@ def rows_kernel(
         center = tl.load(center_ptr + columns, mask=inside, other=0.0)
         logits = _load(x_ptr + columns, inside, center, inverse_high, inverse_low)
         best = tl.maximum(maximum, tl.max(logits, 0))
-        total = total * _exp(maximum - best) + _exp(logits - best)
+        total = total * exp(maximum - best) + exp(logits - best)
         maximum = best
     at = (split * tl.num_programs(1) + group).to(tl.int64) * n + row + tl.arange(0, 1)
     tl.store(max_ptr + at, maximum)
@@ -83,7 +74,7 @@ def columns_kernel(
         at = x_ptr + rows.to(tl.int64)[:, None] * row_stride + columns[None, :]
         logits = _load(at, inside, 0.0, inverse_high, inverse_low)
         best = tl.maximum(maximum, tl.max(logits, 0, keep_dims=True))
-        total = total * _exp(maximum - best) + _exp(logits - best)
+        total = total * exp(maximum - best) + exp(logits - best)
         maximum = best
     at = (split * tl.num_programs(1) + group).to(tl.int64) * k + columns
     tl.store(max_ptr + at, tl.reshape(maximum, (BN,)), mask=columns < k)
@@ -114,6 +105,6 @@ def masses_kernel(
         logits = _load(at, inside, center, inverse_high, inverse_low)
         maximum = tl.load(row_max_ptr + rows, mask=rows < end, other=0.0)
         weight = 1.0 / tl.load(row_sum_ptr + rows, mask=rows < end, other=1.0)
-        mass += _exp(logits - maximum[:, None]) * weight[:, None]
+        mass += exp(logits - maximum[:, None]) * weight[:, None]
     at = (split * tl.num_programs(1) + group).to(tl.int64) * k + columns
     tl.store(mass_ptr + at, tl.sum(mass, 0), mask=columns < k)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._ext import address, extension, matrix
-from .problem import Problem, Statistics, empty_statistics
+from .problem import Problem, Statistics, empty_statistics, readable
 
 
 def reduce(problem: Problem) -> Statistics:
@@ -41,31 +41,12 @@ def product(a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None
     extension().standardized_product(a, b, False, threads, address(out), out.stride(0), accumulate)
 
 
-def readable(problem: Problem) -> Problem:
-    """With rows that lie in one piece."""
-    center = problem.center
-    return problem._replace(
-        student=[_rows_contiguous(x) for x in problem.student],
-        teacher=[_rows_contiguous(x) for x in problem.teacher],
-        center=None if center is None else _rows_contiguous(center),
-        pairs=problem.pairs.contiguous(),
-    )
-
-
-def _rows_contiguous(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
 def _arguments(problem: Problem) -> tuple:
-    center, place = problem.center, (0, 0, 0, 1)  # address, two strides, how many
-    if center is not None:
-        view, step = (center.stride(i) if center.shape[i] > 1 else 0 for i in (0, 1))
-        place = (address(center), view, step, center.shape[1])
     probabilities = problem.teacher_temperature is None
     return (
         list(map(matrix, problem.student)),
         list(map(matrix, problem.teacher)),
-        place,
+        (address(problem.center), *problem.center_steps()),
         address(problem.pairs),
         1 / problem.student_temperature,
         1.0 if probabilities else 1 / problem.teacher_temperature,

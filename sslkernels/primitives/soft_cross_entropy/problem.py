@@ -35,6 +35,14 @@ class Problem(NamedTuple):
             center=center,
         )
 
+    def center_steps(self) -> tuple[int, int, int]:
+        """Strides between the teachers' centres and between those that rows take, and how many."""
+        center = self.center
+        if center is None:
+            return 0, 0, 1
+        view, step = (center.stride(i) if center.shape[i] > 1 else 0 for i in (0, 1))
+        return view, step, center.shape[1]
+
 
 class Statistics(NamedTuple):
     """Of each row's scaled logits the maximum and the sum of e^(logit - maximum).
@@ -48,6 +56,17 @@ class Statistics(NamedTuple):
     teacher_max: Tensor  # (T, B)
     teacher_sum: Tensor
     cost: Tensor  # (S, T, B)
+
+
+def readable(problem: Problem) -> Problem:
+    """With rows that lie in one piece."""
+    center = problem.center
+    return problem._replace(
+        student=[_rows_contiguous(x) for x in problem.student],
+        teacher=[_rows_contiguous(x) for x in problem.teacher],
+        center=None if center is None else _rows_contiguous(center),
+        pairs=problem.pairs.contiguous(),
+    )
 
 
 def empty_statistics(problem: Problem) -> Statistics:
@@ -91,3 +110,7 @@ def counted(pairs: Tensor, x: Tensor) -> Tensor:
 def dtype_of(student: Tensor, teacher: Tensor) -> torch.dtype:
     """In which the two are computed."""
     return torch.promote_types(accumulation_dtype(student), teacher.dtype)
+
+
+def _rows_contiguous(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
