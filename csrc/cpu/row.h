@@ -97,6 +97,7 @@ inline float read_run(const Matrix& x, int64_t row, int64_t k, int count, const 
   std::fill_n(tail, kLanes, 2 * kNothing);  // as it is, whatever the factor
   with_row(x, row, k, [&](auto* data) {
     for (int i = 0; i < whole; i += kLanes) {
+      __builtin_prefetch(data + i + kRun);  // the row's next run, after those of other views
       Vec v = load_lanes(data + i);
       if (center) v -= load(center + i);
       v = factor * v;

@@ -63,23 +63,23 @@ inline float exponentials(float* values, int count, float shift, float factor) {
   return horizontal_sum(sum);
 }
 
-inline float sum_of_exponentials(const float* values, int count, float shift) {
-  Vec sum{};
-  for (int i = 0; i < padded(count); i += kLanes) sum += exp(load(values + i) - shift);
-  return horizontal_sum(sum);
-}
-
 inline float sum(const float* values, int count) {
   Vec sum{};
   for (int i = 0; i < padded(count); i += kLanes) sum += load(values + i);
   return horizontal_sum(sum);
 }
 
-// Σ weights · (maximum - logits)
-inline float distance(const float* weights, const float* logits, int count, float maximum) {
-  Vec sum{};
-  for (int i = 0; i < padded(count); i += kLanes)
-    sum += load(weights + i) * (maximum - load(logits + i));
+// The sum of e^(logits - maximum), and Σ weights · (maximum - logits) for kTeachers weights.
+template <int kTeachers>
+inline float sums(const float* logits, int count, float maximum, const float* const* weights,
+                  double* costs) {
+  Vec sum{}, cost[kTeachers + 1] = {};
+  for (int i = 0; i < padded(count); i += kLanes) {
+    const Vec below = maximum - load(logits + i);
+    for (int t = 0; t < kTeachers; ++t) cost[t] += load(weights[t] + i) * below;
+    sum += exp(-below);
+  }
+  for (int t = 0; t < kTeachers; ++t) costs[t] = horizontal_sum(cost[t]);
   return horizontal_sum(sum);
 }
 
@@ -173,10 +173,14 @@ class Kernel {
     for (size_t s = 0; s < students_; ++s) {
       const float best = read_run(p_.student[s], row, k, count, nullptr, student_scale_, logits);
       run.student_max[s] = best;
-      run.student_sum[s] = sum_of_exponentials(logits, count, best);
-      for (size_t t = 0; t < teachers_; ++t)
-        if (p_.pairs[s * teachers_ + t] != 0)
-          run.cost[s * teachers_ + t] = distance(buffer + t * kRun, logits, count, best);
+      double* costs = run.cost.data() + s * teachers_;
+      for (size_t t = 0; t < teachers_; t += 2) {
+        const float* weights[] = {buffer + t * kRun, buffer + (t + 1) * kRun};
+        if (t + 1 < teachers_)
+          run.student_sum[s] = sums<2>(logits, count, best, weights, costs + t);
+        else
+          run.student_sum[s] = sums<1>(logits, count, best, weights, costs + t);
+      }
     }
   }
 
