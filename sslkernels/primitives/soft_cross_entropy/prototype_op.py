@@ -49,6 +49,8 @@ class _Head:
         self.teacher, self.prototypes = teacher.flatten(0, 1), Prototypes(prototypes, magnitude)
         self.teacher_prototypes = Prototypes(teacher_prototypes, teacher_magnitude)
         self.kernels = import_module(f".{impl}", __package__)
+        # tensor cores take operands of one dtype
+        self.operand = student.dtype if student.is_cuda else dtype
         self.problem = Problem(
             (),
             (),
@@ -61,14 +63,12 @@ class _Head:
     def chunks(self) -> Iterator[_Chunk]:
         heights = len(self.student), len(self.teacher)
         memory, center = self.problem.pairs.new_empty(0), self.problem.center
-        # tensor cores take operands of one dtype
-        dtype = self.student.dtype if memory.is_cuda else memory.dtype
         for columns in chunks(sum(heights), len(self.prototypes.weight), memory.device):
             both = memory.resize_(sum(heights), columns.stop - columns.start)
             logits, others = both.split(heights)
-            prototypes = self.prototypes.part(columns, dtype)
+            prototypes = self.prototypes.part(columns, self.operand)
             self.kernels.product(self.student, prototypes.T, logits)
-            theirs = self.teacher_prototypes.part(columns, dtype)
+            theirs = self.teacher_prototypes.part(columns, self.operand)
             self.kernels.product(self.teacher, theirs.T, others)
             problem = self.problem._replace(
                 student=logits.split(self.rows),
@@ -92,21 +92,26 @@ def _backward(*arguments):
     features, product = head.student, head.kernels.product
     with plain(features):
         statistics = known(head.problem, student_rows, teacher_rows)
-        unit = unit_of(row_grad.abs().amax()).to(head.problem.dtype)
-        row_grad = row_grad.to(unit.dtype) * unit
+        dtype, rounds = head.problem.dtype, head.operand != head.problem.dtype
+        unit = unit_of(row_grad.abs().amax()).to(dtype) if rounds else row_grad.new_ones(())
+        row_grad = row_grad.to(dtype) * unit
         dstudent, dweight, dmagnitude = _gradients(arguments, needs)
         new_pages(dweight)
-        total = features.new_zeros(features.shape, dtype=unit.dtype) if needs[0] else None
+        in_place = needs[1] and head.prototypes.magnitude is None and dweight.dtype == dtype
+        total, memory = (features.new_empty(0, dtype=dtype) for _ in range(2))
+        if needs[0]:
+            total = total.resize_(features.shape).zero_()
         for columns, prototypes, logits, problem in head.chunks():
-            same = logits.dtype == prototypes.dtype
-            weights = logits if same else torch.empty_like(logits, dtype=prototypes.dtype)
+            weights = torch.empty_like(logits, dtype=head.operand) if rounds else logits
             head.kernels.weigh(problem, statistics, row_grad, weights.split(head.rows))
             if needs[0]:
                 product(weights, prototypes, total, accumulate=True)
             if needs[1] or needs[2]:
-                grad = torch.empty_like(prototypes, dtype=unit.dtype)
+                grad = dweight[columns] if in_place else memory.resize_(prototypes.shape)
                 product(weights.T, features, grad)
-                grads = head.prototypes.gradients(columns, grad.div_(unit))
+                if rounds:
+                    grad /= unit
+                grads = (None, None) if in_place else head.prototypes.gradients(columns, grad)
                 for whole, part, need in zip((dweight, dmagnitude), grads, needs[1:], strict=True):
                     if need and part is not None:
                         whole[columns] = part
