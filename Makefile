@@ -29,7 +29,7 @@ gpu:
 	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps -e .
 	$(PYTHON) -m pytest -m gpu tests/gpu
 	$(PYTHON) -m bench --device cuda --dtype bfloat16 --save \
-	  --baseline eager,compile,tiled,gram,lightly,inf-cl,linear-ce,supcontrast,open-clip
+	  --baseline eager,compile,tiled,gram,logits,lightly,inf-cl,linear-ce,supcontrast,open-clip
 
 # torch first, so that its dependents find the pinned build; then the package and its extras.
 # A CUDA torch brings the one Triton it works with, which then is no matter of ours to pin.

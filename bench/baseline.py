@@ -26,7 +26,7 @@ class Baseline:
 
 
 def everywhere(
-    op: str,
+    name: str,
     ours: Callable[[float, str], Loss],
     eager: Load,
     eager_matrices: float,
@@ -47,7 +47,7 @@ def everywhere(
         return torch.compile(eager(temperature), dynamic=False)
 
     baselines = {
-        "ours": Baseline(partial(ours, impl="auto"), f"sslkernels.functional.{op}"),
+        "ours": Baseline(partial(ours, impl="auto"), f"sslkernels.{name}"),
         "tiled": Baseline(partial(ours, impl="tiled"), "ours with impl='tiled': plain torch"),
         "cuda": Baseline(cuda, "ours with impl='cuda'", devices=("cuda",)),
         "eager": Baseline(eager, "plain torch, all scores at once", eager_matrices),

@@ -1,10 +1,12 @@
 """Who is measured, by operation and name: ours and others."""
 
-from . import contrastive_baselines, covariance_baselines
+from . import contrastive_baselines, covariance_baselines, distillation_baselines
 from .baseline import Baseline, Loss
 
 __all__ = ["BASELINES", "Baseline", "Loss"]
 
 BASELINES: dict[str, dict[str, Baseline]] = (
-    contrastive_baselines.BASELINES | covariance_baselines.BASELINES
+    contrastive_baselines.BASELINES
+    | covariance_baselines.BASELINES
+    | distillation_baselines.BASELINES
 )

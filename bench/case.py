@@ -56,6 +56,19 @@ class Case(ABC):
         """Run a backward pass from the loss, and return it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class WholeCase(Case):
+    """``loss(*inputs)`` is the definition."""
+
+    loss: Callable[..., Tensor]
+    has_temperature: bool = False
+
+    def backward(self, inputs: list[Tensor], temperature: float) -> Tensor:
+        value = self.loss(*inputs)
+        value.backward()
+        return value.detach()
+
+
 def leaves(inputs: list[Tensor]) -> list[Tensor]:
     """The inputs that get a gradient."""
     return [x for x in inputs if x.requires_grad]

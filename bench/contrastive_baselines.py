@@ -184,7 +184,7 @@ def moco_eager(temperature: float) -> Loss:
 
 
 BASELINES: dict[str, dict[str, Baseline]] = {
-    "nt_xent": everywhere("nt_xent", nt_xent_ours, nt_xent_eager, 3, 2)
+    "nt_xent": everywhere("functional.nt_xent", nt_xent_ours, nt_xent_eager, 3, 2)
     | {
         "lightly": Baseline(nt_xent_lightly, "lightly.loss.NTXentLoss", 4.25),
         "solo-learn": Baseline(nt_xent_exp, "solo-learn's formulation", 4.5),
@@ -192,9 +192,9 @@ BASELINES: dict[str, dict[str, Baseline]] = {
             nt_xent_inf_cl, "Inf-CL's row log-sum-exp, self removed", devices=("cuda",)
         ),
     },
-    "dcl": everywhere("dcl", dcl_ours, dcl_eager, 4, 2)
+    "dcl": everywhere("functional.dcl", dcl_ours, dcl_eager, 4, 2)
     | {"lightly": Baseline(dcl_lightly, "lightly.loss.DCLLoss", 3)},
-    "supcon": everywhere("supcon", supcon_ours, supcon_eager, 4.5, 2.25)
+    "supcon": everywhere("functional.supcon", supcon_ours, supcon_eager, 4.5, 2.25)
     | {
         "supcontrast": Baseline(
             supcon_supcontrast, "HobbitLong/SupContrast's formulation, base_temperature = T", 6
@@ -203,7 +203,7 @@ BASELINES: dict[str, dict[str, Baseline]] = {
             supcon_pml, "pytorch_metric_learning.losses.SupConLoss; same from N = 20 up", 11.25
         ),
     },
-    "clip": everywhere("clip", clip_ours, clip_eager, 4, 2)
+    "clip": everywhere("functional.clip", clip_ours, clip_eager, 4, 2)
     | {
         "linear-ce": Baseline(
             clip_linear_cross_entropy,
@@ -211,7 +211,7 @@ BASELINES: dict[str, dict[str, Baseline]] = {
         ),
         "open-clip": Baseline(clip_open_clip, "open_clip.loss.ClipLoss", 4),
     },
-    "siglip": everywhere("siglip", siglip_ours, siglip_eager, 3, 2, has_cuda=False)
+    "siglip": everywhere("functional.siglip", siglip_ours, siglip_eager, 3, 2, has_cuda=False)
     | {"open-clip": Baseline(siglip_open_clip, "open_clip.loss.SigLipLoss", 5)},
-    "moco": everywhere("moco", moco_ours, moco_eager, 3, 1),
+    "moco": everywhere("functional.moco", moco_ours, moco_eager, 3, 1),
 }

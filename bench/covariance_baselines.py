@@ -86,13 +86,13 @@ def vicreg_lightly(temperature: float) -> Loss:
 
 BASELINES: dict[str, dict[str, Baseline]] = {
     "barlow_twins": everywhere(
-        "barlow_twins", barlow_twins_ours, barlow_twins_eager, 4.5, 3, has_cuda=False
+        "functional.barlow_twins", barlow_twins_ours, barlow_twins_eager, 4.5, 3, has_cuda=False
     )
     | {
         "gram": Baseline(barlow_twins_gram, "the identity of Gram matrices, in plain torch"),
         "lightly": Baseline(barlow_twins_lightly, "lightly.loss.BarlowTwinsLoss", 4.25),
     },
-    "vicreg": everywhere("vicreg", vicreg_ours, vicreg_eager, 4.5, 3, has_cuda=False)
+    "vicreg": everywhere("functional.vicreg", vicreg_ours, vicreg_eager, 4.5, 3, has_cuda=False)
     | {
         "gram": Baseline(vicreg_gram, "the identity of Gram matrices, in plain torch"),
         "lightly": Baseline(vicreg_lightly, "lightly.loss.VICRegLoss", 8),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .case import Case, Shape, grid, two_views
+from .case import Case, Shape, WholeCase, grid, two_views
 
 LAMBDA = 5e-3  # of barlow_twins
 
@@ -40,19 +39,6 @@ class Features:
 
     def describe(self, device: str) -> str:
         return "FLOPs fwd 2·nd·min(n, d), bwd 4·nd·min(n, d)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WholeCase(Case):
-    """``loss(*inputs)`` is the definition."""
-
-    loss: Callable[..., Tensor]
-    has_temperature: bool = False
-
-    def backward(self, inputs: list[Tensor], temperature: float) -> Tensor:
-        value = self.loss(*inputs)
-        value.backward()
-        return value.detach()
 
 
 def _offdiagonal(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

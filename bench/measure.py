@@ -127,6 +127,8 @@ def measure(
             row = Row(**(vars(first[name]) | {"mode": mode}))
             if name in times:
                 _fill(row, times[name], in_mode(work.flops(settings.device), mode), rate)
+                if not row.flops_per_second:  # no matrix product: what binds is the roof
+                    row.fraction_of_roof = max(floor[mode].values()) / row.p50_ms
                 row.extra_bytes = memory[name] and memory[name][mode]
                 if "eager" in times:
                     eager = statistics.median(_samples(times["eager"], mode))

@@ -9,6 +9,8 @@
 #include "sslkernels/offdiagonal_norm.h"
 #include "sslkernels/pairwise_logsumexp.h"
 #include "sslkernels/pairwise_softplus.h"
+#include "sslkernels/sinkhorn.h"
+#include "sslkernels/soft_cross_entropy.h"
 #ifdef SSLKERNELS_CUDA
 #include "sslkernels/cuda.h"
 #endif
@@ -49,6 +51,47 @@ cpu::Pairwise pairwise(const MatrixTuple& q, const MatrixTuple& k, double scale,
   return {matrix(q), matrix(k), scale, exclude, symmetric, threads, bias};
 }
 
+std::vector<Matrix> matrices(const std::vector<MatrixTuple>& tuples) {
+  std::vector<Matrix> out;
+  for (const MatrixTuple& t : tuples) out.push_back(matrix(t));
+  return out;
+}
+
+// (address, stride between views, stride between those that rows take in turn, how many)
+using CenterTuple = std::tuple<uintptr_t, int64_t, int64_t, int64_t>;
+// addresses of (S, B), (S, B), (T, B), (T, B), (S, T, B)
+using StatisticsTuple = std::tuple<uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t>;
+
+cpu::SoftCrossEntropy soft_cross_entropy(const std::vector<MatrixTuple>& student,
+                                         const std::vector<MatrixTuple>& teacher,
+                                         const CenterTuple& center, uintptr_t pairs,
+                                         double student_scale, double teacher_scale,
+                                         bool probabilities, int threads) {
+  const auto& [address, view, step, count] = center;
+  return {matrices(student), matrices(teacher), pointer(address), view,          step,   count,
+          pointer(pairs),    student_scale,     teacher_scale,    probabilities, threads};
+}
+
+cpu::Statistics statistics(const StatisticsTuple& t) {
+  const auto& [student_max, student_sum, teacher_max, teacher_sum, cost] = t;
+  return {pointer(student_max), pointer(student_sum), pointer(teacher_max), pointer(teacher_sum),
+          pointer(cost)};
+}
+
+// (logits of the first group, groups, stride between them, address of the center, scale, threads)
+using SinkhornTuple = std::tuple<MatrixTuple, int64_t, int64_t, uintptr_t, double, int>;
+// addresses of maxima and sums
+using LogSumsTuple = std::tuple<uintptr_t, uintptr_t>;
+
+cpu::Sinkhorn sinkhorn(const SinkhornTuple& t) {
+  const auto& [logits, groups, stride, center, scale, threads] = t;
+  return {matrix(logits), groups, stride, pointer(center), scale, threads};
+}
+
+cpu::LogSums log_sums(const LogSumsTuple& t) {
+  return {pointer(std::get<0>(t)), pointer(std::get<1>(t))};
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -60,6 +103,9 @@ PYBIND11_MODULE(_C, m) {
 #endif
   m.def("instruction_sets", &cpu::instruction_sets);
   m.def("use_instruction_set", &cpu::use_instruction_set);
+  m.def("use_huge_pages", [](uintptr_t address, size_t bytes) {
+    cpu::use_huge_pages(reinterpret_cast<void*>(address), bytes);
+  });
 
   m.def("pairwise_logsumexp_forward", [](const MatrixTuple& q, const MatrixTuple& k, double scale,
                                          const std::vector<int64_t>& exclude, bool symmetric,
@@ -136,6 +182,42 @@ PYBIND11_MODULE(_C, m) {
           cpu::pairwise_softplus_backward(pairwise(q, k, scale, exclude, false, threads, bias),
                                           pointer(row_gradient), pointer(dq), pointer(dk),
                                           pointer(row_sigma));
+        });
+
+  m.def("soft_cross_entropy_forward",
+        [](const std::vector<MatrixTuple>& student, const std::vector<MatrixTuple>& teacher,
+           const CenterTuple& center, uintptr_t pairs, double student_scale, double teacher_scale,
+           bool probabilities, int threads, const StatisticsTuple& out) {
+          py::gil_scoped_release release;
+          cpu::soft_cross_entropy_forward(
+              soft_cross_entropy(student, teacher, center, pairs, student_scale, teacher_scale,
+                                 probabilities, threads),
+              statistics(out));
+        });
+  m.def("soft_cross_entropy_backward",
+        [](const std::vector<MatrixTuple>& student, const std::vector<MatrixTuple>& teacher,
+           const CenterTuple& center, uintptr_t pairs, double student_scale, double teacher_scale,
+           bool probabilities, int threads, const StatisticsTuple& known, uintptr_t row_grad,
+           const std::vector<MatrixTuple>& out) {
+          py::gil_scoped_release release;
+          cpu::soft_cross_entropy_backward(
+              soft_cross_entropy(student, teacher, center, pairs, student_scale, teacher_scale,
+                                 probabilities, threads),
+              statistics(known), pointer(row_grad), matrices(out));
+        });
+
+  m.def("sinkhorn_columns", [](const SinkhornTuple& problem, const LogSumsTuple& out) {
+    py::gil_scoped_release release;
+    cpu::sinkhorn_columns(sinkhorn(problem), log_sums(out));
+  });
+  m.def("sinkhorn_rows", [](const SinkhornTuple& problem, const LogSumsTuple& out) {
+    py::gil_scoped_release release;
+    cpu::sinkhorn_rows(sinkhorn(problem), log_sums(out));
+  });
+  m.def("sinkhorn_masses",
+        [](const SinkhornTuple& problem, const LogSumsTuple& rows, uintptr_t out) {
+          py::gil_scoped_release release;
+          cpu::sinkhorn_masses(sinkhorn(problem), log_sums(rows), pointer(out));
         });
 
 #ifdef SSLKERNELS_CUDA

@@ -13,6 +13,7 @@ except ImportError as error:
     _C, _reason = None, str(error)
 
 HAS_EXTENSION: bool = _C is not None
+MANY_BYTES = 1 << 24
 HAS_CUDA_EXTENSION: bool = HAS_EXTENSION and _C.has_cuda
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # sslkernels::DType
@@ -40,3 +41,10 @@ def address(x: Tensor | None) -> int:
 def matrix(x: Tensor) -> tuple[int, ...]:
     """sslkernels::Matrix of a two-dimensional tensor."""
     return (x.data_ptr(), DTYPES[x.dtype], *x.shape, *x.stride())
+
+
+def new_pages(x: Tensor) -> Tensor:
+    """x, a large tensor that nothing has been written to: its first writes then cost less."""
+    if HAS_EXTENSION and x.device.type == "cpu" and x.nbytes >= MANY_BYTES:
+        _C.use_huge_pages(x.data_ptr(), x.nbytes)
+    return x

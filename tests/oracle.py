@@ -14,6 +14,7 @@ from sslkernels import (
     offdiagonal_norm,
     pairwise_logsumexp,
     pairwise_softplus,
+    sinkhorn,
 )
 
 
@@ -35,6 +36,16 @@ def eager_offdiagonal_norm(a: Tensor, b: Tensor, columns: str | Standardized):
     product = product.to(torch.promote_types(product.dtype, torch.float32))
     diagonal = product.diagonal()
     return (product - torch.diag(diagonal)).square().sum(), diagonal
+
+
+def eager_sinkhorn(logits: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """Logarithms of both scalings, in the logits' dtype."""
+    x = logits / epsilon  # (..., n, k)
+    prototypes = x.logsumexp(-2, keepdim=True)
+    for _ in range(iterations - 1):
+        samples = (x - prototypes).logsumexp(-1, keepdim=True)
+        prototypes = (x - samples).logsumexp(-2, keepdim=True)
+    return epsilon * prototypes.squeeze(-2)
 
 
 def eager_columns(x: Tensor, columns: str | Standardized) -> Tensor:
@@ -255,5 +266,29 @@ def check_offdiagonal_norm(
                 eager[i] = whole + (eager[i] - exact[i]) * times
             exact = wholes
         return ours, eager, exact
+
+    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
+
+
+def check_sinkhorn(
+    impl: str,
+    shape: tuple[int, ...],
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    draws: int = 4,
+    floor: float = 1.2e-7,
+) -> None:
+    """Random cases against float64: cosines that vary by 0.3, of prototypes that are far apart."""
+
+    def draw() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        logits = 0.3 * torch.randn(shape, dtype=torch.float64, device=device)
+        logits = (logits + torch.randn(shape[-1], dtype=torch.float64, device=device)).to(dtype)
+        ours = sinkhorn(logits, epsilon, iterations, impl=impl)
+        eager = eager_sinkhorn(logits, epsilon, iterations)
+        exact = sinkhorn(logits.double(), epsilon, iterations, impl="reference")
+        centers = (x.double() for x in (ours, eager, exact))  # which mean the same plus a constant
+        return tuple([x - x.mean(-1, keepdim=True)] for x in centers)
 
     assert_as_exact_as_eager([draw() for _ in range(draws)], floor)

@@ -4,20 +4,28 @@
 #include "sslkernels/offdiagonal_norm.h"
 #include "sslkernels/pairwise_logsumexp.h"
 #include "sslkernels/pairwise_softplus.h"
+#include "sslkernels/sinkhorn.h"
+#include "sslkernels/soft_cross_entropy.h"
 
-#define SSLKERNELS_DECLARE(isa)                                                           \
-  namespace isa {                                                                         \
-  void pairwise_logsumexp_forward(const Pairwise&, float*, float*);                       \
-  void pairwise_logsumexp_backward(const Pairwise&, Side, Side, float*, float*);          \
-  void pairwise_softplus_forward(const Pairwise&, float*);                                \
-  void pairwise_softplus_backward(const Pairwise&, const float*, float*, float*, float*); \
-  void nearest_neighbor(const Neighbors&, float*, int64_t*);                              \
-  void standardized_product(const Columns&, const Columns&, bool, int, const Output&);    \
-  void row_squares(const Columns&, int, double*);                                         \
-  void scale_rows(const Columns&, const float*, int, float*);                             \
-  void column_statistics(const Matrix&, int, double*, double*);                           \
-  void column_dot(const Columns&, const Columns&, int, double*);                          \
-  void finish_columns(const Finish&, int);                                                \
+#define SSLKERNELS_DECLARE(isa)                                                              \
+  namespace isa {                                                                            \
+  void pairwise_logsumexp_forward(const Pairwise&, float*, float*);                          \
+  void pairwise_logsumexp_backward(const Pairwise&, Side, Side, float*, float*);             \
+  void pairwise_softplus_forward(const Pairwise&, float*);                                   \
+  void pairwise_softplus_backward(const Pairwise&, const float*, float*, float*, float*);    \
+  void nearest_neighbor(const Neighbors&, float*, int64_t*);                                 \
+  void standardized_product(const Columns&, const Columns&, bool, int, const Output&);       \
+  void row_squares(const Columns&, int, double*);                                            \
+  void scale_rows(const Columns&, const float*, int, float*);                                \
+  void column_statistics(const Matrix&, int, double*, double*);                              \
+  void column_dot(const Columns&, const Columns&, int, double*);                             \
+  void finish_columns(const Finish&, int);                                                   \
+  void soft_cross_entropy_forward(const SoftCrossEntropy&, const Statistics&);               \
+  void soft_cross_entropy_backward(const SoftCrossEntropy&, const Statistics&, const float*, \
+                                   const std::vector<Matrix>&);                              \
+  void sinkhorn_columns(const Sinkhorn&, LogSums);                                           \
+  void sinkhorn_rows(const Sinkhorn&, LogSums);                                              \
+  void sinkhorn_masses(const Sinkhorn&, LogSums, float*);                                    \
   }
 
 namespace sslkernels::cpu {
@@ -116,6 +124,27 @@ void column_dot(const Columns& a, const Columns& b, int threads, double* out) {
 
 void finish_columns(const Finish& problem, int threads) {
   SSLKERNELS_DISPATCH(finish_columns(problem, threads))
+}
+
+void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out) {
+  SSLKERNELS_DISPATCH(soft_cross_entropy_forward(problem, out))
+}
+
+void soft_cross_entropy_backward(const SoftCrossEntropy& problem, const Statistics& statistics,
+                                 const float* row_grad, const std::vector<Matrix>& out) {
+  SSLKERNELS_DISPATCH(soft_cross_entropy_backward(problem, statistics, row_grad, out))
+}
+
+void sinkhorn_columns(const Sinkhorn& problem, LogSums out) {
+  SSLKERNELS_DISPATCH(sinkhorn_columns(problem, out))
+}
+
+void sinkhorn_rows(const Sinkhorn& problem, LogSums out) {
+  SSLKERNELS_DISPATCH(sinkhorn_rows(problem, out))
+}
+
+void sinkhorn_masses(const Sinkhorn& problem, LogSums rows, float* out) {
+  SSLKERNELS_DISPATCH(sinkhorn_masses(problem, rows, out))
 }
 
 }  // namespace sslkernels::cpu

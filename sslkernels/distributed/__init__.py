@@ -9,6 +9,7 @@ from .blocks import meet_ranks
 from .collectives import (
     all_gather,
     all_reduce,
+    first_row,
     gather_rows,
     gram,
     logsumexp_over_ranks,
@@ -16,18 +17,22 @@ from .collectives import (
     rows_of_all_ranks,
     scale_gradient,
     share_of_mean,
+    stack_ranks,
     sum_over_ranks,
 )
 from .gather import ROUTES, Gather, Ranks, rank_of, ranks_of
+from .pending import PendingMean
 from .shares import Shares
 
 __all__ = [
     "ROUTES",
     "Gather",
+    "PendingMean",
     "Ranks",
     "Shares",
     "all_gather",
     "all_reduce",
+    "first_row",
     "gather_rows",
     "gram",
     "logsumexp_over_ranks",
@@ -38,5 +43,6 @@ __all__ = [
     "rows_of_all_ranks",
     "scale_gradient",
     "share_of_mean",
+    "stack_ranks",
     "sum_over_ranks",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .blocks import gather_blocks, row_counts
-from .gather import Gather, Ranks, process_group, ranks_of
+from .gather import Gather, Ranks, process_group, rank_of, ranks_of
 
 
 def scale_gradient(x: Tensor, gather: Gather | None) -> Tensor:
@@ -65,10 +65,21 @@ def all_gather(x: Tensor, gather: Gather | None) -> Tensor:
     return x.detach() if ranks is None else _all_gather_op(x.detach(), ranks.group)
 
 
+def stack_ranks(x: Tensor, ranks: Ranks) -> Tensor:
+    """(ranks, …): what every rank holds, of one shape. Nobody waits for it; no gradient passes."""
+    return _stack_ranks_op(x.detach(), ranks.group, ranks.size)
+
+
 def gather_rows(x: Tensor, gather: Gather | None) -> Tensor:
     """All ranks' rows (Σ n, …), in the order of the ranks, with gradient."""
     ranks = ranks_of(gather)
     return x if ranks is None else _GatherRows.apply(x, ranks.group)
+
+
+def first_row(x: Tensor, gather: Gather | None) -> int:
+    """Where this rank's rows begin among those of all ranks. Waits for the device."""
+    ranks = ranks_of(gather)
+    return 0 if ranks is None else sum(row_counts(x, ranks.group)[: rank_of(gather)])
 
 
 def gram(x: Tensor, gather: Gather | None) -> Tensor:
@@ -150,6 +161,7 @@ class _Gram(torch.autograd.Function):
 _library = torch.library.Library("sslkernels", "FRAGMENT")
 _library.define("all_reduce(Tensor x, str operation, str group) -> Tensor")
 _library.define("all_gather(Tensor x, str group) -> Tensor")
+_library.define("stack_ranks(Tensor x, str group, int ranks) -> Tensor")
 _library.define("sum_rows(Tensor rows, Tensor own, str group) -> Tensor")
 _library.define("gram(Tensor x, str group) -> Tensor")
 _library.define("gram_backward(Tensor grad, Tensor x, str group) -> Tensor")
@@ -171,6 +183,10 @@ def _all_gather(x: Tensor, group: str) -> Tensor:
 def _all_gather_fake(x: Tensor, group: str) -> Tensor:
     rows = torch.library.get_ctx().new_dynamic_size()
     return x.new_empty(rows, *x.shape[1:])
+
+
+def _stack_ranks(x: Tensor, group: str, ranks: int) -> Tensor:
+    return gather_blocks(x, [len(x)] * ranks, group)
 
 
 def _sum_rows(rows: Tensor, own: Tensor, group: str) -> Tensor:
@@ -207,6 +223,7 @@ def _gram_fake(x: Tensor, group: str) -> Tensor:
 for _key in ("CPU", "CUDA"):
     _library.impl("all_reduce", _all_reduce, _key)
     _library.impl("all_gather", _all_gather, _key)
+    _library.impl("stack_ranks", _stack_ranks, _key)
     _library.impl("sum_rows", _sum_rows, _key)
     _library.impl("gram", _gram, _key)
     _library.impl("gram_backward", _gram_backward, _key)
@@ -214,6 +231,9 @@ torch.library.register_fake(
     "sslkernels::all_reduce", lambda x, operation, group: x.new_empty(x.shape), lib=_library
 )
 torch.library.register_fake("sslkernels::all_gather", _all_gather_fake, lib=_library)
+torch.library.register_fake(
+    "sslkernels::stack_ranks", lambda x, group, ranks: x.new_empty(ranks, *x.shape), lib=_library
+)
 torch.library.register_fake(
     "sslkernels::sum_rows", lambda rows, own, group: own.new_empty(own.shape), lib=_library
 )
@@ -223,6 +243,7 @@ torch.library.register_fake(
 )
 _all_reduce_op = torch.ops.sslkernels.all_reduce.default
 _all_gather_op = torch.ops.sslkernels.all_gather.default
+_stack_ranks_op = torch.ops.sslkernels.stack_ranks.default
 _sum_rows_op = torch.ops.sslkernels.sum_rows.default
 _gram_op = torch.ops.sslkernels.gram.default
 _gram_backward_op = torch.ops.sslkernels.gram_backward.default

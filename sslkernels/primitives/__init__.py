@@ -4,6 +4,8 @@ from .nearest_neighbor import nearest_neighbor
 from .offdiagonal_norm import Standardized, offdiagonal_norm
 from .pairwise_logsumexp import pairwise_logsumexp
 from .pairwise_softplus import pairwise_softplus
+from .sinkhorn import prototype_sinkhorn, sinkhorn
+from .soft_cross_entropy import prototype_cross_entropy, soft_cross_entropy
 
 __all__ = [
     "Standardized",
@@ -11,4 +13,8 @@ __all__ = [
     "offdiagonal_norm",
     "pairwise_logsumexp",
     "pairwise_softplus",
+    "prototype_cross_entropy",
+    "prototype_sinkhorn",
+    "sinkhorn",
+    "soft_cross_entropy",
 ]

@@ -17,14 +17,15 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def check_tensor(name: str, x: Tensor) -> None:
-    """Raise unless x is a matrix of floats."""
+def check_tensor(name: str, x: Tensor, dimensions: Sequence[int] = (2,)) -> None:
+    """Raise unless x is a matrix of floats, or has one of these numbers of dimensions."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
     if x.dtype not in DTYPES:
         raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
-    if x.dim() != 2 or 0 in x.shape:
-        raise ValueError(f"{name} must have two non-empty dimensions, got {tuple(x.shape)}")
+    if x.dim() not in dimensions or 0 in x.shape:
+        numbers = " or ".join({2: "two", 3: "three"}[d] for d in dimensions)
+        raise ValueError(f"{name} must have {numbers} non-empty dimensions, got {tuple(x.shape)}")
 
 
 def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> None:

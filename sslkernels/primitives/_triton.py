@@ -1,6 +1,7 @@
-"""What the Triton kernels share: products and masks of a tile, and how they are launched."""
+"""What the Triton kernels share: products and masks of a tile, exponentials, their launch."""
 
 from collections.abc import Sequence
+from ctypes import c_float
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ MOST_EXCLUDED = 4  # diagonals that the fused kernels take
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
+NOTHING = tl.constexpr(-1e30)  # the maximum of what is empty: e^(-inf - it) is 0, not NaN
+LOWEST = tl.constexpr(-3.4028234663852886e38)
 
 
 def fuses(q: Tensor, exclude: Sequence[int], table: Table) -> bool:
@@ -91,6 +94,24 @@ class RowKernel:
 def total(splits: Tensor) -> Tensor:
     """The sum over splits of the columns."""
     return splits[0] if len(splits) == 1 else splits.sum(0)
+
+
+def two_floats(x: float) -> tuple[float, float]:
+    """What float32 keeps of x, and what it leaves: a factor for ``scale``."""
+    high = c_float(x).value
+    return high, x - high
+
+
+@triton.jit
+def exp(x):
+    return tl.exp2(x * LOG2E)
+
+
+@triton.jit
+def scale(x, high, low):
+    """x times a factor in two floats, rounded once; of -inf too, whose product with 0 is NaN."""
+    x = tl.maximum(x, LOWEST, propagate_nan=tl.PropagateNan.ALL)
+    return tl.fma(x, high, x * low)
 
 
 @triton.jit

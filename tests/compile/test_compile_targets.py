@@ -9,6 +9,7 @@ import re
 import subprocess
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 
@@ -28,7 +29,10 @@ TENSOR_CORE = {
     "sm_100": "tcgen05.mma",
 }
 DTYPES = {2: "bf16", 4: "fp32"}
-INPUTS = [f"{x}_ptr" for x in ("q", "k", "x", "a", "b", "own", "other", "values")]
+INPUTS = [
+    f"{x}_ptr" for x in ("q", "k", "x", "a", "b", "own", "other", "values", "student", "teacher")
+]
+STRIDES = ("_stride", "_view", "_row", "_step")
 VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
     "pairwise_logsumexp.forward_kernel": [
         {"EXCLUDED": 4, "TRIANGLE": True, "COLUMNS": True},
@@ -73,6 +77,24 @@ ROW_KERNELS = {
         {**RAW, "own_column_stride": 1, "other_column_stride": 1},
     ],
     "offdiagonal_norm.input_gradient_kernel": [{**TILE_OF_COLUMNS, "column_stride": 1}],
+    "sinkhorn.rows_kernel": [{"COUNTED": True, "BLOCK": 4096}],
+    "sinkhorn.columns_kernel": [{"COUNTED": True, "BM": 16, "BN": 256}],
+    "sinkhorn.masses_kernel": [
+        {"COUNTED": counted, "BM": 16, "BN": 256} for counted in (True, False)
+    ],
+    "soft_cross_entropy.combine_kernel": [{"BLOCKS": 32}, {"BLOCKS": 4096}],
+}
+
+LOGITS = {"CENTER": True, "PROBABILITIES": False}
+TEACHERS = [
+    {**LOGITS, "VIEWS": 1, "BLOCK": 4096, "T": 1},
+    {**LOGITS, "VIEWS": 2, "BLOCK": 2048},
+    {**LOGITS, "VIEWS": 64, "BLOCK": 64},
+    {"CENTER": False, "PROBABILITIES": True, "VIEWS": 2, "BLOCK": 2048},
+]
+WIDE_ROW_KERNELS = {
+    "soft_cross_entropy.forward_kernel": TEACHERS,
+    "soft_cross_entropy.backward_kernel": TEACHERS,
 }
 
 
@@ -112,6 +134,9 @@ def jobs():
         for arch in SHARED:
             for variant in variants:
                 yield name, arch, "bf16", variant, 4, 3
+    for name, variants in WIDE_ROW_KERNELS.items():
+        for arch, dtype, variant in product(SHARED, DTYPES.values(), variants):
+            yield name, arch, dtype, variant, 8, 3
 
 
 def kernel_of(name):
@@ -130,9 +155,16 @@ def compile_one(job):
     def kind(argument):
         if argument in constants:
             return "constexpr"
+        if argument.endswith(("_high", "_low")):
+            return "fp32"
         if not argument.endswith("_ptr"):
             return "i32"
-        kinds = {"index_ptr": "i64", "sums_ptr": "fp64", **dict.fromkeys(INPUTS, dtype)}
+        kinds = {
+            "index_ptr": "i64",
+            "count_ptr": "i64",
+            "sums_ptr": "fp64",
+            **dict.fromkeys(INPUTS, dtype),
+        }
         return "*" + kinds.get(argument, "fp32")
 
     signature = {argument: kind(argument) for argument in kernel.arg_names}
@@ -140,7 +172,11 @@ def compile_one(job):
         (i,): [["tt.divisibility", 16]]
         for i, argument in enumerate(kernel.arg_names)
         if argument not in constants
-        and (argument.endswith(("_ptr", "_stride")) or (argument == "d" and name in VARIANTS))
+        and (
+            argument.endswith(("_ptr", *STRIDES))
+            or argument == "K"
+            or (argument == "d" and name in VARIANTS)
+        )
     }
     source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
     with TemporaryDirectory() as cache, NamedTemporaryFile(suffix=".cubin") as file:
@@ -206,20 +242,21 @@ def test_sizes_of_one_compile():
     ):
         compile_one((f"pairwise_{name}", "sm_90", "bf16", constants, 4, 2))
     compile_one(("nearest_neighbor.nearest_kernel", "sm_90", "bf16", {**tile, **ones}, 4, 2))
-    sizes = ("n", "d", "rows_per_split", "blocks")
-    for name, variants in {**VARIANTS, **ROW_KERNELS}.items():
-        if not name.startswith("offdiagonal_norm."):
+    sizes = ("n", "d", "k", "rows_per_split", "columns_per_split", "blocks")
+    sizes += ("S", "T", "K", "centers")
+    for name, variants in {**VARIANTS, **ROW_KERNELS, **WIDE_ROW_KERNELS}.items():
+        if not name.startswith(("offdiagonal_norm.", "sinkhorn.", "soft_cross_entropy.")):
             continue
         for variant in variants:
             names = kernel_of(name).arg_names
-            one = dict.fromkeys((x for x in names if x in sizes or x.endswith("_stride")), 1)
+            one = dict.fromkeys((x for x in names if x in sizes or x.endswith(STRIDES)), 1)
             shape = {key: value for key, value in tile.items() if key in names}
             compile_one((name, "sm_90", "bf16", {**shape, **variant, **one}, 4, 2))
 
 
 def test_every_entry_fits_its_architecture():
     everything = list(jobs())
-    assert len(everything) > 320
+    assert len(everything) > 450
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         broken = [text for text in pool.map(faults, everything) if text]
     assert not broken, "\n".join(broken)

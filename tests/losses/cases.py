@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
+import distillation_cases
 import formulas
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from case import Case
 
 from sslkernels import functional
-from sslkernels.distributed import Gather
 
 QUEUE = F.normalize(torch.randn(70, 16, generator=torch.Generator().manual_seed(3)), dim=1)
 COVARIANCE = QUEUE.T @ QUEUE / 70
-
-
-@dataclass(frozen=True)
-class Case:
-    """``embeddings`` of (N, D), the last ``constant`` of which get no gradient; learnable scalars.
-
-    With ``labels``, both functions take the rows' labels as a further argument.
-    """
-
-    ours: Callable[..., Tensor]
-    formula: Callable[..., Tensor]
-    embeddings: int = 2
-    constant: int = 0
-    scalars: tuple[float, ...] = (0.2,)
-    labels: bool = False
-    gathers: bool = True
-    prepare: Callable[[Tensor], Tensor] = field(default=lambda x: x)
-
-    def inputs(self, n: int, d: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
-        """Correlated views, then the scalars."""
-        base = torch.randn(n, d, dtype=torch.float64)
-        views = [
-            self.prepare(base + 0.7 * torch.randn(n, d, dtype=torch.float64)).to(dtype)
-            for _ in range(self.embeddings)
-        ]
-        return views + [torch.tensor(x).to(dtype) for x in self.scalars]
-
-    def split(self, inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        return inputs[: self.embeddings], inputs[self.embeddings :]
-
-    def compute(
-        self, inputs: list[Tensor], labels: Tensor | None = None, gather: Gather | None = None
-    ) -> Tensor:
-        return self.ours(*inputs, *([labels] if self.labels else []), gather=gather)
-
-    def expect(self, inputs: list[Tensor], labels: Tensor | None = None) -> Tensor:
-        return self.formula(*inputs, *([labels] if self.labels else []))
 
 
 def pair_loss(function, *options, **keywords):
@@ -275,4 +236,4 @@ CASES = {
         partial(functional.w_mse, eps=0.2), lambda x, y: formulas.w_mse(x, y, 0.2), scalars=()
     ),
     "tico": Case(tico, lambda x, y: formulas.tico(x, y, COVARIANCE, 0.4, 3.0), scalars=()),
-}
+} | distillation_cases.CASES

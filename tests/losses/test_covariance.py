@@ -5,7 +5,8 @@ from functools import partial
 import formulas
 import pytest
 import torch
-from cases import CASES, Case
+from case import Case
+from cases import CASES
 from oracle import assert_as_exact_as_eager, results
 from torch.profiler import profile
 

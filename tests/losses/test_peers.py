@@ -180,3 +180,68 @@ def test_open_clip():
     leaves.append(bias)
     theirs = loss.SigLipLoss()(*features, scale, bias)
     assert_same(ssl.SigLIPLoss()(*features, scale, bias), theirs, leaves)
+
+
+def logits(count, rows=24, width=300):
+    return [torch.randn(rows, width, requires_grad=True) for _ in range(count)]
+
+
+def test_lightly_dino():
+    theirs = peer(peers.lightly_loss, "DINOLoss")(300, 0.03, 0.06, 2, student_temp=0.2)
+    ours = ssl.DINOLoss(300, 0.03, 0.06, 2, student_temp=0.2)
+    for epoch in range(3):
+        teachers, students = logits(2), logits(6)
+        found, expected = (x(teachers, students, epoch=epoch) for x in (ours, theirs))
+        assert_same(found, expected, students)
+        assert (ours.center - theirs.center).norm() <= 1e-5 * theirs.center.norm()
+
+
+def test_lightly_ibot():
+    theirs, ours = peer(peers.lightly_loss, "IBOTPatchLoss")(300), ssl.IBOTPatchLoss(300)
+    for _ in range(3):
+        mask = torch.rand(6, 5, 5) < 0.4
+        teacher, student = logits(2, int(mask.sum()))
+        assert_same(ours(teacher, student, mask), theirs(teacher, student, mask), [student])
+        center = theirs.center.center
+        assert (ours.center - center).norm() <= 1e-5 * center.norm()
+
+
+def test_lightly_koleo():
+    theirs = peer(peers.lightly_loss, "KoLeoLoss")()
+    x = logits(1, 100, 16)
+    assert_same(ssl.KoLeoLoss()(*x), theirs(*x), x)
+    opposites = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
+    torch.testing.assert_close(ssl.KoLeoLoss()(opposites), theirs(opposites))
+
+
+@pytest.mark.parametrize("queue", [False, True])
+def test_lightly_swav(queue):
+    theirs = peer(peers.lightly_loss, "SwaVLoss")()
+    high, low = logits(2), logits(3)
+    queue = [torch.randn(50, 300) for _ in range(2)] if queue else None
+    assert_same(ssl.SwaVLoss()(high, low, queue), theirs(high, low, queue).squeeze(), high + low)
+
+
+@pytest.mark.parametrize("name, arguments", [
+    ("MSNLoss", {}),
+    ("MSNLoss", {"sinkhorn_iterations": 0, "temperature": 0.2}),
+    ("MSNLoss", {"regularization_weight": 0}),
+    ("PMSNLoss", {"power_law_exponent": 0.5}),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:To copy construct from a tensor")
+def test_lightly_msn(name, arguments):
+    theirs = peer(peers.lightly_loss, name)(**arguments)
+    anchors, targets, prototypes = logits(1, 48, 16)[0], *logits(2, 24, 16)
+    inputs = anchors, targets, prototypes
+    found, expected = getattr(ssl, name)(**arguments)(*inputs), theirs(*inputs)
+    assert_same(found, expected, [anchors, prototypes])
+
+
+@pytest.mark.parametrize("some", [False, True])
+def test_lightly_capi(some):
+    theirs = peer(peers.lightly_loss, "CAPILoss")()
+    teacher = torch.randn(16, 9, 50)
+    student = torch.randn(16, 4 if some else 9, 50, requires_grad=True)
+    index = torch.randint(9, (16, 4)) if some else None
+    found, expected = (x(teacher, student, index) for x in (ssl.CAPILoss(), theirs))
+    assert_same(found, expected, [student])

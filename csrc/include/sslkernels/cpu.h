@@ -1,15 +1,21 @@
-// The instruction sets that the CPU kernels were compiled for.
+// What the CPU kernels need of the machine.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
 namespace sslkernels::cpu {
 
-// Those this processor can run, widest first. The first is in use.
+// The instruction sets that the kernels were compiled for and this processor can run, widest first.
+// The first is in use.
 std::vector<std::string> instruction_sets();
 
 // For tests: run the kernels on a narrower one. False if this processor cannot.
 bool use_instruction_set(const std::string& name);
+
+// Asks the system for large pages under memory that will be written for the first time; where it
+// has none to give, nothing changes.
+void use_huge_pages(void* data, size_t bytes);
 
 }  // namespace sslkernels::cpu

@@ -7,14 +7,9 @@ a row and a column at once. The device decides, so there is no host sync.
 import triton
 import triton.language as tl
 
-from .._triton import LN2, LOG2E, load_rows, mask_tile, multiply, triangle
+from .._triton import LN2, LOG2E, exp, load_rows, mask_tile, multiply, triangle
 
 FREE_LOGIT = tl.constexpr(40.0)  # below it e^s, its sums and their inverses fit float32 unshifted
-
-
-@triton.jit
-def _exp(x):
-    return tl.exp2(x * LOG2E)
 
 
 @triton.jit
@@ -22,7 +17,7 @@ def _merge(maximum, total, more_maximum, more_total):
     """Two partial sums total · e^maximum as one; an empty one has maximum -inf and total 0."""
     best = tl.maximum(maximum, more_maximum)
     shift = _finite(best)
-    return best, total * _exp(maximum - shift) + more_total * _exp(more_maximum - shift)
+    return best, total * exp(maximum - shift) + more_total * exp(more_maximum - shift)
 
 
 @triton.jit
@@ -70,7 +65,7 @@ def _forward_block(
                 row_sum += tl.sum(exps, 1)
             else:
                 tile_max = tl.max(logits, 1)
-                tile_sum = tl.sum(_exp(logits - _finite(tile_max)[:, None]), 1)
+                tile_sum = tl.sum(exp(logits - _finite(tile_max)[:, None]), 1)
                 row_max, row_sum = _merge(row_max, row_sum, tile_max, tile_sum)
             if COLUMNS:
                 at = row_block.to(tl.int64) * m + cols
@@ -83,7 +78,7 @@ def _forward_block(
                 else:
                     maximum = tl.load(column_max_ptr + at, mask=known, other=float("-inf"))
                     tile_max = tl.max(logits, 0)
-                    tile_sum = tl.sum(_exp(logits - _finite(tile_max)[None, :]), 0)
+                    tile_sum = tl.sum(exp(logits - _finite(tile_max)[None, :]), 0)
                     maximum, total = _merge(maximum, total, tile_max, tile_sum)
                 tl.store(column_sum_ptr + at, total, mask=inside)
                 tl.store(column_max_ptr + at, maximum, mask=inside)
@@ -170,7 +165,7 @@ def _backward_rows(
         row_lse = tl.load(row_lse_ptr + rows, mask=rows < n, other=float("inf"))
         row_grad = tl.load(row_grad_ptr + rows, mask=rows < n, other=0.0)
         if FREE:
-            row_grad = row_grad * _exp(-row_lse)
+            row_grad = row_grad * exp(-row_lse)
     gradient = tl.zeros((BM, BD), tl.float32)
     for column in range(start, end, BN):
         cols = column + tl.arange(0, BN)
@@ -184,18 +179,18 @@ def _backward_rows(
             column_grad = tl.load(column_grad_ptr + cols, mask=cols < m, other=0.0)
         if FREE:
             if ROW and COLUMN:
-                factor = row_grad[:, None] + (column_grad * _exp(-column_lse))[None, :]
+                factor = row_grad[:, None] + (column_grad * exp(-column_lse))[None, :]
             elif ROW:
                 factor = row_grad[:, None]
             else:
-                factor = (column_grad * _exp(-column_lse))[None, :]
+                factor = (column_grad * exp(-column_lse))[None, :]
             weights = tl.exp2(logits) * factor
         else:
             weights = tl.zeros((BM, BN), tl.float32)
             if ROW:
-                weights += _exp(logits - row_lse[:, None]) * row_grad[:, None]
+                weights += exp(logits - row_lse[:, None]) * row_grad[:, None]
             if COLUMN:
-                weights += _exp(logits - column_lse[None, :]) * column_grad[None, :]
+                weights += exp(logits - column_lse[None, :]) * column_grad[None, :]
         gradient = tl.dot(weights.to(k.dtype), k, gradient, input_precision=PRECISION)
     return gradient
 
@@ -251,7 +246,7 @@ def reduce_kernel(
         products = tl.load(products_ptr + at, mask=inside, other=float("-inf"))
         logits = tl.where(products == float("-inf"), float("-inf"), products * scale)
         tile_max = tl.max(logits, 1)
-        tile_sum = tl.sum(_exp(logits - _finite(tile_max)[:, None]), 1)
+        tile_sum = tl.sum(exp(logits - _finite(tile_max)[:, None]), 1)
         maximum, total = _merge(maximum, total, tile_max, tile_sum)
     tl.store(running_ptr + i, _finite(maximum) + tl.log2(total) * LN2, mask=i < size)
 
@@ -271,9 +266,9 @@ def weigh_kernel(
     logits = tl.where(products == float("-inf"), float("-inf"), products * scale)
     row_lse = tl.load(row_lse_ptr + rows, mask=rows < n, other=0.0)
     row_grad = tl.load(row_grad_ptr + rows, mask=rows < n, other=0.0)
-    weights = _exp(logits - row_lse[:, None]) * row_grad[:, None]
+    weights = exp(logits - row_lse[:, None]) * row_grad[:, None]
     if COLUMN:
         column_lse = tl.load(column_lse_ptr + cols, mask=cols < m, other=0.0)
         column_grad = tl.load(column_grad_ptr + cols, mask=cols < m, other=0.0)
-        weights += _exp(logits - column_lse[None, :]) * column_grad[None, :]
+        weights += exp(logits - column_lse[None, :]) * column_grad[None, :]
     tl.store(out_ptr + at, weights.to(out_ptr.dtype.element_ty), mask=inside)

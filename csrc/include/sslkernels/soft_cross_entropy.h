@@ -1,0 +1,36 @@
+// Cross-entropies between rows of teacher and student logits, on the CPU. The maths stands in
+// sslkernels/primitives/soft_cross_entropy/README.md.
+#pragma once
+
+#include <vector>
+
+#include "sslkernels/tensor.h"
+
+namespace sslkernels::cpu {
+
+struct SoftCrossEntropy {
+  std::vector<Matrix> student, teacher;  // S and T views, each (B, K), columns contiguous
+  const float* center;                   // null: none
+  int64_t center_view, center_step;      // its strides between teachers, and between `centers`
+  int64_t centers;                       // that rows take in turn
+  const float* pairs;                    // (S, T): how much each student counts each teacher
+  double student_scale, teacher_scale;   // inverse temperatures
+  bool probabilities;                    // the teacher's rows are that already
+  int threads;
+};
+
+// Of each row's scaled logits: the maximum and the sum of e^(logit - maximum), (S, B) and (T, B).
+// A teacher of probabilities has maximum 0 and their sum. cost (S, T, B): the teacher's summands,
+// each times the student's maximum less its logit.
+struct Statistics {
+  float *student_max, *student_sum, *teacher_max, *teacher_sum, *cost;
+};
+
+void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out);
+
+// out: where the gradient of each student goes, of its shape; it may be the student itself.
+// row_grad: (S, B). The statistics hold no cost.
+void soft_cross_entropy_backward(const SoftCrossEntropy& problem, const Statistics& statistics,
+                                 const float* row_grad, const std::vector<Matrix>& out);
+
+}  // namespace sslkernels::cpu

@@ -1,0 +1,95 @@
+"""A loss whose teacher is centred: by the running mean of its logits, or by Sinkhorn-Knopp."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...distributed import Gather, PendingMean
+from ...primitives import prototype_sinkhorn, sinkhorn
+from .._common import check_choice
+from .views import Prototypes, Views, rows, split, sum_of_logits
+
+CENTER_MODES = ("mean", "sinkhorn")
+
+
+class CenteredLoss(nn.Module):
+    """Keeps the centre of a teacher's logits.
+
+    Args:
+        shape: of the buffer ``center``: ones, then K.
+        center_momentum: of its running mean: ``center = m · center + (1 − m) · mean``.
+        center_mode: ``"mean"``; or ``"sinkhorn"``, whose centre comes from the batch alone.
+        gather: the ranks whose teachers have one centre.
+        impl: see :func:`sslkernels.soft_cross_entropy`.
+
+    Attributes:
+        center: the buffer, as of the last update. Updates of several ranks travel while training
+            goes on, and arrive with the next loss, :meth:`apply_center_update` or checkpoint.
+    """
+
+    center: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        center_momentum: float,
+        center_mode: str,
+        gather: Gather,
+        impl: str,
+    ) -> None:
+        super().__init__()
+        check_choice("center_mode", center_mode, CENTER_MODES)
+        if not 0 <= center_momentum <= 1:
+            raise ValueError(f"center_momentum must be in [0, 1], got {center_momentum}")
+        self.register_buffer("center", torch.zeros(shape))
+        self.center_momentum, self.center_mode = center_momentum, center_mode
+        self.gather, self.impl = gather, impl
+        self._update: PendingMean | None = None
+
+    @torch.no_grad()
+    def update_center(self, teacher_out: Views, prototypes: Prototypes | None = None) -> None:
+        """Start the update by a batch: logits (…, B, K) or a list of them; or the features that
+        ``prototypes`` make logits of."""
+        self.apply_center_update()
+        self._update = PendingMean(*sum_of_logits(teacher_out, prototypes), self.gather)
+        if not self._update.travels:
+            self.apply_center_update()
+
+    @torch.no_grad()
+    def apply_center_update(self) -> None:
+        """Wait for the last update, if one is on its way."""
+        if self._update is not None:
+            mean, self._update = self._update.wait(), None
+            mean = mean.to(self.center).view_as(self.center)
+            # not in place: a backward pass may still need the old one
+            self.center = self.center.lerp(mean, 1 - self.center_momentum)
+
+    def _center(self, teacher: Views, temperature: float, prototypes: Prototypes | None) -> Tensor:
+        """What is taken from the teacher's logits of this batch."""
+        if self.center_mode == "mean":
+            self.apply_center_update()
+            return self.center
+        teacher, options = rows(teacher), {"gather": self.gather, "impl": self.impl}
+        if prototypes is None:
+            return sinkhorn(teacher, temperature, 3, **options)
+        weight, magnitude = split(prototypes)
+        return prototype_sinkhorn(teacher, weight, temperature, 3, magnitude=magnitude, **options)
+
+    def _save_to_state_dict(self, *arguments) -> None:
+        self.apply_center_update()
+        super()._save_to_state_dict(*arguments)
+
+    def _load_from_state_dict(self, *arguments) -> None:
+        self._update = None
+        super()._load_from_state_dict(*arguments)
+
+    def __getstate__(self) -> dict:
+        self.apply_center_update()
+        return self.__dict__
+
+    def extra_repr(self) -> str:
+        return (
+            f"prototypes={self.center.shape[-1]}, student_temp={self.student_temp}, "
+            f"teacher_temp={self.teacher_temp}, center_mode={self.center_mode}"
+        )

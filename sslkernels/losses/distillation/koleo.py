@@ -1,0 +1,127 @@
+"""KoLeo: every embedding keeps away from the nearest of the others."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...distributed import Gather, first_row, gather_rows, scale_gradient
+from ...primitives import nearest_neighbor
+from ...primitives._operator import accumulation_dtype
+from .._common import (
+    GatheringLoss,
+    check_batch,
+    check_choice,
+    check_embeddings,
+    full_precision,
+    mean_loss,
+)
+
+CONVENTIONS = ("dinov2", "lightly")
+
+
+def koleo(
+    x: Tensor,
+    *,
+    p: float = 2,
+    eps: float = 1e-8,
+    topk: int = 1,
+    convention: str = "dinov2",
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """The KoLeo regulariser (Sablayrolles et al. 2019, arXiv:1806.03198) of DINOv2 and DINOv3.
+
+    ``mean_i −log(‖z_i − z_j + eps‖_p + eps)`` over the ``topk`` nearest neighbours j of each i in
+    cosine similarity, with z = x normalised here. Gradients reach both ends of a distance.
+
+    Args:
+        x: (N, D), embeddings of one view; the N × N similarities are never stored.
+        p: norm of the distance.
+        eps: keeps the logarithm finite.
+        topk: neighbours of each embedding, 1..N − 1 (DINOv3's ``KoLeoLossDistributed``).
+        convention: whose diagonal. ``"dinov2"`` takes an embedding's similarity with itself as −1,
+            so that one with nothing but opposites can be its own neighbour; ``"lightly"`` leaves it
+            out. Elsewhere they agree.
+        gather: the ranks among whose embeddings neighbours are sought (DINOv3); by one collective,
+            whatever its route.
+        impl: see :func:`sslkernels.nearest_neighbor`.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape.
+    """
+    check_embeddings(x=x)
+    check_batch("x", x, gather)
+    check_choice("convention", convention, CONVENTIONS)
+    with full_precision(x):
+        z = scale_gradient(x, gather).to(accumulation_dtype(x))
+        z = z / torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min(eps)
+        others = gather_rows(z, gather)
+        if not 1 <= topk < len(others):
+            raise ValueError(
+                f"topk must be in 1..{len(others) - 1}, the other embeddings; got {topk}"
+            )
+        index = _neighbors(
+            z.detach(), others.detach(), first_row(z, gather), topk, convention, impl
+        )
+        distances = F.pairwise_distance(z[:, None], others[index], p, eps)  # (N, topk)
+        return mean_loss(-(distances + eps).log().mean(1), x, gather)
+
+
+class KoLeoLoss(GatheringLoss):
+    """KoLeo as a module: lightly's constructor, defaults and results.
+
+    Formula and shapes: :func:`sslkernels.functional.koleo`.
+
+    Args:
+        p, eps, topk, convention: as there; ``"lightly"`` is the default here.
+        gather_distributed: seek neighbours among the embeddings of all ranks.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`; DINOv3's
+            ``loss_group_size`` is a ``group`` of so many ranks.
+    """
+
+    def __init__(
+        self,
+        p: float = 2,
+        eps: float = 1e-8,
+        *,
+        topk: int = 1,
+        convention: str = "lightly",
+        gather_distributed: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        check_choice("convention", convention, CONVENTIONS)
+        self.p, self.eps, self.topk, self.convention = p, eps, topk, convention
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the loss of embeddings (N, D)."""
+        return koleo(
+            x,
+            p=self.p,
+            eps=self.eps,
+            topk=self.topk,
+            convention=self.convention,
+            gather=self.gather,
+            impl=self.impl,
+        )
+
+
+def _neighbors(
+    z: Tensor, others: Tensor, first: int, topk: int, convention: str, impl: str
+) -> Tensor:
+    """(N, topk): the rows of ``others`` nearest to each of z, which are those from ``first`` on."""
+    similarities, index = nearest_neighbor(z, others, topk, exclude=(first,), impl=impl)
+    if convention == "lightly":
+        return index
+    # the own entry counts -1, and among equals the first is taken
+    own = torch.arange(first, first + len(z), device=z.device)[:, None]
+    last, least = index[:, -1:], similarities[:, -1:]
+    index[:, -1:] = torch.where(
+        least < -1, own, torch.where(least == -1, torch.minimum(own, last), last)
+    )
+    return index

@@ -1,0 +1,131 @@
+"""SwAV: each crop predicts the cluster assignments of the other crops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...distributed import Gather
+from ...primitives import prototype_sinkhorn, sinkhorn
+from .._common import GatheringLoss
+from .dino import dino
+from .views import Prototypes, split
+
+
+def swav(
+    high_resolution: Sequence[Tensor],
+    low_resolution: Sequence[Tensor] = (),
+    queue: Sequence[Tensor] | None = None,
+    *,
+    temperature: float = 0.1,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    prototypes: Prototypes | None = None,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """SwAV (Caron et al. 2020, arXiv:2006.09882): the mean over pairs of a high-resolution crop and
+    another crop of the cross-entropy between the first's Sinkhorn-Knopp assignment and the second's
+    prediction.
+
+    Args:
+        high_resolution: T crops' logits (B, K), similarities with the prototypes. Their assignments
+            are balanced crop by crop, and carry no gradient.
+        low_resolution: further crops, which only predict; (B, K) each.
+        queue: T tensors (Q, K), logits of earlier batches, balanced together with each crop's own.
+        temperature: of the predictions.
+        epsilon: temperature of the assignments.
+        iterations: of Sinkhorn-Knopp, see :func:`sslkernels.sinkhorn`.
+        prototypes: (K, D), or (prototypes, magnitude) under weight normalisation: then crops and
+            queue are features (…, D), whose logits are never stored.
+        gather: the ranks over whose crops assignments are balanced, and the mean is.
+        impl: see :func:`sslkernels.soft_cross_entropy`.
+
+    Returns:
+        The loss, a scalar in float32 (float64 for float64 inputs).
+
+    Raises:
+        TypeError, ValueError: arguments of the wrong type, dtype or shape; fewer than two crops.
+    """
+    high, low = list(high_resolution), list(low_resolution)
+    if queue is not None and len(queue) != len(high):
+        raise ValueError(
+            f"queue must hold logits for each of the {len(high)} high-resolution crops, "
+            f"got {len(queue)}"
+        )
+    if not high or len(high) + len(low) < 2:
+        raise ValueError(
+            "SwAV needs a high-resolution crop and another one to predict its assignment, "
+            f"got {len(high)} high- and {len(low)} low-resolution crops"
+        )
+    centers = []
+    options = {"gather": gather, "impl": impl}
+    for i, crop in enumerate(high):
+        logits = crop.detach() if queue is None else torch.cat([crop, queue[i]]).detach()
+        if prototypes is None:
+            centers.append(sinkhorn(logits, epsilon, iterations, **options))
+        else:
+            weight, magnitude = split(prototypes)
+            centers.append(
+                prototype_sinkhorn(
+                    logits, weight, epsilon, iterations, magnitude=magnitude, **options
+                )
+            )
+    return dino(
+        high + low,
+        high,
+        student_temp=temperature,
+        teacher_temp=epsilon,
+        center=torch.stack(centers)[:, None],
+        prototypes=prototypes,
+        teacher_prototypes=prototypes,
+        **options,
+    )
+
+
+class SwaVLoss(GatheringLoss):
+    """SwAV as a module: lightly's constructor, defaults and results (but a scalar).
+
+    Formula and shapes: :func:`sslkernels.functional.swav`. What fills the queue is the training's
+    affair, as in the authors' code, where it starts to count some epochs in.
+
+    Args:
+        temperature, sinkhorn_iterations, sinkhorn_epsilon: as there.
+        sinkhorn_gather_distributed: balance assignments over all ranks' crops.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        sinkhorn_iterations: int = 3,
+        sinkhorn_epsilon: float = 0.05,
+        sinkhorn_gather_distributed: bool = False,
+        **gathering,
+    ) -> None:
+        super().__init__(sinkhorn_gather_distributed, **gathering)
+        self.temperature = temperature
+        self.sinkhorn_iterations, self.sinkhorn_epsilon = sinkhorn_iterations, sinkhorn_epsilon
+
+    def forward(
+        self,
+        high_resolution_outputs: Sequence[Tensor],
+        low_resolution_outputs: Sequence[Tensor] = (),
+        queue_outputs: Sequence[Tensor] | None = None,
+        *,
+        prototypes: Prototypes | None = None,
+    ) -> Tensor:
+        """Return the loss of crops' logits, or of their features where ``prototypes`` are given."""
+        return swav(
+            high_resolution_outputs,
+            low_resolution_outputs,
+            queue_outputs,
+            temperature=self.temperature,
+            epsilon=self.sinkhorn_epsilon,
+            iterations=self.sinkhorn_iterations,
+            prototypes=prototypes,
+            gather=self.gather,
+            impl=self.impl,
+        )

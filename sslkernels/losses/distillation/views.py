@@ -1,0 +1,72 @@
+"""Views of student and teacher: logits, or features with the prototypes that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...primitives import prototype_cross_entropy, soft_cross_entropy
+from ...primitives._operator import accumulation_dtype
+
+Views = Tensor | Sequence[Tensor]  # (V, B, K), or V of (B, K)
+Prototypes = Tensor | tuple[Tensor, Tensor]  # (K, D); or those and the magnitude of weight_norm
+
+
+def cross_entropies(
+    student: Views,
+    teacher: Views,
+    prototypes: Prototypes | None,
+    teacher_prototypes: Prototypes | None,
+    **options,
+) -> Tensor:
+    """Rows of soft_cross_entropy, or of prototype_cross_entropy where there are prototypes."""
+    if (prototypes is None) != (teacher_prototypes is None):
+        raise ValueError("prototypes and teacher_prototypes must be given both, or neither")
+    if prototypes is None:
+        return soft_cross_entropy(student, teacher, **options)
+    (weight, magnitude), (teacher_weight, teacher_magnitude) = (
+        split(x) for x in (prototypes, teacher_prototypes)
+    )
+    return prototype_cross_entropy(
+        student, weight, teacher, teacher_weight,
+        magnitude=magnitude, teacher_magnitude=teacher_magnitude, **options,
+    )  # fmt: skip
+
+
+def split(prototypes: Prototypes) -> tuple[Tensor, Tensor | None]:
+    """The weight and its magnitude, if any."""
+    return (prototypes, None) if isinstance(prototypes, Tensor) else prototypes
+
+
+def count(name: str, views: Views) -> int:
+    """How many views they are."""
+    if isinstance(views, Tensor) and views.dim() != 3:
+        raise ValueError(f"{name} must be (views, B, K) or a list of (B, K), got shape "
+                         f"{tuple(views.shape)}")  # fmt: skip
+    return len(views)
+
+
+def rows(views: Views) -> Tensor:
+    """All rows of all views (V · B, K), detached; a copy only if they are apart."""
+    if isinstance(views, Tensor):
+        return views.detach().flatten(0, -2)
+    return torch.cat([x.detach() for x in views])
+
+
+def sum_of_logits(teacher: Views, prototypes: Prototypes | None) -> tuple[Tensor, int]:
+    """The sum over all rows (K,) of the teacher's logits, and how many rows. It is linear: from
+    features it needs no logits."""
+    tensors = [teacher] if isinstance(teacher, Tensor) else teacher
+    dtype = accumulation_dtype(tensors[0])
+    with torch.no_grad(), torch.autocast(tensors[0].device.type, enabled=False):
+        total = sum(x.flatten(0, -2).sum(0, dtype=dtype) for x in tensors)
+        number = sum(x[..., 0].numel() for x in tensors)
+        if prototypes is None:
+            return total, number
+        weight, magnitude = split(prototypes)
+        total = weight.to(dtype) @ total
+        if magnitude is not None:
+            total *= magnitude.flatten() / torch.linalg.vector_norm(weight, dim=1, dtype=dtype)
+        return total, number

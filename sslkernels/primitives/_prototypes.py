@@ -1,0 +1,84 @@
+"""Logits of features and prototypes, made a chunk of prototypes at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._arguments import DTYPES, check_tensor
+from ._operator import accumulation_dtype
+
+CHUNK_BYTES = {"cpu": 3 << 20, "cuda": 128 << 20}  # of logits
+FEWEST = 192  # prototypes in a chunk: a matrix product needs some
+
+
+class Prototypes(NamedTuple):
+    """The rows of ``weight``; normalised to the length ``magnitude``, where there is one."""
+
+    weight: Tensor  # (K, D)
+    magnitude: Tensor | None  # (K,): that of torch's weight_norm
+
+    def part(self, columns: slice, dtype: torch.dtype) -> Tensor:
+        """Some of them, (k, D)."""
+        weight = self.weight[columns]
+        if self.magnitude is None:
+            return weight.to(dtype)
+        direction, factor = self._direction(columns)
+        return (direction * factor[:, None]).to(dtype)
+
+    def gradients(self, columns: slice, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Of weight (k, D) and magnitude (k,), from the gradient of that part."""
+        if self.magnitude is None:
+            return grad, None
+        direction, factor = self._direction(columns)
+        along = torch.linalg.vecdot(grad, direction)
+        lengths = torch.linalg.vector_norm(self.weight[columns].to(grad.dtype), dim=1)
+        grad = (grad - direction * along[:, None]) * (factor / lengths)[:, None]
+        return grad, along
+
+    def _direction(self, columns: slice) -> tuple[Tensor, Tensor]:
+        """Unit rows (k, D) and the magnitudes (k,), in the dtype of computation."""
+        weight, magnitude = self.weight[columns], self.magnitude[columns]
+        wide = weight.to(accumulation_dtype(weight))
+        return wide / torch.linalg.vector_norm(wide, dim=1, keepdim=True), magnitude.to(wide.dtype)
+
+
+def chunks(rows: int, count: int, device: torch.device) -> Iterator[slice]:
+    """Parts of ``count`` prototypes whose logits with so many rows fit the cache."""
+    size = max(FEWEST, CHUNK_BYTES[device.type] // (4 * rows) // FEWEST * FEWEST)
+    for start in range(0, count, size):
+        yield slice(start, min(count, start + size))
+
+
+def check_prototypes(
+    features: str, x: Tensor, name: str, weight: Tensor, magnitude: Tensor | None
+) -> Prototypes:
+    """Raise unless x, called ``features``, is (…, D) and these can be its prototypes."""
+    check_tensor(name, weight)
+    if weight.shape[1] != x.shape[-1]:
+        raise ValueError(
+            f"{features} (…, D) and {name} (K, D) must agree in D, "
+            f"got {tuple(x.shape)} and {tuple(weight.shape)}"
+        )
+    if weight.device != x.device:
+        raise ValueError(
+            f"{features} and {name} must be on one device, got {x.device} and {weight.device}"
+        )
+    if (weight.dtype == torch.float64) != (x.dtype == torch.float64):
+        raise TypeError(
+            f"{features} and {name} must both be float64, or neither; "
+            f"got {x.dtype} and {weight.dtype}"
+        )
+    if magnitude is not None:
+        if not isinstance(magnitude, Tensor) or magnitude.dtype not in DTYPES:
+            raise TypeError(f"the magnitude of {name} must be a floating-point tensor or None")
+        if magnitude.shape not in ((len(weight),), (len(weight), 1)):
+            raise ValueError(
+                f"the magnitude of {name} must be (K,) or (K, 1) with K = {len(weight)}, "
+                f"got {tuple(magnitude.shape)}"
+            )
+        magnitude = magnitude.reshape(-1)
+    return Prototypes(weight, magnitude)

@@ -1,0 +1,3 @@
+from .api import prototype_sinkhorn, sinkhorn
+
+__all__ = ["prototype_sinkhorn", "sinkhorn"]

@@ -1,0 +1,144 @@
+"""The public functions: their contract and their checks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ...distributed import Gather
+from .._arguments import across_ranks, check_tensor, choose
+from .._operator import accumulation_dtype
+from .._prototypes import Prototypes, check_prototypes
+from .op import sinkhorn_op
+from .prototype_op import prototype_sinkhorn_op
+
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def sinkhorn(
+    logits: Tensor,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    *,
+    rows: Tensor | None = None,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    r"""The centre that makes of a softmax the Sinkhorn-Knopp assignment of samples to prototypes.
+
+    ``softmax((logits − center) / epsilon, −1)`` is the plan: of what starts as
+    ``exp(logits / epsilon)``, first every prototype is scaled to one mass over all samples, then
+    every sample to mass 1, and so on, ``iterations`` times both. Only the scaling of the prototypes
+    is kept, as logarithms, so that nothing overflows; the plan itself is never stored.
+
+    Args:
+        logits: (N, K), scores of N samples with K prototypes, or (C, N, K), C problems that do not
+            meet (CAPI has one per position); float16, bfloat16, float32 or float64, any strides.
+        epsilon: the temperature of the plan, above 0.
+        iterations: at least 1.
+        rows: an integer in a tensor on the device of ``logits``: how many of the N samples of each
+            problem count, those that come first; what stands in the others does not matter. It is
+            not read by the host where that would have to wait. None: all.
+        gather: the ranks whose samples are one batch; each may hold another number of them. One
+            collective per iteration. The result is the same on every rank.
+        impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
+            32-bit floats, else ``"tiled"`` (torch, some rows at a time); ``"reference"``
+            (materialises the plan's logarithms) is used only when named.
+
+    Returns:
+        The centre, (K,) or (C, K), in units of the logits, in float32 (float64 for float64 logits)
+        whatever autocast says. No gradient. A constant added to it would not change the plan. A NaN
+        gives NaN in its prototype, and from the second iteration on everywhere. A prototype to
+        which no sample gives anything has centre 0.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: a shape or device that does not fit, a number out of range, an unknown ``impl``,
+            or one that does not run on these tensors.
+        RuntimeError: an ``impl`` that was named but not built or installed.
+
+    SwAV (Caron et al. 2020, arXiv:2006.09882), DINOv2 (Oquab et al. 2023, arXiv:2304.07193), CAPI
+    (Darcet et al. 2025, arXiv:2502.08769).
+    """
+    check_tensor("logits", logits, (2, 3))
+    check_numbers(epsilon, iterations)
+    rows = check_rows(rows, logits)
+    impl = choose(impl, IMPLEMENTATIONS, logits)
+    ranks = across_ranks(gather, impl)
+    groups = logits.detach() if logits.dim() == 3 else logits.detach()[None]
+    center = sinkhorn_op(groups, float(epsilon), iterations, rows, impl, *ranks)
+    return center if logits.dim() == 3 else center[0]
+
+
+def prototype_sinkhorn(
+    features: Tensor,
+    prototypes: Tensor,
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    *,
+    magnitude: Tensor | None = None,
+    rows: Tensor | None = None,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    r""":func:`sinkhorn` of the logits ``features @ prototypesᵀ``, which are never stored.
+
+    Chunks of logits are made, used and dropped, once per iteration; with ``gather`` once more for
+    each iteration but the last.
+
+    Args:
+        features: (N, D), of N samples; float16, bfloat16, float32 or float64.
+        prototypes: (K, D), of any of these dtypes; multiplied in that of the features.
+        epsilon, iterations, rows, gather, impl: as there.
+        magnitude: (K,) or (K, 1): weight normalisation, ``magnitude · prototypes / ‖prototypes‖``
+            row by row, as ``torch.nn.utils.weight_norm`` (its ``weight_g``). None: prototypes as
+            they are.
+
+    Returns:
+        The centre, (K,), in float32 (float64 for float64 features). No gradient.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as there.
+    """
+    check_tensor("features", features)
+    own = check_prototypes("features", features, "prototypes", prototypes, magnitude)
+    check_numbers(epsilon, iterations)
+    rows = check_rows(rows, features)
+    impl = choose(impl, IMPLEMENTATIONS, features)
+    ranks = across_ranks(gather, impl)
+    features, own = features.detach(), Prototypes(*(x if x is None else x.detach() for x in own))
+    options = float(epsilon), iterations, rows, impl, *ranks
+    if impl == "reference":
+        dtype = accumulation_dtype(features)
+        with torch.autocast(features.device.type, enabled=False):
+            logits = features.to(dtype) @ own.part(slice(None), dtype).T
+        return sinkhorn_op(logits[None], *options)[0]
+    return prototype_sinkhorn_op(features, *own, *options)[0]
+
+
+def check_numbers(epsilon: float, iterations: int) -> None:
+    """Raise unless epsilon is above 0 and there is an iteration."""
+    if not isinstance(epsilon, int | float):
+        raise TypeError(f"epsilon must be a number, got {epsilon!r}")
+    if not (math.isfinite(epsilon) and epsilon > 0):
+        raise ValueError(f"epsilon must be finite and above 0, got {epsilon}")
+    if not isinstance(iterations, int):
+        raise TypeError(f"iterations must be an integer, got {iterations!r}")
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1, got {iterations}")
+
+
+def check_rows(rows: Tensor | None, x: Tensor) -> Tensor | None:
+    """A 0-dim tensor; None as it is."""
+    if rows is None:
+        return None
+    if not isinstance(rows, Tensor) or rows.dtype not in INTEGERS:
+        raise TypeError(f"rows must be a torch.Tensor with an integer or None, got {rows!r}")
+    if rows.numel() != 1:
+        raise ValueError(f"rows must have one element, got {tuple(rows.shape)}")
+    if rows.device != x.device:
+        raise ValueError(f"rows must be on {x.device} like the samples, got {rows.device}")
+    return rows.reshape(())

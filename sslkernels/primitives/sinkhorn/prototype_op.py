@@ -1,0 +1,82 @@
+"""The same operator on features and prototypes, whose logits live a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+import torch
+from torch import Tensor
+
+from .._operator import accumulation_dtype, plain
+from .._prototypes import Prototypes, chunks
+from .op import over_ranks
+from .sums import LogSum, largest, merge, moved
+
+_library = torch.library.Library("sslkernels", "FRAGMENT")
+_library.define(
+    "prototype_sinkhorn(Tensor features, Tensor prototypes, Tensor? magnitude, float epsilon,"
+    " int iterations, Tensor? rows, str impl, str route='', str group='', int ranks=0) -> Tensor"
+)
+
+
+class _Head:
+    """The passes over logits that are not there yet."""
+
+    def __init__(self, features, prototypes, magnitude, epsilon, count, impl):
+        self.features, self.prototypes = features, Prototypes(prototypes, magnitude)
+        self.epsilon, self.count = epsilon, count
+        self.kernels = import_module(f".{impl}", __package__)
+
+    def chunks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Some prototypes, and their logits (1, N, k)."""
+        memory = self.features.new_empty(0, dtype=accumulation_dtype(self.features))
+        # tensor cores take operands of one dtype
+        dtype = self.features.dtype if memory.is_cuda else memory.dtype
+        sizes = len(self.features), len(self.prototypes.weight)
+        for columns in chunks(*sizes, memory.device):
+            logits = memory.resize_(len(self.features), columns.stop - columns.start)
+            self.kernels.product(self.features, self.prototypes.part(columns, dtype).T, logits)
+            yield columns, logits[None]
+
+    def log_masses(self, logits: Tensor, center: Tensor, sums: LogSum | None) -> Tensor:
+        """By how much to move the centre of a chunk; before the first step it is 0."""
+        if sums is None:
+            return self.kernels.columns(logits, self.epsilon, self.count).log()
+        return self.kernels.masses(logits, center, self.epsilon, self.count, sums).log()
+
+    def rows(self, logits: Tensor, center: Tensor) -> LogSum:
+        return self.kernels.rows(logits, center, self.epsilon)
+
+
+def _sinkhorn(features, prototypes, magnitude, epsilon, iterations, rows, impl, *ranks):
+    with plain(features):
+        head = _Head(features, prototypes, magnitude, epsilon, rows, impl)
+        center, relative, sums = _fake(features, prototypes).zero_(), 0.0, None
+        for i in range(iterations):
+            last, parts, next_sums = i == iterations - 1, [], None
+            for columns, logits in head.chunks():
+                parts.append(head.log_masses(logits, center[:, columns], sums))
+                if not last and not ranks:  # while the logits are there
+                    part = moved(center[:, columns], parts[-1] - relative, epsilon)
+                    next_sums = merge(next_sums, head.rows(logits, part))
+            log_mass = over_ranks(torch.cat(parts, 1), *ranks)
+            center = moved(center, log_mass - relative, epsilon)
+            if i > 0:
+                relative = largest(log_mass)
+            if not last and ranks:
+                for columns, logits in head.chunks():
+                    next_sums = merge(next_sums, head.rows(logits, center[:, columns]))
+            sums = next_sums
+        return center
+
+
+def _fake(features, prototypes, *_):
+    return features.new_empty((1, len(prototypes)), dtype=accumulation_dtype(features))
+
+
+for _key in ("CPU", "CUDA"):
+    _library.impl("prototype_sinkhorn", _sinkhorn, _key)
+torch.library.register_fake("sslkernels::prototype_sinkhorn", _fake, lib=_library)
+
+prototype_sinkhorn_op = torch.ops.sslkernels.prototype_sinkhorn.default

@@ -1,0 +1,55 @@
+"""What every implementation returns of rows and columns, and what it means for the centre."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NOTHING = -1e30  # the maximum of what is empty: e^(-inf - it) is 0, not NaN
+
+
+class LogSum(NamedTuple):
+    """log Σ e^x as the maximum of x and Σ e^(x - maximum)."""
+
+    maximum: Tensor
+    total: Tensor
+
+    def log(self) -> Tensor:
+        return self.maximum + self.total.log()
+
+
+def log_sum(x: Tensor, dim: int) -> LogSum:
+    """Over one dimension of x, into which it writes."""
+    maximum = x.amax(dim, keepdim=True).clamp_min(NOTHING)
+    return LogSum(maximum.squeeze(dim), x.sub_(maximum).exp_().sum(dim))
+
+
+def combine(parts: LogSum) -> LogSum:
+    """One sum of those that are stacked in the first dimension."""
+    if len(parts.maximum) == 1:
+        return LogSum(*(part[0] for part in parts))
+    maximum = parts.maximum.amax(0)
+    return LogSum(maximum, (parts.total * torch.exp(parts.maximum - maximum)).sum(0))
+
+
+def merge(a: LogSum | None, b: LogSum) -> LogSum:
+    """One sum of two."""
+    if a is None:
+        return b
+    return combine(LogSum(*(torch.stack(pair) for pair in zip(a, b, strict=True))))
+
+
+def moved(center: Tensor | float, log_mass: Tensor, epsilon: float) -> Tensor:
+    """The centre that takes their masses from prototypes; 0 where nothing is to be taken."""
+    center = center + epsilon * log_mass
+    return center.masked_fill(torch.isneginf(center), 0)
+
+
+def largest(log_mass: Tensor) -> Tensor:
+    """What the next masses are taken relative to: in the end, log of samples per prototype.
+
+    Else as much would be added to the centre in every iteration.
+    """
+    return log_mass.amax(-1, keepdim=True).clamp_min(NOTHING)

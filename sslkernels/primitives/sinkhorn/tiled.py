@@ -1,0 +1,66 @@
+"""The three passes in plain torch, some rows at a time: any device, any float dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .._operator import accumulation_dtype
+from .._tiles import product as product
+from .sums import LogSum, log_sum, merge
+
+CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}  # logits that are computed at a time
+
+
+def columns(x: Tensor, epsilon: float, count: Tensor | None) -> LogSum:
+    """Of logits / ε over the first ``count`` rows: (C, k) of x (C, N, k)."""
+    total = None
+    for block, logits in _blocks(x, None, epsilon):
+        total = merge(total, log_sum(_clear(logits, block, count, float("-inf")), 1))
+    return total
+
+
+def rows(x: Tensor, center: Tensor, epsilon: float) -> LogSum:
+    """Of (logits - center) / ε over these columns: (C, N)."""
+    parts = [log_sum(logits, 2) for _, logits in _blocks(x, center, epsilon)]
+    return LogSum(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+
+
+def masses(
+    x: Tensor, center: Tensor, epsilon: float, count: Tensor | None, sums: LogSum | None = None
+) -> Tensor:
+    """What the first ``count`` rows of the plan give to each of these prototypes: (C, k).
+
+    ``sums``: :func:`rows` over all columns; None where x has them all.
+    """
+    total = 0
+    for block, logits in _blocks(x, center, epsilon):
+        if sums is None:
+            plan = logits.softmax(2)
+        else:
+            plan = logits.sub_(sums.maximum[:, block, None]).exp_()
+            plan /= sums.total[:, block, None]
+        total = total + _clear(plan, block, count, 0.0).sum(1)
+    return total
+
+
+def _blocks(x: Tensor, center: Tensor | None, epsilon: float) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of rows, and their (logits - center) / ε, new tensors."""
+    groups, n, width = x.shape
+    size = max(1, CHUNK[x.device.type] // (groups * width))
+    for start in range(0, n, size):
+        block = slice(start, min(n, start + size))
+        logits = x[:, block].to(accumulation_dtype(x), copy=True)
+        if center is not None:
+            logits -= center[:, None]
+        yield block, logits.div_(epsilon)
+
+
+def _clear(x: Tensor, block: slice, count: Tensor | None, value: float) -> Tensor:
+    """x with this value in the rows that do not count."""
+    if count is None:
+        return x
+    rows = torch.arange(block.start, block.stop, device=x.device)
+    return x.masked_fill_((rows >= count)[:, None], value)

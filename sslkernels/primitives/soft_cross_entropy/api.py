@@ -1,0 +1,265 @@
+"""The public functions: their contract, their checks, and the choice of implementation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .._arguments import DTYPES, choose
+from .._operator import accumulation_dtype
+from .._prototypes import Prototypes, check_prototypes
+from .op import cross_entropies_of
+from .problem import Problem, dtype_of
+from .prototype_op import prototype_cross_entropies
+from .reference import soft_cross_entropy_reference
+
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
+
+
+def soft_cross_entropy(
+    student: Tensor | Sequence[Tensor],
+    teacher: Tensor | Sequence[Tensor],
+    *,
+    student_temperature: float = 0.1,
+    teacher_temperature: float | None = 0.04,
+    center: Tensor | None = None,
+    pairs: Tensor | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    r"""Cross-entropies between teacher and student rows of logits; no distribution is stored.
+
+    ``rows[s, b] = Σ_t pairs[s, t] · H(p[t, b], softmax(student[s, b] / student_temperature))`` with
+    ``H(p, q) = −Σ_k p_k log q_k`` and ``p = softmax((teacher − center) / teacher_temperature)``,
+    which centres and sharpens (DINO, Caron et al. 2021, arXiv:2104.14294). Centred by the result of
+    :func:`sslkernels.sinkhorn`, p is the Sinkhorn-Knopp assignment of SwAV and DINOv2.
+
+    Args:
+        student: logits of S views of B rows: (S, B, K), or S tensors (B, K); or one view (B, K).
+            float16, bfloat16, float32 or float64.
+        teacher: logits of T views of the same rows, in the same forms; any of these dtypes. No
+            gradient reaches them.
+        student_temperature: above 0.
+        teacher_temperature: above 0; None: the teacher's rows are probabilities, used as they are
+            (they need not sum to 1).
+        center: taken from the teacher's logits: (K,), or anything that broadcasts to (T, C, K),
+            where C divides B: row b then takes that of b mod C. No gradient.
+        pairs: (S, T), how much each student counts each teacher; None: all count 1. With a zero
+            diagonal no view meets itself.
+        impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
+            32-bit floats, else ``"tiled"`` (torch, chunk by chunk); ``"reference"`` (materialises
+            the distributions) is used only when named.
+
+    Returns:
+        (S, B), or (B,) for one view (B, K), in float32 (float64 if a view is), whatever autocast
+        says. Differentiable once in the students, whose gradient has their dtype. Weigh rows (by
+        iBOT's masks, say) by multiplying the result. A NaN gives NaN in each row that it enters.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: shapes or devices that do not fit, a temperature not above 0, a centre for
+            probabilities, an unknown ``impl``, or one that does not run on these tensors.
+        RuntimeError: an ``impl`` that was named but not built or installed.
+    """
+    students, teachers = _check_views("student", student), _check_views("teacher", teacher)
+    like, other = students[0], teachers[0]
+    if like.shape[-2:] != other.shape[-2:]:
+        raise ValueError(
+            "student and teacher must agree in rows B and prototypes K, got (B, K) = "
+            f"{tuple(like.shape[-2:])} and {tuple(other.shape[-2:])}"
+        )
+    if like.device != other.device:
+        raise ValueError(f"student and teacher must be on one device, got {like.device} and "
+                         f"{other.device}")  # fmt: skip
+    counts, stacked = (_count(students), _count(teachers)), students[0].dim() == 3
+    pairs = check_pairs(pairs, counts, like, dtype_of(like, other))
+    check_temperatures(student_temperature, teacher_temperature, center)
+    center = check_center(center, counts[1], *like.shape[-2:], like.device)
+    impl = choose(impl, IMPLEMENTATIONS, other if other.dtype == torch.float64 else like)
+    teachers = [x.detach() for x in teachers]
+    numbers = float(student_temperature), teacher_temperature and float(teacher_temperature)
+    if impl == "reference":
+        views = ([v for x in side for v in (x.unbind() if x.dim() == 3 else [x])]
+                 for side in (students, teachers))  # fmt: skip
+        dtype = pairs.dtype
+        problem = Problem(*views, None if center is None else center.to(dtype), pairs, *numbers)
+        rows = soft_cross_entropy_reference(problem)
+    else:
+        rows = cross_entropies_of((*students, *teachers), center, pairs, numbers, impl, stacked)
+    return rows[0] if isinstance(student, Tensor) and student.dim() == 2 else rows
+
+
+def prototype_cross_entropy(
+    student: Tensor | Sequence[Tensor],
+    prototypes: Tensor,
+    teacher: Tensor | Sequence[Tensor],
+    teacher_prototypes: Tensor,
+    *,
+    magnitude: Tensor | None = None,
+    teacher_magnitude: Tensor | None = None,
+    student_temperature: float = 0.1,
+    teacher_temperature: float = 0.04,
+    center: Tensor | None = None,
+    pairs: Tensor | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    r""":func:`soft_cross_entropy` of features and prototypes, whose logits are never stored.
+
+    The student's logits are ``student @ prototypesᵀ``, the teacher's ``teacher @
+    teacher_prototypesᵀ``: the last layer of a DINO, iBOT or SwAV head, without a bias, and the loss
+    in one. Chunks of logits are made, used and dropped, forward and backward.
+
+    Args:
+        student: features of S views of B rows: (S, B, D), or S tensors (B, D); or one view (B, D).
+            float16, bfloat16, float32 or float64.
+        prototypes: (K, D), of any of these dtypes; multiplied in that of the features.
+        teacher: features of T views of the same rows, in the same forms. No gradient.
+        teacher_prototypes: (K, D'), for features of the teacher (…, D'). No gradient.
+        magnitude: (K,) or (K, 1): weight normalisation, ``magnitude · prototypes / ‖prototypes‖``
+            row by row, as ``torch.nn.utils.weight_norm`` (its ``weight_g``). None: prototypes as
+            they are.
+        teacher_magnitude: the same of the teacher.
+        student_temperature, teacher_temperature, center, pairs, impl: as there; the teacher's rows
+            are always logits.
+
+    Returns:
+        (S, B), or (B,) for one view (B, D), in float32 (float64 for float64 features), whatever
+        autocast says. Differentiable once in student, prototypes and magnitude; gradients have
+        their dtypes.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as there.
+    """
+    students = _stacked("student", student)
+    teachers = _stacked("teacher", teacher).detach()
+    if students.shape[1] != teachers.shape[1] or students.device != teachers.device:
+        raise ValueError(
+            "student and teacher must agree in rows B and in device, got (views, B, D) = "
+            f"{tuple(students.shape)} on {students.device} and {tuple(teachers.shape)} on "
+            f"{teachers.device}"
+        )
+    if students.dtype != teachers.dtype:
+        raise TypeError(
+            f"student and teacher must have one dtype, got {students.dtype} and {teachers.dtype}"
+        )
+    own = check_prototypes("student", students, "prototypes", prototypes, magnitude)
+    their = check_prototypes(
+        "teacher", teachers, "teacher_prototypes", teacher_prototypes, teacher_magnitude
+    )
+    if len(own.weight) != len(their.weight):
+        raise ValueError(
+            f"prototypes and teacher_prototypes must be as many, got {len(own.weight)} and "
+            f"{len(their.weight)}"
+        )
+    if teacher_temperature is None:
+        raise ValueError("teacher_temperature must be finite and above 0, got None")
+    counts, dtype = (len(students), len(teachers)), accumulation_dtype(students)
+    pairs = check_pairs(pairs, counts, students, dtype)
+    check_temperatures(student_temperature, teacher_temperature, center)
+    center = check_center(center, counts[1], students.shape[1], len(own.weight), students.device)
+    options = float(student_temperature), float(teacher_temperature)
+    impl = choose(impl, IMPLEMENTATIONS, students)
+    their = [x if x is None else x.detach() for x in their]
+    if impl == "reference":
+        logits = (_logits(students, own, dtype), _logits(teachers, Prototypes(*their), dtype))
+        rows = soft_cross_entropy_reference(
+            Problem(*logits, None if center is None else center.to(dtype), pairs, *options)
+        )
+    else:
+        rows = prototype_cross_entropies(
+            students, *own, teachers, *their, center, pairs, *options, impl
+        )
+    return rows[0] if isinstance(student, Tensor) and student.dim() == 2 else rows
+
+
+def check_temperatures(student: float, teacher: float | None, center: Tensor | None) -> None:
+    """Raise unless they are numbers above 0, and there is no centre for probabilities."""
+    for name, value in (("student", student), ("teacher", teacher)):
+        if value is None and name == "teacher":
+            if center is not None:
+                raise ValueError("center is for a teacher's logits; with teacher_temperature=None "
+                                 "its rows are probabilities: leave out center")  # fmt: skip
+        elif not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}_temperature must be finite and above 0, got {value}")
+
+
+def check_pairs(
+    pairs: Tensor | None, counts: tuple[int, int], like: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """(S, T) in the dtype and on the device of computation."""
+    if pairs is None:
+        return like.new_ones(counts, dtype=dtype)
+    if not isinstance(pairs, Tensor):
+        raise TypeError(f"pairs must be a torch.Tensor or None, got {type(pairs).__name__}")
+    if pairs.shape != counts:
+        raise ValueError(f"pairs must be (students, teachers) = {counts}, got {tuple(pairs.shape)}")
+    return pairs.detach().to(like.device, dtype)
+
+
+def check_center(
+    center: Tensor | None, teachers: int, rows: int, width: int, device: torch.device
+) -> Tensor | None:
+    """(1 or T, 1 or C, K), detached; None as it is."""
+    if center is None:
+        return None
+    if not isinstance(center, Tensor) or not center.is_floating_point():
+        raise TypeError(f"center must be a floating-point torch.Tensor or None, got {center!r}")
+    shape = (1,) * (3 - center.dim()) + tuple(center.shape)
+    if (
+        len(shape) != 3
+        or shape[0] not in (1, teachers)
+        or shape[1] < 1
+        or rows % shape[1]
+        or shape[2] != width
+    ):
+        raise ValueError(
+            f"center must be (K,) or broadcast to (T, C, K) = ({teachers}, C, {width}), where C "
+            f"divides the {rows} rows; got {tuple(center.shape)}"
+        )
+    if center.device != device:
+        raise ValueError(f"center must be on {device} like the logits, got {center.device}")
+    return center.detach().reshape(shape)
+
+
+def _check_views(name: str, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """One tensor (V, B, K), or several (B, K)."""
+    if not isinstance(views, Tensor | list | tuple):
+        raise TypeError(
+            f"{name} must be a torch.Tensor or a list of them, got {type(views).__name__}"
+        )
+    tensors = [views] if isinstance(views, Tensor) else list(views)
+    dimensions = (2, 3) if isinstance(views, Tensor) else (2,)
+    for x in tensors:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must hold tensors, got {type(x).__name__}")
+        if x.dtype not in DTYPES:
+            raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
+    shapes = ", ".join(str(tuple(x.shape)) for x in tensors)
+    if not tensors or any(
+        x.dim() not in dimensions or 0 in x.shape or x.shape != tensors[0].shape for x in tensors
+    ):
+        raise ValueError(
+            f"{name} must be (views, B, K), or views that are each (B, K), none of them empty; "
+            f"got {shapes or 'no views'}"
+        )
+    if any(x.dtype != tensors[0].dtype or x.device != tensors[0].device for x in tensors):
+        raise ValueError(f"the views of {name} must have one dtype and device, got "
+                         + ", ".join(f"{x.dtype} on {x.device}" for x in tensors))  # fmt: skip
+    return tensors
+
+
+def _count(tensors: list[Tensor]) -> int:
+    return len(tensors[0]) if tensors[0].dim() == 3 else len(tensors)
+
+
+def _stacked(name: str, views: Tensor | Sequence[Tensor]) -> Tensor:
+    """(V, B, D): features are small."""
+    tensors = _check_views(name, views)
+    return tensors[0] if tensors[0].dim() == 3 else torch.stack(tensors)
+
+
+def _logits(features: Tensor, prototypes: Prototypes, dtype: torch.dtype) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        return features.to(dtype) @ prototypes.part(slice(None), dtype).T

@@ -1,0 +1,151 @@
+"""The Triton kernels themselves; their launchers are in triton.py.
+
+A program takes one block of one row: all teachers at once, T padded to VIEWS, then the students one
+after another, so that it reads each logit once. Views lie at equal distances.
+"""
+
+import triton
+import triton.language as tl
+
+from .._triton import NOTHING, exp, scale
+
+
+@triton.jit
+def _place(K, BLOCK: tl.constexpr):
+    """This program's row, and its columns (1, BLOCK)."""
+    blocks = tl.cdiv(K, BLOCK)
+    first = tl.program_id(0) % blocks * BLOCK
+    return tl.program_id(0) // blocks, first + tl.arange(0, BLOCK)[None, :]
+
+
+@triton.jit
+def _teacher(
+    teacher_ptr, center_ptr, row, columns, T, K,
+    view_stride, row_stride, center_view, center_step, centers, high, low,
+    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, VIEWS: tl.constexpr,
+):  # fmt: skip
+    """The teachers' logits of a block, centred and scaled, or probabilities: (VIEWS, BLOCK)."""
+    views = tl.arange(0, VIEWS)[:, None]
+    inside = (views < T) & (columns < K)
+    at = views.to(tl.int64) * view_stride + row.to(tl.int64) * row_stride + columns
+    x = tl.load(teacher_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    if CENTER:
+        turn = (row % centers).to(tl.int64)
+        at = views.to(tl.int64) * center_view + turn * center_step + columns
+        x -= tl.load(center_ptr + at, mask=inside, other=0.0)
+    if not PROBABILITIES:
+        x = tl.where(inside, scale(x, high, low), NOTHING)
+    return x
+
+
+@triton.jit
+def _student(student_ptr, columns, K, high, low):
+    """A student's logits of a block, scaled: (1, BLOCK)."""
+    x = tl.load(student_ptr + columns, mask=columns < K, other=0.0).to(tl.float32)
+    return tl.where(columns < K, scale(x, high, low), NOTHING)
+
+
+@triton.jit
+def forward_kernel(
+    student_ptr, teacher_ptr, center_ptr, partials_ptr, S, T, K,
+    student_view, student_row, teacher_view, teacher_row, center_view, center_step, centers,
+    student_high, student_low, teacher_high, teacher_low,
+    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, VIEWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The statistics of one block. partials: (2 S + 2 T + S T, rows · blocks), in their order."""
+    row, columns = _place(K, BLOCK)
+    weights = _teacher(
+        teacher_ptr, center_ptr, row, columns, T, K, teacher_view, teacher_row,
+        center_view, center_step, centers, teacher_high, teacher_low,
+        CENTER, PROBABILITIES, VIEWS,
+    )  # fmt: skip
+    teacher_max = tl.zeros((VIEWS, 1), tl.float32)
+    if not PROBABILITIES:
+        teacher_max = tl.maximum(tl.max(weights, 1, keep_dims=True), NOTHING)
+        weights = exp(weights - teacher_max)
+    step = tl.num_programs(0).to(tl.int64)
+    partials_ptr += tl.program_id(0)
+    views = tl.arange(0, VIEWS)[:, None]
+    of_teachers = partials_ptr + (2 * S + views) * step
+    tl.store(of_teachers, teacher_max, mask=views < T)
+    tl.store(of_teachers + T * step, tl.sum(weights, 1, keep_dims=True), mask=views < T)
+    student_ptr += row.to(tl.int64) * student_row
+    for s in range(S):
+        logits = _student(student_ptr, columns, K, student_high, student_low)
+        student_max = tl.maximum(tl.max(logits), NOTHING)
+        below = student_max - logits
+        tl.store(partials_ptr + s * step, student_max)
+        tl.store(partials_ptr + (S + s) * step, tl.sum(exp(-below)))
+        cost = tl.sum(weights * below, 1, keep_dims=True)  # (VIEWS, 1)
+        tl.store(of_teachers + (2 * T + s * T) * step, cost, mask=views < T)
+        student_ptr += student_view
+
+
+@triton.jit
+def combine_kernel(
+    partials_ptr, student_max_ptr, student_sum_ptr, teacher_max_ptr, teacher_sum_ptr, cost_ptr,
+    S, T, blocks, BLOCKS: tl.constexpr,
+):  # fmt: skip
+    """A row's statistics from those of its blocks, for one student and every teacher."""
+    row = tl.program_id(0)
+    s = tl.program_id(1)
+    rows = tl.num_programs(0)
+    step = rows.to(tl.int64) * blocks
+    block = tl.arange(0, BLOCKS)
+    inside = block < blocks
+    partials_ptr += row.to(tl.int64) * blocks + block
+    maxima = tl.load(partials_ptr + s * step, mask=inside, other=NOTHING)
+    sums = tl.load(partials_ptr + (S + s) * step, mask=inside, other=0.0)
+    student_max = tl.max(maxima, 0)
+    shift = student_max - maxima
+    tl.store(student_max_ptr + s * rows + row, student_max)
+    tl.store(student_sum_ptr + s * rows + row, tl.sum(sums * exp(-shift), 0))
+    for t in range(T):
+        maxima = tl.load(partials_ptr + (2 * S + t) * step, mask=inside, other=NOTHING)
+        sums = tl.load(partials_ptr + (2 * S + T + t) * step, mask=inside, other=0.0)
+        costs = tl.load(partials_ptr + (2 * S + 2 * T + s * T + t) * step, mask=inside, other=0.0)
+        teacher_max = tl.max(maxima, 0)
+        kept = exp(maxima - teacher_max)
+        tl.store(teacher_max_ptr + t * rows + row, teacher_max)
+        tl.store(teacher_sum_ptr + t * rows + row, tl.sum(sums * kept, 0))
+        cost = tl.sum(kept * (costs + shift * sums), 0)
+        tl.store(cost_ptr + (s * T + t).to(tl.int64) * rows + row, cost)
+
+
+@triton.jit
+def backward_kernel(
+    student_ptr, teacher_ptr, center_ptr, student_max_ptr, student_sum_ptr, teacher_max_ptr,
+    teacher_sum_ptr, pairs_ptr, row_grad_ptr, out_ptr, S, T, K,
+    student_view, student_row, teacher_view, teacher_row, center_view, center_step, centers,
+    student_high, student_low, teacher_high, teacher_low, out_view, out_row,
+    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, VIEWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Every student's gradient of one block; ``out`` may be the students."""
+    row, columns = _place(K, BLOCK)
+    rows = tl.num_programs(0) // tl.cdiv(K, BLOCK)
+    views = tl.arange(0, VIEWS)[:, None]
+    weights = _teacher(
+        teacher_ptr, center_ptr, row, columns, T, K, teacher_view, teacher_row,
+        center_view, center_step, centers, teacher_high, teacher_low,
+        CENTER, PROBABILITIES, VIEWS,
+    )  # fmt: skip
+    mass = tl.load(teacher_sum_ptr + views * rows + row, mask=views < T, other=1.0)
+    if not PROBABILITIES:
+        teacher_max = tl.load(teacher_max_ptr + views * rows + row, mask=views < T, other=0.0)
+        weights = exp(weights - teacher_max) * (1.0 / mass)
+        mass = tl.full((VIEWS, 1), 1.0, tl.float32)
+    student_ptr += row.to(tl.int64) * student_row
+    out_ptr += row.to(tl.int64) * out_row
+    for s in range(S):
+        student_max = tl.load(student_max_ptr + s * rows + row)
+        student_sum = tl.load(student_sum_ptr + s * rows + row)
+        factor = tl.load(row_grad_ptr + s * rows + row) * student_high
+        pair = tl.load(pairs_ptr + s * T + views, mask=views < T, other=0.0)
+        # what is not counted may be NaN
+        target = tl.sum(tl.where(pair == 0.0, 0.0, pair * weights), 0, keep_dims=True)
+        total = tl.sum(tl.where(pair == 0.0, 0.0, pair * mass), 0, keep_dims=True)  # (1, 1)
+        logits = _student(student_ptr, columns, K, student_high, student_low)
+        gradient = factor * (exp(logits - student_max) * (total / student_sum) - target)
+        tl.store(out_ptr + columns, gradient.to(out_ptr.dtype.element_ty), mask=columns < K)
+        student_ptr += student_view
+        out_ptr += out_view

@@ -1,0 +1,167 @@
+"""Values of the Triton kernels, run by the interpreter: float32 and float16 on ragged shapes."""
+
+from functools import reduce as fold
+
+import pytest
+import torch
+from soft_cross_entropy_oracle import check_prototype_cross_entropy, check_soft_cross_entropy
+
+from sslkernels import soft_cross_entropy
+from sslkernels.primitives.soft_cross_entropy import triton
+from sslkernels.primitives.soft_cross_entropy.problem import Problem, merge
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+def outcome(student, teacher, **how):
+    """Rows, and the students' gradients, which are as many tensors as the students."""
+    leaves = [x.detach().requires_grad_() for x in student]
+    rows = soft_cross_entropy(leaves, teacher, **{"impl": "triton", **how})
+    ramp = torch.arange(1.0, 1.0 + rows.numel()).view_as(rows)
+    return rows.detach(), torch.stack(torch.autograd.grad((ramp * rows).sum(), leaves))
+
+
+def assert_equal(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def assert_close(found, expected, relative=1e-5):
+    for a, b in zip(found, expected, strict=True):
+        assert (a - b).norm() <= relative * b.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("temperature", [0.04, None], ids=["logits", "probabilities"])
+@pytest.mark.parametrize("students, teachers, rows, width", [
+    (1, 1, 5, 17), (1, 1, 1, 2), (2, 1, 2, 4097), (10, 2, 2, 2048), (3, 3, 2, 3001), (2, 5, 3, 700),
+])  # fmt: skip
+def test_as_exact_as_eager(dtype, temperature, students, teachers, rows, width):
+    sizes = (students, teachers, rows, width)
+    check_soft_cross_entropy(
+        "triton", *sizes, teacher_temperature=temperature, dtype=dtype, draws=2, floor=2e-6
+    )
+
+
+@pytest.mark.parametrize("options", [
+    {"centers": None}, {"centers": (3, 1)}, {"centers": (1, 2)}, {"centers": (3, 6)},
+    {"student_temperature": 1.0, "teacher_temperature": 0.07}, {"size": 0.01}, {"size": 100.0},
+], ids=str)  # fmt: skip
+def test_centers_temperatures_and_sizes(options):
+    check_soft_cross_entropy("triton", 2, 3, 6, 1500, **options, draws=2, floor=2e-6)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_prototypes(normalized):
+    sizes = (3, 2, 4, 5000, 8)
+    check_prototype_cross_entropy("triton", *sizes, normalized=normalized, draws=2, floor=2e-6)
+
+
+def test_views_wherever_they_lie():
+    students, teachers = torch.randn(5, 3, 40), torch.randn(3, 3, 40)
+    pairs = torch.rand(5, 3)
+    expected = outcome(students.unbind(), teachers, pairs=pairs)
+    one_by_one = [x.clone() for x in students]
+    wide = torch.randn(3, 90)
+    wide[:, 20:60] = students[1]
+    backwards = students.flip(0).clone()
+    for views in (
+        one_by_one,
+        [*students[:2], *one_by_one[2:4], students[4]],  # two runs, of two and of one between
+        [students[0], wide[:, 20:60], *students[2:]],  # another stride of rows
+        [students[0], backwards[3], backwards[2], *students[3:]],
+        backwards.unbind()[::-1],  # a negative distance
+        torch.cat(list(students), 1).chunk(5, 1),  # nearer than a row is long
+    ):
+        assert_equal(outcome(views, teachers, pairs=pairs), expected)
+    theirs = [x.clone() for x in teachers]
+    for views in (theirs, [teachers[0], theirs[1], teachers[2]], teachers.flip(0).unbind()[::-1]):
+        assert_equal(outcome(students.unbind(), views, pairs=pairs), expected)
+    same = outcome([students[0]] * 3, teachers, pairs=pairs[:3])
+    assert_equal(same, outcome(students[:1].expand(3, 3, 40).clone(), teachers, pairs=pairs[:3]))
+
+
+@pytest.mark.parametrize("layout", ["transposed", "sliced", "expanded", "stepped"])
+def test_strides(layout):
+    x = {
+        "transposed": torch.randn(130, 6).T,
+        "sliced": torch.randn(6, 300)[:, 7:137],
+        "expanded": torch.randn(1, 130).expand(6, 130),
+        "stepped": torch.randn(12, 260)[::2, ::2],
+    }[layout]
+    center = torch.randn(130, 4).T[None, ::2]
+    teacher = x.flip(0)
+    plain = outcome([x.contiguous()], teacher.contiguous(), center=center.contiguous())
+    assert_equal(outcome([x], teacher, center=center), plain)
+
+
+def problem_of(students=3, teachers=2, rows=4, width=3000, **changes):
+    problem = Problem(
+        torch.randn(students, rows, width).unbind(),
+        torch.randn(teachers, rows, width).unbind(),
+        torch.randn(1, 1, width),
+        torch.rand(students, teachers),
+        0.1,
+        0.04,
+    )
+    return problem._replace(**changes)
+
+
+def test_the_gradient_may_take_the_place_of_the_students():
+    problem, row_grad = problem_of(), torch.randn(4, 3).T
+    statistics = triton.reduce(problem)
+    apart = [torch.empty_like(x) for x in problem.student]
+    triton.weigh(problem, statistics, row_grad, apart)
+    triton.weigh(problem, statistics, row_grad, problem.student)
+    assert_equal(problem.student, apart)
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_parts_of_the_prototypes_merge(probabilities):
+    problem = problem_of(teacher_temperature=0.04)
+    if probabilities:
+        teacher = [x.softmax(1) for x in problem.teacher]
+        problem = problem._replace(teacher=teacher, center=None, teacher_temperature=None)
+    parts = [problem.part(slice(*ends)) for ends in ((0, 1), (1, 2300), (2300, 3000))]
+    assert_close(fold(merge, map(triton.reduce, parts)), triton.reduce(problem))
+
+
+def test_far_logits():
+    """Whole blocks below where float32 ends, and -inf for prototypes that a teacher never means."""
+    student, teacher = torch.randn(2, 3, 5000), torch.randn(1, 3, 5000)
+    student[..., 4096:] -= 1e4
+    teacher[..., :300] += 30.0
+    for rest in (0.0, -INFINITY):
+        teacher[..., 300:] += rest
+        for temperature in (0.04, 0.07):  # their inverses: one float, two floats
+            how = {"teacher_temperature": temperature}
+            doubles = student.double(), teacher.double()
+            expected = outcome(*doubles, **how, impl="reference")
+            # the teacher's logits reach 750, of which float32 keeps 3e-5
+            assert_close(outcome(student, teacher, **how), expected, 5e-5)
+
+
+@pytest.mark.parametrize("value", [NAN, INFINITY])
+def test_nan_only_in_the_rows_that_it_enters(value):
+    student, teacher = torch.randn(2, 4, 5000), torch.randn(2, 4, 5000)
+    student[0, 1, 4500], teacher[1, 3, 7] = value, value
+    for pairs, bad in (
+        (torch.ones(2, 2), [(0, 1), (0, 3), (1, 3)]),
+        (torch.eye(2), [(0, 1), (1, 3)]),
+    ):
+        rows, grad = outcome(student, teacher, pairs=pairs)
+        assert [tuple(x) for x in rows.isnan().nonzero().tolist()] == bad
+        assert [tuple(x) for x in grad.isnan().any(2).nonzero().tolist()] == bad
+
+
+def test_bitwise_repeatable():
+    student, teacher = torch.randn(2, 3, 5000), torch.randn(2, 3, 5000)
+    assert_equal(outcome(student, teacher), outcome(student, teacher))
+
+
+def test_how_many_teachers():
+    student = torch.randn(1, 2, 300)
+    for teachers in (33, 64):
+        check_soft_cross_entropy("triton", 1, teachers, 2, 300, draws=1, floor=2e-6)
+    with pytest.raises(ValueError, match="up to 64 teachers, got 65; use impl='tiled'"):
+        outcome(student, torch.randn(65, 2, 300))
