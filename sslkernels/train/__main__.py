@@ -18,10 +18,12 @@ from .backbones import BACKBONES
 from .evaluate import encode, knn_accuracy
 from .loop import train
 from .methods import (
+    DINO,
+    IBOT,
     BarlowTwins,
     BarlowTwinsRecipe,
-    DINO,
     DINORecipe,
+    IBOTRecipe,
     SimCLR,
     SimCLRRecipe,
     SimDINO,
@@ -36,6 +38,7 @@ METHODS = {
     "simclr": (SimCLR, SimCLRRecipe),
     "barlow_twins": (BarlowTwins, BarlowTwinsRecipe),
     "dino": (DINO, DINORecipe),
+    "ibot": (IBOT, IBOTRecipe),
     "simdino": (SimDINO, SimDINORecipe),
     "vicreg": (VICReg, VICRegRecipe),
 }

@@ -9,9 +9,10 @@ from torch import nn
 
 from sslkernels.train import Recipe, train
 from sslkernels.train.loop import COLUMNS, make_optimizer, warmup_cosine
+from sslkernels.train.methods import Method
 
 
-class Quadratic(nn.Module):
+class Quadratic(Method):
     """Pulls one weight to 3, and fails or stops at a chosen call."""
 
     def __init__(self, fail_at=None, interrupt_at=None):

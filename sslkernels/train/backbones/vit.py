@@ -21,7 +21,7 @@ class SmallViT(nn.Module):
     may be any multiples of ``patch_size``: positions are sines and cosines, not learned.
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 32, patch_size: int = 4, depth: int = 4):
+    def __init__(self, in_channels: int = 1, width: int = 32, patch_size: int = 8, depth: int = 4):
         super().__init__()
         self.feature_size = 4 * width
         self.patch_size = patch_size

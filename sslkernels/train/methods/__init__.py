@@ -1,12 +1,13 @@
 """Self-supervised methods, one file each.
 
 A :class:`Method` is an ``nn.Module`` with a ``backbone``; ``method(*views)`` returns a tuple of
-embeddings, ``method.loss(*embeddings)`` is what training lowers, and ``method.after_step(progress)``
-moves what follows the training, such as a teacher.
+embeddings, ``method.loss(*embeddings)`` is what training lowers, and
+``method.after_step(progress)`` moves what follows the training, such as a teacher.
 """
 
 from .barlow_twins import BarlowTwins, BarlowTwinsRecipe
 from .dino import DINO, DINORecipe
+from .ibot import IBOT, IBOTRecipe
 from .method import Method
 from .simclr import SimCLR, SimCLRRecipe
 from .simdino import SimDINO, SimDINORecipe
@@ -14,10 +15,12 @@ from .two_views import TwoViews
 from .vicreg import VICReg, VICRegRecipe
 
 __all__ = [
+    "DINO",
+    "IBOT",
     "BarlowTwins",
     "BarlowTwinsRecipe",
-    "DINO",
     "DINORecipe",
+    "IBOTRecipe",
     "Method",
     "SimCLR",
     "SimCLRRecipe",

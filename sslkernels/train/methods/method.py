@@ -9,6 +9,7 @@ class Method(nn.Module):
     """A self-supervised method: embeddings of views, and their loss.
 
     Attributes:
+        loss: a method or module: ``loss(*embeddings)`` is what training lowers.
         backbone: maps images to (n, ``backbone.feature_size``) features; what is evaluated, and
             what most users of a checkpoint want.
     """
@@ -17,10 +18,6 @@ class Method(nn.Module):
 
     def forward(self, *views: Tensor) -> tuple[Tensor, ...]:
         """Embeddings of the views, each with a row per image."""
-        raise NotImplementedError
-
-    def loss(self, *embeddings: Tensor) -> Tensor:
-        """What training lowers; may as well be a module."""
         raise NotImplementedError
 
     def after_step(self, progress: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +33,6 @@ class SelfDistillationRecipe(Recipe):
     epochs: int = 10
     batch_size: int = 32
     warmup_epochs: float = 2.0
-    stroke: float = 1.0
     local_views: int = 2
     momentum: float = 0.95
     hidden_size: int = 256
@@ -46,6 +44,22 @@ class SelfDistillationRecipe(Recipe):
         super().__post_init__()
         if self.momentum > 1:
             raise ValueError(f"momentum must be at most 1, got {self.momentum}")
+        if self.micro_batch:
+            raise ValueError(
+                "micro_batch must be 0 in self-distillation, whose images do not meet in the loss: "
+                f"a smaller batch_size does as well; got {self.micro_batch}"
+            )
+
+
+class Network(nn.Module):
+    """What the student and its teacher are: a backbone and a head."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module):
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.backbone(images))
 
 
 class SelfDistillation(Method):
@@ -62,7 +76,7 @@ class SelfDistillation(Method):
     def __init__(self, backbone: nn.Module, recipe: SelfDistillationRecipe):
         super().__init__()
         sizes = backbone.feature_size, recipe.hidden_size, recipe.embedding_size
-        self.student = nn.Sequential(OrderedDict(backbone=backbone, head=ProjectionHead(*sizes)))
+        self.student = Network(backbone, ProjectionHead(*sizes))
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.momentum = recipe.momentum
 
@@ -81,12 +95,7 @@ class SelfDistillation(Method):
 
     def after_step(self, progress: float) -> None:
         momentum = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
-        for teacher, student in self.followers():
-            follow(teacher, student, momentum)
-
-    def followers(self) -> list[tuple[nn.Module, nn.Module]]:
-        """Pairs of what follows and what is followed."""
-        return [(self.teacher, self.student)]
+        follow(self.teacher, self.student, momentum)
 
 
 def embed(network: nn.Module, views: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...losses import SimDINOLoss
-from .projection_head import ProjectionHead
-from .self_distillation import TEACHER_VIEWS, SelfDistillation, SelfDistillationRecipe, split
+from .self_distillation import TEACHER_VIEWS, SelfDistillation, SelfDistillationRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +28,11 @@ class SimDINO(SelfDistillation):
     """Student and teacher without prototypes, and SimDINO's loss."""
 
     def __init__(self, backbone: nn.Module, recipe: SimDINORecipe):
-        head = ProjectionHead(backbone.feature_size, recipe.hidden_size, recipe.embedding_size)
-        super().__init__(backbone, head, recipe)
+        super().__init__(backbone, recipe)
         views = TEACHER_VIEWS + recipe.local_views
         self.coding_loss = SimDINOLoss(views, eps=recipe.eps, coeff=recipe.agreement)
 
     def loss(self, *embeddings: Tensor) -> Tensor:
-        student, teacher = split(embeddings)
+        """Of the student's unit vectors of all views, then the teacher's of the first two."""
+        student, teacher = embeddings[:-TEACHER_VIEWS], embeddings[-TEACHER_VIEWS:]
         return self.coding_loss(torch.cat(student), torch.cat(teacher))[0]

@@ -1,0 +1,107 @@
+"""What DINO and iBOT have in common: prototypes, and the schedule of the teacher's temperature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...losses import DINOLoss, KoLeoLoss
+from .self_distillation import TEACHER_VIEWS, SelfDistillation, SelfDistillationRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrototypeRecipe(SelfDistillationRecipe):
+    """The settings of losses with prototypes, beside those of self-distillation.
+
+    Attributes:
+        prototypes: how many. More say more of an image, and are found later.
+        student_temperature: divides the student's logits.
+        teacher_temperature: divides the teacher's, once warmed up. Below the student's, targets
+            are sharper than predictions: against collapse to one opinion of nothing.
+        first_teacher_temperature: before the warm-up, when teachers should not be too sure.
+        temperature_warmup_epochs: how long a line leads from the first to the last; may be a
+            fraction.
+        center_momentum: of the teacher's mean logits, which are subtracted from them: against
+            collapse to one prototype.
+        frozen_epochs: how long the prototypes stay as they were drawn; may be a fraction.
+        koleo: weight of the spread of the student's features (DINOv2, arXiv:2304.07193, has 0.1).
+            Centring and sharpening keep prototypes in use, but leave them few for long.
+    """
+
+    prototypes: int = 1024
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.04
+    first_teacher_temperature: float = 0.04
+    temperature_warmup_epochs: float = 2.0
+    center_momentum: float = 0.9
+    frozen_epochs: float = 1.0
+    koleo: float = 0.3
+
+    may_be_zero = (
+        *SelfDistillationRecipe.may_be_zero,
+        "temperature_warmup_epochs",
+        "center_momentum",
+        "frozen_epochs",
+        "koleo",
+    )
+
+
+class PrototypeMethod(SelfDistillation):
+    """Student and teacher whose logits are cosines with prototypes, which follow as they do.
+
+    The logits themselves are never stored: the losses take unit vectors and prototypes.
+    """
+
+    progress: Tensor
+
+    def __init__(self, backbone: nn.Module, recipe: PrototypeRecipe):
+        super().__init__(backbone, recipe)
+        self.recipe = recipe
+        drawn = F.normalize(torch.randn(recipe.prototypes, recipe.embedding_size), dim=1)
+        self.student.prototypes = nn.Parameter(drawn)
+        self.teacher.prototypes = nn.Parameter(drawn.clone(), requires_grad=False)
+        self.class_loss = DINOLoss(
+            recipe.prototypes,
+            student_temp=recipe.student_temperature,
+            center_momentum=recipe.center_momentum,
+        )
+        self.koleo_loss = KoLeoLoss()
+        self.register_buffer("progress", torch.zeros(()))
+        self.register_buffer("lengths", torch.ones(recipe.prototypes), persistent=False)
+
+    def distill(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Tensor:
+        """The loss of all views' unit vectors (n, embedding_size), the student's then spread."""
+        views = torch.stack(teacher), torch.stack(student)
+        loss = self.class_loss(*views, self.teacher_temperature, **self.prototypes)
+        if self.recipe.koleo:
+            whole = student[:TEACHER_VIEWS]
+            loss = loss + self.recipe.koleo * sum(self.koleo_loss(x) for x in whole)
+        return loss
+
+    @property
+    def prototypes(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Both networks', as the losses take them: of length one."""
+        own, their = self.student.prototypes, self.teacher.prototypes
+        if self.epochs_done < self.recipe.frozen_epochs:
+            own = own.detach()
+        return {"prototypes": (own, self.lengths), "teacher_prototypes": (their, self.lengths)}
+
+    @property
+    def teacher_temperature(self) -> float:
+        recipe = self.recipe
+        warmed = 1.0
+        if recipe.temperature_warmup_epochs:
+            warmed = min(1.0, self.epochs_done / recipe.temperature_warmup_epochs)
+        first, last = recipe.first_teacher_temperature, recipe.teacher_temperature
+        return first + (last - first) * warmed
+
+    @property
+    def epochs_done(self) -> float:
+        return self.progress.item() * self.recipe.epochs
+
+    def after_step(self, progress: float) -> None:
+        super().after_step(progress)
+        self.progress.fill_(progress)
