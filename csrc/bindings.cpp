@@ -62,17 +62,17 @@ using CenterTuple = std::tuple<uintptr_t, int64_t, int64_t, int64_t>;
 // addresses of (S, B), (S, B), (T, B), (T, B), (S, T, B)
 using StatisticsTuple = std::tuple<uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t>;
 
-cpu::SoftCrossEntropy soft_cross_entropy(const std::vector<MatrixTuple>& student,
-                                         const std::vector<MatrixTuple>& teacher,
-                                         const CenterTuple& center, uintptr_t pairs,
-                                         double student_scale, double teacher_scale,
-                                         bool probabilities, int threads) {
+SoftCrossEntropy soft_cross_entropy(const std::vector<MatrixTuple>& student,
+                                    const std::vector<MatrixTuple>& teacher,
+                                    const CenterTuple& center, uintptr_t pairs,
+                                    double student_scale, double teacher_scale, bool probabilities,
+                                    int threads) {
   const auto& [address, view, step, count] = center;
   return {matrices(student), matrices(teacher), pointer(address), view,          step,   count,
           pointer(pairs),    student_scale,     teacher_scale,    probabilities, threads};
 }
 
-cpu::Statistics statistics(const StatisticsTuple& t) {
+Statistics statistics(const StatisticsTuple& t) {
   const auto& [student_max, student_sum, teacher_max, teacher_sum, cost] = t;
   return {pointer(student_max), pointer(student_sum), pointer(teacher_max), pointer(teacher_sum),
           pointer(cost)};
@@ -83,12 +83,12 @@ using SinkhornTuple = std::tuple<MatrixTuple, int64_t, int64_t, uintptr_t, doubl
 // addresses of maxima and sums
 using LogSumsTuple = std::tuple<uintptr_t, uintptr_t>;
 
-cpu::Sinkhorn sinkhorn(const SinkhornTuple& t) {
+Sinkhorn sinkhorn(const SinkhornTuple& t) {
   const auto& [logits, groups, stride, center, scale, threads] = t;
   return {matrix(logits), groups, stride, pointer(center), scale, threads};
 }
 
-cpu::LogSums log_sums(const LogSumsTuple& t) {
+LogSums log_sums(const LogSumsTuple& t) {
   return {pointer(std::get<0>(t)), pointer(std::get<1>(t))};
 }
 
@@ -240,5 +240,33 @@ PYBIND11_MODULE(_C, m) {
                                          pointer(out), static_cast<DType>(out_dtype),
                                          reinterpret_cast<void*>(stream));
         });
+  m.def("cuda_soft_cross_entropy_forward",
+        [](const std::vector<MatrixTuple>& student, const std::vector<MatrixTuple>& teacher,
+           const CenterTuple& center, uintptr_t pairs, double student_scale, double teacher_scale,
+           bool probabilities, int threads, const StatisticsTuple& out, uintptr_t stream) {
+          py::gil_scoped_release release;
+          cuda::soft_cross_entropy_forward(
+              soft_cross_entropy(student, teacher, center, pairs, student_scale, teacher_scale,
+                                 probabilities, threads),
+              statistics(out), reinterpret_cast<void*>(stream));
+        });
+  m.def("cuda_soft_cross_entropy_backward",
+        [](const std::vector<MatrixTuple>& student, const std::vector<MatrixTuple>& teacher,
+           const CenterTuple& center, uintptr_t pairs, double student_scale, double teacher_scale,
+           bool probabilities, int threads, const StatisticsTuple& known, uintptr_t row_grad,
+           const std::vector<MatrixTuple>& out, uintptr_t stream) {
+          py::gil_scoped_release release;
+          cuda::soft_cross_entropy_backward(
+              soft_cross_entropy(student, teacher, center, pairs, student_scale, teacher_scale,
+                                 probabilities, threads),
+              statistics(known), pointer(row_grad), matrices(out), reinterpret_cast<void*>(stream));
+        });
+  m.def("cuda_sinkhorn_cluster", &cuda::sinkhorn_cluster);
+  m.def("cuda_sinkhorn_masses", [](const SinkhornTuple& problem, uintptr_t count, int clusters,
+                                   uintptr_t out, uintptr_t stream) {
+    py::gil_scoped_release release;
+    cuda::sinkhorn_masses(sinkhorn(problem), reinterpret_cast<const int64_t*>(count), clusters,
+                          pointer(out), reinterpret_cast<void*>(stream));
+  });
 #endif
 }

@@ -43,6 +43,11 @@ def matrix(x: Tensor) -> tuple[int, ...]:
     return (x.data_ptr(), DTYPES[x.dtype], *x.shape, *x.stride())
 
 
+def stream(x: Tensor) -> int:
+    """The CUDA stream that work on x goes to."""
+    return torch.cuda.current_stream(x.device).cuda_stream
+
+
 def new_pages(x: Tensor) -> Tensor:
     """x, a large tensor that nothing has been written to: its first writes then cost less."""
     if HAS_EXTENSION and x.device.type == "cpu" and x.nbytes >= MANY_BYTES:

@@ -1,28 +1,12 @@
 // One-read passes over a tile of q kᵀ that a matrix product has just left in the L2 cache.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
-
-#include <cmath>
-#include <stdexcept>
-#include <string>
-
+#include "device.cuh"
 #include "sslkernels/cuda.h"
 
 namespace sslkernels::cuda {
 namespace {
 
-constexpr float kLog2E = 1.4426950408889634f;
-constexpr float kLn2 = 0.6931471805599453f;
-constexpr int kWarp = 32;
 constexpr int kRowThreads = 256;  // one block reduces one row
 constexpr int kColumnWarps = 16;  // one block reduces 32 columns, a warp every 16th row
-
-void check_launch() {
-  const cudaError_t error = cudaGetLastError();
-  if (error != cudaSuccess)
-    throw std::runtime_error(std::string("pairwise_logsumexp: ") + cudaGetErrorString(error));
-}
 
 // A partial sum total · 2^maximum; an empty one has maximum -inf.
 struct Partial {
@@ -66,13 +50,13 @@ __global__ void reduce_rows(Tile tile, float* rows) {
   Partial partial;
   for (int64_t j = threadIdx.x; j < tile.columns; j += kRowThreads)
     partial.merge(of_logit(logit(products[j], scale)));
-  __shared__ Partial warps[kRowThreads / kWarp];
+  Partial* warps = reinterpret_cast<Partial*>(block_memory());
   partial = reduce_warp(partial);
   if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = partial;
   __syncthreads();
   if (threadIdx.x == 0) {
     Partial running = of_logit(rows[blockIdx.x] * kLog2E);
-    for (const Partial& warp : warps) running.merge(warp);
+    for (int warp = 0; warp < kRowThreads / kWarp; ++warp) running.merge(warps[warp]);
     rows[blockIdx.x] = running.logsumexp();
   }
 }
@@ -84,19 +68,15 @@ __global__ void reduce_columns(Tile tile, float* columns) {
   if (j < tile.columns)
     for (int64_t i = threadIdx.y; i < tile.rows; i += kColumnWarps)
       partial.merge(of_logit(logit(tile.products[i * tile.columns + j], scale)));
-  __shared__ Partial warps[kColumnWarps][kWarp];
-  warps[threadIdx.y][threadIdx.x] = partial;
+  Partial* warps = reinterpret_cast<Partial*>(block_memory()) + threadIdx.x;
+  warps[threadIdx.y * kWarp] = partial;
   __syncthreads();
   if (threadIdx.y == 0 && j < tile.columns) {
     Partial running = of_logit(columns[j] * kLog2E);
-    for (int warp = 0; warp < kColumnWarps; ++warp) running.merge(warps[warp][threadIdx.x]);
+    for (int warp = 0; warp < kColumnWarps; ++warp) running.merge(warps[warp * kWarp]);
     columns[j] = running.logsumexp();
   }
 }
-
-__device__ void assign(float* out, float value) { *out = value; }
-__device__ void assign(__half* out, float value) { *out = __float2half_rn(value); }
-__device__ void assign(__nv_bfloat16* out, float value) { *out = __float2bfloat16_rn(value); }
 
 __device__ float weight(Side side, int64_t i, float logit) {
   if (side.logsumexp == nullptr) return 0;
@@ -113,39 +93,29 @@ __global__ void weigh(Tile tile, Side row, Side column, T* out) {
   for (int64_t i = blockIdx.y; i < tile.rows; i += gridDim.y) {
     const int64_t at = i * tile.columns + j;
     const float s = logit(tile.products[at], scale);
-    assign(out + at, weight(row, i, s) + weight(column, j, s));
+    assign(out[at], weight(row, i, s) + weight(column, j, s));
   }
 }
 
 }  // namespace
 
 void pairwise_logsumexp_reduce(const Tile& tile, float* rows, float* columns, void* stream) {
-  const auto s = static_cast<cudaStream_t>(stream);
-  reduce_rows<<<tile.rows, kRowThreads, 0, s>>>(tile, rows);
-  check_launch();
-  if (columns != nullptr) {
-    const auto blocks = static_cast<unsigned>((tile.columns + kWarp - 1) / kWarp);
-    reduce_columns<<<blocks, dim3(kWarp, kColumnWarps), 0, s>>>(tile, columns);
-    check_launch();
-  }
+  launch(reduce_rows, dim3(static_cast<unsigned>(tile.rows)), dim3(kRowThreads),
+         kRowThreads / kWarp * sizeof(Partial), 1, stream, tile, rows);
+  if (columns != nullptr)
+    launch(reduce_columns, dim3(static_cast<unsigned>((tile.columns + kWarp - 1) / kWarp)),
+           dim3(kWarp, kColumnWarps), kColumnWarps * kWarp * sizeof(Partial), 1, stream, tile,
+           columns);
 }
 
 void pairwise_logsumexp_weigh(const Tile& tile, Side row, Side column, void* out, DType out_dtype,
                               void* stream) {
-  const auto s = static_cast<cudaStream_t>(stream);
-  const dim3 grid((tile.columns + 255) / 256, tile.rows < 512 ? tile.rows : 512);
-  switch (out_dtype) {
-    case DType::float32:
-      weigh<<<grid, 256, 0, s>>>(tile, row, column, static_cast<float*>(out));
-      break;
-    case DType::bfloat16:
-      weigh<<<grid, 256, 0, s>>>(tile, row, column, static_cast<__nv_bfloat16*>(out));
-      break;
-    case DType::float16:
-      weigh<<<grid, 256, 0, s>>>(tile, row, column, static_cast<__half*>(out));
-      break;
-  }
-  check_launch();
+  const dim3 grid(static_cast<unsigned>((tile.columns + 255) / 256),
+                  static_cast<unsigned>(tile.rows < 512 ? tile.rows : 512));
+  with_type(out_dtype, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    launch(weigh<T>, grid, dim3(256), 0, 1, stream, tile, row, column, static_cast<T*>(out));
+  });
 }
 
 }  // namespace sslkernels::cuda

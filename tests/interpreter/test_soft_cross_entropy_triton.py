@@ -154,6 +154,14 @@ def test_nan_only_in_the_rows_that_it_enters(value):
         assert [tuple(x) for x in grad.isnan().any(2).nonzero().tolist()] == bad
 
 
+@pytest.mark.parametrize("width", [40, 5000])
+def test_a_row_of_nothing_is_nan(width):
+    student, teacher = torch.randn(2, 4, width), torch.randn(2, 4, width)
+    student[0, 1], teacher[1, 3] = -INFINITY, -INFINITY
+    rows, _ = outcome(student, teacher, pairs=torch.eye(2))
+    assert rows.isnan().nonzero().tolist() == [[0, 1], [1, 3]]
+
+
 def test_bitwise_repeatable():
     student, teacher = torch.randn(2, 3, 5000), torch.randn(2, 3, 5000)
     assert_equal(outcome(student, teacher), outcome(student, teacher))

@@ -1,4 +1,4 @@
-// Cross-entropies between rows of teacher and student logits, on the CPU. The maths stands in
+// Cross-entropies between rows of teacher and student logits. The maths stands in
 // sslkernels/primitives/soft_cross_entropy/README.md.
 #pragma once
 
@@ -6,7 +6,7 @@
 
 #include "sslkernels/tensor.h"
 
-namespace sslkernels::cpu {
+namespace sslkernels {
 
 struct SoftCrossEntropy {
   std::vector<Matrix> student, teacher;  // S and T views, each (B, K), columns contiguous
@@ -16,7 +16,7 @@ struct SoftCrossEntropy {
   const float* pairs;                    // (S, T): how much each student counts each teacher
   double student_scale, teacher_scale;   // inverse temperatures
   bool probabilities;                    // the teacher's rows are that already
-  int threads;
+  int threads;                           // on the CPU
 };
 
 // Of each row's scaled logits: the maximum and the sum of e^(logit - maximum), (S, B) and (T, B).
@@ -26,6 +26,8 @@ struct Statistics {
   float *student_max, *student_sum, *teacher_max, *teacher_sum, *cost;
 };
 
+namespace cpu {
+
 void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out);
 
 // out: where the gradient of each student goes, of its shape; it may be the student itself.
@@ -33,4 +35,16 @@ void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistic
 void soft_cross_entropy_backward(const SoftCrossEntropy& problem, const Statistics& statistics,
                                  const float* row_grad, const std::vector<Matrix>& out);
 
-}  // namespace sslkernels::cpu
+}  // namespace cpu
+
+// The same, on `stream`: up to 4 teachers.
+namespace cuda {
+
+void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out,
+                                void* stream);
+void soft_cross_entropy_backward(const SoftCrossEntropy& problem, const Statistics& statistics,
+                                 const float* row_grad, const std::vector<Matrix>& out,
+                                 void* stream);
+
+}  // namespace cuda
+}  // namespace sslkernels

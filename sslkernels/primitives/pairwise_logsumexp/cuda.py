@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import torch
 from torch import Tensor
 
-from ..._ext import DTYPES, address, extension
+from ..._ext import DTYPES, address, extension, stream
 from .._tiles import fill_diagonals
 from . import tiled
 from .tiled import Side
@@ -29,7 +28,7 @@ def _reduce(
         *products.shape,
         address(rows),
         address(columns),
-        _stream(products),
+        stream(products),
     )
 
 
@@ -51,12 +50,8 @@ def _weigh(
         *map(address, column or (None, None)),
         address(out),
         DTYPES[out.dtype],
-        _stream(products),
+        stream(products),
     )
-
-
-def _stream(x: Tensor) -> int:
-    return torch.cuda.current_stream(x.device).cuda_stream
 
 
 forward = partial(tiled.forward, reduce=_reduce)

@@ -14,7 +14,7 @@ from .._prototypes import Prototypes, check_prototypes
 from .op import sinkhorn_op
 from .prototype_op import prototype_sinkhorn_op
 
-IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -45,8 +45,8 @@ def sinkhorn(
         gather: the ranks whose samples are one batch; each may hold another number of them. One
             collective per iteration. The result is the same on every rank.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
-            32-bit floats, else ``"tiled"`` (torch, some rows at a time); ``"reference"``
-            (materialises the plan's logarithms) is used only when named.
+            32-bit floats, else ``"tiled"`` (torch, some rows at a time); ``"cuda"`` (CUDA C++) and
+            ``"reference"`` (materialises the plan's logarithms) are used only when named.
 
     Returns:
         The centre, (K,) or (C, K), in units of the logits, in float32 (float64 for float64 logits)

@@ -12,14 +12,14 @@ from .sums import LogSum
 def columns(x: Tensor, epsilon: float, count: Tensor | None) -> LogSum:
     """Of logits / ε over the first ``count`` rows: (C, k) of x (C, N, k)."""
     x, out = _readable(x, count), _empty(x, x.shape[2])
-    extension().sinkhorn_columns(_problem(x, None, epsilon), _addresses(out))
+    extension().sinkhorn_columns(problem_of(x, None, epsilon), _addresses(out))
     return out
 
 
 def rows(x: Tensor, center: Tensor, epsilon: float) -> LogSum:
     """Of (logits - center) / ε over these columns: (C, N)."""
     x, out = _readable(x, None), _empty(x, x.shape[1])
-    extension().sinkhorn_rows(_problem(x, center, epsilon), _addresses(out))
+    extension().sinkhorn_rows(problem_of(x, center, epsilon), _addresses(out))
     return out
 
 
@@ -34,7 +34,7 @@ def masses(
     if sums is not None:
         sums = LogSum(*(part[:, : x.shape[1]].contiguous() for part in sums))
     known = _addresses(sums or (None, None))
-    extension().sinkhorn_masses(_problem(x, center, epsilon), known, address(out))
+    extension().sinkhorn_masses(problem_of(x, center, epsilon), known, address(out))
     return out
 
 
@@ -61,6 +61,7 @@ def _addresses(sums: tuple[Tensor | None, ...]) -> tuple[int, ...]:
     return tuple(map(address, sums))
 
 
-def _problem(x: Tensor, center: Tensor | None, epsilon: float) -> tuple:
+def problem_of(x: Tensor, center: Tensor | None, epsilon: float) -> tuple:
+    """What an extension's pass is asked, as it takes it."""
     groups = (x.shape[0], x.stride(0))
     return matrix(x[0]), *groups, address(center), 1 / epsilon, torch.get_num_threads()

@@ -16,7 +16,7 @@ from .problem import Problem, dtype_of
 from .prototype_op import prototype_cross_entropies
 from .reference import soft_cross_entropy_reference
 
-IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
 
 
 def soft_cross_entropy(
@@ -49,8 +49,8 @@ def soft_cross_entropy(
         pairs: (S, T), how much each student counts each teacher; None: all count 1. With a zero
             diagonal no view meets itself.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
-            32-bit floats, else ``"tiled"`` (torch, chunk by chunk); ``"reference"`` (materialises
-            the distributions) is used only when named.
+            32-bit floats, else ``"tiled"`` (torch, chunk by chunk); ``"cuda"`` (CUDA C++, up to 4
+            teachers) and ``"reference"`` (materialises the distributions) are used only when named.
 
     Returns:
         (S, B), or (B,) for one view (B, K), in float32 (float64 if a view is), whatever autocast

@@ -14,7 +14,7 @@ from .problem import Problem, Statistics, empty_statistics, readable
 def reduce(problem: Problem) -> Statistics:
     """The statistics of every row."""
     problem, out = readable(problem), empty_statistics(problem)
-    extension().soft_cross_entropy_forward(*_arguments(problem), tuple(map(address, out)))
+    extension().soft_cross_entropy_forward(*arguments(problem), tuple(map(address, out)))
     return out
 
 
@@ -27,7 +27,7 @@ def weigh(
     """
     problem, row_grad = readable(problem), row_grad.contiguous()
     extension().soft_cross_entropy_backward(
-        *_arguments(problem),
+        *arguments(problem),
         tuple(map(address, statistics)),
         address(row_grad),
         list(map(matrix, out)),
@@ -41,7 +41,8 @@ def product(a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None
     extension().standardized_product(a, b, False, threads, address(out), out.stride(0), accumulate)
 
 
-def _arguments(problem: Problem) -> tuple:
+def arguments(problem: Problem) -> tuple:
+    """The problem as the extension takes it."""
     probabilities = problem.teacher_temperature is None
     return (
         list(map(matrix, problem.student)),

@@ -34,7 +34,7 @@ def _teacher(
         at = views.to(tl.int64) * center_view + turn * center_step + columns
         x -= tl.load(center_ptr + at, mask=inside, other=0.0)
     if not PROBABILITIES:
-        x = tl.where(inside, scale(x, high, low), NOTHING)
+        x = tl.where(inside, scale(x, high, low), float("-inf"))
     return x
 
 
