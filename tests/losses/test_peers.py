@@ -217,9 +217,11 @@ def test_lightly_koleo():
 @pytest.mark.parametrize("queue", [False, True])
 def test_lightly_swav(queue):
     theirs = peer(peers.lightly_loss, "SwaVLoss")()
-    high, low = logits(2), logits(3)
-    queue = [torch.randn(50, 300) for _ in range(2)] if queue else None
-    assert_same(ssl.SwaVLoss()(high, low, queue), theirs(high, low, queue).squeeze(), high + low)
+    # beyond 4.4 lightly's Sinkhorn-Knopp overflows
+    crops = [(0.3 * x).detach().requires_grad_() for x in logits(5)]
+    queue = [0.3 * torch.randn(50, 300) for _ in range(2)] if queue else None
+    high, low = crops[:2], crops[2:]
+    assert_same(ssl.SwaVLoss()(high, low, queue), theirs(high, low, queue)[0], crops)
 
 
 @pytest.mark.parametrize("name, arguments", [
