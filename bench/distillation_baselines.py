@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sslkernels import DINOLoss, functional
+from sslkernels import DINOLoss, functional, prototype_cross_entropy, soft_cross_entropy
 
 from .baseline import Baseline, Loss, everywhere
 from .distillation_cases import (
@@ -80,6 +80,37 @@ def dino_head_lightly(temperature: float) -> Loss:
     return loss
 
 
+TEMPERATURES = {
+    "student_temperature": STUDENT_TEMPERATURE,
+    "teacher_temperature": TEACHER_TEMPERATURE,
+}
+
+
+def ibot_head_ours(temperature: float, impl: str = "auto") -> Loss:
+    def loss(student: Tensor, prototypes: Tensor, teacher: Tensor, theirs: Tensor) -> Tensor:
+        how = {**TEMPERATURES, "impl": impl}
+        return prototype_cross_entropy(student, prototypes, teacher, theirs, **how).mean()
+
+    return loss
+
+
+def ibot_head_logits(temperature: float) -> Loss:
+    def loss(student: Tensor, prototypes: Tensor, teacher: Tensor, theirs: Tensor) -> Tensor:
+        student, teacher = student @ prototypes.T, teacher @ theirs.T
+        return soft_cross_entropy(student, teacher, **TEMPERATURES).mean()
+
+    return loss
+
+
+def ibot_head_eager(temperature: float) -> Loss:
+    def loss(student: Tensor, prototypes: Tensor, teacher: Tensor, theirs: Tensor) -> Tensor:
+        p = F.softmax((teacher @ theirs.T).detach() / TEACHER_TEMPERATURE, dim=2)
+        logs = F.log_softmax(student @ prototypes.T / STUDENT_TEMPERATURE, dim=2)
+        return -(p * logs).sum(2).mean()
+
+    return loss
+
+
 def swav_ours(temperature: float, impl: str = "auto") -> Loss:
     def loss(*crops: Tensor) -> Tensor:
         return functional.swav(crops[:HIGH], crops[HIGH:], impl=impl)
@@ -136,6 +167,8 @@ BASELINES: dict[str, dict[str, Baseline]] = {
         "logits": Baseline(dino_head_logits, "torch's products, then sslkernels.DINOLoss", 3),
         "lightly": Baseline(dino_head_lightly, "torch's products, then lightly's DINOLoss", 5),
     },
-    "swav": everywhere("functional.swav", swav_ours, swav_eager, 4, 3, has_cuda=False)
+    "ibot_head": everywhere("prototype_cross_entropy", ibot_head_ours, ibot_head_eager, 5, 4)
+    | {"logits": Baseline(ibot_head_logits, "torch's products, then soft_cross_entropy", 3)},
+    "swav": everywhere("functional.swav", swav_ours, swav_eager, 4, 3)
     | {"lightly": Baseline(swav_lightly, "lightly.loss.SwaVLoss", 5)},
 }

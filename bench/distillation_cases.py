@@ -60,26 +60,29 @@ class Head:
 
     n: int
     k: int
+    students: int = STUDENTS
+    teachers: int = TEACHERS
 
     def entries(self) -> int:
-        return Logits(self.n, self.k).entries()
+        return Logits(self.n, self.k, self.students, self.teachers).entries()
 
     def flops(self, device: str) -> dict[str, int]:
         """The products, then again, and two gradients of the students'."""
         one = 2 * self.n * self.k * FEATURES
-        return {"fwd": (STUDENTS + TEACHERS) * one, "bwd": (3 * STUDENTS + TEACHERS) * one}
+        forward, backward = self.students + self.teachers, 3 * self.students + self.teachers
+        return {"fwd": forward * one, "bwd": backward * one}
 
     def exps(self, device: str) -> dict[str, int]:
-        return Logits(self.n, self.k).exps(device)
+        return Logits(self.n, self.k, self.students, self.teachers).exps(device)
 
     def bytes(self, dtype: torch.dtype) -> dict[str, int]:
         """Features and both prototypes read, their gradients written."""
-        student = (STUDENTS * self.n + self.k) * FEATURES * dtype.itemsize
-        teacher = (TEACHERS * self.n + self.k) * FEATURES * dtype.itemsize
+        student = (self.students * self.n + self.k) * FEATURES * dtype.itemsize
+        teacher = (self.teachers * self.n + self.k) * FEATURES * dtype.itemsize
         return {"fwd": student + teacher, "bwd": 2 * student + teacher}
 
     def describe(self, device: str) -> str:
-        forward, backward = STUDENTS + TEACHERS, 3 * STUDENTS + TEACHERS
+        forward, backward = self.students + self.teachers, 3 * self.students + self.teachers
         return f"D = {FEATURES}; FLOPs fwd {2 * forward}·nkD, bwd {2 * backward}·nkD"
 
 
@@ -100,10 +103,19 @@ def _crops(shape: Shape, dtype: torch.dtype, device: str, temperature: float) ->
 
 def _head(shape: Shape, dtype: torch.dtype, device: str, temperature: float) -> list[Tensor]:
     """Features of unit length (views, N, D) and prototypes (K, D): student's, then teacher's."""
+    return _features(shape, (STUDENTS, TEACHERS), dtype, device)
+
+
+def _patches(shape: Shape, dtype: torch.dtype, device: str, temperature: float) -> list[Tensor]:
+    return _features(shape, (1, 1), dtype, device)
+
+
+def _features(
+    shape: Shape, views: tuple[int, int], dtype: torch.dtype, device: str
+) -> list[Tensor]:
     n, k = shape
-    inputs = [F.normalize(_randn(i, *size), dim=-1) for i, size in enumerate(
-        [(STUDENTS, n, FEATURES), (k, FEATURES), (TEACHERS, n, FEATURES), (k, FEATURES)]
-    )]  # fmt: skip
+    sizes = [size for v in views for size in ((v, n, FEATURES), (k, FEATURES))]
+    inputs = [F.normalize(_randn(i, *size), dim=-1) for i, size in enumerate(sizes)]
     return [x.to(device, dtype).requires_grad_(i < 2) for i, x in enumerate(inputs)]
 
 
@@ -125,6 +137,15 @@ def _dino_head(
     student: Tensor, prototypes: Tensor, teacher: Tensor, teacher_prototypes: Tensor
 ) -> Tensor:
     return cross_view((student @ prototypes.T).unbind(), (teacher @ teacher_prototypes.T).unbind())
+
+
+def _ibot_head(
+    student: Tensor, prototypes: Tensor, teacher: Tensor, teacher_prototypes: Tensor
+) -> Tensor:
+    """iBOT by hand, of patches that weigh the same."""
+    p = F.softmax((teacher @ teacher_prototypes.T).detach() / TEACHER_TEMPERATURE, dim=2)
+    logs = F.log_softmax(student @ prototypes.T / STUDENT_TEMPERATURE, dim=2)
+    return -(p * logs).sum(2).mean()
 
 
 def _swav(*crops: Tensor) -> Tensor:
@@ -159,6 +180,13 @@ CASES: dict[str, Case] = {
         make_inputs=_head,
         work=lambda shape: Head(*shape),
         loss=_dino_head,
+    ),
+    "ibot_head": WholeCase(
+        shape_meaning="N masked patches x K prototypes; n = N, k = K",
+        shapes={"cpu": ((512, 65536),), "cuda": ((12800, 131072),), "quick": ((64, 4096),)},
+        make_inputs=_patches,
+        work=lambda shape: Head(*shape, students=1, teachers=1),
+        loss=_ibot_head,
     ),
     "swav": WholeCase(
         shape_meaning="N images x K prototypes; n = N, k = K",
