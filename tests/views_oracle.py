@@ -43,8 +43,8 @@ def plain_parameters(image: Tensor, **changes: float) -> Tensor:
     """(13,): the whole image and nothing done to it, but for these."""
     height, width = image.shape[:2]
     values = dict.fromkeys(Parameters._fields, 0.0)
-    values |= dict(height=height, width=width, order=pack_order(range(4)), solarize=256)
-    values |= dict(brightness=1, contrast=1, saturation=1)
+    values |= {"height": height, "width": width, "order": pack_order(range(4)), "solarize": 256}
+    values |= {"brightness": 1, "contrast": 1, "saturation": 1}
     return torch.tensor(list((values | changes).values()), dtype=torch.float32)
 
 

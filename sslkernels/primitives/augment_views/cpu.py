@@ -21,7 +21,9 @@ def augment_views(
 ) -> None:
     """Write the views of parameters (V, N, 13) into out (V, N, C, size, size)."""
     size = out.shape[-1]
-    affine = torch.tensor([[1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std)]])
+    affine = torch.tensor(
+        [[1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]]
+    )
     extension().augment_views(
         tuple(map(address, images[:3])),
         address(parameters),
