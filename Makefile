@@ -33,6 +33,7 @@ gpu:
 
 # torch first, so that its dependents find the pinned build; then the package and its extras.
 # A CUDA torch brings the one Triton it works with, which then is no matter of ours to pin.
+# torchvision, whose transforms are the oracle of ours, would bring another torch.
 .venv/ready: constraints.txt pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
@@ -42,6 +43,7 @@ gpu:
 	$(PIP) install --quiet -c .venv/constraints.txt setuptools pybind11 cmake ninja ruff
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation \
 	  -c .venv/constraints.txt -e '.[train,bench,test]'
+	$(PIP) install --quiet --no-deps torchvision==0.28.0
 	$(BIN)/python -m sslkernels
 	touch $@
 

@@ -43,7 +43,15 @@ def describe_run(settings: Settings) -> dict[str, object]:
         "op": settings.op,
         "dtype": str(settings.dtype).removeprefix("torch."),
         "temperature": settings.temperature if case.has_temperature else None,
-        "device": torch.cuda.get_device_name() if settings.device == "cuda" else _cpu_name(),
+        **describe_machine(settings.device),
+        "work": f"{case.shape_meaning}; {work}",
+    }
+
+
+def describe_machine(device: str) -> dict[str, object]:
+    """What a run was made on and with."""
+    return {
+        "device": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
         "cpu": _cpu_name(),
         "instruction_sets": _ext.extension().instruction_sets() if _ext.HAS_EXTENSION else [],
         "threads": torch.get_num_threads(),
@@ -54,7 +62,6 @@ def describe_run(settings: Settings) -> dict[str, object]:
         "sslkernels": _version("sslkernels"),
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "work": f"{case.shape_meaning}; {work}",
     }
 
 

@@ -1,0 +1,197 @@
+"""CPU time per image of SimCLR's two views at 224, from JPEGs: ours, torchvision's, kornia's.
+
+    python -m bench.views --save
+
+The JPEGs (quality 90, 500 × 400) are cut from photographs that ship with scikit-image. What is
+counted is the time of the process on all its threads, decoding included. Everything runs on one
+thread, as in a loader's worker: threads that wait for each other would count as work.
+Implementations take turns; what is reported is the median over rounds of the whole set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+import torch
+from PIL import Image
+
+from sslkernels import RaggedImages
+from sslkernels.data import SimCLRViews, make_views
+
+from .peers import torchvision_transforms
+from .report import describe_machine, slug
+
+RESULTS = Path(__file__).parent / "results"
+HEIGHT, WIDTH, QUALITY = 400, 500, 90
+BATCH = 52
+SIZE, MEAN, STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Run = Callable[[Sequence[bytes]], object]  # takes a batch of JPEGs, makes two views of each
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print a table, and write it."""
+    parser = argparse.ArgumentParser(prog="python -m bench.views", description=__doc__)
+    parser.add_argument("--images", type=int, default=208, help="how many JPEGs")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--save", action="store_true", help="write into bench/results/<device>/")
+    arguments = parser.parse_args(argv)
+    command = ["python", "-m", "bench.views", *(sys.argv[1:] if argv is None else argv)]
+    torch.set_num_threads(1)
+    machine = describe_machine("cpu")
+    jpegs = cut_jpegs(arguments.images)
+    runs = implementations()
+    milliseconds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run(jpegs[:4])  # libraries and threads come first
+    for _ in range(arguments.rounds):
+        for name, run in runs.items():
+            start = time.process_time()
+            for first in range(0, len(jpegs), BATCH):
+                run(jpegs[first : first + BATCH])
+            milliseconds[name].append(1e3 * (time.process_time() - start) / len(jpegs))
+    rows = [
+        {"impl": name, "cpu_ms_per_image": statistics.median(times), "rounds": times}
+        for name, times in milliseconds.items()
+    ]
+    ours = statistics.median(milliseconds["ours"])
+    print(f"{'':<16} {'CPU-ms per image':>16} {'[min – max]':>16} {'ours is':>8}")
+    for row in rows:
+        median, times = row["cpu_ms_per_image"], row["rounds"]
+        spread = f"{min(times):.2f} – {max(times):.2f}"
+        print(f"{row['impl']:<16} {median:>16.2f} {spread:>16} {ours / median:>7.2f}×")
+    if arguments.save:
+        size = sum(map(len, jpegs)) / len(jpegs)
+        content = {
+            "op": "views", **machine, "command": shlex.join(command), "images": len(jpegs),
+            "height": HEIGHT, "width": WIDTH, "quality": QUALITY, "bytes_per_jpeg": size,
+            "work": f"SimCLR, two views of {SIZE}, from JPEG", "rows": rows,
+        }  # fmt: skip
+        path = RESULTS / slug(str(machine["device"])) / "views-uint8.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1))
+        print(f"wrote {path}", file=sys.stderr)
+
+
+def cut_jpegs(count: int) -> list[bytes]:
+    """Windows of photographs, at random places, some of them mirrored."""
+    left, right, _ = skimage.data.stereo_motorcycle()
+    pictures = [
+        skimage.data.astronaut(), skimage.data.coffee(), skimage.data.rocket(), left, right,
+        skimage.data.retina(), skimage.data.hubble_deep_field(),
+    ]  # fmt: skip
+    random = np.random.default_rng(0)
+    jpegs = []
+    for index in range(count):
+        picture = pictures[index % len(pictures)]
+        top = random.integers(picture.shape[0] - HEIGHT + 1)
+        side = random.integers(picture.shape[1] - WIDTH + 1)
+        window = picture[top : top + HEIGHT, side : side + WIDTH][:, :: random.choice([1, -1])]
+        file = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(window)).save(file, "JPEG", quality=QUALITY)
+        jpegs.append(file.getvalue())
+    return jpegs
+
+
+def decode(jpeg: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(jpeg))
+    image.load()
+    return image
+
+
+def implementations() -> dict[str, Run]:
+    """By name; those of packages that are not installed are left out."""
+    runs = {"decode only": lambda jpegs: [decode(x) for x in jpegs], "ours": _ours()}
+    for load in (_torchvision, _torchvision_tensors, _kornia):
+        try:
+            runs |= load()
+        except ModuleNotFoundError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return runs
+
+
+def _ours() -> Run:
+    generator = torch.Generator().manual_seed(0)
+    recipe = SimCLRViews(size=SIZE)
+
+    def run(jpegs: Sequence[bytes]) -> object:
+        images = [torch.from_numpy(np.array(decode(x))) for x in jpegs]
+        return make_views(RaggedImages.of(images), recipe, generator, impl="cpu")
+
+    return run
+
+
+def _torchvision() -> dict[str, Run]:
+    """Version 1, on PIL images."""
+    t = torchvision_transforms()
+    transform = t.Compose([
+        t.RandomResizedCrop(SIZE, (0.08, 1), interpolation=t.InterpolationMode.BICUBIC),
+        t.RandomHorizontalFlip(),
+        t.RandomApply([t.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),
+        t.RandomGrayscale(0.2),
+        t.RandomApply([t.GaussianBlur(23, (0.1, 2.0))], 0.5),
+        t.ToTensor(),
+        t.Normalize(MEAN, STD),
+    ])  # fmt: skip
+
+    def run(jpegs: Sequence[bytes]) -> object:
+        views = [[transform(image) for _ in range(2)] for image in map(decode, jpegs)]
+        return [torch.stack(view) for view in zip(*views, strict=True)]
+
+    return {"torchvision-pil": run}
+
+
+def _torchvision_tensors() -> dict[str, Run]:
+    """Version 2, on tensors of bytes."""
+    t = torchvision_transforms().v2
+    transform = t.Compose([
+        t.RandomResizedCrop(SIZE, (0.08, 1), interpolation=t.InterpolationMode.BICUBIC),
+        t.RandomHorizontalFlip(),
+        t.RandomApply([t.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),
+        t.RandomGrayscale(0.2),
+        t.RandomApply([t.GaussianBlur(23, (0.1, 2.0))], 0.5),
+        t.ToDtype(torch.float32, scale=True),
+        t.Normalize(MEAN, STD),
+    ])  # fmt: skip
+
+    def run(jpegs: Sequence[bytes]) -> object:
+        images = (t.functional.pil_to_tensor(decode(x)) for x in jpegs)
+        views = [[transform(image) for _ in range(2)] for image in images]
+        return [torch.stack(view) for view in zip(*views, strict=True)]
+
+    return {"torchvision-v2": run}
+
+
+def _kornia() -> dict[str, Run]:
+    """On a batch of float images of one size."""
+    import kornia.augmentation as k
+
+    transform = k.AugmentationSequential(
+        k.RandomResizedCrop((SIZE, SIZE), (0.08, 1.0), resample="bicubic"),
+        k.RandomHorizontalFlip(),
+        k.ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
+        k.RandomGrayscale(p=0.2),
+        k.RandomGaussianBlur((23, 23), (0.1, 2.0), p=0.5),
+        k.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
+        data_keys=["input"],
+    )
+
+    def run(jpegs: Sequence[bytes]) -> object:
+        images = torch.from_numpy(np.stack([np.array(decode(x)) for x in jpegs]))
+        images = images.permute(0, 3, 1, 2).float() / 255
+        return [transform(images) for _ in range(2)]
+
+    return {"kornia": run}
+
+
+if __name__ == "__main__":
+    main()
