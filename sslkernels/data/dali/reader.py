@@ -1,0 +1,194 @@
+"""Images decoded by DALI: on the CPU, or by nvJPEG on a GPU."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..readers.images import EncodedImages
+from ..readers.reader import Batch, Reader, collect
+from .available import check_device, import_dali
+
+PREFETCH = 2
+
+
+class DALIReader(Reader):
+    """Batches of ``RaggedImages`` (RGB) that DALI decodes; see ``Reader``.
+
+    Files are read by threads of this process and handed to DALI as they are; which files, the
+    reader says. DALI keeps no state of its own. Where it refuses an image, its pipeline ends: then
+    each image of that batch is tried alone, those that fail are skipped, and a new pipeline
+    starts where the last one ended.
+
+    Args:
+        images: the files.
+        batch_size, seed, rank, world_size: as for ``Reader``.
+        device: "cpu", or a GPU ("cuda", "cuda:1", …) which then decodes, and holds the images.
+        threads: that read and decode; default: as many as there are cores.
+
+    Raises:
+        ImportError: DALI is missing.
+        ValueError: there is no such device, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        images: EncodedImages,
+        batch_size: int,
+        *,
+        device: torch.device | str = "cpu",
+        threads: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        import_dali()
+        super().__init__(
+            images.names,
+            images.fingerprint,
+            batch_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        self.images, self.device = images, check_device(device)
+        self.threads = threads or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self.threads)
+        self._pipeline = None
+        self._waiting: deque[int] = deque()  # steps
+        self._running: deque[_Run] = deque()
+
+    def _read(self, steps: range) -> Iterator[Any]:
+        self._waiting, self._running = deque(steps), deque()
+        try:
+            while self._waiting or self._running:
+                if self._pipeline is None:
+                    self._pipeline = self._build(self._graph, self.order.batch_size, PREFETCH)
+                try:
+                    outputs = self._pipeline.run(self._stream())
+                except RuntimeError as error:
+                    self._skip_what_fails(error)
+                    self._pipeline = None
+                    self._waiting.extendleft(run.step for run in reversed(self._running))
+                    self._running.clear()
+                    continue
+                yield self._batch(outputs, self._running.popleft())
+            self._pipeline.reset()
+        except BaseException:  # left early: what runs is not what the next iteration wants
+            self._pipeline = None
+            raise
+
+    def _load(self, index: int) -> Any:
+        """What is read of an image, in a thread; raises OSError or ValueError if that fails."""
+        encoded = self.images.read(index)
+        if not encoded:
+            raise ValueError("the file is empty")
+        return np.frombuffer(encoded, np.uint8)
+
+    def _inputs(self, step: int, loaded: list[Any]) -> tuple[tuple[Any, ...], Any]:
+        """What the pipeline is fed, files first, and what ``_batch`` wants to know of it."""
+        return (loaded,), None
+
+    def _graph(self) -> tuple[Any, ...]:
+        """The outputs of the pipeline."""
+        from nvidia.dali import fn, types
+
+        (encoded,) = fn.external_source(self._feed, 1, dtype=types.UINT8, ndim=1)
+        return (self._decode(encoded),)
+
+    def _batch(self, outputs: tuple[Any, ...], run: _Run) -> Any:
+        """The batch that the reader hands out."""
+        from .handover import to_ragged
+
+        (images,) = outputs
+        # The fused mode: augment_views would make its views here, of what DALI decoded.
+        return Batch(to_ragged(images), *self._labels_and_indices(run))
+
+    def _decode(self, encoded: Any) -> Any:
+        from .graph import decode
+
+        return decode(encoded, "cpu" if self.device.type == "cpu" else "mixed")
+
+    def _labels_and_indices(self, run: _Run) -> tuple[Tensor, Tensor]:
+        return self.images.labels[run.indices].to(self.device), run.indices.to(self.device)
+
+    def _feed(self) -> tuple[Any, ...]:
+        """Called by DALI, some steps ahead of the batch that it hands out."""
+        if not self._waiting:
+            raise StopIteration
+        step = self._waiting[0]
+        indices, loaded, failures = collect(
+            self.order, step, self._unreadable, self._load, self._pool.map
+        )
+        for index, reason in failures.items():
+            self._skip(index, reason)
+        inputs, origin = self._inputs(step, loaded)
+        self._running.append(_Run(self._waiting.popleft(), indices, inputs[0], origin))
+        return inputs
+
+    def _stream(self) -> torch.cuda.Stream | None:
+        """On which torch will use the outputs; DALI takes their memory back in its order."""
+        return torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
+
+    def _build(self, graph: Any, batch_size: int, prefetch: int) -> Any:
+        from nvidia.dali import pipeline_def
+
+        pipeline = pipeline_def(
+            graph,
+            enable_conditionals=True,
+            batch_size=batch_size,
+            num_threads=self.threads,
+            device_id=self.device.index,
+            prefetch_queue_depth=prefetch,
+        )()
+        pipeline.build()
+        return pipeline
+
+    def _skip_what_fails(self, error: RuntimeError) -> None:
+        """Skip the images of the first run that DALI cannot decode."""
+        for run in self._running:
+            failures = self._undecodable(run)
+            for index, reason in failures.items():
+                self._skip(index, reason)
+            if failures:
+                return
+        raise error
+
+    def _undecodable(self, run: _Run) -> dict[int, str]:
+        from nvidia.dali import fn, types
+
+        def graph():
+            return self._decode(fn.external_source(name="encoded", dtype=types.UINT8, ndim=1))
+
+        failures, pipeline = {}, None
+        for index, encoded in zip(run.indices.tolist(), run.encoded, strict=True):
+            if pipeline is None:
+                pipeline = self._build(graph, 1, 1)
+            try:
+                pipeline.feed_input("encoded", [encoded])
+                pipeline.run()
+            except RuntimeError as error:
+                failures[index], pipeline = _reason(error), None
+        return failures
+
+
+class _Run(NamedTuple):
+    """A step that DALI works on."""
+
+    step: int
+    indices: Tensor
+    encoded: list[np.ndarray]
+    origin: Any
+
+
+def _reason(error: RuntimeError) -> str:
+    """The line of DALI's message that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if "failure" in line or "Failed" in line), lines[0])
