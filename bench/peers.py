@@ -9,16 +9,25 @@ from types import ModuleType
 import torch
 
 
-def lightly_loss(name: str) -> type[torch.nn.Module]:
-    """A class of ``lightly.loss``. Raises ImportError where it is not installed."""
+def torchvision_transforms() -> ModuleType:
+    """The module ``torchvision.transforms``. Raises ImportError where it is not installed."""
     try:
-        import torchvision  # noqa: F401
-    except RuntimeError:  # a torchvision without its operators; lightly's losses need none of them
+        import torchvision
+    except RuntimeError:  # a torchvision without its operators; its transforms need none of them
         for operator in ("nms", "qnms"):
             schema = f"torchvision::{operator}"
             torch.library.define(
                 schema, "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
             )
+        import torchvision
+    import torchvision.transforms.v2  # noqa: F401
+
+    return torchvision.transforms
+
+
+def lightly_loss(name: str) -> type[torch.nn.Module]:
+    """A class of ``lightly.loss``. Raises ImportError where it is not installed."""
+    torchvision_transforms()
     import lightly.loss
     from lightly.loss.directclr_loss import DirectCLRLoss
     from lightly.loss.hypersphere_loss import HypersphereLoss

@@ -41,7 +41,9 @@ from .losses import (
     WMSELoss,
 )
 from .primitives import (
+    RaggedImages,
     Standardized,
+    augment_views,
     nearest_neighbor,
     offdiagonal_norm,
     pairwise_logsumexp,
@@ -50,6 +52,7 @@ from .primitives import (
     prototype_sinkhorn,
     sinkhorn,
     soft_cross_entropy,
+    source_coordinates,
 )
 
 __all__ = [
@@ -78,6 +81,7 @@ __all__ = [
     "OfficialDINOLoss",
     "PMSNCustomLoss",
     "PMSNLoss",
+    "RaggedImages",
     "SigLIPLoss",
     "SimDINOLoss",
     "SimDINOv2Loss",
@@ -91,6 +95,7 @@ __all__ = [
     "VICRegLoss",
     "VIbCRegLoss",
     "WMSELoss",
+    "augment_views",
     "functional",
     "nearest_neighbor",
     "offdiagonal_norm",
@@ -100,4 +105,5 @@ __all__ = [
     "prototype_sinkhorn",
     "sinkhorn",
     "soft_cross_entropy",
+    "source_coordinates",
 ]

@@ -1,8 +1,9 @@
-"""Data: readers of images, real digits that ship with the package, and the views of methods."""
+"""Data: readers of images, the views that methods train on, and digits that ship with it."""
 
 from .dali import HAS_DALI, DALIReader, DALIViewReader
 from .digit_files import read_digits, write_digits
 from .digits import DigitSplit, load_digits
+from .make_views import make_views
 from .moved_digits import MovedDigitViews, move_digits
 from .readers import (
     Batch,
@@ -14,21 +15,60 @@ from .readers import (
     webdataset,
 )
 from .reading import image_reader
+from .recipes import (
+    BarlowTwinsViews,
+    BYOLViews,
+    DINOv2Views,
+    DINOViews,
+    MoCoV1Views,
+    MoCoV2Views,
+    MoCoV3Views,
+    SimCLRViews,
+    SimDINOv2Views,
+    SimDINOViews,
+    SimSiamViews,
+    SwAVViews,
+    VICRegLViews,
+    VICRegViews,
+    View,
+    Views,
+    draw_parameters,
+    load_views,
+)
 
 __all__ = [
     "HAS_DALI",
+    "BYOLViews",
+    "BarlowTwinsViews",
     "Batch",
     "DALIReader",
     "DALIViewReader",
+    "DINOViews",
+    "DINOv2Views",
     "DigitSplit",
     "MemoryReader",
+    "MoCoV1Views",
+    "MoCoV2Views",
+    "MoCoV3Views",
     "MovedDigitViews",
     "PILReader",
     "Reader",
+    "SimCLRViews",
+    "SimDINOViews",
+    "SimDINOv2Views",
+    "SimSiamViews",
+    "SwAVViews",
+    "VICRegLViews",
+    "VICRegViews",
+    "View",
+    "Views",
+    "draw_parameters",
     "image_folder",
     "image_list",
     "image_reader",
     "load_digits",
+    "load_views",
+    "make_views",
     "move_digits",
     "read_digits",
     "webdataset",

@@ -1,5 +1,6 @@
 """The operations that hold every kernel."""
 
+from .augment_views import RaggedImages, augment_views, source_coordinates
 from .nearest_neighbor import nearest_neighbor
 from .offdiagonal_norm import Standardized, offdiagonal_norm
 from .pairwise_logsumexp import pairwise_logsumexp
@@ -8,7 +9,9 @@ from .sinkhorn import prototype_sinkhorn, sinkhorn
 from .soft_cross_entropy import prototype_cross_entropy, soft_cross_entropy
 
 __all__ = [
+    "RaggedImages",
     "Standardized",
+    "augment_views",
     "nearest_neighbor",
     "offdiagonal_norm",
     "pairwise_logsumexp",
@@ -17,4 +20,5 @@ __all__ = [
     "prototype_sinkhorn",
     "sinkhorn",
     "soft_cross_entropy",
+    "source_coordinates",
 ]

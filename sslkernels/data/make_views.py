@@ -1,0 +1,67 @@
+"""From images and a recipe to views, and to what was done to get them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..primitives.augment_views import RaggedImages, augment_views
+from .recipes import View, Views, draw_parameters
+
+
+def make_views(
+    images: Tensor | RaggedImages,
+    recipe: Views | Sequence[View],
+    generator: torch.Generator,
+    *,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+    impl: str = "auto",
+) -> tuple[list[Tensor], Tensor]:
+    """Draw the views of every image, and make them.
+
+    Views of one size, interpolation and normalisation are made together.
+
+    Args:
+        images: (N, H, W, C) uint8 with C 1 or 3, or :class:`RaggedImages`.
+        recipe: such as :class:`SimCLRViews`, or any views.
+        generator: source of every random number, on the device of the images.
+        dtype, channels_last, impl: see :func:`sslkernels.augment_views`.
+
+    Returns:
+        The views in the recipe's order, each (N, C, size, size), and their parameters (V, N, 13),
+        from which :func:`sslkernels.source_coordinates` tells where they lie. Views of images of
+        one channel are normalised by the recipe's first mean and standard deviation.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as :func:`sslkernels.augment_views`.
+    """
+    views = recipe.views if isinstance(recipe, Views) else tuple(recipe)
+    if isinstance(images, RaggedImages):
+        sizes, channels = images.sizes, images.channels
+    else:
+        sizes = torch.stack(
+            [torch.full((len(images),), x, device=images.device) for x in images.shape[1:3]], 1
+        )
+        channels = images.shape[-1]
+    parameters = draw_parameters(views, sizes, generator)
+    groups: dict[tuple, list[int]] = {}
+    for index, view in enumerate(views):
+        key = view.size, view.interpolation, view.mean[:channels], view.std[:channels]
+        groups.setdefault(key, []).append(index)
+    made: list[Tensor] = [None] * len(views)
+    for (size, interpolation, mean, std), members in groups.items():
+        first, last = members[0], members[-1] + 1
+        together = last - first == len(members)
+        chosen = (
+            parameters[first:last] if together else torch.stack([parameters[i] for i in members])
+        )
+        batch = augment_views(
+            images, chosen, size=size, interpolation=interpolation, mean=mean, std=std, dtype=dtype,
+            channels_last=channels_last, impl=impl,
+        )  # fmt: skip
+        for index, view in zip(members, batch, strict=True):
+            made[index] = view
+    return made, parameters

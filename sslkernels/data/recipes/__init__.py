@@ -1,0 +1,57 @@
+"""Recipes: which views each method makes of an image. A recipe is data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .asymmetric import BarlowTwinsViews, BYOLViews, VICRegViews
+from .contrastive import MoCoV1Views, MoCoV2Views, MoCoV3Views, SimCLRViews, SimSiamViews
+from .draw import draw_parameters
+from .multi_crop import (
+    DINOv2Views,
+    DINOViews,
+    SimDINOv2Views,
+    SimDINOViews,
+    SwAVViews,
+    VICRegLViews,
+)
+from .view import View
+from .views import Views
+
+RECIPES = (
+    BarlowTwinsViews, BYOLViews, DINOv2Views, DINOViews, MoCoV1Views, MoCoV2Views, MoCoV3Views,
+    SimCLRViews, SimDINOv2Views, SimDINOViews, SimSiamViews, SwAVViews, VICRegLViews, VICRegViews,
+)  # fmt: skip
+
+__all__ = [
+    "BYOLViews",
+    "BarlowTwinsViews",
+    "DINOViews",
+    "DINOv2Views",
+    "MoCoV1Views",
+    "MoCoV2Views",
+    "MoCoV3Views",
+    "SimCLRViews",
+    "SimDINOViews",
+    "SimDINOv2Views",
+    "SimSiamViews",
+    "SwAVViews",
+    "VICRegLViews",
+    "VICRegViews",
+    "View",
+    "Views",
+    "draw_parameters",
+    "load_views",
+]
+
+
+def load_views(state: dict[str, Any]) -> Views:
+    """The recipe whose ``state_dict`` this is. Raises ValueError for one of another name."""
+    recipes = {recipe.__name__: recipe for recipe in RECIPES}
+    fields = dict(state)
+    name = fields.pop("recipe", None)
+    if name not in recipes:
+        raise ValueError(f"state must be of one of {', '.join(recipes)}; got {name!r}")
+    return recipes[name](**{
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+    })  # fmt: skip

@@ -1,0 +1,115 @@
+"""Large and small crops: SwAV, VICRegL, DINO, DINOv2, SimDINO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .view import View
+from .views import Views
+
+OTHER_STD = (0.228, 0.224, 0.225)  # of SwAV's code and VICRegL's: red is not ImageNet's 0.229
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiCropViews(Views):
+    """The fields that recipes of large and small crops share.
+
+    Attributes:
+        global_size, local_size: sides of large and small crops in pixels.
+        global_views, local_views: how many of each.
+        global_scale, local_scale: ranges of their share of the image's area.
+    """
+
+    global_size: int = 224
+    local_size: int = 96
+    global_views: int = 2
+    local_views: int = 8
+    global_scale: tuple[float, float] = (0.4, 1.0)
+    local_scale: tuple[float, float] = (0.05, 0.4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwAVViews(MultiCropViews):
+    """SwAV (Caron et al. 2020, arXiv:2006.09882), facebookresearch/swav ``multicropdataset.py``.
+
+    Its red standard deviation is 0.228.
+    """
+
+    local_views: int = 6
+    global_scale: tuple[float, float] = (0.14, 1.0)
+    local_scale: tuple[float, float] = (0.05, 0.14)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        common = {
+            "interpolation": "bilinear", "brightness": 0.8, "contrast": 0.8, "saturation": 0.8,
+            "hue": 0.2, "std": OTHER_STD,
+        }  # fmt: skip
+        large = View(size=self.global_size, scale=self.global_scale, **common)
+        small = View(size=self.local_size, scale=self.local_scale, **common)
+        return (large,) * self.global_views + (small,) * self.local_views
+
+
+@dataclass(frozen=True, kw_only=True)
+class VICRegLViews(MultiCropViews):
+    """VICRegL (Bardes et al. 2022, arXiv:2210.01571), facebookresearch/VICRegL ``transforms.py``.
+
+    Blur and solarisation alternate among the large crops, and among the small ones. Its red
+    standard deviation is 0.228. The loss needs the place of each cell of the feature maps:
+    :func:`sslkernels.source_coordinates` of the parameters, with grids of 7 and 3.
+    """
+
+    local_views: int = 6
+    local_scale: tuple[float, float] = (0.08, 0.4)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        large = self._pair(self.global_size, self.global_scale)
+        small = self._pair(self.local_size, self.local_scale)
+        return tuple(large[i % 2] for i in range(self.global_views)) + tuple(
+            small[i % 2] for i in range(self.local_views)
+        )
+
+    @staticmethod
+    def _pair(size: int, scale: tuple[float, float]) -> tuple[View, View]:
+        common = {"size": size, "scale": scale, "saturation": 0.2, "std": OTHER_STD}
+        return View(**common, blur=1.0), View(**common, blur=0.1, solarize=0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DINOViews(MultiCropViews):
+    """DINO (Caron et al. 2021, arXiv:2104.14294), facebookresearch/dino ``main_dino.py``.
+
+    The first large crop is always blurred, the others seldom, and sometimes solarised.
+    Without small crops its authors start ``global_scale`` at 0.14.
+    """
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        large = {"size": self.global_size, "scale": self.global_scale, "saturation": 0.2}
+        first, other = View(**large, blur=1.0), View(**large, blur=0.1, solarize=0.2)
+        small = View(size=self.local_size, scale=self.local_scale, saturation=0.2, blur=0.5)
+        return (first,) + (other,) * (self.global_views - 1) + (small,) * self.local_views
+
+
+@dataclass(frozen=True, kw_only=True)
+class DINOv2Views(DINOViews):
+    """DINOv2 (Oquab et al. 2023, arXiv:2304.07193), facebookresearch/dinov2 ``augmentations.py``.
+
+    Its blur has a kernel of 9 pixels, cut at 2 σ for the widest; ours is the whole Gaussian.
+    """
+
+    global_scale: tuple[float, float] = (0.32, 1.0)
+    local_scale: tuple[float, float] = (0.05, 0.32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimDINOViews(DINOViews):
+    """SimDINO (Wu et al. 2025, arXiv:2502.10385), RobinWu218/SimDINO ``simdino``: DINO's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimDINOv2Views(DINOViews):
+    """SimDINOv2 (as above, ``simdinov2``): ten small crops."""
+
+    local_views: int = 10

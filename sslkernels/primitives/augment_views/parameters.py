@@ -1,0 +1,94 @@
+"""What the columns of a parameter tensor mean, and where in its image a view lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+OPERATIONS = ("brightness", "contrast", "saturation", "hue")
+
+
+class Parameters(NamedTuple):
+    """The columns of a parameter tensor (..., 13) float32, in this order.
+
+    Attributes:
+        top, left, height, width: the crop, in whole pixels of the image.
+        flip: 1 for a horizontal flip, else 0.
+        order: of brightness 0, contrast 1, saturation 2, hue 3: two bits each, the first lowest.
+        brightness, contrast, saturation: factors, 1 for none.
+        hue: shift in turns, from −0.5 to 0.5; exactly 0: colours do not go through HSV.
+        grayscale: 0 none, 1 after the jitter, 2 before it.
+        sigma: standard deviation of the blur in pixels, 0 for none.
+        solarize: threshold from which on values of 0 … 255 are inverted, 256 for none.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor
+    order: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor
+    grayscale: Tensor
+    sigma: Tensor
+    solarize: Tensor
+
+    @classmethod
+    def of(cls, parameters: Tensor) -> Parameters:
+        """The columns of (..., 13), which share its memory."""
+        return cls(*parameters.unbind(-1))
+
+    def stack(self) -> Tensor:
+        """The parameter tensor (..., 13) float32 of columns of one shape."""
+        return torch.stack([x.to(torch.float32) for x in self], -1)
+
+    def operations(self, position: int) -> Tensor:
+        """Which of ``OPERATIONS`` comes at this position, 0 … 3."""
+        return self.order.long() >> 2 * position & 3
+
+
+COUNT = len(Parameters._fields)
+
+
+def pack_order(operations: Sequence[int]) -> int:
+    """The number that ``Parameters.order`` holds for these indices into ``OPERATIONS``."""
+    return sum(operation << 2 * position for position, operation in enumerate(operations))
+
+
+def crop_boxes(parameters: Tensor) -> Tensor:
+    """(..., 4): top, left, height and width of each crop (..., 13) in pixels of its image."""
+    return parameters[..., :4]
+
+
+def source_coordinates(parameters: Tensor, grid: int, *, flipped: bool = True) -> Tensor:
+    """Where in the image the cells of a view's grid have their centres.
+
+    Args:
+        parameters: (..., 13), as :func:`sslkernels.data.draw_parameters` draws them.
+        grid: cells along each side of the view.
+        flipped: mirror the grid of a view that is flipped, so that a cell of the grid is what the
+            same cell of a feature map saw. (VICRegL's code has an option not to, its default.)
+
+    Returns:
+        (..., grid, grid, 2): row and column in pixels of the image, whose first pixel covers
+        0 … 1. Rows of the grid come first, as in a feature map.
+
+    Raises:
+        ValueError: ``parameters`` of another shape, or ``grid`` below 1.
+    """
+    if parameters.dim() < 1 or parameters.shape[-1] != COUNT:
+        raise ValueError(f"parameters must be (..., {COUNT}), got {tuple(parameters.shape)}")
+    if grid < 1:
+        raise ValueError(f"grid must be at least 1, got {grid}")
+    p = Parameters.of(parameters[..., None])
+    share = (torch.arange(grid, device=parameters.device) + 0.5) / grid
+    across = torch.where((p.flip > 0) & flipped, 1 - share, share)
+    rows, columns = p.top + share * p.height, p.left + across * p.width
+    shape = (*rows.shape, grid)
+    return torch.stack([rows[..., :, None].expand(shape), columns[..., None, :].expand(shape)], -1)
