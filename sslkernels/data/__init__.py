@@ -14,7 +14,7 @@ from .readers import (
     image_list,
     webdataset,
 )
-from .reading import image_reader
+from .reading import image_reader, view_reader
 from .recipes import (
     BarlowTwinsViews,
     BYOLViews,
@@ -35,6 +35,7 @@ from .recipes import (
     draw_parameters,
     load_views,
 )
+from .view_batch import FusedViewReader, ViewBatch
 
 __all__ = [
     "HAS_DALI",
@@ -46,6 +47,7 @@ __all__ = [
     "DINOViews",
     "DINOv2Views",
     "DigitSplit",
+    "FusedViewReader",
     "MemoryReader",
     "MoCoV1Views",
     "MoCoV2Views",
@@ -61,6 +63,7 @@ __all__ = [
     "VICRegLViews",
     "VICRegViews",
     "View",
+    "ViewBatch",
     "Views",
     "draw_parameters",
     "image_folder",
@@ -71,6 +74,7 @@ __all__ = [
     "make_views",
     "move_digits",
     "read_digits",
+    "view_reader",
     "webdataset",
     "write_digits",
 ]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from .dali import HAS_DALI, DALIReader
+from .dali import HAS_DALI, DALIReader, DALIViewReader
 from .readers import EncodedImages, PILReader, Reader
+from .recipes import View, Views
+from .view_batch import FusedViewReader
 
 
 def image_reader(
@@ -40,6 +44,46 @@ def image_reader(
     if torch.device(device).type != "cpu":
         raise ValueError(f"PIL decodes on the CPU, got device {str(device)!r}; DALI takes others")
     return PILReader(images, batch_size, **share)
+
+
+def view_reader(
+    images: EncodedImages,
+    batch_size: int,
+    recipe: Views | Sequence[View],
+    *,
+    augment: str = "fused",
+    by: str = "auto",
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> FusedViewReader | DALIViewReader:
+    """A reader of views of ``images`` that yields a ``ViewBatch`` at a time.
+
+    Args:
+        images: the files.
+        batch_size, seed, rank, world_size: as for ``Reader``.
+        recipe: such as ``SimCLRViews``, or any views.
+        augment: "fused": ``augment_views`` makes the views of what DALI or PIL decodes; "dali":
+            DALI makes them.
+        by: as for ``image_reader``; not "pil" where DALI makes the views.
+        device: where images are decoded, by DALI, and views made. PIL decodes on the CPU.
+
+    Raises:
+        ImportError: what is asked for is not installed.
+        ValueError: an argument is none of those above, a number is out of range, or there is no
+            such device.
+    """
+    share = {"seed": seed, "rank": rank, "world_size": world_size}
+    if augment == "fused":
+        decode_device = device if by == "dali" or (by == "auto" and HAS_DALI) else "cpu"
+        reader = image_reader(images, batch_size, by=by, device=decode_device, **share)
+        return FusedViewReader(reader, recipe, device=device)
+    if augment != "dali" or by == "pil":
+        raise ValueError(
+            f"augment must be fused or dali, and by not pil for dali; got {augment!r}, {by!r}"
+        )
+    return DALIViewReader(images, batch_size, recipe, device=device, **share)
 
 
 def read_all(images: EncodedImages, *, by: str = "auto") -> Tensor:

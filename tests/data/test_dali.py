@@ -12,17 +12,18 @@ from PIL import Image
 
 from sslkernels.data.dali import HAS_DALI, DALIReader, DALIViewReader
 from sslkernels.data.readers import image_folder
-from sslkernels.data.recipes.view import View
+from sslkernels.data.recipes import DINOViews, SimCLRViews, View
+from sslkernels.primitives.augment_views.parameters import (
+    Parameters,
+    crop_boxes,
+    source_coordinates,
+)
 
 needs_dali = pytest.mark.skipif(not HAS_DALI, reason="DALI is not installed here")
 RAW = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3}  # values 0..255
 PLAIN = View(jitter=0, grayscale=0, blur=0, **RAW)
-SIMCLR = [View(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2)] * 2
-DINO = [
-    View(scale=(0.4, 1.0), saturation=0.2, blur=1.0),
-    View(scale=(0.4, 1.0), saturation=0.2, blur=0.1, solarize=0.2),
-    *[View(size=96, scale=(0.05, 0.4), saturation=0.2)] * 8,
-]
+SIMCLR = SimCLRViews().views
+DINO = DINOViews().views
 
 
 def small(views, **changes):
@@ -55,7 +56,7 @@ def test_simclr(images):
 def test_dino_from_one_decode(images):
     batch = next(iter(read(images, DINO, 2)))
     assert [view.shape[2] for view in batch.views] == [224] * 2 + [96] * 8
-    assert batch.drawn.boxes.shape == (2, 10, 4)
+    assert batch.parameters.shape == (10, 2, 13)
     views = [view.numpy().tobytes() for view in batch.views]
     assert len(set(views)) == 10
 
@@ -65,7 +66,7 @@ def test_two_views_differ_and_so_do_images(images):
     for batch in read(images, small(SIMCLR)):
         first, second = (view.flatten(1) for view in batch.views)
         assert ((first - second).abs().mean(1) > 0.05).all()
-        assert len(batch.drawn.boxes.flatten(0, 1).unique(dim=0)) > 30
+        assert len(crop_boxes(batch.parameters).flatten(0, 1).unique(dim=0)) > 30
 
 
 @needs_dali
@@ -80,7 +81,7 @@ def test_threads_do_not_matter(images):
 @needs_dali
 def test_ranks_draw_their_own(images):
     a, b = (next(iter(read(images, small(SIMCLR), rank=r, world_size=2))) for r in (0, 1))
-    assert not torch.equal(a.drawn.sigmas, b.drawn.sigmas)
+    assert not torch.equal(a.parameters, b.parameters)
 
 
 @needs_dali
@@ -113,33 +114,25 @@ def test_crops_come_from_where_it_says(tmp_path):
         Image.fromarray(ramp).save(tmp_path / f"{number}.png")
     views = small([PLAIN, View(**{**vars(PLAIN), "scale": (0.4, 1.0), "flip": 1.0})])
     batch = next(iter(read(image_folder(tmp_path), views, 32)))
-    assert batch.sizes.tolist() == [[120, 200]] * 32
-    flips = batch.drawn.flips
-    assert 5 < flips[:, 0].sum() < 27 and flips[:, 1].all()
+    flips = Parameters.of(batch.parameters).flip
+    assert 5 < flips[0].sum() < 27 and flips[1].all()
     for number, view in enumerate(batch.views):
-        top, left, height, width = batch.drawn.boxes[:, number, :, None].double().unbind(1)
-        place = (torch.arange(56) + 0.5) / 56
-        expected_columns = left + width * place - 0.5
-        expected_columns = torch.where(
-            flips[:, number, None], expected_columns.flip(1), expected_columns
-        )
+        place = source_coordinates(batch.parameters[number], 56) - 0.5  # centres of pixels
         inner = slice(4, -4)  # at the border of a crop, resizing leans inwards
-        column_error = view[:, 1].mean(1) - expected_columns
-        row_error = view[:, 0].mean(2) - (top + height * place - 0.5)
-        assert column_error[:, inner].abs().max() < 0.6
-        assert row_error[:, inner].abs().max() < 0.6
+        error = view[:, :2] - place.permute(0, 3, 1, 2)
+        assert error[..., inner, inner].abs().max() < 0.6
 
 
 @needs_dali
 def test_turns_come_after_flips(images):
     views = small([PLAIN, PLAIN])
     plain, turned = (next(iter(read(images, views, 32, turn=turn))) for turn in (False, True))
-    turns = turned.drawn.quarter_turns
+    turns = turned.quarter_turns
     assert (turns.flatten().bincount(minlength=4) > 5).all()
-    assert (plain.drawn.quarter_turns == 0).all() and plain.drawn.flips.any()
-    assert torch.equal(plain.drawn.flips, turned.drawn.flips)
+    assert plain.quarter_turns is None and Parameters.of(plain.parameters).flip.any()
+    assert torch.equal(plain.parameters, turned.parameters)
     for number in range(2):
-        for row, count in enumerate(turns[:, number].tolist()):
+        for row, count in enumerate(turns[number].tolist()):
             expected = torch.rot90(plain.views[number][row], count, (1, 2))
             assert torch.equal(turned.views[number][row], expected)
 
@@ -176,39 +169,35 @@ def gray(x):
     return (x * torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)[:, None, None]).sum(0)
 
 
-def reference_view(pixels, view, drawn, row, number):
+def reference_view(pixels, view, parameters):
     """One view in float64 by torchvision's definitions, rounded where bytes would be stored."""
-
-    def at(name):
-        return getattr(drawn, name)[row, number].tolist()
+    p = Parameters.of(parameters)
 
     def store(x):
         return x.clamp(0, 255).round()
 
-    top, left, height, width = at("boxes")
+    top, left, height, width = crop_boxes(parameters).int().tolist()
     x = pixels[top : top + height, left : left + width].permute(2, 0, 1).double()
     x = F.interpolate(x[None], (view.size, view.size), mode=view.interpolation, antialias=True)[0]
-    x = store(x.flip(2) if at("flips") else x)
-    brightness, contrast, saturation, turns = at("factors")
+    x = store(x.flip(2) if p.flip else x)
     adjust = [
-        lambda x: brightness * x,
-        lambda x: contrast * x + (1 - contrast) * gray(x).mean(),
-        lambda x: saturation * x + (1 - saturation) * gray(x),
-        lambda x: hsv_turn(x, turns),
+        lambda x: p.brightness * x,
+        lambda x: p.contrast * x + (1 - p.contrast) * gray(x).mean(),
+        lambda x: p.saturation * x + (1 - p.saturation) * gray(x),
+        lambda x: hsv_turn(x, p.hue),
     ]
-    if at("grays") and view.grayscale_first:
+    if p.grayscale == 2:
         x = store(gray(x)).expand(3, -1, -1)
-    for which in at("orders") if at("jitters") else []:
-        x = store(adjust[which](x))
-    if at("grays") and not view.grayscale_first:
+    for position in range(4):
+        x = store(adjust[p.operations(position)](x))
+    if p.grayscale == 1:
         x = store(gray(x)).expand(3, -1, -1)
-    if sigma := at("sigmas"):
-        weights = torch.exp(-(torch.arange(-11, 12).double() ** 2) / (2 * sigma**2))
+    if p.sigma > 0:
+        weights = torch.exp(-(torch.arange(-11, 12).double() ** 2) / (2 * p.sigma.double() ** 2))
         weights = torch.outer(weights, weights) / weights.sum() ** 2
         padded = F.pad(x[:, None], (11,) * 4, mode="reflect")
         x = store(F.conv2d(padded, weights[None, None])[:, 0])
-    if at("solarized"):
-        x = torch.where(x >= view.solarize_threshold, 255 - x, x)
+    x = torch.where(x >= p.solarize, 255 - x, x)
     mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in (view.mean, view.std))
     return (x / 255 - mean) / std
 
@@ -229,11 +218,11 @@ def test_whole_views_agree_with_the_definition(images):
     orders = set()
     for number, view in enumerate(views):
         for row in range(32):
-            expected = reference_view(pixels[row], view, batch.drawn, row, number)
+            expected = reference_view(pixels[row], view, batch.parameters[number, row])
             levels = ((batch.views[number][row] - expected) * std * 255).abs()
             assert levels.mean() < 0.5
             assert (levels > 6).double().mean() < 0.01
-            orders.add(tuple(batch.drawn.orders[row, number].tolist()))
+            orders.add(batch.parameters[number, row, 5].item())
     assert len(orders) > 20  # of 24
 
 

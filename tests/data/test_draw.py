@@ -6,16 +6,17 @@ import random
 import pytest
 import torch
 
-from sslkernels.data.dali import draw_views
-from sslkernels.data.recipes.view import View
+from sslkernels.data.recipes import View, draw_parameters
+from sslkernels.primitives.augment_views.parameters import Parameters, crop_boxes
 
 COUNT = 20_000
 FOUR_SIGMA = 4 / math.sqrt(COUNT)
 
 
-def draw(*views, seed=0, size=(400, 500), count=COUNT, turn=False):
+def draw(*views, seed=0, size=(400, 500), count=COUNT):
+    """(V, N, 13)."""
     sizes = torch.tensor([size]).expand(count, 2)
-    return draw_views(views, sizes, torch.Generator().manual_seed(seed), turn=turn)
+    return draw_parameters(views, sizes, torch.Generator().manual_seed(seed))
 
 
 def torchvision_box(rng, view, height, width):
@@ -44,7 +45,7 @@ def torchvision_box(rng, view, height, width):
 @pytest.mark.parametrize("scale", [(0.08, 1.0), (0.05, 0.4), (0.9, 1.0)])
 def test_boxes_are_distributed_as_those_of_random_resized_crop(size, scale):
     view, rng = View(scale=scale), random.Random(0)
-    boxes = draw(view, size=size).boxes[:, 0].double()
+    boxes = crop_boxes(draw(view, size=size)[0]).double()
     expected = torch.tensor([torchvision_box(rng, view, *size) for _ in range(COUNT)]).double()
     assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= torch.tensor(size)).all()
     # Two-sample Kolmogorov-Smirnov of each number, of the area and of the ratio, at 1e-6.
@@ -64,66 +65,51 @@ def share_up_to(values, points):
 
 
 def test_an_image_too_long_for_the_ratio_is_cropped_in_its_middle():
-    boxes = draw(View(scale=(1.0, 1.0)), size=(100, 900), count=50).boxes[:, 0]
+    boxes = crop_boxes(draw(View(scale=(1.0, 1.0)), size=(100, 900), count=50))
     assert (boxes == torch.tensor([0, (900 - 133) // 2, 100, 133])).all()
-    boxes = draw(View(scale=(1.0, 1.0)), size=(900, 100), count=50).boxes[:, 0]
+    boxes = crop_boxes(draw(View(scale=(1.0, 1.0)), size=(900, 100), count=50))
     assert (boxes == torch.tensor([(900 - 133) // 2, 0, 133, 100])).all()
 
 
 def test_probabilities():
-    view = View(flip=0.3, jitter=0.8, grayscale=0.2, blur=0.1, solarize=0.6)
-    drawn = draw(view, turn=True)
+    drawn = Parameters.of(draw(View(flip=0.3, jitter=0.8, grayscale=0.2, blur=0.1, solarize=0.6)))
     for values, probability in (
-        (drawn.flips, 0.3),
-        (drawn.jitters, 0.8),
-        (drawn.grays, 0.2),
-        (drawn.sigmas > 0, 0.1),
-        (drawn.solarized, 0.6),
+        (drawn.flip == 1, 0.3),
+        (drawn.hue != 0, 0.8),
+        (drawn.grayscale == 1, 0.2),
+        (drawn.sigma > 0, 0.1),
+        (drawn.solarize == 128, 0.6),
     ):
         assert values.double().mean() == pytest.approx(probability, abs=FOUR_SIGMA / 2)
-    turns = drawn.quarter_turns.flatten().bincount(minlength=4) / COUNT
-    assert turns.tolist() == pytest.approx([0.25] * 4, abs=FOUR_SIGMA / 2)
-
-
-def test_never_and_always():
-    drawn = draw(View(flip=0, jitter=1, grayscale=0, blur=1, solarize=0), count=100)
-    assert not drawn.flips.any() and drawn.jitters.all() and not drawn.grays.any()
-    assert (drawn.sigmas > 0).all() and not drawn.solarized.any()
-    assert (drawn.quarter_turns == 0).all()
 
 
 def test_factors_cover_their_ranges_evenly():
-    drawn = draw(
-        View(brightness=0.4, contrast=1.5, saturation=0.0, hue=0.1, sigma=(0.5, 2.0), blur=1)
+    view = View(
+        jitter=1, brightness=0.4, contrast=1.5, saturation=0, hue=0.1, sigma=(0.5, 2.0), blur=1
     )
-    ranges = [(0.6, 1.4), (0.0, 2.5), (1.0, 1.0), (-0.1, 0.1)]
-    columns = [*drawn.factors[:, 0].double().unbind(1), drawn.sigmas[:, 0].double()]
-    for values, (low, high) in zip(columns, [*ranges, (0.5, 2.0)], strict=True):
-        if low == high:
-            assert (values == low).all()
-            continue
-        shares = torch.histc((values - low) / (high - low), 10, 0, 1) / COUNT
+    drawn = Parameters.of(draw(view)[0].double())
+    assert (drawn.saturation == 1).all()
+    for values, low, high in (
+        (drawn.brightness, 0.6, 1.4),
+        (drawn.contrast, 0.0, 2.5),
+        (drawn.hue, -0.1, 0.1),
+        (drawn.sigma, 0.5, 2.0),
+    ):
+        shares = torch.histc((values - low) / (high - low), 10, -1e-6, 1 + 1e-6) / COUNT
         assert shares.sum() == pytest.approx(1)
         assert (shares - 0.1).abs().max() < FOUR_SIGMA * 0.3
 
 
 def test_orders_are_all_permutations_equally_often():
-    codes = (draw(View()).orders[:, 0] * torch.tensor([1, 4, 16, 64])).sum(1)
-    counts = codes.unique(return_counts=True)[1]
+    drawn = Parameters.of(draw(View())[0])
+    orders = torch.stack([drawn.operations(position) for position in range(4)], 1)
+    assert torch.equal(orders.sort(1).values, torch.arange(4).expand(COUNT, 4))
+    counts = orders.unique(dim=0, return_counts=True)[1]
     assert len(counts) == 24
-    expected = COUNT / 24
-    assert (counts - expected).abs().max() < 5 * math.sqrt(expected)
+    assert (counts - COUNT / 24).abs().max() < 5 * math.sqrt(COUNT / 24)
 
 
 def test_views_are_independent():
-    drawn = draw(View(), View())
-    for values in (drawn.boxes[..., 0], drawn.boxes[..., 2], drawn.flips, drawn.factors[..., 0]):
-        assert torch.corrcoef(values.double().T)[0, 1].abs() < FOUR_SIGMA
-
-
-def test_the_generator_decides():
-    for first, same, other in zip(
-        *(draw(View(), seed=s, count=50) for s in (1, 1, 2)), strict=True
-    ):
-        assert torch.equal(first, same)
-        assert not torch.equal(first, other) or first.unique().numel() == 1
+    drawn = Parameters.of(draw(View(), View()).double())
+    for values in (drawn.top, drawn.height, drawn.flip, drawn.brightness, drawn.order):
+        assert torch.corrcoef(values)[0, 1].abs() < FOUR_SIGMA

@@ -53,7 +53,8 @@ def tensors(batch):
     """All tensors of a batch, however deep."""
     if isinstance(batch, torch.Tensor):
         return [batch.clone()]
-    return [x for part in batch if not isinstance(part, int) for x in tensors(part)]
+    parts = batch if isinstance(batch, tuple | list) else ()
+    return [x for part in parts for x in tensors(part)]
 
 
 def is_equal(first, second):

@@ -4,8 +4,7 @@ Importing this needs no DALI; making a reader does.
 """
 
 from .available import HAS_DALI
-from .draw import DrawnViews, draw_views
 from .reader import DALIReader
-from .views import DALIViewReader, ViewBatch
+from .views import DALIViewReader
 
-__all__ = ["HAS_DALI", "DALIReader", "DALIViewReader", "DrawnViews", "ViewBatch", "draw_views"]
+__all__ = ["HAS_DALI", "DALIReader", "DALIViewReader"]

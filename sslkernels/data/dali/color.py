@@ -51,7 +51,7 @@ def hue(x: DataNode, turns: DataNode) -> DataNode:
     return _to_bytes(high - spread * math.clamp(math.min(k, 4 - k), 0, 1))
 
 
-def solarize(x: DataNode, threshold: int) -> DataNode:
+def solarize(x: DataNode, threshold: DataNode) -> DataNode:
     return x ^ ((x >= threshold) * np.uint8(255))
 
 

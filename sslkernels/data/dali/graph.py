@@ -7,23 +7,60 @@ runs on the images that take it alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from nvidia.dali import fn, types
 from nvidia.dali.data_node import DataNode
+from torch import Tensor
 
+from ...primitives.augment_views.parameters import Parameters
 from ..recipes.view import View
 from . import color
-from .draw import DrawnViews
 
 INTERPOLATIONS = {"bicubic": types.INTERP_CUBIC, "bilinear": types.INTERP_LINEAR}
 
 
-def pack(drawn: DrawnViews) -> np.ndarray:
-    """The numbers (N, V, 18) float32 that ``make_view`` reads."""
-    return np.concatenate(
-        [values.numpy().astype(np.float32).reshape(*drawn.flips.shape, -1) for values in drawn],
-        axis=2,
+class Numbers(NamedTuple):
+    """Where a row of ``pack`` holds what; ``order`` takes four places."""
+
+    top: int = 0
+    height: int = 2
+    flip: int = 4
+    quarter_turns: int = 5
+    jitter: int = 6
+    order: int = 7
+    brightness: int = 11
+    contrast: int = 12
+    saturation: int = 13
+    hue: int = 14
+    grayscale: int = 15
+    sigma: int = 16
+    solarize: int = 17
+
+
+AT = Numbers()
+
+
+def pack(parameters: Tensor, quarter_turns: Tensor) -> np.ndarray:
+    """The numbers (N, V, 18) float32 that ``make_view`` reads, of (V, N, 13) and (V, N)."""
+    p = Parameters.of(parameters)
+    factors = p.brightness, p.contrast, p.saturation, p.hue
+    is_changed = (p.brightness != 1) | (p.contrast != 1) | (p.saturation != 1) | (p.hue != 0)
+    return (
+        torch.stack(
+            [
+                *(p.top, p.left, p.height, p.width, p.flip, quarter_turns),
+                is_changed,
+                *(p.operations(position) for position in range(4)),
+                *(*factors, p.grayscale, p.sigma, p.solarize),
+            ],
+            -1,
+        )
+        .transpose(0, 1)
+        .contiguous()
+        .numpy()
     )
 
 
@@ -34,18 +71,16 @@ def decode(encoded: DataNode, device: str) -> DataNode:
     )
 
 
-def make_views(
-    image: DataNode, numbers: DataNode, views: Sequence[View], turn: bool
-) -> list[DataNode]:
-    return [make_view(image, numbers[index], view, turn) for index, view in enumerate(views)]
+def make_views(image: DataNode, numbers: DataNode, views: Sequence[View]) -> list[DataNode]:
+    return [make_view(image, numbers[index], view) for index, view in enumerate(views)]
 
 
-def make_view(image: DataNode, numbers: DataNode, view: View, turn: bool) -> DataNode:
+def make_view(image: DataNode, numbers: DataNode, view: View) -> DataNode:
     """One view (3, size, size) float32 of each image, from the row (18,) of its numbers."""
     x = fn.slice(
         image,
-        numbers[0:2],
-        numbers[2:4],
+        numbers[AT.top : AT.top + 2],
+        numbers[AT.height : AT.height + 2],
         axes=(0, 1),
         normalized_anchor=False,
         normalized_shape=False,
@@ -56,19 +91,19 @@ def make_view(image: DataNode, numbers: DataNode, view: View, turn: bool) -> Dat
         interp_type=INTERPOLATIONS[view.interpolation],
         antialias=True,
     )
-    x = fn.flip(x, horizontal=fn.cast(numbers[4], dtype=types.INT32))
-    if turn:
-        x = _turn(x, numbers[5])
-    if view.grayscale_first:
-        x = _grayscale(x, numbers[15])
-        x = _jitter(x, numbers)
-    else:
-        x = _jitter(x, numbers)
-        x = _grayscale(x, numbers[15])
-    if numbers[16] > 0:
-        x = fn.gaussian_blur(x, sigma=numbers[16])
-    if numbers[17] > 0:
-        x = color.solarize(x, view.solarize_threshold)
+    x = fn.flip(x, horizontal=fn.cast(numbers[AT.flip], dtype=types.INT32))
+    x = _turn(x, numbers[AT.quarter_turns])
+    if numbers[AT.grayscale] == 2:
+        x = color.grayscale(x)
+    if numbers[AT.jitter] > 0:
+        for place in range(4):
+            x = _adjust(x, numbers[AT.order + place], numbers)
+    if numbers[AT.grayscale] == 1:
+        x = color.grayscale(x)
+    if numbers[AT.sigma] > 0:
+        x = fn.gaussian_blur(x, sigma=numbers[AT.sigma])
+    if numbers[AT.solarize] < 256:
+        x = color.solarize(x, _beside(x, numbers[AT.solarize]))
     return fn.crop_mirror_normalize(
         x,
         dtype=types.FLOAT,
@@ -76,12 +111,6 @@ def make_view(image: DataNode, numbers: DataNode, view: View, turn: bool) -> Dat
         mean=[255 * mean for mean in view.mean],
         std=[255 * std for std in view.std],
     )
-
-
-def _grayscale(x: DataNode, is_gray: DataNode) -> DataNode:
-    if is_gray > 0:
-        x = color.grayscale(x)
-    return x
 
 
 def _turn(x: DataNode, quarter_turns: DataNode) -> DataNode:
@@ -98,29 +127,15 @@ def _transpose(x: DataNode) -> DataNode:
     return fn.transpose(x, perm=[1, 0, 2], transpose_layout=False)
 
 
-def _jitter(x: DataNode, numbers: DataNode) -> DataNode:
-    if numbers[6] > 0:
-        for place in (7, 8, 9, 10):
-            x = _adjust(x, numbers[place], numbers[11], numbers[12], numbers[13], numbers[14])
-    return x
-
-
-def _adjust(
-    x: DataNode,
-    which: DataNode,
-    brightness: DataNode,
-    contrast: DataNode,
-    saturation: DataNode,
-    hue: DataNode,
-) -> DataNode:
-    if which == 0:
-        x = color.brightness(x, _beside(x, brightness))
-    elif which == 1:
-        x = color.contrast(x, _beside(x, contrast))
-    elif which == 2:
-        x = color.saturation(x, _beside(x, saturation))
+def _adjust(x: DataNode, operation: DataNode, numbers: DataNode) -> DataNode:
+    if operation == 0:
+        x = color.brightness(x, _beside(x, numbers[AT.brightness]))
+    elif operation == 1:
+        x = color.contrast(x, _beside(x, numbers[AT.contrast]))
+    elif operation == 2:
+        x = color.saturation(x, _beside(x, numbers[AT.saturation]))
     else:
-        x = color.hue(x, _beside(x, hue))
+        x = color.hue(x, _beside(x, numbers[AT.hue]))
     return x
 
 

@@ -108,7 +108,6 @@ class DALIReader(Reader):
         from .handover import to_ragged
 
         (images,) = outputs
-        # The fused mode: augment_views would make its views here, of what DALI decoded.
         return Batch(to_ragged(images), *self._labels_and_indices(run))
 
     def _decode(self, encoded: Any) -> Any:

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..readers.epoch_order import seeded_generator
 from ..readers.images import EncodedImages
 from ..readers.pil import image_size
-from ..recipes.view import View
-from .draw import DrawnViews, draw_views
+from ..recipes import View, Views, draw_parameters
+from ..view_batch import ViewBatch
 from .reader import DALIReader, _Run
-
-
-class ViewBatch(NamedTuple):
-    """V views of each of N images.
-
-    Attributes:
-        views: V tensors (N, 3, size, size) float32, normalised.
-        drawn: what made them, on the CPU; crops, flips and turns among it.
-        sizes: (N, 2) int64, height and width of the images, on the CPU.
-        labels: (N,) int64.
-        indices: (N,) int64, which images of the reader's these are.
-    """
-
-    views: tuple[Tensor, ...]
-    drawn: DrawnViews
-    sizes: Tensor
-    labels: Tensor
-    indices: Tensor
 
 
 class DALIViewReader(DALIReader):
@@ -45,9 +26,9 @@ class DALIViewReader(DALIReader):
     Args:
         images: the files.
         batch_size, seed, rank, world_size: as for ``Reader``.
-        views: the recipe, a distribution per view.
+        recipe: such as ``SimCLRViews``, or any views.
         turn: turn each view by a random multiple of 90°, after its flip: a view's label is its
-            number in ``drawn.quarter_turns``.
+            number in ``quarter_turns``.
         device, threads: as for ``DALIReader``.
 
     Raises:
@@ -59,7 +40,7 @@ class DALIViewReader(DALIReader):
         self,
         images: EncodedImages,
         batch_size: int,
-        views: Sequence[View],
+        recipe: Views | Sequence[View],
         *,
         turn: bool = False,
         device: torch.device | str = "cpu",
@@ -68,8 +49,9 @@ class DALIViewReader(DALIReader):
         rank: int = 0,
         world_size: int = 1,
     ):
-        if not views:
-            raise ValueError("views must hold at least one View, got none")
+        self.views = recipe.views if isinstance(recipe, Views) else tuple(recipe)
+        if not self.views:
+            raise ValueError("recipe must have at least one View, got none")
         super().__init__(
             images,
             batch_size,
@@ -79,7 +61,7 @@ class DALIViewReader(DALIReader):
             rank=rank,
             world_size=world_size,
         )
-        self.views, self.turn = tuple(views), turn
+        self.turn = turn
 
     def _load(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
         encoded = super()._load(index)
@@ -89,10 +71,11 @@ class DALIViewReader(DALIReader):
         from .graph import pack
 
         encoded, sizes = zip(*loaded, strict=True)
-        sizes = torch.tensor(sizes)
         generator = seeded_generator(self.order.seed, self.order.rank, step)
-        drawn = draw_views(self.views, sizes, generator, turn=self.turn)
-        return (list(encoded), pack(drawn)), (drawn, sizes)
+        parameters = draw_parameters(self.views, torch.tensor(sizes), generator)
+        quarter_turns = torch.randint(4, parameters.shape[:2], generator=generator) * self.turn
+        inputs = list(encoded), pack(parameters, quarter_turns)
+        return inputs, (parameters, quarter_turns)
 
     def _graph(self) -> tuple[Any, ...]:
         from nvidia.dali import fn, types
@@ -102,10 +85,15 @@ class DALIViewReader(DALIReader):
         encoded, numbers = fn.external_source(
             self._feed, 2, dtype=[types.UINT8, types.FLOAT], ndim=[1, 2]
         )
-        return tuple(make_views(self._decode(encoded), numbers, self.views, self.turn))
+        return tuple(make_views(self._decode(encoded), numbers, self.views))
 
     def _batch(self, outputs: tuple[Any, ...], run: _Run) -> ViewBatch:
         from .handover import to_dense
 
-        views = tuple(to_dense(view) for view in outputs)
-        return ViewBatch(views, *run.origin, *self._labels_and_indices(run))
+        parameters, quarter_turns = run.origin
+        return ViewBatch(
+            [to_dense(view) for view in outputs],
+            parameters,
+            *self._labels_and_indices(run),
+            quarter_turns if self.turn else None,
+        )

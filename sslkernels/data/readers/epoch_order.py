@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 
-def seeded_generator(*numbers: int) -> torch.Generator:
-    """A generator on the CPU whose state follows from all of ``numbers``, each at least 0."""
+def seeded_generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator whose state follows from all of ``numbers``, each at least 0."""
     (seed,) = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(seed))
+    return torch.Generator(device).manual_seed(int(seed))
 
 
 class EpochOrder:

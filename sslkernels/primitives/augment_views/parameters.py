@@ -86,7 +86,7 @@ def source_coordinates(parameters: Tensor, grid: int, *, flipped: bool = True) -
         raise ValueError(f"parameters must be (..., {COUNT}), got {tuple(parameters.shape)}")
     if grid < 1:
         raise ValueError(f"grid must be at least 1, got {grid}")
-    p = Parameters.of(parameters[..., None])
+    p = Parameters.of(parameters[..., None, :])
     share = (torch.arange(grid, device=parameters.device) + 0.5) / grid
     across = torch.where((p.flip > 0) & flipped, 1 - share, share)
     rows, columns = p.top + share * p.height, p.left + across * p.width
