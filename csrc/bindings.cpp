@@ -4,6 +4,7 @@
 
 #include <tuple>
 
+#include "sslkernels/augment_views.h"
 #include "sslkernels/cpu.h"
 #include "sslkernels/nearest_neighbor.h"
 #include "sslkernels/offdiagonal_norm.h"
@@ -90,6 +91,38 @@ cpu::Sinkhorn sinkhorn(const SinkhornTuple& t) {
 
 cpu::LogSums log_sums(const LogSumsTuple& t) {
   return {pointer(std::get<0>(t)), pointer(std::get<1>(t))};
+}
+
+// addresses of (data, offsets, sizes)
+using ImagesTuple = std::tuple<uintptr_t, uintptr_t, uintptr_t>;
+// (views, images, channels, size)
+using ShapeTuple = std::tuple<int64_t, int64_t, int64_t, int64_t>;
+// addresses of each channel's (scale, shift)
+using AffineTuple = std::tuple<uintptr_t, uintptr_t>;
+// (address, dtype, whether channels come last)
+using ViewsTuple = std::tuple<uintptr_t, int, bool>;
+
+cpu::AugmentViews augment_views(const ImagesTuple& images, uintptr_t parameters,
+                                const ShapeTuple& shape, bool bicubic, const AffineTuple& affine,
+                                const ViewsTuple& out, int threads) {
+  const auto& [data, offsets, sizes] = images;
+  const auto& [views, count, channels, size] = shape;
+  const auto& [address, dtype, channels_last] = out;
+  return {reinterpret_cast<const uint8_t*>(data),
+          reinterpret_cast<const int64_t*>(offsets),
+          reinterpret_cast<const int64_t*>(sizes),
+          reinterpret_cast<const cpu::ViewParameters*>(parameters),
+          views,
+          count,
+          channels,
+          size,
+          bicubic,
+          pointer(std::get<0>(affine)),
+          pointer(std::get<1>(affine)),
+          reinterpret_cast<void*>(address),
+          static_cast<DType>(dtype),
+          channels_last,
+          threads};
 }
 
 }  // namespace
@@ -218,6 +251,14 @@ PYBIND11_MODULE(_C, m) {
         [](const SinkhornTuple& problem, const LogSumsTuple& rows, uintptr_t out) {
           py::gil_scoped_release release;
           cpu::sinkhorn_masses(sinkhorn(problem), log_sums(rows), pointer(out));
+        });
+
+  m.def("augment_views",
+        [](const ImagesTuple& images, uintptr_t parameters, const ShapeTuple& shape, bool bicubic,
+           const AffineTuple& affine, const ViewsTuple& out, int threads) {
+          py::gil_scoped_release release;
+          cpu::augment_views(
+              augment_views(images, parameters, shape, bicubic, affine, out, threads));
         });
 
 #ifdef SSLKERNELS_CUDA

@@ -1,4 +1,5 @@
 // Chooses, at run time, the widest instruction set that this processor and this build share.
+#include "sslkernels/augment_views.h"
 #include "sslkernels/cpu.h"
 #include "sslkernels/nearest_neighbor.h"
 #include "sslkernels/offdiagonal_norm.h"
@@ -26,6 +27,7 @@
   void sinkhorn_columns(const Sinkhorn&, LogSums);                                           \
   void sinkhorn_rows(const Sinkhorn&, LogSums);                                              \
   void sinkhorn_masses(const Sinkhorn&, LogSums, float*);                                    \
+  void augment_views(const AugmentViews&);                                                   \
   }
 
 namespace sslkernels::cpu {
@@ -146,5 +148,7 @@ void sinkhorn_rows(const Sinkhorn& problem, LogSums out) {
 void sinkhorn_masses(const Sinkhorn& problem, LogSums rows, float* out) {
   SSLKERNELS_DISPATCH(sinkhorn_masses(problem, rows, out))
 }
+
+void augment_views(const AugmentViews& problem) { SSLKERNELS_DISPATCH(augment_views(problem)) }
 
 }  // namespace sslkernels::cpu
