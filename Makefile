@@ -42,6 +42,8 @@ gpu:
 	$(PIP) install --quiet -c .venv/constraints.txt setuptools pybind11 cmake ninja ruff
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation \
 	  -c .venv/constraints.txt -e '.[train,bench,test]'
+	$(PIP) install --quiet -c .venv/constraints.txt "nvidia-dali-cuda130; sys_platform == 'linux'" \
+	  || echo "DALI cannot be installed here: PIL will read images, and tests of DALI are skipped."
 	$(BIN)/python -m sslkernels
 	touch $@
 
