@@ -126,6 +126,20 @@ def test_an_iteration_left_early_goes_on(folder, make):
 
 
 @pytest.mark.parametrize("make", ALL)
+def test_iterations_do_not_mix(folder, make):
+    expected = [tensors(batch) for batch in make(folder, 8)]
+    reader = make(folder, 8)
+    first = iter(reader)
+    batches = [tensors(next(first))]
+    second = iter(reader)
+    batches.append(tensors(next(second)))
+    assert is_equal([tensors(next(first))], expected[1:2])
+    first.close()
+    batches += [tensors(batch) for batch in second]
+    assert is_equal(batches, expected)
+
+
+@pytest.mark.parametrize("make", ALL)
 def test_states_of_other_readers_are_refused(folder, make):
     reader = make(folder, 8)
     for key, other in (

@@ -48,8 +48,8 @@ DIFFERENCES = (
     Difference(
         "hue",
         1,
-        "turned in HSV, in float (PIL rounds hues to 256 steps), rounded; on a CPU the dearest "
-        "operation, about 5 ms per view of 224 pixels",
+        "turned in HSV, in float (PIL rounds hues to 256 steps), rounded; on a CPU the "
+        "dearest operation",
         "fn.hue rotates in YIQ: as far off, at a hue of 0.05 to 0.1, as to leave hue alone",
     ),
     Difference("grayscale", 1, "rounded"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -61,29 +61,23 @@ class DALIReader(Reader):
         self.images, self.device = images, check_device(device)
         self.threads = threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self.threads)
-        self._pipeline = None
-        self._waiting: deque[int] = deque()  # steps
-        self._running: deque[_Run] = deque()
+        self._idle: _Work | None = None
 
     def _read(self, steps: range) -> Iterator[Any]:
-        self._waiting, self._running = deque(steps), deque()
-        try:
-            while self._waiting or self._running:
-                if self._pipeline is None:
-                    self._pipeline = self._build(self._graph, self.order.batch_size, PREFETCH)
-                try:
-                    outputs = self._pipeline.run(self._stream())
-                except RuntimeError as error:
-                    self._skip_what_fails(error)
-                    self._pipeline = None
-                    self._waiting.extendleft(run.step for run in reversed(self._running))
-                    self._running.clear()
-                    continue
-                yield self._batch(outputs, self._running.popleft())
-            self._pipeline.reset()
-        except BaseException:  # left early: what runs is not what the next iteration wants
-            self._pipeline = None
-            raise
+        work, self._idle = self._idle or self._make_work(), None
+        work.waiting.extend(steps)
+        while work.waiting or work.running:
+            try:
+                outputs = work.pipeline.run(self._stream())
+            except RuntimeError as error:
+                self._skip_what_fails(work.running, error)
+                unfinished = [*(run.step for run in work.running), *work.waiting]
+                work = self._make_work()
+                work.waiting.extend(unfinished)
+                continue
+            yield self._batch(outputs, work.running.popleft())
+        work.pipeline.reset()
+        self._idle = work  # an iteration that is left early takes its pipeline with it
 
     def _load(self, index: int) -> Any:
         """What is read of an image, in a thread; raises OSError or ValueError if that fails."""
@@ -96,11 +90,11 @@ class DALIReader(Reader):
         """What the pipeline is fed, files first, and what ``_batch`` wants to know of it."""
         return (loaded,), None
 
-    def _graph(self) -> tuple[Any, ...]:
-        """The outputs of the pipeline."""
+    def _graph(self, feed: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """The outputs of the pipeline, fed by ``feed``."""
         from nvidia.dali import fn, types
 
-        (encoded,) = fn.external_source(self._feed, 1, dtype=types.UINT8, ndim=1)
+        (encoded,) = fn.external_source(feed, 1, dtype=types.UINT8, ndim=1)
         return (self._decode(encoded),)
 
     def _batch(self, outputs: tuple[Any, ...], run: _Run) -> Any:
@@ -118,18 +112,28 @@ class DALIReader(Reader):
     def _labels_and_indices(self, run: _Run) -> tuple[Tensor, Tensor]:
         return self.images.labels[run.indices].to(self.device), run.indices.to(self.device)
 
-    def _feed(self) -> tuple[Any, ...]:
+    def _make_work(self) -> _Work:
+        waiting, running = deque(), deque()
+
+        def feed() -> tuple[Any, ...]:
+            return self._feed(waiting, running)
+
+        def graph() -> tuple[Any, ...]:  # AutoGraph rewrites what is defined in it
+            return self._graph(feed)
+
+        return _Work(self._build(graph, self.order.batch_size, PREFETCH), waiting, running)
+
+    def _feed(self, waiting: deque[int], running: deque[_Run]) -> tuple[Any, ...]:
         """Called by DALI, some steps ahead of the batch that it hands out."""
-        if not self._waiting:
+        if not waiting:
             raise StopIteration
-        step = self._waiting[0]
         indices, loaded, failures = collect(
-            self.order, step, self._unreadable, self._load, self._pool.map
+            self.order, waiting[0], self._unreadable, self._load, self._pool.map
         )
         for index, reason in failures.items():
             self._skip(index, reason)
-        inputs, origin = self._inputs(step, loaded)
-        self._running.append(_Run(self._waiting.popleft(), indices, inputs[0], origin))
+        inputs, origin = self._inputs(waiting[0], loaded)
+        running.append(_Run(waiting.popleft(), indices, inputs[0], origin))
         return inputs
 
     def _stream(self) -> torch.cuda.Stream | None:
@@ -150,9 +154,9 @@ class DALIReader(Reader):
         pipeline.build()
         return pipeline
 
-    def _skip_what_fails(self, error: RuntimeError) -> None:
+    def _skip_what_fails(self, running: deque[_Run], error: RuntimeError) -> None:
         """Skip the images of the first run that DALI cannot decode."""
-        for run in self._running:
+        for run in running:
             failures = self._undecodable(run)
             for index, reason in failures.items():
                 self._skip(index, reason)
@@ -185,6 +189,14 @@ class _Run(NamedTuple):
     indices: Tensor
     encoded: list[np.ndarray]
     origin: Any
+
+
+class _Work(NamedTuple):
+    """A pipeline, the steps that wait for it, and those that it works on."""
+
+    pipeline: Any
+    waiting: deque[int]
+    running: deque[_Run]
 
 
 def _reason(error: RuntimeError) -> str:

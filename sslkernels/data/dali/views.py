@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,13 +77,13 @@ class DALIViewReader(DALIReader):
         inputs = list(encoded), pack(parameters, quarter_turns)
         return inputs, (parameters, quarter_turns)
 
-    def _graph(self) -> tuple[Any, ...]:
+    def _graph(self, feed: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
         from nvidia.dali import fn, types
 
         from .graph import make_views
 
         encoded, numbers = fn.external_source(
-            self._feed, 2, dtype=[types.UINT8, types.FLOAT], ndim=[1, 2]
+            feed, 2, dtype=[types.UINT8, types.FLOAT], ndim=[1, 2]
         )
         return tuple(make_views(self._decode(encoded), numbers, self.views))
 

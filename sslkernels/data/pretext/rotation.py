@@ -31,9 +31,8 @@ def rotate(
     is_flipped = torch.rand(count, generator=generator, device=device) < flip
     labels = torch.randint(4, (count,), generator=generator, device=device)
     images = torch.where(is_flipped[:, None, None, None], images.flip(3), images)
-    return rotate_all(images).view(4, *images.shape)[
-        labels, torch.arange(count, device=device)
-    ], labels
+    turned = rotate_all(images).view(4, *images.shape)
+    return turned[labels, torch.arange(count, device=device)], labels
 
 
 def rotate_all(images: Tensor) -> Tensor:

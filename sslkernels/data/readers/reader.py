@@ -73,8 +73,9 @@ class Reader(ABC):
 
     def __iter__(self) -> Iterator[Any]:
         end = (self.step // len(self) + 1) * len(self)
-        for batch in self._read(range(self.step, end)):
-            self.step += 1
+        steps = range(self.step, end)
+        for step, batch in zip(steps, self._read(steps), strict=True):
+            self.step = step + 1
             yield batch
 
     @property
