@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...primitives.augment_views.images import RaggedImages
 from .images import EncodedImages
@@ -65,27 +64,35 @@ class PILReader(Reader):
                     running.append(self._pool.submit(self._decode, step))
                     if len(running) > self.threads:
                         break
-                indices, images, failures = running.popleft().result()
+                batch, failures = running.popleft().result()
                 for index, reason in failures.items():
                     self._skip(index, reason)
-                yield Batch(RaggedImages.of(images), self.images.labels[indices], indices)
+                yield batch
         finally:
             for future in running:
                 future.cancel()
 
-    def _decode(self, step: int) -> tuple[Tensor, list[Tensor], dict[int, str]]:
+    def _decode(self, step: int) -> tuple[Batch, dict[int, str]]:
         known = dict(self._unreadable)
-        return collect(self.order, step, known, lambda index: decode(self.images.read(index)))
+        indices, images, failures = collect(
+            self.order, step, known, lambda index: decode(self.images.read(index))
+        )
+        # By numpy: torch would wake threads of its own, which then spin beside the ones here.
+        data = torch.from_numpy(np.concatenate([image.reshape(-1) for image in images]))
+        lengths = torch.tensor([image.size for image in images])
+        sizes = torch.tensor([image.shape[:2] for image in images])
+        ragged = RaggedImages(data, lengths.cumsum(0) - lengths, sizes, 3)
+        return Batch(ragged, self.images.labels[indices], indices), failures
 
 
-def decode(encoded: bytes) -> Tensor:
+def decode(encoded: bytes) -> np.ndarray:
     """Decode one image to (height, width, 3) uint8 RGB, as it is stored: EXIF turns nothing.
 
     Raises:
         ValueError: it cannot be decoded, or not to its end; the message is PIL's.
     """
     with _opened(encoded) as image:
-        return torch.from_numpy(np.array(image.convert("RGB")))
+        return np.array(image.convert("RGB"))
 
 
 def image_size(encoded: bytes | np.ndarray) -> tuple[int, int]:
