@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL = PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation \
+  -c .venv/constraints.txt -e
 TRITON ?= 3.6.0
 
 .PHONY: demo test bench gpu lint compile-targets clean
@@ -9,18 +11,18 @@ TRITON ?= 3.6.0
 demo: .venv/ready
 	$(BIN)/python -m sslkernels.train simclr
 
-test: .venv/ready
+test: .venv/tools
 	$(BIN)/python -m pytest
 
-bench: .venv/ready
+bench: .venv/tools
 	$(BIN)/python -m bench --save
 
-lint: .venv/ready
+lint: .venv/tools
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
 # The Triton kernels, compiled for every architecture by another Triton installed beside.
-compile-targets: .venv/ready
+compile-targets: .venv/tools
 	$(PIP) install --quiet --no-deps --target .venv/triton-$(TRITON) triton==$(TRITON)
 	PYTHONPATH=.venv/triton-$(TRITON) $(BIN)/python -m pytest tests/compile
 
@@ -33,18 +35,24 @@ gpu:
 
 # torch first, so that its dependents find the pinned build; then the package and its extras.
 # A CUDA torch brings the one Triton it works with, which then is no matter of ours to pin.
-# torchvision, whose transforms are the oracle of ours, would bring another torch.
 .venv/ready: constraints.txt pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
 	$(PIP) install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	if $(PIP) show --quiet triton 2>/dev/null; then sed '/^triton==/d' constraints.txt; \
 	  else cat constraints.txt; fi > .venv/constraints.txt
-	$(PIP) install --quiet -c .venv/constraints.txt setuptools pybind11 cmake ninja ruff
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation \
-	  -c .venv/constraints.txt -e '.[train,bench,test]'
-	$(PIP) install --quiet --no-deps torchvision==0.28.0
+	$(PIP) install --quiet -c .venv/constraints.txt setuptools pybind11 cmake ninja
+	$(INSTALL) '.[train]'
 	$(BIN)/python -m sslkernels
+	touch $@
+
+# What tests and benchmarks need besides. Of torchvision the transforms are the oracle of ours; with
+# its dependencies it would bring another torch.
+.venv/tools: .venv/ready
+	$(INSTALL) '.[train,bench,test]'
+	$(PIP) install --quiet --no-deps -c .venv/constraints.txt torchvision
+	$(PIP) install --quiet -c .venv/constraints.txt "nvidia-dali-cuda130; sys_platform == 'linux'" \
+	  || echo "DALI cannot be installed here: PIL will read images, and tests of DALI are skipped."
 	touch $@
 
 clean:

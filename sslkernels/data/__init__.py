@@ -1,8 +1,20 @@
-"""Data: real digits that ship with the package, and the views that methods train on."""
+"""Data: readers of images, the views that methods train on, and digits that ship with it."""
 
+from .dali import HAS_DALI, DALIReader, DALIViewReader
+from .digit_files import read_digits, write_digits
 from .digits import DigitSplit, load_digits
 from .make_views import make_views
 from .moved_digits import MovedDigitViews, move_digits
+from .readers import (
+    Batch,
+    MemoryReader,
+    PILReader,
+    Reader,
+    image_folder,
+    image_list,
+    webdataset,
+)
+from .reading import image_reader, view_reader
 from .recipes import (
     BarlowTwinsViews,
     BYOLViews,
@@ -23,17 +35,26 @@ from .recipes import (
     draw_parameters,
     load_views,
 )
+from .view_batch import FusedViewReader, ViewBatch
 
 __all__ = [
+    "HAS_DALI",
     "BYOLViews",
     "BarlowTwinsViews",
+    "Batch",
+    "DALIReader",
+    "DALIViewReader",
     "DINOViews",
     "DINOv2Views",
     "DigitSplit",
+    "FusedViewReader",
+    "MemoryReader",
     "MoCoV1Views",
     "MoCoV2Views",
     "MoCoV3Views",
     "MovedDigitViews",
+    "PILReader",
+    "Reader",
     "SimCLRViews",
     "SimDINOViews",
     "SimDINOv2Views",
@@ -42,10 +63,18 @@ __all__ = [
     "VICRegLViews",
     "VICRegViews",
     "View",
+    "ViewBatch",
     "Views",
     "draw_parameters",
+    "image_folder",
+    "image_list",
+    "image_reader",
     "load_digits",
     "load_views",
     "make_views",
     "move_digits",
+    "read_digits",
+    "view_reader",
+    "webdataset",
+    "write_digits",
 ]

@@ -8,12 +8,21 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from ..data import DigitSplit, MovedDigitViews, load_digits, move_digits
+from ..data import (
+    HAS_DALI,
+    DigitSplit,
+    MovedDigitViews,
+    load_digits,
+    move_digits,
+    read_digits,
+    write_digits,
+)
 from .backbones import BACKBONES
 from .evaluate import encode, knn_accuracy
 from .loop import train
@@ -43,6 +52,7 @@ METHODS = {
     "vicreg": (VICReg, VICRegRecipe),
 }
 EVALUATION_SEED = 0
+DIGITS_FOLDER = Path("runs") / ".digits"  # beside the results: that has to be writable anyway
 FILES = {"plot": "training.png", "metrics": "metrics.csv", "checkpoint": "checkpoint.pt"}
 
 
@@ -68,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.print_config:
             print("\n".join(f"{key}={value}" for key, value in asdict(recipe).items()))
             return 0
-        train_split, test_split = load_digits(_device(recipe.device))
+        train_split, test_split = load_splits(recipe.reader, _device(recipe.device))
         views = MovedDigitViews(
             train_split.images,
             recipe.batch_size,
@@ -76,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             local_views=recipe.local_views,
         )
         run_dir = _make_run_dir(arguments.method, arguments.name)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         parser.error(str(error))
     try:
         run(arguments.method, recipe, train_split, test_split, views, run_dir)
@@ -87,6 +97,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nInterrupted; what there is so far is in {run_dir}/", file=sys.stderr)
         return 130
     return 0
+
+
+def load_splits(reader: str, device: torch.device) -> tuple[DigitSplit, DigitSplit]:
+    """The digits, read from files that are written first, or from the package ("memory")."""
+    if reader == "auto":
+        has_pil = find_spec("PIL") is not None  # writes the files
+        reader = ("dali" if HAS_DALI else "pil") if has_pil else "memory"
+    print(f"digits read by: {reader}", flush=True)
+    if reader == "memory":
+        return load_digits(device)
+    return read_digits(write_digits(DIGITS_FOLDER), by=reader, device=device)
 
 
 def run(

@@ -9,6 +9,7 @@ from typing import TypeVar, get_type_hints
 from .backbones import BACKBONES
 
 R = TypeVar("R", bound="Recipe")
+READERS = ("auto", "dali", "pil", "memory")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class Recipe:
         evaluate_every: epochs between kNN evaluations; the last epoch is always evaluated.
         bfloat16: run the network under bfloat16 autocast.
         seed: of the initial weights, the order and the views.
+        reader: of the digits' files: "dali", "pil", "memory" (no files), or "auto": the first
+            of them that is installed. All give the same digits.
         device: "auto" (CUDA if there is a GPU, else CPU), "cpu", "cuda", "cuda:1", …
 
     Raises:
@@ -44,6 +47,7 @@ class Recipe:
     evaluate_every: int = 2
     bfloat16: bool = True
     seed: int = 0
+    reader: str = "auto"
     device: str = "auto"
 
     local_views = 0  # no setting here; methods that take local views make it one
@@ -53,6 +57,8 @@ class Recipe:
         if self.backbone not in BACKBONES:
             names = " or ".join(BACKBONES)
             raise ValueError(f"backbone must be {names}, got {self.backbone!r}")
+        if self.reader not in READERS:
+            raise ValueError(f"reader must be {', '.join(READERS)}, got {self.reader!r}")
         for key, value in asdict(self).items():
             if isinstance(value, bool | str):
                 continue

@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from sslkernels import NTXentLoss
-from sslkernels.data import load_digits
+from sslkernels.data import HAS_DALI, load_digits
 from sslkernels.train import __main__ as command_line
 from sslkernels.train.__main__ import main
 from sslkernels.train.backbones import SmallResNet
 
-SMALL = ["epochs=2", "batch_size=100", "width=8", "evaluate_every=1", "device=cpu"]
+SMALL = [
+    *("epochs=2", "batch_size=100", "width=8", "evaluate_every=1"),
+    *("reader=memory", "device=cpu"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +70,20 @@ def test_same_seed_same_losses_other_seed_other_losses(in_folder, few_digits):
     assert a != pytest.approx(c, rel=1e-5)
 
 
+@pytest.mark.parametrize("reader", ["auto", "pil", "dali", "memory"])
+def test_every_reader_has_the_same_digits(in_folder, capsys, reader):
+    if reader == "dali" and not HAS_DALI:
+        pytest.skip("DALI is not installed here")
+    for read, loaded in zip(
+        command_line.load_splits(reader, torch.device("cpu")), load_digits(), strict=True
+    ):
+        assert torch.equal(read.images, loaded.images)
+        assert torch.equal(read.labels, loaded.labels)
+    used = {"auto": "dali" if HAS_DALI else "pil"}.get(reader, reader)
+    assert f"digits read by: {used}\n" in capsys.readouterr().out
+    assert (in_folder / "runs" / ".digits").exists() == (reader != "memory")
+
+
 def test_print_config_shows_overrides_and_trains_nothing(in_folder, capsys):
     assert main(["simclr", "temperature=0.3", "--print-config"]) == 0
     lines = capsys.readouterr().out.split()
@@ -83,6 +100,7 @@ def test_print_config_shows_overrides_and_trains_nothing(in_folder, capsys):
         (["simclr", "epoch=3"], "unknown key 'epoch'"),
         (["simclr", "epochs=x"], "epochs must be a whole number"),
         (["simclr", "batch_size=0"], "batch_size must be above 0 and finite, got 0"),
+        (["simclr", "reader=opencv"], "reader must be auto, dali, pil, memory, got 'opencv'"),
         (["simclr", "device=tpu"], "device must be auto, cpu, cuda"),
         (["simclr", "device=cuda:99"], "no such GPU"),
         ([], "METHOD"),

@@ -1,0 +1,205 @@
+"""Images decoded by DALI: on the CPU, or by nvJPEG on a GPU."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..readers.images import EncodedImages
+from ..readers.reader import Batch, Reader, collect
+from .available import check_device, import_dali
+
+PREFETCH = 2
+
+
+class DALIReader(Reader):
+    """Batches of ``RaggedImages`` (RGB) that DALI decodes; see ``Reader``.
+
+    Files are read by threads of this process and handed to DALI as they are; which files, the
+    reader says. DALI keeps no state of its own. Where it refuses an image, its pipeline ends: then
+    each image of that batch is tried alone, those that fail are skipped, and a new pipeline
+    starts where the last one ended.
+
+    Args:
+        images: the files.
+        batch_size, seed, rank, world_size: as for ``Reader``.
+        device: "cpu", or a GPU ("cuda", "cuda:1", …) which then decodes, and holds the images.
+        threads: that read and decode; default: as many as there are cores.
+
+    Raises:
+        ImportError: DALI is missing.
+        ValueError: there is no such device, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        images: EncodedImages,
+        batch_size: int,
+        *,
+        device: torch.device | str = "cpu",
+        threads: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        import_dali()
+        super().__init__(
+            images.names,
+            images.fingerprint,
+            batch_size,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        self.images, self.device = images, check_device(device)
+        self.threads = threads or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self.threads)
+        self._idle: _Work | None = None
+
+    def _read(self, steps: range) -> Iterator[Any]:
+        work, self._idle = self._idle or self._make_work(), None
+        work.waiting.extend(steps)
+        while work.waiting or work.running:
+            try:
+                outputs = work.pipeline.run(self._stream())
+            except RuntimeError as error:
+                self._skip_what_fails(work.running, error)
+                unfinished = [*(run.step for run in work.running), *work.waiting]
+                work = self._make_work()
+                work.waiting.extend(unfinished)
+                continue
+            yield self._batch(outputs, work.running.popleft())
+        work.pipeline.reset()
+        self._idle = work  # an iteration that is left early takes its pipeline with it
+
+    def _load(self, index: int) -> Any:
+        """What is read of an image, in a thread; raises OSError or ValueError if that fails."""
+        encoded = self.images.read(index)
+        if not encoded:
+            raise ValueError("the file is empty")
+        return np.frombuffer(encoded, np.uint8)
+
+    def _inputs(self, step: int, loaded: list[Any]) -> tuple[tuple[Any, ...], Any]:
+        """What the pipeline is fed, files first, and what ``_batch`` wants to know of it."""
+        return (loaded,), None
+
+    def _graph(self, feed: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """The outputs of the pipeline, fed by ``feed``."""
+        from nvidia.dali import fn, types
+
+        (encoded,) = fn.external_source(feed, 1, dtype=types.UINT8, ndim=1)
+        return (self._decode(encoded),)
+
+    def _batch(self, outputs: tuple[Any, ...], run: _Run) -> Any:
+        """The batch that the reader hands out."""
+        from .handover import to_ragged
+
+        (images,) = outputs
+        return Batch(to_ragged(images), *self._labels_and_indices(run))
+
+    def _decode(self, encoded: Any) -> Any:
+        from .graph import decode
+
+        return decode(encoded, "cpu" if self.device.type == "cpu" else "mixed")
+
+    def _labels_and_indices(self, run: _Run) -> tuple[Tensor, Tensor]:
+        return self.images.labels[run.indices].to(self.device), run.indices.to(self.device)
+
+    def _make_work(self) -> _Work:
+        waiting, running = deque(), deque()
+
+        def feed() -> tuple[Any, ...]:
+            return self._feed(waiting, running)
+
+        def graph() -> tuple[Any, ...]:  # AutoGraph rewrites what is defined in it
+            return self._graph(feed)
+
+        return _Work(self._build(graph, self.order.batch_size, PREFETCH), waiting, running)
+
+    def _feed(self, waiting: deque[int], running: deque[_Run]) -> tuple[Any, ...]:
+        """Called by DALI, some steps ahead of the batch that it hands out."""
+        if not waiting:
+            raise StopIteration
+        indices, loaded, failures = collect(
+            self.order, waiting[0], self._unreadable, self._load, self._pool.map
+        )
+        for index, reason in failures.items():
+            self._skip(index, reason)
+        inputs, origin = self._inputs(waiting[0], loaded)
+        running.append(_Run(waiting.popleft(), indices, inputs[0], origin))
+        return inputs
+
+    def _stream(self) -> torch.cuda.Stream | None:
+        """On which torch will use the outputs; DALI takes their memory back in its order."""
+        return torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
+
+    def _build(self, graph: Any, batch_size: int, prefetch: int) -> Any:
+        from nvidia.dali import pipeline_def
+
+        pipeline = pipeline_def(
+            graph,
+            enable_conditionals=True,
+            batch_size=batch_size,
+            num_threads=self.threads,
+            device_id=self.device.index,
+            prefetch_queue_depth=prefetch,
+        )()
+        pipeline.build()
+        return pipeline
+
+    def _skip_what_fails(self, running: deque[_Run], error: RuntimeError) -> None:
+        """Skip the images of the first run that DALI cannot decode."""
+        for run in running:
+            failures = self._undecodable(run)
+            for index, reason in failures.items():
+                self._skip(index, reason)
+            if failures:
+                return
+        raise error
+
+    def _undecodable(self, run: _Run) -> dict[int, str]:
+        from nvidia.dali import fn, types
+
+        def graph():
+            return self._decode(fn.external_source(name="encoded", dtype=types.UINT8, ndim=1))
+
+        failures, pipeline = {}, None
+        for index, encoded in zip(run.indices.tolist(), run.encoded, strict=True):
+            if pipeline is None:
+                pipeline = self._build(graph, 1, 1)
+            try:
+                pipeline.feed_input("encoded", [encoded])
+                pipeline.run()
+            except RuntimeError as error:
+                failures[index], pipeline = _reason(error), None
+        return failures
+
+
+class _Run(NamedTuple):
+    """A step that DALI works on."""
+
+    step: int
+    indices: Tensor
+    encoded: list[np.ndarray]
+    origin: Any
+
+
+class _Work(NamedTuple):
+    """A pipeline, the steps that wait for it, and those that it works on."""
+
+    pipeline: Any
+    waiting: deque[int]
+    running: deque[_Run]
+
+
+def _reason(error: RuntimeError) -> str:
+    """The line of DALI's message that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if "failure" in line or "Failed" in line), lines[0])

@@ -1,0 +1,99 @@
+"""Views made inside DALI: decoded once, then every view of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..readers.epoch_order import seeded_generator
+from ..readers.images import EncodedImages
+from ..readers.pil import image_size
+from ..recipes import View, Views, draw_parameters
+from ..view_batch import ViewBatch
+from .reader import DALIReader, _Run
+
+
+class DALIViewReader(DALIReader):
+    """Batches of views that DALI makes, on the CPU or on a GPU; see ``Reader``.
+
+    The random numbers are drawn by torch as a function of the seed, the rank and the step, and fed
+    to DALI, whose graph they make a function without state. ``python -m sslkernels.data.dali
+    --explain`` prints how the operations differ from torchvision's.
+
+    Args:
+        images: the files.
+        batch_size, seed, rank, world_size: as for ``Reader``.
+        recipe: such as ``SimCLRViews``, or any views.
+        turn: turn each view by a random multiple of 90°, after its flip: a view's label is its
+            number in ``quarter_turns``.
+        device, threads: as for ``DALIReader``.
+
+    Raises:
+        ImportError: DALI or PIL is missing.
+        ValueError: there is no such device, a number is out of range, or there are no views.
+    """
+
+    def __init__(
+        self,
+        images: EncodedImages,
+        batch_size: int,
+        recipe: Views | Sequence[View],
+        *,
+        turn: bool = False,
+        device: torch.device | str = "cpu",
+        threads: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.views = recipe.views if isinstance(recipe, Views) else tuple(recipe)
+        if not self.views:
+            raise ValueError("recipe must have at least one View, got none")
+        super().__init__(
+            images,
+            batch_size,
+            device=device,
+            threads=threads,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        self.turn = turn
+
+    def _load(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
+        encoded = super()._load(index)
+        return encoded, image_size(encoded)
+
+    def _inputs(self, step: int, loaded: list[Any]) -> tuple[tuple[Any, ...], Any]:
+        from .graph import pack
+
+        encoded, sizes = zip(*loaded, strict=True)
+        generator = seeded_generator(self.order.seed, self.order.rank, step)
+        parameters = draw_parameters(self.views, torch.tensor(sizes), generator)
+        quarter_turns = torch.randint(4, parameters.shape[:2], generator=generator) * self.turn
+        inputs = list(encoded), pack(parameters, quarter_turns)
+        return inputs, (parameters, quarter_turns)
+
+    def _graph(self, feed: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+        from nvidia.dali import fn, types
+
+        from .graph import make_views
+
+        encoded, numbers = fn.external_source(
+            feed, 2, dtype=[types.UINT8, types.FLOAT], ndim=[1, 2]
+        )
+        return tuple(make_views(self._decode(encoded), numbers, self.views))
+
+    def _batch(self, outputs: tuple[Any, ...], run: _Run) -> ViewBatch:
+        from .handover import to_dense
+
+        parameters, quarter_turns = run.origin
+        return ViewBatch(
+            [to_dense(view) for view in outputs],
+            parameters,
+            *self._labels_and_indices(run),
+            quarter_turns if self.turn else None,
+        )

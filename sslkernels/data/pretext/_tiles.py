@@ -1,0 +1,32 @@
+"""Square pieces of images, many at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_images(images: Tensor, least: int) -> None:
+    """Raise unless ``images`` are (N, 3, height, width) uint8 of at least ``least`` a side."""
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images must be uint8, got {images.dtype}")
+    if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < least:
+        raise ValueError(
+            f"images must be (N, 3, height, width) of at least {least} pixels a side, "
+            f"got {tuple(images.shape)}"
+        )
+
+
+def cut(images: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
+    """Pieces (N, K, C, size, size) of images (N, C, H, W) at places (N, K) int64."""
+    across = torch.arange(size, device=images.device)
+    rows, columns = tops[..., None] + across, lefts[..., None] + across  # (N, K, size)
+    number = torch.arange(len(images), device=images.device)[:, None, None, None]
+    pieces = images.movedim(1, -1)[number, rows[..., :, None], columns[..., None, :]]
+    return pieces.movedim(-1, 2)
+
+
+def random_integers(generator: torch.Generator, low: Tensor | int, high: Tensor | int, *shape: int):
+    """Uniform in low..high, both included, broadcast to ``shape``; on the generator's device."""
+    uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
+    return (low + uniform * (high - low + 1)).floor().long()

@@ -1,0 +1,132 @@
+"""Which colours had a grey image? (Zhang et al. 2016, arXiv:1603.08511)"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+STEP = 10.0  # side of a bin of the plane of colours, in units of a and b
+NEIGHBORS = 5
+SIGMA = 5.0
+RGB_TO_XYZ = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+WHITE = (0.950456, 1.0, 1.088754)  # of RGB_TO_XYZ: D65
+
+
+def rgb_to_lab(images: Tensor) -> Tensor:
+    """CIE L*a*b* (D65) of sRGB images.
+
+    Args:
+        images: (N, 3, height, width) uint8, or floats in [0, 1].
+
+    Returns:
+        The same shape, float32 (float64 of float64): L in [0, 100], a and b within about ±110.
+    """
+    x = images.float() / 255 if images.dtype == torch.uint8 else images
+    x = torch.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)
+    matrix = torch.tensor(RGB_TO_XYZ, dtype=x.dtype, device=x.device)
+    white = torch.tensor(WHITE, dtype=x.dtype, device=x.device)
+    x = torch.einsum("ij,njhw->nihw", matrix / white[:, None], x)
+    x = torch.where(x > (6 / 29) ** 3, x.clamp_min(1e-6) ** (1 / 3), x * (29 / 6) ** 2 / 3 + 4 / 29)
+    x, y, z = x.unbind(1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+
+
+@lru_cache(maxsize=1)
+def color_bins() -> Tensor:
+    """Centres (Q, 2) of the bins of the (a, b) plane that hold a colour of sRGB.
+
+    Bins are squares of side 10 about multiples of 10. A colour of inner brightness has others of
+    its a and b up to the surface of the RGB cube, so that the surface is all there is to look at.
+    Q is 261. The list that Zhang et al. publish has 313: some of its bins hold no colour of sRGB.
+    """
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    square = torch.cartesian_prod(levels, levels)
+    faces = []
+    for axis in range(3):
+        for level in (0.0, 1.0):
+            face = torch.full((len(square), 3), level, dtype=torch.float64)
+            face[:, [i for i in range(3) if i != axis]] = square
+            faces.append(face)
+    colors = torch.cat(faces).T.reshape(1, 3, -1, 1)
+    centers = (rgb_to_lab(colors)[0, 1:, :, 0].T / STEP).round()
+    return (centers.unique(dim=0) * STEP).float()
+
+
+def soft_encode(ab: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
+    """The five bins nearest to each colour, and their Gaussian weights (σ = 5).
+
+    Args:
+        ab: (N, 2, height, width), of ``rgb_to_lab``.
+        bins: (Q, 2), of ``color_bins``, on the device of ``ab``.
+
+    Returns:
+        ``(indices, weights)``: (N, 5, height, width) int64, nearest first, and float32 that sum
+        to 1 over the five.
+    """
+    colors = ab.movedim(1, -1).reshape(-1, 2)
+    nearest = torch.cdist(colors, bins, compute_mode="donot_use_mm_for_euclid_dist")
+    distances, indices = nearest.topk(NEIGHBORS, largest=False)
+    weights = torch.softmax(-(distances**2) / (2 * SIGMA**2), 1)
+    shape = (len(ab), *ab.shape[2:], NEIGHBORS)
+    return indices.view(shape).movedim(-1, 1), weights.view(shape).movedim(-1, 1)
+
+
+def rebalancing_weights(frequencies: Tensor, uniform: float = 0.5) -> Tensor:
+    """How much a pixel of each bin counts, so that rare colours are learned.
+
+    Inverse to the mixture of the colours' frequencies and the uniform distribution, and 1 in the
+    mean over pixels.
+
+    Args:
+        frequencies: (Q,), how many pixels fall into each bin, or their shares.
+        uniform: λ, the share of the uniform distribution, in (0, 1].
+
+    Returns:
+        (Q,) float32.
+
+    Raises:
+        ValueError: no frequency is above 0, one is below, or ``uniform`` is out of range.
+    """
+    if not 0 < uniform <= 1:
+        raise ValueError(f"uniform must be above 0 and at most 1, got {uniform}")
+    if frequencies.ndim != 1 or (frequencies < 0).any() or not (frequencies > 0).any():
+        raise ValueError("frequencies must be (Q,), at least 0 and not all 0")
+    shares = frequencies.double() / frequencies.double().sum()
+    weights = 1 / ((1 - uniform) * shares + uniform / len(shares))
+    return (weights / (shares * weights).sum()).float()
+
+
+def colorization(
+    images: Tensor, bins: Tensor, balance: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A grey input, and the colours to predict from it.
+
+    Args:
+        images: (N, 3, height, width) uint8 RGB.
+        bins: (Q, 2), of ``color_bins``, on the device of ``images``.
+        balance: (Q,), of ``rebalancing_weights``; default: all pixels count alike.
+
+    Returns:
+        ``(lightness, indices, weights)``: (N, 1, height, width) float32 L − 50, and the soft
+        encoding of ``soft_encode``, whose weights are multiplied by the balance of the nearest
+        bin. The loss is the sum of −weights · log-probability at ``indices``.
+
+    Raises:
+        TypeError: ``images`` is not uint8.
+        ValueError: ``images`` of another shape.
+    """
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images must be uint8, got {images.dtype}")
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must be (N, 3, height, width), got {tuple(images.shape)}")
+    lab = rgb_to_lab(images)
+    indices, weights = soft_encode(lab[:, 1:], bins)
+    if balance is not None:
+        weights = weights * balance[indices[:, :1]]
+    return lab[:, :1] - 50, indices, weights

@@ -1,0 +1,91 @@
+"""In which order do nine tiles make the image? (Noroozi and Favaro 2016, arXiv:1603.09246)"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import permutations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._tiles import check_images, cut, random_integers
+
+TILES = 9
+
+
+@lru_cache(maxsize=4)
+def jigsaw_permutations(count: int, seed: int = 0) -> Tensor:
+    """Permutations of nine tiles that are far apart, chosen greedily from all 362 880.
+
+    The first is drawn; each next is one whose least Hamming distance to those before is the
+    largest, of these one with the largest sum of distances, of these one drawn by ``seed``.
+    Published sets of 100, 2000 and 10 000 are made in this way, and differ in what is drawn.
+    Takes about 0.01 s per permutation.
+
+    Args:
+        count: how many, from 1 to 362 880.
+        seed: of what is drawn.
+
+    Returns:
+        (count, 9) int64: permutation p puts tile p[j] at place j. Do not write to it.
+    """
+    everything = np.array(list(permutations(range(TILES))), np.int8)
+    if not 1 <= count <= len(everything):
+        raise ValueError(f"count must be from 1 to {len(everything)}, got {count}")
+    everything = np.random.default_rng(seed).permutation(everything)  # draws among equals
+    least = np.full(len(everything), TILES, np.int64)
+    total = np.zeros(len(everything), np.int64)
+    columns = np.ascontiguousarray(everything.T)
+    chosen = [0]
+    while len(chosen) < count:
+        distance = np.zeros(len(everything), np.int8)
+        for column in columns:
+            distance += column != column[chosen[-1]]
+        np.minimum(least, distance, out=least)
+        total += distance
+        chosen.append(int((least * (TILES * count + 1) + total).argmax()))
+    return torch.from_numpy(everything[chosen].astype(np.int64))
+
+
+def jigsaw(
+    images: Tensor,
+    permutations: Tensor,
+    generator: torch.Generator,
+    *,
+    cell: int = 85,
+    tile: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Cut each image into nine tiles, and put them into one of the orders in ``permutations``.
+
+    A tile lies anywhere in its cell of a grid of 3 × 3, so that edges do not tell which tiles
+    touch. The grid lies anywhere in the image.
+
+    Args:
+        images: (N, 3, height, width) uint8, at least 3 ``cell`` a side.
+        permutations: (P, 9) int64, of ``jigsaw_permutations``.
+        generator: source of every random number, on the device of ``images``.
+        cell, tile: sides in pixels; the paper's by default.
+
+    Returns:
+        ``(tiles, labels)``: (N, 9, 3, tile, tile) uint8, at place j the tile permutations[label, j]
+        of the grid, by rows; labels (N,) int64 below P.
+
+    Raises:
+        TypeError: ``images`` is not uint8.
+        ValueError: shapes do not fit, or ``tile`` is not from 1 to ``cell``.
+    """
+    if not 1 <= tile <= cell:
+        raise ValueError(f"tile must be from 1 to cell, got {tile} and {cell}")
+    if permutations.ndim != 2 or permutations.shape[1] != TILES:
+        raise ValueError(f"permutations must be (P, {TILES}), got {tuple(permutations.shape)}")
+    check_images(images, 3 * cell)
+    count, device = len(images), images.device
+    sides = torch.tensor(images.shape[2:], device=device)
+    corner = random_integers(generator, 0, sides - 3 * cell, count, 1, 2)
+    grid = torch.cartesian_prod(*[torch.arange(3, device=device) * cell] * 2)  # (9, 2)
+    places = corner + grid + random_integers(generator, 0, cell - tile, count, TILES, 2)
+    labels = torch.randint(len(permutations), (count,), generator=generator, device=device)
+    order = permutations.to(device)[labels]  # (N, 9)
+    places = places.gather(1, order[..., None].expand(-1, -1, 2))
+    return cut(images, places[..., 0], places[..., 1], tile), labels

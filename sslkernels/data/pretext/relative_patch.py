@@ -1,0 +1,82 @@
+"""On which side of the other does a patch lie? (Doersch et al. 2015, arXiv:1505.05192)"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._tiles import check_images, cut, random_integers
+
+# Rows, then columns, in steps of a patch and a gap from the centre: labels 0 to 7.
+DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+
+
+def relative_patches(
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    patch: int = 96,
+    gap: int = 48,
+    jitter: int = 7,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut a patch and one of its eight neighbours out of each image.
+
+    The pair lies anywhere in the image, each patch moved by up to ``jitter`` pixels along both
+    axes from its place in a grid of patches with gaps between.
+
+    Args:
+        images: (N, 3, height, width) uint8.
+        generator: source of every random number, on the device of ``images``.
+        patch, gap, jitter: in pixels; the paper's by default.
+
+    Returns:
+        ``(centers, neighbors, labels)``: (N, 3, patch, patch) uint8 twice, and (N,) int64 in 0..7,
+        by rows: 0 is above to the left, 1 above, 3 to the left, 7 below to the right.
+
+    Raises:
+        TypeError: ``images`` is not uint8.
+        ValueError: ``images`` of another shape, too small for a pair, or ``jitter`` is so large
+            that patches may overlap.
+    """
+    if patch < 1 or jitter < 0 or 2 * jitter > gap:
+        raise ValueError(
+            f"patch must be at least 1 and jitter between 0 and half the gap, "
+            f"got patch {patch}, gap {gap}, jitter {jitter}"
+        )
+    check_images(images, 2 * patch + gap + 2 * jitter)
+    count, device = len(images), images.device
+    labels = torch.randint(len(DIRECTIONS), (count,), generator=generator, device=device)
+    directions = torch.tensor(DIRECTIONS, device=device)[labels]  # (N, 2)
+
+    sides = torch.tensor(images.shape[2:], device=device)
+    span = (patch + gap) * directions
+    lowest = jitter - span.clamp(max=0)
+    highest = sides - patch - jitter - span.clamp(min=0)
+    center = random_integers(generator, lowest, highest, count, 2)
+    places = torch.stack([center, center + span], 1)  # (N, pair, 2)
+    places = places + random_integers(generator, -jitter, jitter, count, 2, 2)
+    patches = cut(images, places[..., 0], places[..., 1], patch)
+    return patches[:, 0], patches[:, 1], labels
+
+
+def drop_colors(patches: Tensor, generator: torch.Generator) -> Tensor:
+    """Keep one random channel of each patch, so that chromatic aberration tells nothing.
+
+    The two others become Gaussian noise of a hundredth of the standard deviation of the one that
+    is kept. That one is standardised: mean 0, standard deviation 1.
+
+    Args:
+        patches: (N, 3, height, width), of bytes or floats.
+        generator: source of every random number, on the device of ``patches``.
+
+    Returns:
+        (N, 3, height, width) float32.
+    """
+    patches = patches.float()
+    deviation, mean = torch.std_mean(patches, (2, 3), correction=0, keepdim=True)
+    standard = (patches - mean) / deviation.clamp_min(1e-3)
+    count, channels = patches.shape[:2]
+    kept = torch.randint(channels, (count,), generator=generator, device=patches.device)
+    is_kept = (torch.arange(channels, device=patches.device) == kept[:, None])[..., None, None]
+    noise = torch.randn(patches.shape, generator=generator, device=patches.device)
+    return torch.where(is_kept, standard, noise / 100)

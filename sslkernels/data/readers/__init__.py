@@ -1,0 +1,19 @@
+"""Readers: where images come from, in which order, and whose share they are."""
+
+from .epoch_order import EpochOrder
+from .images import EncodedImages, image_folder, image_list, webdataset
+from .memory import MemoryReader
+from .pil import PILReader
+from .reader import Batch, Reader
+
+__all__ = [
+    "Batch",
+    "EncodedImages",
+    "EpochOrder",
+    "MemoryReader",
+    "PILReader",
+    "Reader",
+    "image_folder",
+    "image_list",
+    "webdataset",
+]

@@ -1,0 +1,160 @@
+"""What all readers have in common: epochs, shares of ranks, skipped images, and resuming."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from torch import Tensor
+
+from ...primitives.augment_views.images import RaggedImages
+from .epoch_order import EpochOrder
+
+T = TypeVar("T")
+
+
+class Batch(NamedTuple):
+    """N images as they were stored, to make views of.
+
+    Attributes:
+        images: ``RaggedImages``, or (N, height, width[, channels]) uint8 where all have one size.
+        labels: (N,) int64.
+        indices: (N,) int64, which images of the reader's these are.
+    """
+
+    images: RaggedImages | Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class Reader(ABC):
+    """Batches of images, in a new order each epoch.
+
+    Iterating goes to the end of the current epoch, which is a whole epoch unless the last
+    iteration was left early or a state was loaded: then it goes on with the next batch. Batches
+    are a function of the seed, the rank and the number of the step, so that a reader whose state
+    is loaded gives the batches that would have followed, bit for bit.
+
+    An image that cannot be decoded is skipped: its name is added to ``skipped``, a warning says
+    why, and another image takes its place (see ``EpochOrder.batch``).
+
+    Args:
+        names: of the images.
+        fingerprint: a number that tells these images from others.
+        batch_size: images per batch of one rank; the last incomplete batch is dropped.
+        seed: of the order, at least 0.
+        rank, world_size: this process's share of each epoch, of how many.
+
+    Attributes:
+        step: batches handed out since the first epoch began.
+        skipped: names of images that could not be decoded so far.
+    """
+
+    def __init__(
+        self,
+        names: list[str] | range,
+        fingerprint: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.order = EpochOrder(len(names), batch_size, seed=seed, rank=rank, world_size=world_size)
+        self.step = 0
+        self._names, self._fingerprint = names, fingerprint
+        self._unreadable: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        """Batches per epoch, the same on each rank."""
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Any]:
+        end = (self.step // len(self) + 1) * len(self)
+        steps = range(self.step, end)
+        for step, batch in zip(steps, self._read(steps), strict=True):
+            self.step = step + 1
+            yield batch
+
+    @property
+    def skipped(self) -> list[str]:
+        return [self._names[index] for index in sorted(self._unreadable)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What ``load_state_dict`` needs, of plain numbers and strings."""
+        order = self.order
+        return {
+            "step": self.step,
+            "skipped": sorted(self._unreadable.items()),
+            "images": [order.count, self._fingerprint],
+            "batch_size": order.batch_size,
+            "seed": order.seed,
+            "share": [order.rank, order.world_size],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken, with the batch that would have followed.
+
+        Raises:
+            ValueError: the reader that ``state`` is from had other images, another batch size,
+                seed, rank or number of ranks.
+        """
+        own = self.state_dict()
+        for key in ("images", "batch_size", "seed", "share"):
+            if state[key] != own[key]:
+                raise ValueError(
+                    f"the state is of a reader with {key} {state[key]}, this one has {own[key]}; "
+                    f"make it as that one was, or start anew"
+                )
+        self.step, self._unreadable = state["step"], dict(state["skipped"])
+
+    @abstractmethod
+    def _read(self, steps: range) -> Iterable[Any]:
+        """The batches of these steps, in their order."""
+
+    def _skip(self, index: int, reason: str) -> None:
+        if index not in self._unreadable:
+            self._unreadable[index] = reason
+            warnings.warn(f"skipped {self._names[index]}: {' '.join(reason.split())}", stacklevel=2)
+
+
+def collect(
+    order: EpochOrder,
+    step: int,
+    failed: Mapping[int, str],
+    read: Callable[[int], T],
+    map: Callable[..., Iterable] = map,
+) -> tuple[Tensor, list[T], dict[int, str]]:
+    """Read the images of a step, and others in place of those that failed or fail now.
+
+    Args:
+        order: says which images, and which in place of which.
+        step: the number of the batch.
+        failed: images that are known to fail.
+        read: reads one image; raises OSError or ValueError where that fails.
+        map: calls a function on each of a list, in their order.
+
+    Returns:
+        ``(indices, images, failures)``: what the batch is made of, what ``read`` returned for
+        each, and images that failed now, with the reason.
+    """
+
+    def attempt(index: int) -> tuple[T | None, str | None]:
+        try:
+            return read(index), None
+        except (OSError, ValueError) as error:
+            return None, str(error)
+
+    images: dict[int, T | None] = {}
+    failures: dict[int, str] = {}
+    while True:
+        indices = order.batch(step, {*failed, *failures})
+        missing = list(dict.fromkeys(i for i in indices.tolist() if i not in images))
+        if not missing:
+            return indices, [images[index] for index in indices.tolist()], failures
+        for index, (image, reason) in zip(missing, map(attempt, missing), strict=True):
+            images[index] = image
+            if reason is not None:
+                failures[index] = reason

@@ -1,0 +1,87 @@
+"""Batches of views, whoever makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .make_views import make_views
+from .readers import Reader
+from .readers.epoch_order import seeded_generator
+from .recipes import View, Views
+
+
+class ViewBatch(NamedTuple):
+    """V views of each of N images.
+
+    Attributes:
+        views: V tensors (N, C, size, size), normalised.
+        parameters: (V, N, 13) float32, what made them; ``source_coordinates`` tells from it where
+            they lie in their images.
+        labels: (N,) int64.
+        indices: (N,) int64, which images of the reader's these are.
+        quarter_turns: (V, N) int64 in 0..3, counter-clockwise, after the flip; None: not turned.
+    """
+
+    views: list[Tensor]
+    parameters: Tensor
+    labels: Tensor
+    indices: Tensor
+    quarter_turns: Tensor | None = None
+
+
+class FusedViewReader:
+    """Batches of views that ``augment_views`` makes of what a reader reads.
+
+    Epochs, shares, skipped images and resuming are those of the reader. Random numbers follow from
+    its seed, its rank and the step: on the CPU they are those of ``DALIViewReader``.
+
+    Args:
+        reader: of images of 3 channels, or of 1.
+        recipe: such as ``SimCLRViews``, or any views.
+        device: where the views are made; default: where the reader has the images.
+        dtype, impl: see ``augment_views``.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        recipe: Views | Sequence[View],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+        impl: str = "auto",
+    ):
+        self.reader, self.recipe, self.device = reader, recipe, device
+        self.dtype, self.impl = dtype, impl
+
+    def __len__(self) -> int:
+        """Batches per epoch, the same on each rank."""
+        return len(self.reader)
+
+    def __iter__(self) -> Iterator[ViewBatch]:
+        order = self.reader.order
+        for images, labels, indices in self.reader:
+            device = self.device or labels.device
+            numbers = order.seed, order.rank, self.reader.step - 1
+            views, parameters = make_views(
+                images.to(device), self.recipe, seeded_generator(*numbers, device=device),
+                dtype=self.dtype, impl=self.impl,
+            )  # fmt: skip
+            yield ViewBatch(views, parameters, labels.to(device), indices.to(device))
+
+    @property
+    def skipped(self) -> list[str]:
+        """Names of images that could not be decoded so far."""
+        return self.reader.skipped
+
+    def state_dict(self) -> dict[str, Any]:
+        """What ``load_state_dict`` needs, of plain numbers and strings."""
+        return self.reader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken; raises as ``Reader.load_state_dict`` does."""
+        self.reader.load_state_dict(state)
