@@ -1,6 +1,7 @@
 """How views made inside DALI differ from torchvision's, operation by operation.
 
-``tests/data/test_dali_differences.py`` measures every line.
+Each line is measured: by ``tests/data/test_dali_differences.py``, the crop by ``test_draw.py``,
+flip, turn, order and normalisation by ``test_dali.py``.
 """
 
 from __future__ import annotations
