@@ -84,6 +84,22 @@ ROW_KERNELS = {
     ],
     "soft_cross_entropy.combine_kernel": [{"BLOCKS": 32}, {"BLOCKS": 4096}],
 }
+TILE_OF_VIEW = {"SIDE": 64, "ROWS": 16}
+BYTES = {"data_ptr": "u8", "levels_ptr": "u8", "offsets_ptr": "i64", "sizes_ptr": "i64"}
+VIEW_KERNELS = {  # whose sums are not contracted, as they are launched
+    "augment_views.resize_kernel": [
+        {"C": channels, "REACH": reach, **TILE_OF_VIEW}
+        for channels, reach in ((3, 2), (3, 1), (1, 2))
+    ],
+    "augment_views.color_kernel": [
+        {"C": channels, "TILES": 64, "BLOCK": 1024, **layout}
+        for channels, layout in ((3, {"pixel_stride": 1}), (3, {"channel_stride": 1}), (1, {}))
+    ],
+    "augment_views.blur_kernel": [
+        {"C": channels, "RADIUS": 11, **TILE_OF_VIEW, **layout}
+        for channels, layout in ((3, {"pixel_stride": 1}), (3, {"channel_stride": 1}), (1, {}))
+    ],
+}
 
 LOGITS = {"CENTER": True, "PROBABILITIES": False}
 TEACHERS = [
@@ -134,6 +150,9 @@ def jobs():
         for arch in SHARED:
             for variant in variants:
                 yield name, arch, "bf16", variant, 4, 3
+    for name, variants in VIEW_KERNELS.items():
+        for arch, dtype, variant in product(SHARED, DTYPES.values(), variants):
+            yield name, arch, dtype, variant, 8 if "RADIUS" in variant else 4, 3
     for name, variants in WIDE_ROW_KERNELS.items():
         for arch, dtype, variant in product(SHARED, DTYPES.values(), variants):
             yield name, arch, dtype, variant, 8, 3
@@ -151,11 +170,13 @@ def compile_one(job):
     from triton.compiler import ASTSource
 
     kernel = kernel_of(name)
+    of_views = name in VIEW_KERNELS
+    inputs = ["out_ptr"] if of_views else INPUTS
 
     def kind(argument):
         if argument in constants:
             return "constexpr"
-        if argument.endswith(("_high", "_low")):
+        if argument.endswith(("_high", "_low", "_scale", "_shift")):
             return "fp32"
         if not argument.endswith("_ptr"):
             return "i32"
@@ -163,7 +184,8 @@ def compile_one(job):
             "index_ptr": "i64",
             "count_ptr": "i64",
             "sums_ptr": "fp64",
-            **dict.fromkeys(INPUTS, dtype),
+            **dict.fromkeys(inputs, dtype),
+            **(BYTES | {"gray_ptr": "i32"} if of_views else {}),
         }
         return "*" + kinds.get(argument, "fp32")
 
@@ -173,7 +195,7 @@ def compile_one(job):
         for i, argument in enumerate(kernel.arg_names)
         if argument not in constants
         and (
-            argument.endswith(("_ptr", *STRIDES))
+            argument.endswith("_ptr" if of_views else ("_ptr", *STRIDES))
             or argument == "K"
             or (argument == "d" and name in VARIANTS)
         )
@@ -184,7 +206,7 @@ def compile_one(job):
         compiled = triton.compile(
             source,
             target=GPUTarget("cuda", int(arch.removeprefix("sm_")), 32),
-            options={"num_warps": warps, "num_stages": stages, "enable_fp_fusion": True},
+            options={"num_warps": warps, "num_stages": stages, "enable_fp_fusion": not of_views},
         )
         file.write(compiled.asm["cubin"])
         file.flush()
@@ -244,8 +266,10 @@ def test_sizes_of_one_compile():
     compile_one(("nearest_neighbor.nearest_kernel", "sm_90", "bf16", {**tile, **ones}, 4, 2))
     sizes = ("n", "d", "k", "rows_per_split", "columns_per_split", "blocks")
     sizes += ("S", "T", "K", "centers")
-    for name, variants in {**VARIANTS, **ROW_KERNELS, **WIDE_ROW_KERNELS}.items():
-        if not name.startswith(("offdiagonal_norm.", "sinkhorn.", "soft_cross_entropy.")):
+    sizes += ("images", "size", "pixels", "tiles")
+    everything = {**VARIANTS, **ROW_KERNELS, **VIEW_KERNELS, **WIDE_ROW_KERNELS}
+    for name, variants in everything.items():
+        if name.startswith(("pairwise_", "nearest_neighbor.")):
             continue
         for variant in variants:
             names = kernel_of(name).arg_names

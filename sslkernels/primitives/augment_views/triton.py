@@ -1,0 +1,50 @@
+"""Triton kernels: a launch resizes, a second one colours, a third one blurs the views that are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+from torch import Tensor
+
+from .images import RaggedImages
+from .reference import RADIUS
+from .triton_kernels import blur_kernel, color_kernel, resize_kernel
+
+TILE = {"SIDE": 64, "ROWS": 16}
+BLOCK = 1024  # pixels
+BLUR_WARPS = 8  # with four, sm_80 spills
+OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}  # Pillow rounds a product and then a sum
+
+
+def augment_views(
+    images: RaggedImages,
+    parameters: Tensor,
+    interpolation: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    out: Tensor,
+) -> None:
+    """Write the views of parameters (V, N, 13) into out (V, N, C, size, size)."""
+    views, count = parameters.shape[:2]
+    size, channels = out.shape[-1], images.channels
+    tiles = triton.cdiv(size, TILE["SIDE"]) * triton.cdiv(size, TILE["ROWS"])
+    levels = parameters.new_empty(views * count, channels, size, size, dtype=torch.uint8)
+    gray = parameters.new_empty(views * count, tiles, dtype=torch.int32)
+    strides = out.stride(-1), out.stride(-3) if channels == 3 else 0
+    scales = [1 / (255 * s) for s in std] * (3 // channels)
+    shifts = [-m / s for m, s in zip(mean, std, strict=True)] * (3 // channels)
+    resize_kernel[(views * count * tiles,)](
+        images.data, images.offsets, images.sizes, parameters, levels, gray, count, size,
+        C=channels, REACH=2 if interpolation == "bicubic" else 1, **TILE, **OPTIONS,
+    )  # fmt: skip
+    color_kernel[(views * count * triton.cdiv(size * size, BLOCK),)](
+        parameters, levels, gray, out, size * size, tiles, *strides, *scales, *shifts,
+        C=channels, TILES=triton.next_power_of_2(tiles), BLOCK=BLOCK, **OPTIONS,
+    )  # fmt: skip
+    if size > 1:
+        blur_kernel[(views * count * tiles,)](
+            parameters, levels, out, size, *strides, *scales, *shifts,
+            C=channels, RADIUS=RADIUS, **TILE, **{**OPTIONS, "num_warps": BLUR_WARPS},
+        )  # fmt: skip
