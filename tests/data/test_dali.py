@@ -12,7 +12,7 @@ from PIL import Image
 
 from sslkernels.data.dali import HAS_DALI, DALIReader, DALIViewReader
 from sslkernels.data.readers import image_folder
-from sslkernels.data.recipes import DINOViews, SimCLRViews, View
+from sslkernels.data.recipes import DINOViews, SimCLRViews, VICRegLViews, View
 from sslkernels.primitives.augment_views.parameters import (
     Parameters,
     crop_boxes,
@@ -121,6 +121,17 @@ def test_crops_come_from_where_it_says(tmp_path):
         inner = slice(4, -4)  # at the border of a crop, resizing leans inwards
         error = view[:, :2] - place.permute(0, 3, 1, 2)
         assert error[..., inner, inner].abs().max() < 0.6
+
+
+@needs_dali
+def test_vicregl_with_the_places_of_its_cells(images):
+    batch = next(iter(read(images, small(VICRegLViews().views), 4)))
+    assert [view.shape[2] for view in batch.views] == [56] * 2 + [24] * 6
+    grids = [source_coordinates(x, 7 if i < 2 else 3) for i, x in enumerate(batch.parameters)]
+    assert [grid.shape for grid in grids] == [(4, 7, 7, 2)] * 2 + [(4, 3, 3, 2)] * 6
+    for grid, boxes in zip(grids, crop_boxes(batch.parameters), strict=True):
+        inside = grid - boxes[:, None, None, :2]
+        assert (inside > 0).all() and (inside < boxes[:, None, None, 2:]).all()
 
 
 @needs_dali
