@@ -253,13 +253,12 @@ PYBIND11_MODULE(_C, m) {
           cpu::sinkhorn_masses(sinkhorn(problem), log_sums(rows), pointer(out));
         });
 
-  m.def("augment_views",
-        [](const ImagesTuple& images, uintptr_t parameters, const ShapeTuple& shape, bool bicubic,
-           const AffineTuple& affine, const ViewsTuple& out, int threads) {
-          py::gil_scoped_release release;
-          cpu::augment_views(
-              augment_views(images, parameters, shape, bicubic, affine, out, threads));
-        });
+  m.def("augment_views", [](const ImagesTuple& images, uintptr_t parameters,
+                            const ShapeTuple& shape, bool bicubic, const AffineTuple& affine,
+                            const ViewsTuple& out, int threads) {
+    py::gil_scoped_release release;
+    cpu::augment_views(augment_views(images, parameters, shape, bicubic, affine, out, threads));
+  });
 
 #ifdef SSLKERNELS_CUDA
   m.def("cuda_pairwise_logsumexp_reduce",

@@ -148,12 +148,10 @@ class Worker {
   void write(const Changes& changes, int64_t first, int64_t at) {
     const int64_t offset = at * p_.channels * pixels_;
     switch (p_.dtype) {
-      case DType::float32:
-        return write_as(changes, first, static_cast<float*>(p_.out) + offset);
+      case DType::float32: return write_as(changes, first, static_cast<float*>(p_.out) + offset);
       case DType::bfloat16:
         return write_as(changes, first, static_cast<BFloat16*>(p_.out) + offset);
-      case DType::float16:
-        return write_as(changes, first, static_cast<Float16*>(p_.out) + offset);
+      case DType::float16: return write_as(changes, first, static_cast<Float16*>(p_.out) + offset);
     }
   }
 

@@ -13,7 +13,7 @@ enum class Operation { brightness, contrast, saturation, hue, gray, solarize };
 
 struct Change {
   Operation operation;
-  float value;      // a factor, 255ths of a turn, or a threshold
+  float value;     // a factor, 255ths of a turn, or a threshold
   float mean = 0;  // grey, for contrast
 };
 

@@ -78,9 +78,7 @@ inline void store_levels(uint8_t* p, VecInt x) {
 #endif
 }
 
-inline void store_levels(uint8_t* p, Vec x) {
-  store_levels(p, __builtin_convertvector(x, VecInt));
-}
+inline void store_levels(uint8_t* p, Vec x) { store_levels(p, __builtin_convertvector(x, VecInt)); }
 
 // Row i of `out` becomes byte i of every row.
 inline void transpose_bytes(const uint8_t* const rows[kBytes], uint8_t out[kBytes][kBytes]) {

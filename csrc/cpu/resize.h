@@ -42,8 +42,7 @@ class Filter {
       count_[i] = count;
       for (int k = 0; k < count; ++k) {
         const double whole = raw_[k] / sum * (1 << kFractionBits);
-        weights_[int64_t(i) * most_ + k] =
-            static_cast<int32_t>(whole + std::copysign(0.5, whole));
+        weights_[int64_t(i) * most_ + k] = static_cast<int32_t>(whole + std::copysign(0.5, whole));
       }
     }
   }
@@ -95,7 +94,7 @@ inline void resize_columns(const uint8_t* source, int64_t source_stride, int64_t
 // Working memory of resize_rows.
 struct Turned {
   std::vector<int32_t> levels;  // (bytes of a row, kBytes rows)
-  std::vector<uint8_t> bytes;  // (channels, size, kBytes rows)
+  std::vector<uint8_t> bytes;   // (channels, size, kBytes rows)
 };
 
 // Rows of pixels of interleaved channels become rows of `size` levels in planes. At least kBytes
@@ -139,8 +138,7 @@ inline void resize_rows(const uint8_t* source, int64_t source_stride, int64_t ro
     for (int c = 0; c < channels; ++c)
       for (int x = 0; x < size; x += kBytes) {
         const uint8_t* from[kBytes];
-        for (int i = 0; i < kBytes; ++i)
-          from[i] = &turned.bytes[(c * padded + x + i) * kBytes];
+        for (int i = 0; i < kBytes; ++i) from[i] = &turned.bytes[(c * padded + x + i) * kBytes];
         uint8_t tile[kBytes][kBytes];
         transpose_bytes(from, tile);
         uint8_t* to = out + c * plane + row * size + x;

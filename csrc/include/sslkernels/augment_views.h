@@ -13,15 +13,15 @@ struct ViewParameters {
 };
 
 struct AugmentViews {
-  const uint8_t* data;     // of all images, rows of pixels of interleaved channels
-  const int64_t* offsets;  // (images,)
-  const int64_t* sizes;    // (images, 2): height, width
+  const uint8_t* data;               // of all images, rows of pixels of interleaved channels
+  const int64_t* offsets;            // (images,)
+  const int64_t* sizes;              // (images, 2): height, width
   const ViewParameters* parameters;  // (views, images)
   int64_t views, images, channels, size;
-  bool bicubic;         // else bilinear
-  const float* scale;   // of each channel: the view is level · scale + shift
+  bool bicubic;        // else bilinear
+  const float* scale;  // of each channel: the view is level · scale + shift
   const float* shift;
-  void* out;            // (views, images, channels, size, size), or with the channels last
+  void* out;  // (views, images, channels, size, size), or with the channels last
   DType dtype;
   bool channels_last;
   int threads;
