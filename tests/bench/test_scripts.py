@@ -1,19 +1,20 @@
-"""The two measurements that stand beside the table: a large batch, and ranks."""
+"""The measurements that stand beside the table: a large batch, ranks, views."""
 
 import json
 
 import pytest
+import torch
 
-from bench import large_batch, ring
+from bench import large_batch, ring, views
 
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    for module in (large_batch, ring):
+    for module in (large_batch, ring, views):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
 
-    def read(name):
-        (path,) = tmp_path.glob(f"*/{name}-float32.json")
+    def read(name, dtype="float32"):
+        (path,) = tmp_path.glob(f"*/{name}-{dtype}.json")
         return json.loads(path.read_text())
 
     return read
@@ -42,3 +43,20 @@ def test_ring(results, monkeypatch, capsys):
     assert [(row["ranks"], row["route"]) for row in rows] == [(2, "all"), (2, "ring")]
     assert all(row["share_bytes"] == 64 * 16 * 4 and row["seconds"] > 0 for row in rows)
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_views(results, capsys):
+    before = torch.get_num_threads()
+    try:
+        views.main(["--images", "4", "--rounds", "1", "--save"])
+    finally:
+        torch.set_num_threads(before)
+    content = results("views", "uint8")
+    times = {row["impl"]: row["cpu_ms_per_image"] for row in content["rows"]}
+    assert {"decode only", "ours", "torchvision-pil"} <= times.keys() and min(times.values()) > 0
+    assert content["images"] == 4 and "torchvision-pil" in capsys.readouterr().out
+
+
+def test_views_of_bytes_on_a_device():
+    times = views.measure_gpu(views.cut_jpegs(2), rounds=1, device="cpu")
+    assert {"ours", "torchvision-v2"} <= times.keys() and all(x > 0 for (x,) in times.values())

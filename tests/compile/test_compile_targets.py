@@ -152,7 +152,7 @@ def jobs():
                 yield name, arch, "bf16", variant, 4, 3
     for name, variants in VIEW_KERNELS.items():
         for arch, dtype, variant in product(SHARED, DTYPES.values(), variants):
-            yield name, arch, dtype, variant, 8 if "RADIUS" in variant else 4, 3
+            yield name, arch, dtype, variant, 8, 3
     for name, variants in WIDE_ROW_KERNELS.items():
         for arch, dtype, variant in product(SHARED, DTYPES.values(), variants):
             yield name, arch, dtype, variant, 8, 3

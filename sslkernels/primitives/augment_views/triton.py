@@ -14,8 +14,7 @@ from .triton_kernels import blur_kernel, color_kernel, resize_kernel
 
 TILE = {"SIDE": 64, "ROWS": 16}
 BLOCK = 1024  # pixels
-BLUR_WARPS = 8  # with four, sm_80 spills
-OPTIONS = {"num_warps": 4, "enable_fp_fusion": False}  # Pillow rounds a product and then a sum
+OPTIONS = {"num_warps": 8, "enable_fp_fusion": False}  # Pillow rounds a product and then a sum
 
 
 def augment_views(
@@ -46,5 +45,5 @@ def augment_views(
     if size > 1:
         blur_kernel[(views * count * tiles,)](
             parameters, levels, out, size, *strides, *scales, *shifts,
-            C=channels, RADIUS=RADIUS, **TILE, **{**OPTIONS, "num_warps": BLUR_WARPS},
+            C=channels, RADIUS=RADIUS, **TILE, **OPTIONS,
         )  # fmt: skip

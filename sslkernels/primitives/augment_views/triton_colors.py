@@ -50,7 +50,7 @@ def shift_hue(red, green, blue, shift):
     other = tl.where(less == least, more, less)
     part = tl.div_rn(value - other, tl.maximum(chroma, 1.0))
     sixths = tl.where(less == least, start - 1.0 + part, start + 1.0 - part)
-    turns = tl.div_rn(sixths, sixths * 0.0 + 6.0) + tl.where(sixths < 0.0, 1.0, 0.0)
+    turns = tl.div_rn(sixths, 6.0) + tl.where(sixths < 0.0, 1.0, 0.0)
     hue = tl.where(chroma > 0.0, whole(turns * 255.0), 0.0) + shift
     hue = tl.where(hue >= 256.0, hue - 256.0, hue)
     strength = value * whole(tl.div_rn(chroma, tl.maximum(value, 1.0)) * 255.0)
@@ -61,7 +61,7 @@ def shift_hue(red, green, blue, shift):
 
 
 @triton.jit
-def jitter(red, green, blue, row_ptr, mean, BEFORE: tl.constexpr):
+def jitter(red, green, blue, row_ptr, mean, C: tl.constexpr, BEFORE: tl.constexpr):
     """What the view's row of parameters asks for, in its order; BEFORE: as far as contrast."""
     order = tl.load(row_ptr + 5).to(tl.int32)
     hue = tl.load(row_ptr + 9)
@@ -78,7 +78,8 @@ def jitter(red, green, blue, row_ptr, mean, BEFORE: tl.constexpr):
             active = active & (operation != 1).to(tl.int32)
         if active != 0:
             if operation == 3:
-                if hue != 0.0:
+                shifted = (hue != 0.0) & (C == 3)  # what is grey stays so
+                if shifted:
                     red, green, blue = shift_hue(red, green, blue, shift)
             else:
                 factor = tl.load(row_ptr + 6 + operation)

@@ -24,23 +24,29 @@ def _reach(i, length, size, REACH: tl.constexpr):
 
 @triton.jit
 def _weight(at, first, end, center, length, size, REACH: tl.constexpr):
-    """Pillow's filters, not normalised."""
+    """Pillow's filters, not normalised; the triangle in whole numbers."""
     distance = tl.abs((2 * at + 1) * size - center).to(tl.float32)
-    x = tl.div_rn(distance, distance * 0.0 + 2.0 * tl.maximum(length, size).to(tl.float32))
+    reach = (2 * tl.maximum(length, size)).to(tl.float32)
     if REACH == 2:
+        x = tl.div_rn(distance, reach)
         near = (1.5 * x - 2.5) * x * x + 1.0
         far = (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
         weight = tl.where(x < 1.0, near, tl.where(x < 2.0, far, 0.0))
     else:
-        weight = tl.maximum(1.0 - x, 0.0)
+        weight = tl.maximum(reach - distance, 0.0)
     return tl.where((at >= first) & (at < end), weight, 0.0)
 
 
 @triton.jit
-def _multiples(weight, total):
+def _multiples(weight, total, REACH: tl.constexpr):
     """Normalised, in multiples of 2⁻²², as Pillow has them."""
-    weight = tl.div_rn(weight * 4194304.0, total)
-    return tl.where(weight < 0.0, weight - 0.5, weight + 0.5).to(tl.int32)
+    multiple = tl.div_rn(weight * 4194304.0, total)
+    multiple = tl.where(weight < 0.0, multiple - 0.5, multiple + 0.5).to(tl.int32)
+    if REACH == 1:  # sums of few such weights often lie next to a half: these are exact
+        twice = 2 * total.to(tl.int64)
+        rest = 8388608 * weight.to(tl.int64) + total.to(tl.int64) - twice * multiple
+        multiple += (rest >= twice).to(tl.int32) - (rest < 0).to(tl.int32)
+    return multiple
 
 
 @triton.jit
@@ -121,7 +127,7 @@ def resize_kernel(
         for tap in range(0, taps):
             at = first_a + tap
             weight = _weight(at, first_a, end_a, center_a, length_a, size, REACH)
-            weight = _multiples(weight, total_a)[None, :]
+            weight = _multiples(weight, total_a, REACH)[None, :]
             pixels = data_ptr + lines[:, None] * stride_b + at[None, :] * stride_a
             read = (lines < stop)[:, None] & (at < end_a)[None, :]
             red_line += tl.load(pixels, mask=read, other=0).to(tl.int32) * weight
@@ -132,7 +138,7 @@ def resize_kernel(
             lines[None, :], first_b[:, None], end_b[:, None], center_b[:, None], length_b, size,
             REACH,
         )  # fmt: skip
-        weights = _multiples(weights, total_b[:, None])
+        weights = _multiples(weights, total_b[:, None], REACH)
         red, red_low = _add_lines(red, red_low, weights, _level(red_line))
         if C == 3:
             green, green_low = _add_lines(green, green_low, weights, _level(green_line))
@@ -147,7 +153,7 @@ def resize_kernel(
         blue = _store_level(levels_ptr, 2, y, x, size, blue, blue_low, inside)
     else:
         green, blue = red, red
-    red, green, blue = jitter(red, green, blue, row_ptr, 0.0, True)
+    red, green, blue = jitter(red, green, blue, row_ptr, 0.0, C, True)
     gray = tl.where(inside, luma(red, green, blue), 0.0).to(tl.int32)
     tl.store(gray_ptr + tl.program_id(0), tl.sum(tl.sum(gray, 1), 0))
 
@@ -155,7 +161,7 @@ def resize_kernel(
 @triton.jit
 def _normalize(out_ptr, level, threshold, scale, shift, inside):
     level = tl.where(level >= threshold, 255.0 - level, level)
-    value = tl.fma(level, level * 0.0 + scale, level * 0.0 + shift)
+    value = level * scale + shift
     tl.store(out_ptr, value.to(out_ptr.dtype.element_ty), mask=inside)
 
 
@@ -180,7 +186,7 @@ def color_kernel(
     if C == 3:
         green = tl.load(levels_ptr + pixels, mask=inside, other=0).to(tl.float32)
         blue = tl.load(levels_ptr + 2 * pixels, mask=inside, other=0).to(tl.float32)
-    red, green, blue = jitter(red, green, blue, row_ptr, mean, False)
+    red, green, blue = jitter(red, green, blue, row_ptr, mean, C, False)
     if tl.load(row_ptr + 11) > 0.0:
         tl.store(levels_ptr, red.to(tl.int32).to(tl.uint8), mask=inside)
         if C == 3:
@@ -205,7 +211,7 @@ def _reflect(i, size):
 
 @triton.jit
 def _gaussian(distance, sigma, radius):
-    x = tl.div_rn(distance.to(tl.float32), distance.to(tl.float32) * 0.0 + sigma)
+    x = tl.div_rn(distance.to(tl.float32), sigma)
     weight = tl.exp2(x * x * -0.7213475204444817)
     return tl.where(tl.abs(distance) <= radius, weight, 0.0)
 

@@ -1,0 +1,63 @@
+import pytest
+import torch
+from device import assert_no_wait, assert_repeats, assert_repeats_as_graph
+from views_oracle import levels, natural_images
+
+from sslkernels import RaggedImages, augment_views
+from sslkernels.data import SimCLRViews, draw_parameters, make_views, recipes
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def images():
+    return RaggedImages.of(natural_images() * 4)
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES, ids=lambda recipe: recipe.__name__)
+def test_equals_the_reference(images, recipe):
+    views = list(dict.fromkeys(recipe().views))
+    parameters = draw_parameters(views, images.sizes, torch.Generator().manual_seed(0))
+    for view, row in zip(views, parameters, strict=True):
+        options = {"size": view.size, "interpolation": view.interpolation}
+        options |= {"mean": (0, 0, 0), "std": (1, 1, 1)}
+        expected = levels(augment_views(images, row[None], impl="reference", **options))
+        ours = augment_views(images.to("cuda"), row[None].cuda(), impl="triton", **options)
+        difference = (levels(ours).cpu() - expected).abs()
+        assert (difference > 0).double().mean() < 2e-3
+        assert (difference > 1).double().mean() < 2e-4
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_repeats_without_waiting(images, channels_last):
+    images = images.to("cuda")
+    generator = torch.Generator("cuda").manual_seed(0)
+    views = SimCLRViews().views
+    parameters = draw_parameters(views, images.sizes, generator)
+
+    def step():
+        options = {"dtype": torch.bfloat16, "channels_last": channels_last}
+        return (augment_views(images, parameters, **options),)
+
+    assert_repeats(step)
+    assert_repeats_as_graph(step)
+    assert_no_wait(step)
+    assert_no_wait(lambda: make_views(images, SimCLRViews(), generator))
+
+
+def test_512_views_in_two_milliseconds():
+    images = torch.randint(0, 256, (256, 400, 500, 3), dtype=torch.uint8, device="cuda")
+    sizes = torch.tensor([[400, 500]] * 256, device="cuda")
+    generator = torch.Generator("cuda").manual_seed(0)
+    parameters = draw_parameters(SimCLRViews().views, sizes, generator)
+    times = []
+    for _ in range(20):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        augment_views(images, parameters, dtype=torch.bfloat16)
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end))
+    if torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("the time is that of an H100")
+    assert sorted(times)[10] <= 2
