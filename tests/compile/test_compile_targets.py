@@ -84,11 +84,12 @@ ROW_KERNELS = {
     ],
     "soft_cross_entropy.combine_kernel": [{"BLOCKS": 32}, {"BLOCKS": 4096}],
 }
-TILE_OF_VIEW = {"SIDE": 64, "ROWS": 16}
+WIDE_TILE = {"SIDE": 128, "ROWS": 16}
+TILE_OF_VIEW = {1: WIDE_TILE, 3: {"SIDE": 64, "ROWS": 16}}
 BYTES = {"data_ptr": "u8", "levels_ptr": "u8", "offsets_ptr": "i64", "sizes_ptr": "i64"}
 VIEW_KERNELS = {  # whose sums are not contracted, as they are launched
     "augment_views.resize_kernel": [
-        {"C": channels, "REACH": reach, **TILE_OF_VIEW}
+        {"C": channels, "REACH": reach, **TILE_OF_VIEW[channels]}
         for channels, reach in ((3, 2), (3, 1), (1, 2))
     ],
     "augment_views.color_kernel": [
@@ -96,7 +97,7 @@ VIEW_KERNELS = {  # whose sums are not contracted, as they are launched
         for channels, layout in ((3, {"pixel_stride": 1}), (3, {"channel_stride": 1}), (1, {}))
     ],
     "augment_views.blur_kernel": [
-        {"C": channels, "RADIUS": 11, **TILE_OF_VIEW, **layout}
+        {"C": channels, "RADIUS": 11, **WIDE_TILE, **layout}
         for channels, layout in ((3, {"pixel_stride": 1}), (3, {"channel_stride": 1}), (1, {}))
     ],
 }
@@ -151,7 +152,9 @@ def jobs():
             for variant in variants:
                 yield name, arch, "bf16", variant, 4, 3
     for name, variants in VIEW_KERNELS.items():
-        for arch, dtype, variant in product(SHARED, DTYPES.values(), variants):
+        # resizing takes bytes to bytes, whatever the dtype
+        dtypes = ["bf16"] if name.endswith("resize_kernel") else DTYPES.values()
+        for arch, dtype, variant in product(SHARED, dtypes, variants):
             yield name, arch, dtype, variant, 8, 3
     for name, variants in WIDE_ROW_KERNELS.items():
         for arch, dtype, variant in product(SHARED, DTYPES.values(), variants):
@@ -236,6 +239,13 @@ def faults(job):
         if wanted not in ptx:
             found.append(f"no {wanted}")
     return f"{name} {arch} {dtype} {constants}: {', '.join(found)}" if found else ""
+
+
+def test_views_are_compiled_as_they_are_launched():
+    from sslkernels.primitives.augment_views import triton as launcher
+
+    assert (launcher.RESIZE_TILE, launcher.BLUR_TILE) == (TILE_OF_VIEW, WIDE_TILE)
+    assert launcher.OPTIONS["num_warps"] == 8
 
 
 def test_sizes_of_one_compile():

@@ -12,7 +12,8 @@ from .images import RaggedImages
 from .reference import RADIUS
 from .triton_kernels import blur_kernel, color_kernel, resize_kernel
 
-TILE = {"SIDE": 64, "ROWS": 16}
+WIDE = {"SIDE": 128, "ROWS": 16}
+RESIZE_TILE, BLUR_TILE = {1: WIDE, 3: {"SIDE": 64, "ROWS": 16}}, WIDE  # others spill registers
 BLOCK = 1024  # pixels
 OPTIONS = {"num_warps": 8, "enable_fp_fusion": False}  # Pillow rounds a product and then a sum
 
@@ -28,7 +29,8 @@ def augment_views(
     """Write the views of parameters (V, N, 13) into out (V, N, C, size, size)."""
     views, count = parameters.shape[:2]
     size, channels = out.shape[-1], images.channels
-    tiles = triton.cdiv(size, TILE["SIDE"]) * triton.cdiv(size, TILE["ROWS"])
+    tile = RESIZE_TILE[channels]
+    tiles = _tiles(size, **tile)
     levels = parameters.new_empty(views * count, channels, size, size, dtype=torch.uint8)
     gray = parameters.new_empty(views * count, tiles, dtype=torch.int32)
     strides = out.stride(-1), out.stride(-3) if channels == 3 else 0
@@ -36,14 +38,19 @@ def augment_views(
     shifts = [-m / s for m, s in zip(mean, std, strict=True)] * (3 // channels)
     resize_kernel[(views * count * tiles,)](
         images.data, images.offsets, images.sizes, parameters, levels, gray, count, size,
-        C=channels, REACH=2 if interpolation == "bicubic" else 1, **TILE, **OPTIONS,
+        C=channels, REACH=2 if interpolation == "bicubic" else 1, **tile, **OPTIONS,
     )  # fmt: skip
     color_kernel[(views * count * triton.cdiv(size * size, BLOCK),)](
         parameters, levels, gray, out, size * size, tiles, *strides, *scales, *shifts,
         C=channels, TILES=triton.next_power_of_2(tiles), BLOCK=BLOCK, **OPTIONS,
     )  # fmt: skip
     if size > 1:
-        blur_kernel[(views * count * tiles,)](
+        blur_kernel[(views * count * _tiles(size, **BLUR_TILE),)](
             parameters, levels, out, size, *strides, *scales, *shifts,
-            C=channels, RADIUS=RADIUS, **TILE, **OPTIONS,
+            C=channels, RADIUS=RADIUS, **BLUR_TILE, **OPTIONS,
         )  # fmt: skip
+
+
+def _tiles(size: int, SIDE: int, ROWS: int) -> int:
+    """Of a view."""
+    return triton.cdiv(size, SIDE) * triton.cdiv(size, ROWS)
