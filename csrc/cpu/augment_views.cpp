@@ -31,12 +31,11 @@ class Worker {
     else
       resize<1>(at % p_.images, v);
     const bool blurred = v.sigma > 0 && size_ > 1;
-    const Changes changes = list(v, blurred);
+    Changes changes = list(v, blurred);
     int64_t next = 0;
     if (changes.contrast >= 0) {
       const int64_t gray = rewrite(changes, 0, changes.contrast);
-      Change& contrast = const_cast<Change&>(changes.all[changes.contrast]);
-      contrast.mean = static_cast<float>((2 * gray + pixels_) / (2 * pixels_));
+      changes.all[changes.contrast].mean = static_cast<float>((2 * gray + pixels_) / (2 * pixels_));
       next = changes.contrast;
     }
     if (blurred) {

@@ -123,11 +123,10 @@ def test_settings_that_cannot_be():
         DINORecipe(micro_batch=4)
 
 
-@pytest.mark.parametrize("backbone", ["resnet", "vit"])
-@each_method
-def test_command_line(name, backbone, tmp_path, monkeypatch, capsys):
-    if name == "ibot" and backbone == "resnet":
-        return
+@pytest.mark.parametrize("name, backbone", [
+    ("dino", "resnet"), ("dino", "vit"), ("ibot", "vit"), ("simdino", "resnet"), ("simdino", "vit"),
+])  # fmt: skip
+def test_command_line(name, backbone, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = ["epochs=1", "batch_size=500", "width=8", "hidden_size=16", "embedding_size=8"]
     assert main([name, "--name", "small", f"backbone={backbone}", *settings]) == 0

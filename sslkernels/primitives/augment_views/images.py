@@ -37,9 +37,6 @@ class RaggedImages(NamedTuple):
             images[0].shape[2],
         )
 
-    def __len__(self) -> int:
-        return len(self.offsets)
-
     def to(self, device: torch.device | str, non_blocking: bool = False) -> RaggedImages:
         """The same on another device."""
         tensors = (x.to(device, non_blocking=non_blocking) for x in self[:3])
