@@ -66,7 +66,7 @@ class PrototypeMethod(SelfDistillation):
             student_temp=recipe.student_temperature,
             center_momentum=recipe.center_momentum,
         )
-        self.koleo_loss = KoLeoLoss()
+        self.koleo_loss = KoLeoLoss(gather_distributed=True)
         self.register_buffer("lengths", torch.ones(recipe.prototypes), persistent=False)
 
     def distill(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Tensor:
