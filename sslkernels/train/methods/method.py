@@ -4,24 +4,46 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ...data import ViewBatch
+from ...metrics import embedding_spread
+
 
 class Method(nn.Module):
-    """A self-supervised method: embeddings of views, and their loss.
+    """A method: embeddings of views, and their loss.
+
+    Whatever has to survive an interruption is a parameter or a buffer. Random numbers come from
+    torch's own generator of the device. Each parameter that requires a gradient gets one in every
+    step.
 
     Attributes:
-        loss: a method or module: ``loss(*embeddings)`` is what training lowers.
         backbone: maps images to (n, ``backbone.feature_size``) features; what is evaluated, and
             what most users of a checkpoint want.
+        projector: what follows the evaluated backbone, layer by layer; empty if nothing does.
+        progress: which fraction of all steps is done; the loop keeps it.
     """
 
     backbone: nn.Module
+    projector: nn.Sequential
+    progress: float = 0.0
 
-    def forward(self, *views: Tensor) -> tuple[Tensor, ...]:
-        """Embeddings of the views, each with a row per image."""
+    def inputs(self, batch: ViewBatch) -> tuple[Tensor, ...]:
+        """What ``forward`` takes of a batch, each with a row per image."""
+        return tuple(batch.views)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings and whatever else the loss needs, each with a row per image."""
         raise NotImplementedError
 
-    def after_step(self, progress: float) -> None:
-        """Called after each step of the optimiser, with the fraction of all steps that are done.
+    def loss(self, *embeddings: Tensor) -> Tensor:
+        """What training lowers."""
+        raise NotImplementedError
 
-        Here is the place of schedules and of teachers that follow; most methods have neither.
-        """
+    def monitor(self, *embeddings: Tensor) -> dict[str, Tensor]:
+        """Scalars to watch besides the loss."""
+        return {"embedding_spread": embedding_spread(embeddings[0])}
+
+    def before_step(self) -> None:
+        """Called when gradients are there, and the optimiser has not used them yet."""
+
+    def after_step(self) -> None:
+        """Called after each step of the optimiser: here teachers follow."""

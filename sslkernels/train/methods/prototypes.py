@@ -25,7 +25,7 @@ class PrototypeRecipe(SelfDistillationRecipe):
         temperature_warmup_epochs: how long a line leads from the first to the last; may be a
             fraction.
         center_momentum: of the teacher's mean logits, which are subtracted from them: against
-            collapse to one prototype.
+            collapse to one prototype. 1: nothing is subtracted.
         frozen_epochs: how long the prototypes stay as they were drawn; may be a fraction.
         koleo: weight of the spread of the student's features (DINOv2, arXiv:2304.07193, has 0.1).
             Centring and sharpening keep prototypes in use, but leave them few for long.
@@ -55,11 +55,8 @@ class PrototypeMethod(SelfDistillation):
     The logits themselves are never stored: the losses take unit vectors and prototypes.
     """
 
-    progress: Tensor
-
     def __init__(self, backbone: nn.Module, recipe: PrototypeRecipe):
         super().__init__(backbone, recipe)
-        self.recipe = recipe
         drawn = F.normalize(torch.randn(recipe.prototypes, recipe.embedding_size), dim=1)
         self.student.prototypes = nn.Parameter(drawn)
         self.teacher.prototypes = nn.Parameter(drawn.clone(), requires_grad=False)
@@ -68,8 +65,7 @@ class PrototypeMethod(SelfDistillation):
             student_temp=recipe.student_temperature,
             center_momentum=recipe.center_momentum,
         )
-        self.koleo_loss = KoLeoLoss()
-        self.register_buffer("progress", torch.zeros(()))
+        self.koleo_loss = KoLeoLoss(gather_distributed=True)
         self.register_buffer("lengths", torch.ones(recipe.prototypes), persistent=False)
 
     def distill(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Tensor:
@@ -85,8 +81,6 @@ class PrototypeMethod(SelfDistillation):
     def prototypes(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Both networks', as the losses take them: of length one."""
         own, their = self.student.prototypes, self.teacher.prototypes
-        if self.epochs_done < self.recipe.frozen_epochs:
-            own = own.detach()
         return {"prototypes": (own, self.lengths), "teacher_prototypes": (their, self.lengths)}
 
     @property
@@ -94,14 +88,10 @@ class PrototypeMethod(SelfDistillation):
         recipe = self.recipe
         warmed = 1.0
         if recipe.temperature_warmup_epochs:
-            warmed = min(1.0, self.epochs_done / recipe.temperature_warmup_epochs)
+            warmed = min(1.0, self.progress * recipe.epochs / recipe.temperature_warmup_epochs)
         first, last = recipe.first_teacher_temperature, recipe.teacher_temperature
         return first + (last - first) * warmed
 
-    @property
-    def epochs_done(self) -> float:
-        return self.progress.item() * self.recipe.epochs
-
-    def after_step(self, progress: float) -> None:
-        super().after_step(progress)
-        self.progress.fill_(progress)
+    def before_step(self) -> None:
+        if self.progress * self.recipe.epochs < self.recipe.frozen_epochs:
+            self.student.prototypes.grad = None
