@@ -23,7 +23,7 @@ class DirectCLRRecipe(Recipe):
     """
 
     temperature: float = 0.2
-    loss_size: int = 64
+    loss_size: int = 32
 
     # facebookresearch/directclr, directclr/main.py (whose loss leaves out pairs within a view)
     published: ClassVar[dict[str, Any]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from ...data import ViewBatch
@@ -16,12 +18,15 @@ class Method(nn.Module):
     step.
 
     Attributes:
+        loss: a method, or a module where it has parameters of its own: ``loss(*embeddings)`` is
+            what training lowers.
         backbone: maps images to (n, ``backbone.feature_size``) features; what is evaluated, and
             what most users of a checkpoint want.
         projector: what follows the evaluated backbone, layer by layer; empty if nothing does.
         progress: which fraction of all steps is done; the loop keeps it.
     """
 
+    loss: Callable[..., Tensor]
     backbone: nn.Module
     projector: nn.Sequential
     progress: float = 0.0
@@ -32,10 +37,6 @@ class Method(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Embeddings and whatever else the loss needs, each with a row per image."""
-        raise NotImplementedError
-
-    def loss(self, *embeddings: Tensor) -> Tensor:
-        """What training lowers."""
         raise NotImplementedError
 
     def monitor(self, *embeddings: Tensor) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -83,7 +84,7 @@ class MomentumMethod(Method):
         follow(self.teacher, self.student, self.momentum)
 
 
-def embed(network: nn.Module, *views: Tensor) -> tuple[Tensor, ...]:
+def embed(network: Callable[[Tensor], Tensor], *views: Tensor) -> tuple[Tensor, ...]:
     """What ``network`` makes of each of several views of one size, seen as one batch."""
     return network(torch.cat(views)).chunk(len(views)) if views else ()
 
