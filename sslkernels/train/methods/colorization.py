@@ -84,9 +84,13 @@ class Colorization(Method):
         counts = sum_over_ranks(counts, Gather())
         self.frequencies.lerp_(counts / counts.sum(), 1 - FREQUENCY_MOMENTUM)
 
+    def labels(self, scores: Tensor, colors: Tensor) -> Tensor:
+        """What was to be told: the bin (n, rows, columns) nearest to each cell's colour."""
+        return soft_encode(colors, self.bins)[0][:, 0]
+
     def monitor(self, scores: Tensor, colors: Tensor) -> dict[str, Tensor]:
-        nearest = soft_encode(colors, self.bins)[0][:, 0]
-        return {"label_accuracy": (scores.argmax(1) == nearest).float().mean()}
+        labels = self.labels(scores, colors)
+        return {"label_accuracy": (scores.argmax(1) == labels).float().mean()}
 
 
 class Gray(nn.Module):

@@ -46,6 +46,10 @@ class LabelMethod(Method):
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(scores.float(), labels)
 
+    def labels(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """What was to be told."""
+        return labels
+
     def monitor(self, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
         return {"label_accuracy": (scores.argmax(1) == labels).float().mean()}
 
