@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python -m bench.methods --jobs 2 --save
 
 Each run has one thread and so many epochs as fit the budget of CPU seconds, which a few steps tell
-beforehand. What is reported of a run is the kNN accuracy of its backbone on test images, beside that
-of raw pixels and of the same backbone as it was drawn; of pretext tasks also how many labels of test
-images they tell, beside chance, which is the share of the label that is the most frequent.
+beforehand. What is reported of a run is the kNN accuracy of its backbone on test images, beside
+that of raw pixels and of the same backbone as it was drawn; of pretext tasks also how many labels
+of test images they tell, beside chance, which is the share of the most frequent label.
 
 ``--save`` writes ``bench/results/<device>/methods.json``, and its tables into ``docs/methods.md``.
 """
@@ -212,12 +212,11 @@ which methods learn fast on small images at these settings, and nothing about wh
 thousand epochs.
 
 {tables(content)}
-Made by
+Made at commit {content["commit"]} by
 
     {content["command"]}
 
-from commit {content["commit"]}, which also wrote `bench/results/{slug(content["device"])}/methods.json`.
-Do not edit; run again.
+which also wrote `bench/results/{slug(content["device"])}/methods.json`. Do not edit; run again.
 """
 
 
