@@ -1,0 +1,28 @@
+"""What frozen features are worth: functions of features (n, d), each in a file of its own."""
+
+from ..losses import alignment, uniformity
+from .alpha_req import PowerLaw, alpha_req, fit_power_law
+from .invariance import relative_distance
+from .lidar import lidar
+from .linear_probe import LinearProbe, fit_linear_probe, linear_probe
+from .principal_components import PrincipalComponents, principal_components
+from .rankme import rankme
+from .spectrum import covariance_eigenvalues, singular_values
+
+__all__ = [
+    "LinearProbe",
+    "PowerLaw",
+    "PrincipalComponents",
+    "alignment",
+    "alpha_req",
+    "covariance_eigenvalues",
+    "fit_linear_probe",
+    "fit_power_law",
+    "lidar",
+    "linear_probe",
+    "principal_components",
+    "rankme",
+    "relative_distance",
+    "singular_values",
+    "uniformity",
+]
