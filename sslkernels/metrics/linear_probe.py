@@ -66,8 +66,8 @@ def linear_probe(
         The fraction of test samples classified as labelled, in [0, 1].
 
     Raises:
-        TypeError, ValueError: shapes or dtypes do not fit, a set is empty, a feature is not finite, or
-            a number is out of range.
+        TypeError, ValueError: shapes or dtypes do not fit, a set is empty, a feature is not finite,
+            or a number is out of range.
     """
     check_features("test_features", test_features)
     check_finite("test_features", test_features)
@@ -104,8 +104,8 @@ def fit_linear_probe(
         iterations: of L-BFGS, at most; it ends earlier where the gradient vanishes.
 
     Raises:
-        TypeError, ValueError: shapes or dtypes do not fit, there are no features, one is not finite,
-            or a number is out of range.
+        TypeError, ValueError: shapes or dtypes do not fit, there are no features, one is not
+            finite, or a number is out of range.
     """
     check_features("train_features", features)
     check_finite("train_features", features)
