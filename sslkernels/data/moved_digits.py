@@ -7,10 +7,16 @@ augmentation: what survives it is the shape of the digit.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .digits import DigitSplit
+from .readers import MemoryReader
+from .readers.epoch_order import seeded_generator
+from .view_batch import ViewBatch
 
 CANVAS_SIZE = 32
 LOCAL_CANVAS_SIZE = 16
@@ -31,7 +37,6 @@ def move_digits(
     Args:
         images: (n, height, width) uint8, on the device of ``generator``.
         generator: source of every random number; the same state gives the same moves.
-
         canvas_size: side of the canvas in pixels, at least 1.
 
     Returns:
@@ -42,16 +47,27 @@ def move_digits(
         ValueError: ``images`` is not of shape (n, height, width), or ``canvas_size`` is below 1.
     """
     _check_images(images)
+    return apply_moves(images, draw_moves(len(images), generator), canvas_size)[0]
+
+
+def draw_moves(count: int, generator: torch.Generator) -> Tensor:
+    """(count, 4) uniform in [-1, 1]: where scale, angle and place, x and y, lie in their ranges."""
+    return torch.rand(count, 4, generator=generator, device=generator.device) * 2 - 1
+
+
+def apply_moves(images: Tensor, moves: Tensor, canvas_size: int) -> tuple[Tensor, Tensor]:
+    """Move images (n, height, width) uint8 by moves (n, 4) of ``draw_moves``.
+
+    Returns:
+        The canvases, as ``move_digits`` does, and (n, 2, 3) float32: the affine maps from places
+        on the canvas, x and y in -1 … 1, to x and y in pixels of the image.
+    """
     if canvas_size < 1:
         raise ValueError(f"canvas_size must be at least 1, got {canvas_size}")
     count, height, width = images.shape
-    device = images.device
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, device=device) * (high - low) + low
-
-    scale = uniform(*SCALE_RANGE, count)
-    angle = torch.deg2rad(uniform(-MAX_ROTATION_DEGREES, MAX_ROTATION_DEGREES, count))
+    low, high = SCALE_RANGE
+    scale = (low + high) / 2 + moves[:, 0] * (high - low) / 2
+    angle = torch.deg2rad(moves[:, 1] * MAX_ROTATION_DEGREES)
     cosine, sine = angle.cos(), angle.sin()
     rotation = torch.stack([cosine, -sine, sine, cosine], 1).view(count, 2, 2)
     linear = rotation * scale[:, None, None]  # canvas = linear · image + shift, in pixels
@@ -59,71 +75,94 @@ def move_digits(
     center, half_size = _ink_box(images)  # (n, 2, 1)
     moved_center, moved_half_size = linear @ center, linear.abs() @ half_size
     room = (canvas_size / 2 - moved_half_size).abs()
-    shift = uniform(-1, 1, count, 2, 1) * room - moved_center
+    shift = moves[:, 2:, None] * room - moved_center
 
     # affine_grid wants the inverse map, with -1..1 across the canvas and across the image.
-    image_size = torch.tensor([[width], [height]], device=device)
+    image_size = torch.tensor([[width], [height]], device=images.device)
     inverse = rotation.mT / scale[:, None, None]
     theta = torch.cat([inverse * canvas_size, -2 * inverse @ shift], 2) / image_size  # (n, 2, 3)
     grid = F.affine_grid(theta, [count, 1, canvas_size, canvas_size], align_corners=False)
-    return F.grid_sample(images[:, None].float() / 255, grid, align_corners=False)
+    moved = F.grid_sample(images[:, None].float() / 255, grid, align_corners=False)
+    middle = torch.tensor([[0.0, 0, 1]], device=images.device)
+    return moved, (theta + middle) * image_size / 2
 
 
 class MovedDigitViews:
     """Batches of independently moved views of every digit, in a new order each epoch.
 
-    Iterating once is one epoch and yields ``(view0, view1, *local_views)``, the first two
-    (batch_size, 1, 32, 32), local ones (batch_size, 1, 16, 16), float32 in [0, 1]; row i of all
-    shows the same digit, or a part of it. The last incomplete batch is dropped. An epoch of fewer
-    digits than a batch takes is one batch, in which digits come again, moved anew.
+    Iterating yields a ``ViewBatch`` at a time. Its views are (n, 1, 32, 32), local ones
+    (n, 1, 16, 16), float32 in [0, 1]; row i of all shows the same digit, or a part of it. Its
+    parameters are (V, n, 2, 3), the maps of ``apply_moves``. Epochs and resuming are those of a
+    ``Reader``, and the moves follow from the seed and the step.
+
+    Ranks share a batch: each has every ``world_size``-th of its digits, moved as they are when one
+    process has them all.
 
     Args:
-        images: (n, height, width) uint8; kept whole, and moved where they lie.
-        batch_size: digits per batch.
-        generator: source of the order and of the moves, on the device of ``images``.
-        local_views: smaller views of a part of the digit, beside the two of the whole.
+        digits: kept whole, and moved where they lie.
+        batch_size: digits per batch, of all ranks together.
+        seed: of the order and of the moves.
+        whole_views: how many views of the whole digit.
+        local_views: smaller views of a part of the digit, which come after these.
+        rank, world_size: whose share, of how many.
 
     Raises:
-        TypeError: ``images`` is not uint8.
-        ValueError: ``images`` is not of shape (n, height, width) with n at least 1,
-            ``batch_size`` is below 1, or ``local_views`` below 0.
+        TypeError: images are not uint8.
+        ValueError: images are not of shape (n, height, width), a number is out of range, or ranks
+            do not divide a batch.
     """
 
     def __init__(
         self,
-        images: Tensor,
+        digits: DigitSplit,
         batch_size: int,
-        generator: torch.Generator,
         *,
+        seed: int = 0,
+        whole_views: int = 2,
         local_views: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ):
-        _check_images(images)
-        if batch_size < 1 or len(images) == 0:
+        _check_images(digits.images)
+        if whole_views < 1 or local_views < 0:
             raise ValueError(
-                f"batch_size and the number of images must be at least 1, "
-                f"got {batch_size} and {len(images)}"
+                "whole_views must be at least 1 and local_views at least 0, "
+                f"got {whole_views} and {local_views}"
             )
-        if local_views < 0:
-            raise ValueError(f"local_views must be at least 0, got {local_views}")
-        self.images, self.batch_size, self.generator = images, batch_size, generator
-        self.canvas_sizes = [CANVAS_SIZE] * 2 + [LOCAL_CANVAS_SIZE] * local_views
+        if batch_size % world_size or not 0 <= rank < world_size:
+            raise ValueError(
+                f"ranks must divide a batch, and rank be below world_size; got batch_size "
+                f"{batch_size}, rank {rank}, world_size {world_size}"
+            )
+        self.reader = MemoryReader(*digits, batch_size, seed=seed)
+        self.canvas_sizes = [CANVAS_SIZE] * whole_views + [LOCAL_CANVAS_SIZE] * local_views
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        return max(1, len(self.images) // self.batch_size)
+        return len(self.reader)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        count = len(self.images)
-        order = torch.cat(
-            [
-                torch.randperm(count, generator=self.generator, device=self.images.device)
-                for _ in range(-(-self.batch_size // count))
-            ]
-        )
-        for batch in range(len(self)):
-            start = batch * self.batch_size
-            digits = self.images[order[start : start + self.batch_size]]
-            yield tuple(move_digits(digits, self.generator, size) for size in self.canvas_sizes)
+    def __iter__(self) -> Iterator[ViewBatch]:
+        for batch in self.reader:
+            seed, step = self.reader.order.seed, self.reader.step - 1
+            generator = seeded_generator(seed, step, device=batch.labels.device)
+            share = slice(self.rank, None, self.world_size)
+            images, labels, indices = (x[share] for x in batch)
+            views, maps = [], []
+            for size in self.canvas_sizes:
+                moves = draw_moves(len(batch.labels), generator)
+                view, to_image = apply_moves(images, moves[share], size)
+                views.append(view)
+                maps.append(to_image)
+            yield ViewBatch(views, torch.stack(maps), labels, indices)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What ``load_state_dict`` needs, of plain numbers and strings."""
+        return self.reader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken; raises as ``Reader.load_state_dict`` does."""
+        self.reader.load_state_dict(state)
 
 
 def _ink_box(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..primitives.augment_views import source_coordinates
 from .make_views import make_views
 from .readers import Reader
 from .readers.epoch_order import seeded_generator
@@ -19,8 +20,8 @@ class ViewBatch(NamedTuple):
 
     Attributes:
         views: V tensors (N, C, size, size), normalised.
-        parameters: (V, N, 13) float32, what made them; ``source_coordinates`` tells from it where
-            they lie in their images.
+        parameters: what made them: (V, N, 13) float32 as ``draw_parameters`` draws them; of moved
+            digits (V, N, 2, 3), from places on the canvas to pixels.
         labels: (N,) int64.
         indices: (N,) int64, which images of the reader's these are.
         quarter_turns: (V, N) int64 in 0..3, counter-clockwise, after the flip; None: not turned.
@@ -31,6 +32,24 @@ class ViewBatch(NamedTuple):
     labels: Tensor
     indices: Tensor
     quarter_turns: Tensor | None = None
+
+    def coordinates(self, view: int, cells: int) -> Tensor:
+        """Where the cells of a view's grid have their centres, in their images.
+
+        Args:
+            view: which one.
+            cells: along each side of the view.
+
+        Returns:
+            (N, cells, cells, 2): row and column in pixels of the image, flipped as the view is.
+        """
+        parameters = self.parameters[view]
+        if parameters.shape[-1] != 3:
+            return source_coordinates(parameters, cells)
+        place = (torch.arange(cells, device=parameters.device) + 0.5) * 2 / cells - 1
+        row, column = torch.meshgrid(place, place, indexing="ij")
+        places = torch.stack([column, row, torch.ones_like(row)], -1)  # (cells, cells, 3)
+        return torch.einsum("nij,rcj->nrci", parameters, places).flip(-1)
 
 
 class FusedViewReader:

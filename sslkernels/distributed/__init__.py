@@ -5,6 +5,7 @@ the derivative of the *sum* of all ranks' losses, so that after DistributedDataP
 parameters hold the gradient of one process with the global batch.
 """
 
+from .batch_norm import SyncBatchNorm, synchronize_batch_norm
 from .blocks import meet_ranks
 from .collectives import (
     all_gather,
@@ -20,7 +21,7 @@ from .collectives import (
     stack_ranks,
     sum_over_ranks,
 )
-from .gather import ROUTES, Gather, Ranks, rank_of, ranks_of
+from .gather import ROUTES, Gather, Ranks, all_ranks, rank_of, ranks_of
 from .pending import PendingMean
 from .shares import Shares
 
@@ -30,7 +31,9 @@ __all__ = [
     "PendingMean",
     "Ranks",
     "Shares",
+    "SyncBatchNorm",
     "all_gather",
+    "all_ranks",
     "all_reduce",
     "first_row",
     "gather_rows",
@@ -45,4 +48,5 @@ __all__ = [
     "share_of_mean",
     "stack_ranks",
     "sum_over_ranks",
+    "synchronize_batch_norm",
 ]

@@ -64,6 +64,13 @@ def ranks_of(gather: Gather | None) -> Ranks | None:
     return Ranks(gather.route, name, size) if size > 1 else None
 
 
+def all_ranks() -> tuple[int, int]:
+    """This process's rank and how many there are; (0, 1) where torch.distributed is not in use."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
 @torch.compiler.assume_constant_result
 def rank_of(gather: Gather | None) -> int:
     """This rank's number in the group that it gathers from; 0 if it is alone."""

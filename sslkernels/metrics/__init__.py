@@ -1,8 +1,11 @@
-"""What frozen features are worth: functions of features (n, d), each in a file of its own."""
+"""What frozen features are worth: numbers, from features (n, d)."""
 
 from ..losses import alignment, uniformity
 from .alpha_req import PowerLaw, alpha_req, fit_power_law
+from .collapse import embedding_spread
+from .encode import encode
 from .invariance import relative_distance
+from .knn import knn_accuracy
 from .lidar import lidar
 from .linear_probe import LinearProbe, fit_linear_probe, linear_probe
 from .principal_components import PrincipalComponents, principal_components
@@ -16,8 +19,11 @@ __all__ = [
     "alignment",
     "alpha_req",
     "covariance_eigenvalues",
+    "embedding_spread",
+    "encode",
     "fit_linear_probe",
     "fit_power_law",
+    "knn_accuracy",
     "lidar",
     "linear_probe",
     "principal_components",

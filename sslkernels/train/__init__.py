@@ -1,8 +1,8 @@
 """Training: ``python -m sslkernels.train simclr``, or the same pieces from Python."""
 
-from .evaluate import embedding_spread, encode, knn_accuracy
 from .grad_cache import GradCache
-from .loop import train
+from .loop import Stopped, train
 from .recipe import Recipe
+from .run import Run, load_run
 
-__all__ = ["GradCache", "Recipe", "embedding_spread", "encode", "knn_accuracy", "train"]
+__all__ = ["GradCache", "Recipe", "Run", "Stopped", "load_run", "train"]

@@ -1,209 +1,204 @@
-"""The command line: ``python -m sslkernels.train simclr [key=value …]``."""
+"""The command line: ``python -m sslkernels.train METHOD [data=DIR] [key=value …]``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
-from ..data import (
-    HAS_DALI,
-    DigitSplit,
-    MovedDigitViews,
-    load_digits,
-    move_digits,
-    read_digits,
-    write_digits,
-)
-from .backbones import BACKBONES
-from .evaluate import encode, knn_accuracy
-from .loop import train
-from .methods import (
-    DINO,
-    IBOT,
-    BarlowTwins,
-    BarlowTwinsRecipe,
-    DINORecipe,
-    IBOTRecipe,
-    SimCLR,
-    SimCLRRecipe,
-    SimDINO,
-    SimDINORecipe,
-    VICReg,
-    VICRegRecipe,
-)
+from ..distributed import all_ranks
+from .checkpoint import CHECKPOINT
+from .datasets import Data, open_data
+from .log import METRICS
+from .loop import Stopped, train
+from .methods import METHODS
 from .plot import plot_training
 from .recipe import Recipe, override
+from .run import find_device, knn_evaluation, make_method, read_recipe, write_recipe
 
-METHODS = {
-    "simclr": (SimCLR, SimCLRRecipe),
-    "barlow_twins": (BarlowTwins, BarlowTwinsRecipe),
-    "dino": (DINO, DINORecipe),
-    "ibot": (IBOT, IBOTRecipe),
-    "simdino": (SimDINO, SimDINORecipe),
-    "vicreg": (VICReg, VICRegRecipe),
-}
-EVALUATION_SEED = 0
-DIGITS_FOLDER = Path("runs") / ".digits"  # beside the results: that has to be writable anyway
-FILES = {"plot": "training.png", "metrics": "metrics.csv", "checkpoint": "checkpoint.pt"}
+RUNS = Path("runs")
+RESULTS, PLOT = "results.json", "training.png"
+AGAIN = "Go on with it: --resume {}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong usage."""
+    """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong usage.
+
+    128 + N: stopped by signal N, with a checkpoint.
+    """
+    arguments = _parser().parse_intermixed_args(argv)
+    folder = None
+    try:
+        name, recipe, folder, resume = _what_to_do(arguments)
+        if arguments.print_config:
+            print("\n".join(f"{key}={value}" for key, value in asdict(recipe).items()))
+            return 0
+        with ranks():
+            run(name, recipe, folder, resume=resume)
+    except Stopped as stop:
+        print(f"{str(stop).capitalize()}. {AGAIN.format(folder)}", file=sys.stderr)
+        return 128 + stop.signal
+    except FloatingPointError as error:
+        return _failed(arguments, 1, f"Stopped: {error}. The run is in {folder}/")
+    except (ValueError, ImportError) as error:
+        return _failed(arguments, 2, str(error))
+    except OSError as error:
+        return _failed(arguments, 1, f"cannot go on: {error}")
+    return 0
+
+
+def run(name: str, recipe: Recipe, folder: Path, *, resume: bool = False) -> None:
+    """Train and evaluate one recipe; print the accuracies, write everything to ``folder``."""
+    start = time.perf_counter()
+    rank, count = all_ranks()
+    device = find_device(recipe.device)
+    if count > 1 and device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    data = open_data(recipe, device)
+    batches = data.batches(rank, count)
+    method = make_method(name, recipe, data).to(device)
+    evaluate = knn_evaluation(data, recipe.precision, device)
+    baselines = {}
+    if rank == 0:
+        folder.mkdir(parents=True, exist_ok=resume)
+        write_recipe(folder, name, recipe)
+        for label, encoder in (("raw pixels", nn.Flatten()), ("random encoder", method.backbone)):
+            for accuracy in evaluate(encoder).values():  # none without classes
+                baselines[label] = accuracy
+        print(_opening(name, data, batches, device, count, baselines), flush=True)
+    torch.manual_seed(recipe.seed + rank)  # masks and the like differ from rank to rank
+    try:
+        history = train(method, batches, recipe, folder, evaluate, resume=resume)
+    finally:
+        has_plot = rank == 0 and _plot(folder, baselines, f"{name} on {data.name}")
+    if rank == 0:
+        _finish(folder, history[-1], baselines, time.perf_counter() - start, has_plot)
+
+
+def _finish(
+    folder: Path, last: dict[str, float], baselines: dict[str, float], total: float, has_plot: bool
+) -> None:
+    results = {"training_seconds": last["seconds"], "loss": last["loss"]}
+    if "label_accuracy" in last:
+        results["label_accuracy"] = last["label_accuracy"]
+        print(f"\naccuracy of labels in the last batch: {last['label_accuracy']:.1%}")
+    if "knn_accuracy" in last:
+        results["knn_accuracy"] = {**baselines, "trained encoder": last["knn_accuracy"]}
+        print(f"\n{'features':<16} kNN accuracy")
+        for label, accuracy in results["knn_accuracy"].items():
+            print(f"{label:<16} {accuracy:12.1%}")
+    (folder / RESULTS).write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\ntrained in {last['seconds']:.0f} s, {total:.0f} s in all")
+    files = {"plot": PLOT, "metrics": METRICS, "checkpoint": CHECKPOINT}
+    for label, file in files.items():
+        if file != PLOT or has_plot:
+            print(f"{label:<11} {folder / file}")
+
+
+def _what_to_do(arguments: argparse.Namespace) -> tuple[str, Recipe, Path, bool]:
+    """The method, its recipe, the folder of the run, and whether it goes on there."""
+    name, resume = arguments.method, arguments.resume
+    if name not in METHODS:
+        raise ValueError(f"unknown method {name!r}; the methods are {', '.join(METHODS)}")
+    recipe = override(METHODS[name][1], arguments.overrides, published=arguments.published)
+    if arguments.print_config:
+        return name, recipe, RUNS, False
+    if resume not in (None, "auto"):
+        folder = Path(resume)
+        found, saved = read_recipe(folder)
+        given = {text.partition("=")[0] for text in arguments.overrides}
+        differs = [key for key in given if getattr(saved, key) != getattr(recipe, key)]
+        if found != name or differs:
+            what = f"{differs[0]}={getattr(saved, differs[0])}" if differs else f"method {found}"
+            raise ValueError(f"the run in {folder}/ has {what}; it goes on as it began")
+        return name, saved, folder, True
+    label = Path(recipe.data).resolve().name
+    folder = RUNS / (arguments.name or f"{name}-{label}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if resume == "auto":
+        if not arguments.name:
+            raise ValueError("--resume auto needs the --name of the run that may be there already")
+        return name, recipe, folder, (folder / CHECKPOINT).exists()
+    if folder.exists() and os.environ.get("RANK", "0") == "0":
+        raise ValueError(
+            f"{folder} exists already; choose another --name, or {AGAIN.format(folder)}"
+        )
+    return name, recipe, folder, False
+
+
+@contextmanager
+def ranks() -> Iterator[None]:
+    """Join the other ranks where torchrun started this process."""
+    if "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m sslkernels.train",
-        description="Train a self-supervised method on handwritten digits that ship with the "
-        "package, and evaluate it. Needs no download and no further arguments.",
+        description="Train a self-supervised method, and evaluate it: on handwritten digits that "
+        "ship with the package unless data=DIR names a folder of images. Under torchrun it trains "
+        "on all ranks.",
     )
     parser.add_argument("method", metavar="METHOD", help=f"one of: {', '.join(METHODS)}")
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", help="settings; --print-config lists them"
     )
     parser.add_argument("--name", help="folder under runs/ (default: method, data and time)")
+    parser.add_argument(
+        "--published", action="store_true", help="the paper's settings, in place of the demo's"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with the run in this folder; auto: with that of --name, if there is one",
+    )
     parser.add_argument("--print-config", action="store_true", help="print the settings and stop")
-    arguments = parser.parse_intermixed_args(argv)
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    return parser
 
-    if arguments.method not in METHODS:
-        parser.error(f"unknown method {arguments.method!r}; the methods are {', '.join(METHODS)}")
+
+def _failed(arguments: argparse.Namespace, status: int, message: str) -> int:
+    if arguments.traceback:
+        traceback.print_exc()
+    line = " ".join(message.split())
+    print(f"python -m sslkernels.train: error: {line}", file=sys.stderr)
+    return status
+
+
+def _opening(name, data: Data, batches, device, ranks: int, baselines: dict[str, float]) -> str:
+    on = f"{device}" + (f", {ranks} ranks" if ranks > 1 else "")
+    text = f"{name} on {data.name} (read by {data.reader}), {len(batches)} steps an epoch, on {on}"
+    if baselines:
+        found = ", ".join(f"{label} {accuracy:.1%}" for label, accuracy in baselines.items())
+        text += f"; kNN accuracy before training: {found}"
+    return text
+
+
+def _plot(folder: Path, baselines: dict[str, float], title: str) -> bool:
     try:
-        recipe = override(METHODS[arguments.method][1], arguments.overrides)
-        if arguments.print_config:
-            print("\n".join(f"{key}={value}" for key, value in asdict(recipe).items()))
-            return 0
-        train_split, test_split = load_splits(recipe.reader, _device(recipe.device))
-        views = MovedDigitViews(
-            train_split.images,
-            recipe.batch_size,
-            _generator(train_split.images.device, recipe.seed),
-            local_views=recipe.local_views,
-        )
-        run_dir = _make_run_dir(arguments.method, arguments.name)
-    except (ValueError, ImportError) as error:
-        parser.error(str(error))
-    try:
-        run(arguments.method, recipe, train_split, test_split, views, run_dir)
-    except FloatingPointError as error:
-        print(f"Stopped: {error}. Metrics so far: {run_dir}/metrics.csv", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"\nInterrupted; what there is so far is in {run_dir}/", file=sys.stderr)
-        return 130
-    return 0
-
-
-def load_splits(reader: str, device: torch.device) -> tuple[DigitSplit, DigitSplit]:
-    """The digits, read from files that are written first, or from the package ("memory")."""
-    if reader == "auto":
-        has_pil = find_spec("PIL") is not None  # writes the files
-        reader = ("dali" if HAS_DALI else "pil") if has_pil else "memory"
-    print(f"digits read by: {reader}", flush=True)
-    if reader == "memory":
-        return load_digits(device)
-    return read_digits(write_digits(DIGITS_FOLDER), by=reader, device=device)
-
-
-def run(
-    method_name: str,
-    recipe: Recipe,
-    train_split: DigitSplit,
-    test_split: DigitSplit,
-    views: MovedDigitViews,
-    run_dir: Path,
-) -> None:
-    """Train and evaluate one recipe; print the accuracies, write everything to ``run_dir``."""
-    start = time.perf_counter()
-    (run_dir / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
-    device = views.images.device
-    generator = _generator(device, EVALUATION_SEED)
-    bank, queries = (
-        move_digits(train_split.images, generator),
-        move_digits(test_split.images, generator),
-    )
-
-    def evaluate(encoder: nn.Module) -> float:
-        return knn_accuracy(
-            encode(encoder, bank, bfloat16=recipe.bfloat16),
-            train_split.labels,
-            encode(encoder, queries, bfloat16=recipe.bfloat16),
-            test_split.labels,
-        )
-
-    torch.manual_seed(recipe.seed)
-    method_class, _ = METHODS[method_name]
-    method = method_class(BACKBONES[recipe.backbone](width=recipe.width), recipe).to(device)
-    baselines = {"raw pixels": evaluate(nn.Flatten()), "random encoder": evaluate(method.backbone)}
-    print(
-        f"{method_name} on {len(bank)} digits, tested on {len(queries)}, on {device}; "
-        f"kNN accuracy before training: {_percentages(baselines)}",
-        flush=True,
-    )
-    try:
-        history = train(method, views, recipe, run_dir, evaluate)
-    finally:
-        has_plot = _plot(run_dir, baselines, f"{method_name} on moved digits")
-
-    last = history[-1]
-    results = {**baselines, "trained encoder": last["knn_accuracy"]}
-    (run_dir / "results.json").write_text(
-        json.dumps({"knn_accuracy": results, "training_seconds": last["seconds"]}, indent=2) + "\n"
-    )
-    print(f"\n{'features':<16} kNN accuracy")
-    for name, accuracy in results.items():
-        print(f"{name:<16} {accuracy:12.1%}")
-    total = time.perf_counter() - start
-    print(f"\ntrained in {last['seconds']:.0f} s, {total:.0f} s in all")
-    for label, file in FILES.items():
-        if file != "training.png" or has_plot:
-            print(f"{label:<11} {run_dir / file}")
-
-
-def _percentages(accuracies: dict[str, float]) -> str:
-    return ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in accuracies.items())
-
-
-def _plot(run_dir: Path, baselines: dict[str, float], title: str) -> bool:
-    try:
-        plot_training(run_dir / "metrics.csv", baselines, title, run_dir / "training.png")
+        plot_training(folder, baselines, title, folder / PLOT)
     except ImportError as error:
         print(f"No plot: {error}.")
         return False
     return True
-
-
-def _generator(device: torch.device, seed: int) -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} was asked for, and PyTorch sees no such GPU")
-    return device
-
-
-def _make_run_dir(method_name: str, name: str | None) -> Path:
-    name = name or f"{method_name}-digits-{time.strftime('%Y%m%d-%H%M%S')}"
-    run_dir = Path("runs") / name
-    try:
-        run_dir.mkdir(parents=True)
-    except FileExistsError:
-        raise ValueError(f"{run_dir} exists already; choose another --name") from None
-    return run_dir
 
 
 if __name__ == "__main__":

@@ -1,220 +1,269 @@
-"""The training loop: plain PyTorch, one file, made to be read and copied."""
+"""The training loop: plain PyTorch, one file, made to be read and copied.
+
+It runs under torchrun as well as alone, and a run that was stopped goes on bit for bit.
+"""
 
 from __future__ import annotations
 
-import csv
 import math
-import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from .evaluate import embedding_spread
+from ..data import ViewBatch
+from ..distributed import all_ranks, synchronize_batch_norm
+from ..metrics.encode import autocast
+from . import checkpoint
+from .checkpoint import CHECKPOINT
 from .grad_cache import GradCache
+from .log import Log
+from .methods import Method
+from .optimizers import make_optimizer, set_schedule
 from .recipe import Recipe
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
-COLUMNS = (
-    "epoch",
-    "seconds",
-    "loss",
-    "knn_accuracy",
-    "learning_rate",
-    "embedding_spread",
-    "images_per_second",
-)
+class Stopped(Exception):
+    """Training was asked to stop by a signal, and has written a checkpoint.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, number: int, step: int):
+        super().__init__(f"stopped after step {step}")
+        self.signal = number
 
 
 def train(
-    method: nn.Module,
-    views: Iterable[tuple[Tensor, ...]],
+    method: Method,
+    batches: Any,
     recipe: Recipe,
-    run_dir: Path,
-    evaluate: Callable[[nn.Module], float],
+    folder: Path,
+    evaluate: Callable[[nn.Module], dict[str, float]] = lambda backbone: {},
+    *,
+    resume: bool = False,
 ) -> list[dict[str, float]]:
-    """Train ``method`` on ``views`` with AdamW, linear warm-up and a cosine schedule.
+    """Train ``method`` on ``batches``, with linear warm-up and a cosine schedule.
 
-    Writes ``metrics.csv`` as it goes and ``checkpoint.pt`` at the end, or when interrupted by
-    Ctrl-C, both into ``run_dir``.
+    Writes ``metrics.jsonl``, ``steps.jsonl`` and ``checkpoint.pt`` into ``folder``. The checkpoint
+    is written every ``recipe.checkpoint_every`` epochs, at the end, and on SIGTERM or Ctrl-C after
+    the step that is under way. Where torch.distributed is initialised, ranks train together; the
+    first of them evaluates and writes.
 
     Args:
-        method: ``method(*views)`` returns a tuple of embeddings, each with a row per image, and
-            ``method.loss(*embeddings)`` the loss; it has a ``backbone``.
-        views: iterating once is one epoch; has a length, and yields a tuple of views, each
-            (batch, channels, height, width), on the device of ``method``.
+        method: what to train, on its device.
+        batches: iterating once is an epoch of ``ViewBatch``, this rank's share; with a length,
+            ``state_dict`` and ``load_state_dict``, as the readers of ``sslkernels.data`` have.
         recipe: the settings.
-        run_dir: an existing folder.
-        evaluate: maps the backbone to its accuracy in [0, 1]; called every
-            ``recipe.evaluate_every`` epochs and after the last.
+        folder: an existing folder.
+        evaluate: maps the backbone to numbers that go beside the loss, such as
+            ``{"knn_accuracy": 0.9}``; called every ``recipe.evaluate_every`` epochs and after the
+            last.
+        resume: go on from the checkpoint in ``folder``, as if there had been no interruption: on a
+            CPU, bit for bit.
 
     Returns:
-        One row per epoch, keyed by ``COLUMNS``; ``knn_accuracy`` is NaN where not evaluated.
-        ``seconds`` is training time since the start, evaluation left out.
+        A row per epoch: epoch, step, seconds (of training), loss, learning_rate,
+        images_per_second, what ``method.monitor`` says of its last batch, and ``evaluate``.
 
     Raises:
-        FloatingPointError: the loss became infinite or NaN; the message says where.
+        FloatingPointError: the loss became infinite or NaN. ``failure.pt`` holds the state before
+            that step and the numbers of its images.
+        Stopped: a signal asked for it.
+        ValueError: with ``resume``: no checkpoint, or one of another recipe or number of ranks.
+        OSError: ``folder`` cannot be written; the last checkpoint is whole.
     """
-    method.to(memory_format=torch.channels_last)
-    steps = recipe.epochs * len(views)
-    optimizer = make_optimizer(method, recipe)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, partial(warmup_cosine, steps, recipe.warmup_epochs * len(views))
-    )
-    history: list[dict[str, float]] = []
-    seconds = 0.0
-    bar = _progress_bar(steps)
-    report = print if bar is None else bar.write
-    try:
-        with (run_dir / "metrics.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            for epoch in range(1, recipe.epochs + 1):
-                row = train_epoch(method, views, optimizer, schedule, recipe, epoch, bar)
-                seconds += row["seconds"]
-                is_evaluated = epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs
-                accuracy = evaluate(method.backbone) if is_evaluated else math.nan
-                row |= {"seconds": seconds, "knn_accuracy": accuracy}
-                history.append(row)
-                writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
-                file.flush()
-                if is_evaluated:
-                    report(_describe(row, recipe.epochs))
-                    sys.stdout.flush()
-    except KeyboardInterrupt:
-        save_checkpoint(run_dir / "checkpoint.pt", method, optimizer, recipe, len(history))
-        raise
-    finally:
-        if bar is not None:
-            bar.close()
-    save_checkpoint(run_dir / "checkpoint.pt", method, optimizer, recipe, len(history))
-    return history
-
-
-def train_epoch(
-    method: nn.Module,
-    views: Iterable[tuple[Tensor, ...]],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    recipe: Recipe,
-    epoch: int,
-    bar: tqdm | None,
-) -> dict[str, float]:
-    """One pass over ``views``; returns its row of metrics, without the accuracy."""
     device = next(method.parameters()).device
-    method.train()
-    total_loss, start = 0.0, time.perf_counter()
-    for step, batch in enumerate(views, 1):
-        batch = [view.contiguous(memory_format=torch.channels_last) for view in batch]
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.bfloat16):
-            optimizer.zero_grad()
-            loss, embeddings = backward(method, batch, recipe.micro_batch)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value} at epoch {epoch}, step {step} of {len(views)}; "
-                f"a learning_rate below {recipe.learning_rate:g} may help"
-            )
-        optimizer.step()
-        method.after_step(((epoch - 1) * len(views) + step) / (recipe.epochs * len(views)))
-        learning_rate = schedule.get_last_lr()[0]
-        schedule.step()
-        total_loss += value
-        if bar is not None:
-            bar.set_postfix(loss=f"{value:.3f}", refresh=False)
-            bar.update()
-    seconds = time.perf_counter() - start
-    return {
-        "epoch": epoch,
-        "seconds": seconds,
-        "loss": total_loss / len(views),
-        "learning_rate": learning_rate,
-        "embedding_spread": embedding_spread(embeddings[0]).item(),
-        "images_per_second": len(views) * recipe.batch_size / seconds,
-    }
+    rank, ranks = all_ranks()
+    method.to(memory_format=torch.channels_last)
+    if recipe.sync_batch_norm and ranks > 1:
+        synchronize_batch_norm(method)
+    network = method
+    if ranks > 1:
+        network = DistributedDataParallel(method, [device] if device.type == "cuda" else None)
+    if recipe.compile:
+        network = torch.compile(network)
+    optimizer = make_optimizer(method, recipe)
+    scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
+    step, totals = 0, {"loss": 0.0, "seconds": 0.0}
 
-
-def backward(
-    method: nn.Module, batch: Sequence[Tensor], micro_batch: int
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Add the gradients of a batch of views to ``.grad``; return its loss and embeddings.
-
-    The network sees ``micro_batch`` images of a view at a time (0: all of them).
-    """
-    if micro_batch and micro_batch < len(batch[0]):
-        return GradCache(method, method.loss, micro_batch)(*batch)
-    embeddings = method(*batch)
-    loss = method.loss(*embeddings)
-    loss.backward()
-    return loss.detach(), tuple(x.detach() for x in embeddings)
-
-
-def warmup_cosine(total_steps: int, warmup_steps: float, step: int) -> float:
-    """Fraction of the peak learning rate at a step: linear up, then a half cosine down to 0."""
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def make_optimizer(method: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101); biases and norms do not decay."""
-    parameters = [p for p in method.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
-
-
-def save_checkpoint(
-    path: Path, method: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, epoch: int
-) -> None:
-    """Write weights, optimiser and recipe; ``path`` is complete or untouched, never half written.
-
-    Read it with ``torch.load(path, weights_only=True)``; the key "backbone" holds what most
-    uses need.
-    """
-    unfinished = path.with_suffix(".unfinished")
-    torch.save(
-        {
+    def state(**more: Any) -> dict[str, Any]:
+        own = {"reader": batches.state_dict(), "random": checkpoint.random_state()}
+        return {
             "backbone": method.backbone.state_dict(),
             "method": method.state_dict(),
             "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
             "recipe": asdict(recipe),
-            "epoch": epoch,
-        },
-        unfinished,
-    )
-    os.replace(unfinished, path)
+            "step": step,
+            "totals": totals,
+            "ranks": _from_all_ranks(own),
+            **more,
+        }
+
+    def save(name: str, **more: Any) -> None:
+        everything = state(**more)
+        if rank == 0:
+            checkpoint.save(everything, folder / name)
+
+    if resume:
+        saved = checkpoint.load(folder / CHECKPOINT)
+        _check_same(saved, asdict(recipe), ranks)
+        method.load_state_dict(saved["method"])
+        optimizer.load_state_dict(saved["optimizer"])
+        scaler.load_state_dict(saved["scaler"])
+        step, totals = saved["step"], saved["totals"]
+        batches.load_state_dict(saved["ranks"][rank]["reader"])
+        checkpoint.set_random_state(saved["ranks"][rank]["random"])
+
+    steps_per_epoch = len(batches)
+    steps = recipe.epochs * steps_per_epoch
+    with (
+        Log(folder, steps, recipe.epochs, step, is_silent=rank > 0) as log,
+        signals() as received,
+    ):
+        while step < steps:
+            start, first = time.perf_counter(), step
+            method.train()
+            for batch in batches:
+                method.progress = step / steps
+                learning_rate = set_schedule(optimizer, recipe, step, steps_per_epoch)
+                loss, embeddings = forward_backward(network, method, batch, recipe, scaler)
+                value, signal_number = _over_ranks(loss, max(received, default=0))
+                if not math.isfinite(value):
+                    save("failure.pt", images=batch.indices)
+                    raise FloatingPointError(_failure(value, step, batch.indices, recipe))
+                update(method, optimizer, scaler, recipe.clip)
+                step += 1
+                method.progress = step / steps
+                method.after_step()
+                totals["loss"] += value
+                log.step(value)
+                row = {"epoch": (step - 1) // steps_per_epoch + 1, "step": step}
+                row |= {"loss": value, "learning_rate": learning_rate}
+                if step % recipe.log_every == 0 or step % steps_per_epoch == 0:
+                    row |= {k: v.item() for k, v in method.monitor(*embeddings).items()}
+                    speed = (step - first) * recipe.batch_size / (time.perf_counter() - start)
+                    row["images_per_second"] = speed
+                    log.steps(row)
+                if signal_number and step % steps_per_epoch:
+                    break
+            totals["seconds"] += time.perf_counter() - start
+            if step % steps_per_epoch == 0:
+                epoch = step // steps_per_epoch
+                row |= {"seconds": totals["seconds"], "loss": totals["loss"] / steps_per_epoch}
+                if (epoch % recipe.evaluate_every == 0 or step == steps) and rank == 0:
+                    row |= evaluate(method.backbone)
+                totals["loss"] = 0.0
+                log.epoch(row)
+            if signal_number or step == steps or epoch % recipe.checkpoint_every == 0:
+                save(CHECKPOINT)
+            if signal_number and step < steps:
+                raise Stopped(int(signal_number), step)
+        return log.history
 
 
-def _describe(row: dict[str, float], epochs: int) -> str:
-    return (
-        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
-        f"  kNN {row['knn_accuracy']:6.1%}"
-        f"  loss {row['loss']:.3f}"
-        f"  learning rate {row['learning_rate']:.1e}"
-        f"  spread {row['embedding_spread']:.2f}"
-        f"  {row['images_per_second']:,.0f} images/s"
-        f"  {row['seconds']:.0f} s"
-    )
+def forward_backward(
+    network: nn.Module, method: Method, batch: ViewBatch, recipe: Recipe, scaler: Any
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Leave the gradients of a batch in ``.grad``; return its loss and embeddings.
+
+    The network, which may be ``method`` wrapped, sees ``recipe.micro_batch`` images of a view at a
+    time (0: all of them).
+    """
+    method.zero_grad(set_to_none=True)
+    views = [view.contiguous(memory_format=torch.channels_last) for view in batch.views]
+    inputs = method.inputs(batch._replace(views=views))
+    with autocast(inputs[0].device, recipe.precision):
+        if recipe.micro_batch and recipe.micro_batch < len(inputs[0]):
+            cached = GradCache(network, method.loss, recipe.micro_batch, scale=scaler.scale)
+            return cached(*inputs)
+        embeddings = network(*inputs)
+        loss = method.loss(*embeddings)
+    scaler.scale(loss).backward()
+    return loss.detach(), tuple(x.detach() for x in embeddings)
 
 
-def _progress_bar(total: int) -> tqdm | None:
-    if not sys.stderr.isatty():
-        return None
+def update(method: Method, optimizer: torch.optim.Optimizer, scaler: Any, clip: float) -> None:
+    """A step of the optimiser, after which the gradients are used up."""
+    scaler.unscale_(optimizer)
+    method.before_step()
+    if clip:
+        nn.utils.clip_grad_norm_(method.parameters(), clip)
+    scaler.step(optimizer)
+    scaler.update()
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """SIGTERM and Ctrl-C, collected instead of obeyed; a second Ctrl-C is obeyed."""
+    received: list[int] = []
+
+    def receive(number: int, frame: Any) -> None:
+        if number == signal.SIGINT and received:
+            raise KeyboardInterrupt
+        received.append(number)
+        print("\nstopping after this step", file=sys.stderr, flush=True)
+
+    before = {}
     try:
-        from tqdm import tqdm
-    except ImportError:
-        print("No progress bar: tqdm is missing; `pip install sslkernels[train]` brings it.")
-        return None
-    return tqdm(total=total, unit="step", dynamic_ncols=True, leave=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, receive)
+    except ValueError:  # not the main thread: signals are no matter of ours
+        pass
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _over_ranks(loss: Tensor, number: int) -> tuple[float, float]:
+    """The mean loss, and the largest signal: the same on all ranks, which thus stop together."""
+    rank, ranks = all_ranks()
+    if ranks == 1:
+        return loss.item(), number
+    told = torch.zeros(ranks, 2, device=loss.device)
+    told[rank, 0], told[rank, 1] = loss, number
+    dist.all_reduce(told)
+    return told[:, 0].mean().item(), told[:, 1].max().item()
+
+
+def _from_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
+    _, ranks = all_ranks()
+    if ranks == 1:
+        return [own]
+    found: list[Any] = [None] * ranks
+    dist.all_gather_object(found, own)
+    return found
+
+
+def _check_same(saved: dict[str, Any], recipe: dict[str, Any], ranks: int) -> None:
+    for key, value in saved["recipe"].items():
+        if recipe.get(key) != value:
+            raise ValueError(
+                f"the run that is to go on has {key}={value}, asked for is {recipe.get(key)}"
+            )
+    if len(saved["ranks"]) != ranks:
+        raise ValueError(
+            f"the run that is to go on has {len(saved['ranks'])} ranks, here are {ranks}"
+        )
+
+
+def _failure(value: float, step: int, images: Tensor, recipe: Recipe) -> str:
+    first = ", ".join(map(str, images[:8].tolist()))
+    return (
+        f"the loss is {value} at step {step + 1}, of images {first}{', …' * (len(images) > 8)}; "
+        f"failure.pt holds the state before it; a learning_rate below {recipe.learning_rate:g}, "
+        f"clip=1 or another precision than {recipe.precision} may help"
+    )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from pathlib import Path
 
+from .log import read_metrics
 
-def plot_training(metrics_path: Path, baselines: dict[str, float], title: str, path: Path) -> None:
-    """Draw loss and kNN accuracy over epochs, from ``metrics.csv``, into a PNG.
+
+def plot_training(folder: Path, baselines: dict[str, float], title: str, path: Path) -> None:
+    """Draw loss and kNN accuracy over epochs, into a PNG.
 
     Args:
-        metrics_path: the ``metrics.csv`` that ``train`` wrote.
+        folder: of the run, with ``metrics.jsonl``.
         baselines: accuracies in [0, 1] by name, drawn as horizontal lines.
         title: above the picture.
         path: the picture to write.
@@ -28,10 +28,9 @@ def plot_training(metrics_path: Path, baselines: dict[str, float], title: str, p
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with metrics_path.open(newline="") as file:
-        rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    rows = read_metrics(folder)
     epochs = [row["epoch"] for row in rows]
-    evaluated = [row for row in rows if not math.isnan(row["knn_accuracy"])]
+    evaluated = [row for row in rows if "knn_accuracy" in row]
 
     style = {
         "axes.spines.top": False,

@@ -61,6 +61,16 @@ class EncodedImages:
             file.seek(start)
             return file.read(length)
 
+    def subset(self, indices: Tensor) -> EncodedImages:
+        """The images at ``indices`` (m,), in that order; classes keep their numbers."""
+        chosen = indices.tolist()
+        return EncodedImages(
+            [self._extents[i] for i in chosen],
+            self.labels[indices].tolist(),
+            names=[self.names[i] for i in chosen],
+            classes=self.classes,
+        )
+
 
 def image_folder(folder: str | Path) -> EncodedImages:
     """The images below a folder, sorted by path: a class per subfolder, or all in one folder.

@@ -1,10 +1,11 @@
 """Self-supervised methods, one file each.
 
 A :class:`Method` is an ``nn.Module`` with a ``backbone``; ``method(*views)`` returns a tuple of
-embeddings, ``method.loss(*embeddings)`` is what training lowers, and
-``method.after_step(progress)`` moves what follows the training, such as a teacher.
+embeddings, ``method.loss(*embeddings)`` is what training lowers, and ``method.after_step()`` moves
+what follows the training, such as a teacher. ``METHODS`` has them by name, with their recipes.
 """
 
+from ..recipe import Recipe
 from .barlow_twins import BarlowTwins, BarlowTwinsRecipe
 from .dino import DINO, DINORecipe
 from .ibot import IBOT, IBOTRecipe
@@ -14,9 +15,19 @@ from .simdino import SimDINO, SimDINORecipe
 from .two_views import TwoViews
 from .vicreg import VICReg, VICRegRecipe
 
+METHODS: dict[str, tuple[type[Method], type[Recipe]]] = {
+    "simclr": (SimCLR, SimCLRRecipe),
+    "barlow_twins": (BarlowTwins, BarlowTwinsRecipe),
+    "dino": (DINO, DINORecipe),
+    "ibot": (IBOT, IBOTRecipe),
+    "simdino": (SimDINO, SimDINORecipe),
+    "vicreg": (VICReg, VICRegRecipe),
+}
+
 __all__ = [
     "DINO",
     "IBOT",
+    "METHODS",
     "BarlowTwins",
     "BarlowTwinsRecipe",
     "DINORecipe",

@@ -30,4 +30,6 @@ class BarlowTwins(TwoViews):
 
     def __init__(self, backbone: nn.Module, recipe: BarlowTwinsRecipe):
         sizes = [recipe.projector_size] * 3
-        super().__init__(backbone, sizes, BarlowTwinsLoss(recipe.redundancy))
+        super().__init__(
+            backbone, sizes, BarlowTwinsLoss(recipe.redundancy, gather_distributed=True)
+        )

@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
+
+from ...data import ViewBatch
+from ...metrics import embedding_spread
 
 
 class Method(nn.Module):
     """A self-supervised method: embeddings of views, and their loss.
 
+    Whatever has to survive an interruption is a parameter or a buffer. Random numbers come from
+    torch's own generator of the device.
+
     Attributes:
-        loss: a method or module: ``loss(*embeddings)`` is what training lowers.
+        loss: a method, or a module where it has parameters of its own: ``loss(*embeddings)`` is
+            what training lowers.
         backbone: maps images to (n, ``backbone.feature_size``) features; what is evaluated, and
             what most users of a checkpoint want.
+        progress: which fraction of all steps is done; the loop keeps it.
     """
 
+    loss: Callable[..., Tensor]
     backbone: nn.Module
+    progress: float = 0.0
 
-    def forward(self, *views: Tensor) -> tuple[Tensor, ...]:
-        """Embeddings of the views, each with a row per image."""
+    @property
+    def projector(self) -> nn.Sequential:
+        """What follows the evaluated backbone, layer by layer."""
+        return nn.Sequential()
+
+    def inputs(self, batch: ViewBatch) -> tuple[Tensor, ...]:
+        """What ``forward`` takes of a batch, each with a row per image."""
+        return tuple(batch.views)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings and whatever else the loss needs, each with a row per image."""
         raise NotImplementedError
 
-    def after_step(self, progress: float) -> None:
-        """Called after each step of the optimiser, with the fraction of all steps that are done.
+    def monitor(self, *embeddings: Tensor) -> dict[str, Tensor]:
+        """Scalars to watch besides the loss."""
+        return {"embedding_spread": embedding_spread(embeddings[0])}
 
-        Here is the place of schedules and of teachers that follow; most methods have neither.
-        """
+    def before_step(self) -> None:
+        """Called when gradients are there, and the optimiser has not used them yet."""
+
+    def after_step(self) -> None:
+        """Called after each step of the optimiser: here teachers follow."""

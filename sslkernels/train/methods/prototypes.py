@@ -55,8 +55,6 @@ class PrototypeMethod(SelfDistillation):
     The logits themselves are never stored: the losses take unit vectors and prototypes.
     """
 
-    progress: Tensor
-
     def __init__(self, backbone: nn.Module, recipe: PrototypeRecipe):
         super().__init__(backbone, recipe)
         self.recipe = recipe
@@ -69,7 +67,6 @@ class PrototypeMethod(SelfDistillation):
             center_momentum=recipe.center_momentum,
         )
         self.koleo_loss = KoLeoLoss()
-        self.register_buffer("progress", torch.zeros(()))
         self.register_buffer("lengths", torch.ones(recipe.prototypes), persistent=False)
 
     def distill(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Tensor:
@@ -85,8 +82,6 @@ class PrototypeMethod(SelfDistillation):
     def prototypes(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Both networks', as the losses take them: of length one."""
         own, their = self.student.prototypes, self.teacher.prototypes
-        if self.epochs_done < self.recipe.frozen_epochs:
-            own = own.detach()
         return {"prototypes": (own, self.lengths), "teacher_prototypes": (their, self.lengths)}
 
     @property
@@ -100,8 +95,8 @@ class PrototypeMethod(SelfDistillation):
 
     @property
     def epochs_done(self) -> float:
-        return self.progress.item() * self.recipe.epochs
+        return self.progress * self.recipe.epochs
 
-    def after_step(self, progress: float) -> None:
-        super().after_step(progress)
-        self.progress.fill_(progress)
+    def before_step(self) -> None:
+        if self.epochs_done < self.recipe.frozen_epochs:
+            self.student.prototypes.grad = None

@@ -93,8 +93,12 @@ class SelfDistillation(Method):
             taught = embed(self.teacher, whole)
         return *embed(self.student, whole), *embed(self.student, local), *taught
 
-    def after_step(self, progress: float) -> None:
-        momentum = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * progress)) / 2
+    @property
+    def projector(self) -> nn.Sequential:
+        return self.teacher.head.layers
+
+    def after_step(self) -> None:
+        momentum = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * self.progress)) / 2
         follow(self.teacher, self.student, momentum)
 
 

@@ -31,4 +31,4 @@ class SimCLR(TwoViews):
 
     def __init__(self, backbone: nn.Module, recipe: SimCLRRecipe):
         sizes = [recipe.hidden_size, recipe.embedding_size]
-        super().__init__(backbone, sizes, NTXentLoss(recipe.temperature))
+        super().__init__(backbone, sizes, NTXentLoss(recipe.temperature, gather_distributed=True))

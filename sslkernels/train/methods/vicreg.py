@@ -34,4 +34,6 @@ class VICReg(TwoViews):
 
     def __init__(self, backbone: nn.Module, recipe: VICRegRecipe):
         weights = recipe.invariance, recipe.variance, recipe.covariance
-        super().__init__(backbone, [recipe.expander_size] * 3, VICRegLoss(*weights))
+        super().__init__(
+            backbone, [recipe.expander_size] * 3, VICRegLoss(*weights, gather_distributed=True)
+        )

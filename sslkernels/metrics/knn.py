@@ -1,12 +1,12 @@
-"""Evaluation of frozen features: k nearest neighbours, and the collapse indicator."""
+"""Accuracy of a classifier by nearest neighbours."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..primitives import nearest_neighbor
+from .collapse import unit_rows
 
 CHUNK_SIZE = 1024
 
@@ -60,47 +60,18 @@ def knn_accuracy(
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
 
     classes = int(train_labels.max()) + 1
-    bank = _normalize(train_features)
+    bank = unit_rows(train_features)
     correct = 0
     for features, labels in zip(
         test_features.split(chunk_size), test_labels.split(chunk_size), strict=True
     ):
-        similarity, index = nearest_neighbor(_normalize(features), bank, k)  # (chunk, k)
+        similarity, index = nearest_neighbor(unit_rows(features), bank, k)  # (chunk, k)
         # Votes relative to the best neighbour: the same winner, and no overflow.
         weights = ((similarity - similarity[:, :1]) / temperature).exp()
         votes = weights.new_zeros(len(features), classes)
         votes.scatter_add_(1, train_labels[index], weights)
         correct += int((votes.argmax(1) == labels).sum())
     return correct / len(test_features)
-
-
-@torch.no_grad()
-def encode(
-    encoder: nn.Module, images: Tensor, *, chunk_size: int = CHUNK_SIZE, bfloat16: bool = False
-) -> Tensor:
-    """Features (n, d) float32 of images (n, channels, height, width), in evaluation mode."""
-    was_training = encoder.training
-    encoder.eval()
-    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        features = torch.cat([encoder(chunk).float() for chunk in images.split(chunk_size)])
-    encoder.train(was_training)
-    return features
-
-
-@torch.no_grad()
-def embedding_spread(embeddings: Tensor) -> Tensor:
-    """Collapse indicator of SimSiam (Chen and He 2020, arXiv:2011.10566, section 4.1).
-
-    The standard deviation over the batch of each coordinate of the L2-normalised embeddings
-    (n, d), averaged over coordinates, times √d: about 1 where embeddings spread evenly over the
-    sphere, 0 where they all coincide. Returns a scalar tensor on the device of ``embeddings``.
-    """
-    spread = _normalize(embeddings).std(0, correction=0).mean()
-    return spread * embeddings.shape[1] ** 0.5
-
-
-def _normalize(features: Tensor) -> Tensor:
-    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
 
 
 def _check_features(name: str, features: Tensor, labels: Tensor) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sslkernels.train import embedding_spread, encode, knn_accuracy
+from sslkernels.metrics import embedding_spread, encode, knn_accuracy
 
 
 def naive_knn_accuracy(train_features, train_labels, test_features, test_labels, k, temperature):

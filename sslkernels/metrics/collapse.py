@@ -1,0 +1,24 @@
+"""Have embeddings collapsed to a point?"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def embedding_spread(embeddings: Tensor) -> Tensor:
+    """Collapse indicator of SimSiam (Chen and He 2020, arXiv:2011.10566, section 4.1).
+
+    The standard deviation over the batch of each coordinate of the L2-normalised embeddings
+    (n, d), averaged over coordinates, times √d: about 1 where embeddings spread evenly over the
+    sphere, 0 where they all coincide. Returns a scalar tensor on the device of ``embeddings``.
+    """
+    spread = unit_rows(embeddings).std(0, correction=0).mean()
+    return spread * embeddings.shape[1] ** 0.5
+
+
+def unit_rows(features: Tensor) -> Tensor:
+    """Rows (n, d) of length one, in float32 or wider."""
+    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)

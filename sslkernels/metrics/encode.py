@@ -1,0 +1,52 @@
+"""From images to features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@torch.no_grad()
+def encode(
+    encoder: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], precision: str = "float32"
+) -> tuple[Tensor, Tensor]:
+    """Features of images, in evaluation mode.
+
+    Args:
+        encoder: maps images (n, channels, height, width) to features (n, d).
+        batches: of images and labels (n,), both on the encoder's device.
+        precision: "float32", or what autocast computes in: "bfloat16", "float16".
+
+    Returns:
+        ``(features, labels)``: (N, d) float32 and (N,) int64 of all batches.
+    """
+    features, labels = [], []
+    with evaluation_mode(encoder):
+        for images, classes in batches:
+            with autocast(images.device, precision):
+                features.append(encoder(images).float())
+            labels.append(classes)
+    return torch.cat(features), torch.cat(labels)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Autocast to ``precision``, one of ``PRECISIONS``; "float32" leaves all as it is."""
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module):
+    """Switch a module to evaluation for a while; each part returns to the mode it was in."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True

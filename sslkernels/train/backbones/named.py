@@ -1,0 +1,84 @@
+"""A backbone by its name: ours, torchvision's, timm's, or that of a function."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from torch import nn
+
+from .resnet import SmallResNet
+from .vit import SmallViT
+
+BACKBONES = {"resnet": SmallResNet, "vit": SmallViT}
+
+
+def make_backbone(name: str, channels: int, width: int) -> nn.Module:
+    """Make a backbone; what others have made is imported only when asked for.
+
+    Args:
+        name: "resnet" or "vit", small ones of this package; "torchvision:resnet50" and the like,
+            "timm:vit_small_patch16_224" and the like, untrained and without their classifier; or
+            "module:function", which takes no arguments.
+        channels: of the images; torchvision's networks take 3, and a function what it likes.
+        width: of a small backbone.
+
+    Returns:
+        A module that maps (n, channels, height, width) to (n, ``feature_size``).
+
+    Raises:
+        ValueError: no such network, it takes another number of channels, or what the function
+            returns has no ``feature_size``.
+        ImportError: the library is not installed.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name](in_channels=channels, width=width)
+    source, _, rest = name.partition(":")
+    if source == "torchvision":
+        return _torchvision(rest, channels)
+    if source == "timm":
+        return _timm(rest, channels)
+    return _function(source, rest)
+
+
+def _torchvision(name: str, channels: int) -> nn.Module:
+    models = _import("torchvision.models", "torchvision")
+    if channels != 3:
+        raise ValueError(f"torchvision's networks take 3 channels, these images have {channels}")
+    if name not in models.list_models(module=models):
+        raise ValueError(f"torchvision has no network {name!r}; torchvision.models lists them")
+    network = models.get_model(name, weights=None)
+    # The classifier is the last linear layer, whatever its name.
+    path, last = [(k, m) for k, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
+    network.set_submodule(path, nn.Identity())
+    network.feature_size = last.in_features
+    return network
+
+
+def _timm(name: str, channels: int) -> nn.Module:
+    timm = _import("timm", "timm")
+    if not timm.is_model(name):
+        raise ValueError(f"timm has no network {name!r}; timm.list_models() lists them")
+    options = {"dynamic_img_size": True} if name.startswith(("vit", "deit")) else {}
+    network = timm.create_model(name, num_classes=0, in_chans=channels, **options)
+    network.feature_size = network.num_features
+    return network
+
+
+def _function(module: str, function: str) -> nn.Module:
+    make = getattr(_import(module, module), function, None)
+    if not callable(make):
+        raise ValueError(f"module {module!r} has no function {function!r}")
+    network = make()
+    if not (isinstance(network, nn.Module) and hasattr(network, "feature_size")):
+        raise ValueError(
+            f"{module}:{function} must return an nn.Module with a feature_size, "
+            f"got {type(network).__name__}"
+        )
+    return network
+
+
+def _import(module: str, package: str):
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"the backbone needs {package}, which is not installed") from error

@@ -1,0 +1,197 @@
+"""The images of a run: batches of views to train on, and plain images to evaluate with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..data import (
+    HAS_DALI,
+    DigitSplit,
+    FusedViewReader,
+    MovedDigitViews,
+    View,
+    image_folder,
+    image_reader,
+    load_digits,
+    move_digits,
+    read_digits,
+    view_reader,
+    write_digits,
+)
+from ..data.readers import EncodedImages
+from .recipe import Recipe
+
+EVALUATION_SEED = 0
+EVALUATION_BATCH = 250
+DIGITS_FOLDER = Path("runs") / ".digits"  # beside the results: that has to be writable anyway
+TEST_FOLDERS = ("val", "test")
+HELD_OUT = 10  # every tenth image
+
+
+class Data(Protocol):
+    """What training and evaluation ask of a set of images.
+
+    Attributes:
+        name: of the data, for people.
+        reader: what reads its files: "dali", "pil", or "memory" where there are none.
+        channels: of its images.
+        classes: names of the labels; empty: there are none worth a classifier.
+    """
+
+    name: str
+    reader: str
+    channels: int
+    classes: tuple[str, ...]
+
+    def batches(self, rank: int = 0, world_size: int = 1) -> MovedDigitViews | FusedViewReader:
+        """This rank's batches of views of the training images, with a state to resume from."""
+
+    def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (n, C, S, S) float32 as the network sees them, not augmented, and labels (n,).
+
+        At most ``recipe.evaluation_images`` of "train" or "test", the same at each call.
+        """
+
+
+def open_data(recipe: Recipe, device: torch.device) -> Data:
+    """The data that the recipe names.
+
+    Raises:
+        ValueError: there is no such folder, or too little in it.
+        ImportError: what reads it is not installed.
+    """
+    if recipe.data == "digits":
+        return Digits(recipe, device)
+    return Folder(recipe, device)
+
+
+class Digits:
+    """Handwritten digits that ship with the package, moved about; see ``MovedDigitViews``."""
+
+    name = "digits"
+    channels = 1
+    classes = tuple("0123456789")
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        self.recipe = recipe
+        self.reader = _digit_reader(recipe.reader)
+        self.train, self.test = (
+            load_digits(device)
+            if self.reader == "memory"
+            else read_digits(write_digits(DIGITS_FOLDER), by=self.reader, device=device)
+        )
+        generator = torch.Generator(device).manual_seed(EVALUATION_SEED)
+        self._evaluation = {
+            name: DigitSplit(move_digits(split.images, generator), split.labels)
+            for name, split in (("train", self.train), ("test", self.test))
+        }
+
+    def batches(self, rank: int = 0, world_size: int = 1) -> MovedDigitViews:
+        recipe = self.recipe
+        return MovedDigitViews(
+            self.train, recipe.batch_size, seed=recipe.seed, whole_views=recipe.global_views,
+            local_views=recipe.local_views, rank=rank, world_size=world_size,
+        )  # fmt: skip
+
+    def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        images, labels = self._evaluation[split]
+        chosen = _spread(len(labels), self.recipe.evaluation_images).to(labels.device)
+        for part in chosen.split(EVALUATION_BATCH):
+            yield images[part], labels[part]
+
+
+class Folder:
+    """Images in a folder: two splits in subfolders, or one of which every tenth image is a test."""
+
+    channels = 3
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        self.recipe, self.device = recipe, device
+        if recipe.reader == "memory":
+            raise ValueError("reader must be auto, dali or pil for a folder, got 'memory'")
+        self.reader = recipe.reader
+        if recipe.reader == "auto":
+            self.reader = "dali" if HAS_DALI else "pil"
+        folder = Path(recipe.data)
+        if not folder.is_dir():
+            raise ValueError(f"data must be digits, photos or a folder; there is no {recipe.data}/")
+        self.name = folder.resolve().name
+        self.train, self.test = _splits(folder)
+        self.classes = self.train.classes if len(self.train.classes) > 1 else ()
+        if self.classes and self.test.classes != self.train.classes:
+            raise ValueError(
+                f"training and test images must have the same classes; {folder} has "
+                f"{_some(self.train.classes)} and {_some(self.test.classes)}"
+            )
+
+    def batches(self, rank: int = 0, world_size: int = 1) -> FusedViewReader:
+        recipe = self.recipe
+        if recipe.batch_size % world_size:
+            raise ValueError(
+                f"batch_size must be a multiple of the {world_size} ranks, got {recipe.batch_size}"
+            )
+        return view_reader(
+            self.train, recipe.batch_size // world_size, recipe.views(), by=self.reader,
+            device=self.device, seed=recipe.seed, rank=rank, world_size=world_size,
+        )  # fmt: skip
+
+    def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        images = {"train": self.train, "test": self.test}[split]
+        images = images.subset(_spread(len(images), self.recipe.evaluation_images))
+        count, batch = len(images), min(len(images), EVALUATION_BATCH)
+        padded = images.subset(torch.arange(-(-count // batch) * batch) % count)
+        decode_on = self.device if self.reader == "dali" else "cpu"
+        reader = image_reader(padded, batch, by=self.reader, device=decode_on)
+        plain = plain_view(self.recipe.views()[0])
+        for views, _, labels, indices, _ in FusedViewReader(reader, [plain], device=self.device):
+            once = indices < count
+            yield views[0][once], labels[once]
+
+
+def plain_view(view: View) -> View:
+    """A view's size and normalisation, of the largest square in the middle, with nothing else."""
+    return View(
+        size=view.size, mean=view.mean, std=view.std, interpolation=view.interpolation,
+        scale=(1, 1), ratio=(1, 1), flip=0, jitter=0, grayscale=0, blur=0, solarize=0,
+    )  # fmt: skip
+
+
+def _splits(folder: Path) -> tuple[EncodedImages, EncodedImages]:
+    if (folder / "train").is_dir():
+        train = image_folder(folder / "train")
+        for name in TEST_FOLDERS:
+            if (folder / name).is_dir():
+                return train, image_folder(folder / name)
+        raise ValueError(f"expected {' or '.join(TEST_FOLDERS)} beside train in {str(folder)!r}")
+    images = image_folder(folder)
+    if len(images) < HELD_OUT:
+        raise ValueError(
+            f"{str(folder)!r} holds {len(images)} image{'s' * (len(images) > 1)}; "
+            f"training needs {HELD_OUT} at least, better thousands"
+        )
+    numbers = torch.arange(len(images))
+    is_test = numbers % HELD_OUT == HELD_OUT - 1
+    return images.subset(numbers[~is_test]), images.subset(numbers[is_test])
+
+
+def _spread(count: int, most: int) -> Tensor:
+    """As many of ``count`` numbers as there may be, evenly spread."""
+    kept = min(count, most)
+    return torch.arange(kept) * count // kept
+
+
+def _digit_reader(name: str) -> str:
+    if name != "auto":
+        return name
+    has_pil = find_spec("PIL") is not None  # writes the files
+    return ("dali" if HAS_DALI else "pil") if has_pil else "memory"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") if names else "none"

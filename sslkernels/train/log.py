@@ -1,0 +1,139 @@
+"""What a run tells: a bar and a line per evaluation on a terminal, JSON elsewhere and on disk."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+METRICS, STEPS = "metrics.jsonl", "steps.jsonl"
+
+
+class Log:
+    """Writes ``metrics.jsonl``, a line per epoch, and ``steps.jsonl``, a line per so many steps.
+
+    Lines of steps after ``done`` are dropped: what a resumed run repeats is not told twice.
+    TensorBoard gets the same numbers, if it is installed.
+
+    Args:
+        folder: where the files are.
+        steps: of the whole run.
+        epochs: of the whole run.
+        done: steps that lie behind.
+        is_silent: write and print nothing: another rank does.
+    """
+
+    def __init__(self, folder: Path, steps: int, epochs: int, done: int, is_silent: bool):
+        self.folder, self.epochs, self.is_silent = folder, epochs, is_silent
+        self.history = _read_until(folder / METRICS, done)
+        self.bar, self._board, self._files = None, None, {}
+        if is_silent:
+            return
+        for name, rows in ((METRICS, self.history), (STEPS, _read_until(folder / STEPS, done))):
+            file = (folder / name).open("w")
+            file.writelines(_line(row) for row in rows)
+            self._files[name] = file
+        self.bar = _progress_bar(steps, done)
+        self._board = _tensorboard(folder, done)
+
+    def step(self, loss: float) -> None:
+        """A step is done."""
+        if self.bar is not None:
+            self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            self.bar.update()
+
+    def steps(self, row: dict[str, float]) -> None:
+        """Several steps are done."""
+        self._write(STEPS, row)
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """An epoch is done."""
+        self.history.append(row)
+        self._write(METRICS, row)
+        if self.is_silent:
+            return
+        if sys.stdout.isatty():
+            if "knn_accuracy" in row or self.bar is None:
+                (print if self.bar is None else self.bar.write)(_describe(row, self.epochs))
+        else:
+            print(_line(row), end="", flush=True)
+
+    def _write(self, name: str, row: dict[str, float]) -> None:
+        if self.is_silent:
+            return
+        self._files[name].write(_line(row))
+        self._files[name].flush()
+        if self._board is not None:
+            kind = name.partition(".")[0]
+            for key, value in row.items():
+                self._board.add_scalar(f"{kind}/{key}", value, row["step"])
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, kind: type | None, error: Any, trace: TracebackType | None) -> None:
+        for thing in (self.bar, self._board, *self._files.values()):
+            if thing is not None:
+                thing.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """The lines of ``metrics.jsonl``, an epoch each; none if there is no such file."""
+    return _read_until(folder / METRICS, math.inf)
+
+
+def _read_until(path: Path, step: float) -> list[dict[str, float]]:
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:  # cut off in the middle
+            break
+        if row["step"] <= step:
+            rows.append(row)
+    return rows
+
+
+def _line(row: dict[str, float]) -> str:
+    rounded = {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()}
+    return json.dumps(rounded) + "\n"
+
+
+def _describe(row: dict[str, float], epochs: int) -> str:
+    parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
+    if "knn_accuracy" in row:
+        parts.append(f"kNN {row['knn_accuracy']:6.1%}")
+    if "label_accuracy" in row:
+        parts.append(f"labels {row['label_accuracy']:6.1%}")
+    parts += [f"loss {row['loss']:.3f}", f"learning rate {row['learning_rate']:.1e}"]
+    if "embedding_spread" in row:
+        parts.append(f"spread {row['embedding_spread']:.2f}")
+    parts += [f"{row['images_per_second']:,.0f} images/s", f"{row['seconds']:.0f} s"]
+    return "  ".join(parts)
+
+
+def _progress_bar(total: int, done: int) -> tqdm | None:
+    if not sys.stderr.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        print("No progress bar: tqdm is missing; `pip install sslkernels[train]` brings it.")
+        return None
+    return tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, leave=False)
+
+
+def _tensorboard(folder: Path, done: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder, purge_step=done + 1)

@@ -1,0 +1,113 @@
+"""Optimisers, and what changes in them from step to step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from .recipe import Recipe
+
+MOMENTUM = 0.9
+
+
+class LARS(torch.optim.Optimizer):
+    """Layer-wise adaptive rate scaling (You et al. 2017, arXiv:1708.03888), with momentum.
+
+    The update of a matrix or convolution, decay included, is scaled to ``trust`` times the norm of
+    its weights. Vectors, biases and the weights of norms, are neither scaled nor decayed: the
+    convention of SimCLR, BYOL, Barlow Twins and VICReg.
+
+    Args:
+        params: tensors, or groups of them with their own ``lr`` and ``weight_decay``.
+        lr: learning rate, above 0.
+        momentum: in [0, 1), of updates before the learning rate.
+        weight_decay: added to the gradient, times the weight.
+        trust: norm of an update over that of its weights, above 0.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict],
+        lr: float,
+        momentum: float = MOMENTUM,
+        weight_decay: float = 0.0,
+        trust: float = 1e-3,
+    ):
+        if not (lr > 0 and 0 <= momentum < 1 and weight_decay >= 0 and trust > 0):
+            raise ValueError(
+                "lr and trust must be above 0, momentum in [0, 1), weight_decay at least 0, got "
+                f"{lr}, {trust}, {momentum}, {weight_decay}"
+            )
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            updates = [p.grad.clone() for p in weights]
+            scaled = [i for i, p in enumerate(weights) if p.ndim > 1]
+            if scaled:
+                matrices = [weights[i] for i in scaled]
+                chosen = [updates[i] for i in scaled]
+                torch._foreach_add_(chosen, matrices, alpha=group["weight_decay"])
+                sizes = zip(torch._foreach_norm(matrices), torch._foreach_norm(chosen), strict=True)
+                ratios = [
+                    torch.where((weight > 0) & (update > 0), group["trust"] * weight / update, 1.0)
+                    for weight, update in sizes
+                ]
+                torch._foreach_mul_(chosen, ratios)
+            for p in weights:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            moving = [self.state[p]["momentum"] for p in weights]
+            if moving:
+                torch._foreach_mul_(moving, group["momentum"])
+                torch._foreach_add_(moving, updates)
+                torch._foreach_add_(weights, moving, alpha=-group["lr"])
+        return loss
+
+
+def make_optimizer(method: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's, in two groups: matrices decay; biases, norms and the like do not."""
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "lars":
+        return LARS(groups, recipe.learning_rate)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, recipe.learning_rate, momentum=MOMENTUM)
+    return torch.optim.AdamW(groups, recipe.learning_rate)
+
+
+def set_schedule(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, steps_per_epoch: int
+) -> float:
+    """Set the learning rate and the weight decay of a step, counted from 0; return the former."""
+    total, warmup = recipe.epochs * steps_per_epoch, recipe.warmup_epochs * steps_per_epoch
+    learning_rate = recipe.learning_rate * warmup_cosine(total, warmup, step)
+    decay = recipe.weight_decay * growth(recipe.weight_decay_growth, step / total)
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+        if group["weight_decay"]:
+            group["weight_decay"] = decay
+    return learning_rate
+
+
+def warmup_cosine(total_steps: int, warmup_steps: float, step: int) -> float:
+    """Fraction of the peak learning rate at a step: linear up, then a half cosine down to 0."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def growth(factor: float, progress: float) -> float:
+    """From 1 at first to ``factor`` at last, along a half cosine."""
+    return factor + (1 - factor) * (1 + math.cos(math.pi * progress)) / 2

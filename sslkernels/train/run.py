@@ -1,0 +1,117 @@
+"""A run: a method, its recipe, its data, and the folder with what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..metrics import encode, knn_accuracy
+from . import checkpoint
+from .backbones import make_backbone
+from .checkpoint import CHECKPOINT
+from .datasets import Data, open_data
+from .methods import METHODS, Method
+from .recipe import Recipe
+
+RECIPE = "recipe.json"
+
+
+@dataclass
+class Run:
+    """What ``load_run`` finds.
+
+    Attributes:
+        name: of the method.
+        recipe: its settings.
+        method: as trained so far, on the run's device, in evaluation mode.
+        data: what it was trained on.
+        folder: where it is.
+    """
+
+    name: str
+    recipe: Recipe
+    method: Method
+    data: Data
+    folder: Path
+
+
+def load_run(folder: str | Path, *, device: str = "auto") -> Run:
+    """Load what ``python -m sslkernels.train`` has left in a folder.
+
+    Args:
+        folder: of the run.
+        device: where to, as in a recipe.
+
+    Raises:
+        ValueError: ``folder`` holds no run, or none that has come to a checkpoint, or there is no
+            such device; or its data are gone.
+        ImportError: what its backbone or its data need is not installed.
+    """
+    folder = Path(folder)
+    name, recipe = read_recipe(folder)
+    saved = checkpoint.load(folder / CHECKPOINT)
+    on = find_device(device)
+    data = open_data(recipe, on)
+    method = make_method(name, recipe, data).to(on)
+    method.load_state_dict(saved["method"])
+    return Run(name, recipe, method.eval(), data, folder)
+
+
+def make_method(name: str, recipe: Recipe, data: Data) -> Method:
+    """The method as the recipe's seed begins it, on the CPU."""
+    torch.manual_seed(recipe.seed)
+    backbone = make_backbone(recipe.backbone, data.channels, recipe.width)
+    return METHODS[name][0](backbone, recipe)
+
+
+def knn_evaluation(
+    data: Data, precision: str, device: torch.device
+) -> Callable[[nn.Module], dict[str, float]]:
+    """What maps a backbone to ``{"knn_accuracy": …}``; to nothing where there are no classes."""
+
+    def evaluate(encoder: nn.Module) -> dict[str, float]:
+        if not data.classes:
+            return {}
+        features = []
+        for split in ("train", "test"):
+            batches = ((x.to(device), y.to(device)) for x, y in data.evaluation_batches(split))
+            features += encode(encoder, batches, precision)
+        k = min(20, len(features[0]))
+        return {"knn_accuracy": knn_accuracy(*features, k=k)}
+
+    return evaluate
+
+
+def write_recipe(folder: Path, name: str, recipe: Recipe) -> None:
+    """Write the method's name and its settings."""
+    (folder / RECIPE).write_text(json.dumps({"method": name, **asdict(recipe)}, indent=2) + "\n")
+
+
+def read_recipe(folder: Path) -> tuple[str, Recipe]:
+    """The method's name and its settings; raises ValueError where there are none."""
+    try:
+        settings = json.loads((folder / RECIPE).read_text())
+        name = settings.pop("method")
+        return name, METHODS[name][1](**settings)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder}/ holds no run: {RECIPE}: {error}") from None
+
+
+def find_device(name: str) -> torch.device:
+    """The device that a recipe names; raises ValueError where there is none such."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} was asked for, and PyTorch sees no such GPU")
+    return device
