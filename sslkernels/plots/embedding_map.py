@@ -65,5 +65,6 @@ def _name(axes, points: Tensor, text: str, shade: str) -> None:
     if len(points):
         axes.annotate(
             text, points.median(0).values.tolist(), ha="center", va="center", color=shade,
-            fontsize=14, fontweight="bold", path_effects=[withStroke(linewidth=4, foreground="white")],
+            fontsize=14, fontweight="bold",
+            path_effects=[withStroke(linewidth=4, foreground="white")],
         )  # fmt: skip

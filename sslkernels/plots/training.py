@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +16,17 @@ NAMES = {"knn_accuracy": "kNN", "label_accuracy": "labels of the task"}
 
 
 def plot_training(
-    metrics_path: Path, baselines: Mapping[str, float], title: str, path: Path
+    history: Sequence[Mapping[str, float]],
+    baselines: Mapping[str, float],
+    title: str,
+    path: Path,
 ) -> None:
-    """Draw what ``metrics.jsonl`` holds of each epoch into a PNG.
+    """Draw what is known of each epoch.
 
     Args:
-        metrics_path: a JSON object per line, with ``epoch``, ``loss``, ``learning_rate``,
-            ``embedding_spread``, and ``knn_accuracy`` and ``label_accuracy`` where there are any.
-            Of several lines for an epoch the last counts.
+        history: a row per epoch, as ``train`` returns and ``read_metrics`` reads them: ``epoch``,
+            ``loss``, ``learning_rate``, and where there are any ``embedding_spread``,
+            ``knn_accuracy`` and ``label_accuracy``.
         baselines: accuracies in [0, 1] by name, drawn as horizontal lines.
         title: above the picture.
         path: the picture to write.
@@ -33,31 +34,34 @@ def plot_training(
     Raises:
         ImportError: matplotlib is missing.
     """
-    rows = _read(metrics_path)
     with picture(path, title, size=(11, 4.8)) as figure:
         axes = figure.subplot_mosaic(
             [["accuracy", "loss", "loss"], ["accuracy", "spread", "rate"]],
             width_ratios=[2, 1, 1],
             height_ratios=[1.3, 1],
         )
-        _draw_accuracy(axes["accuracy"], rows, baselines)
+        _draw_accuracy(axes["accuracy"], history, baselines)
         axes["loss"].set_title("training loss")
         axes["spread"].set_title("spread of embeddings")
         axes["rate"].set_title("learning rate")
-        for name, key in (("loss", "loss"), ("spread", "embedding_spread"), ("rate", "learning_rate")):
-            axes[name].plot(*_curve(rows, key), color=COLORS[0], linewidth=2)
-        axes["spread"].set_ylim(0, max([1.05, *_curve(rows, "embedding_spread")[1]]))
+        for name, key in (
+            ("loss", "loss"),
+            ("spread", "embedding_spread"),
+            ("rate", "learning_rate"),
+        ):
+            axes[name].plot(*_curve(history, key), color=COLORS[0], linewidth=2)
+        axes["spread"].set_ylim(0, max([1.05, *_curve(history, "embedding_spread")[1]]))
         axes["rate"].set_ylim(0, None)
         axes["rate"].yaxis.set_major_formatter("{x:g}")
         for each in axes.values():
-            each.set_xlim(0, max([row["epoch"] for row in rows], default=1))
+            each.set_xlim(0, max([row["epoch"] for row in history], default=1))
             each.xaxis.get_major_locator().set_params(integer=True)
         for name in ("accuracy", "spread", "rate"):
             axes[name].set_xlabel("epoch")
 
 
 def _draw_accuracy(
-    axes: Axes, rows: Sequence[dict[str, float]], baselines: Mapping[str, float]
+    axes: Axes, history: Sequence[dict[str, float]], baselines: Mapping[str, float]
 ) -> None:
     axes.set(title="accuracy", ylim=(0, 100))
     axes.yaxis.set_major_formatter("{x:.0f}%")
@@ -68,7 +72,7 @@ def _draw_accuracy(
             "offset points", ha="right", va="top", color=shade,
         )  # fmt: skip
     for (key, name), shade in zip(NAMES.items(), (COLORS[0], COLORS[2]), strict=True):
-        epochs, values = _curve(rows, key)
+        epochs, values = _curve(history, key)
         if epochs:
             values = [100 * value for value in values]
             axes.plot(epochs, values, color=shade, marker="o", markersize=4, clip_on=False)
@@ -80,15 +84,7 @@ def _draw_accuracy(
         axes.text(0.5, 0.5, "no labels", transform=axes.transAxes, ha="center", color=INK)
 
 
-def _read(metrics_path: Path) -> list[dict[str, float]]:
-    rows = {}
-    for line in metrics_path.read_text().splitlines():
-        row = json.loads(line)
-        rows[row["epoch"]] = row
-    return [rows[epoch] for epoch in sorted(rows)]
-
-
-def _curve(rows: Sequence[dict[str, float]], key: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of what a metric is known of."""
-    known = [row for row in rows if row.get(key) is not None and not math.isnan(row[key])]
+def _curve(history: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]]:
+    """Epochs and values of what is known of some."""
+    known = [row for row in history if key in row]
     return [row["epoch"] for row in known], [row[key] for row in known]
