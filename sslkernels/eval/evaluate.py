@@ -134,7 +134,7 @@ def _encode_single(encoded, batches: Iterator[dict[str, Tensor]]) -> dict[str, d
 
 
 def _flat(batches: Iterator[Tensor]) -> Batches:
-    """Images (n, q, …) as batches of one view of each, in the order image by image."""
+    """Images (n, q, …) one by one, in batches of n."""
     for images in batches:
         for part in images.flatten(0, 1).split(images.shape[0]):
             yield _unlabelled(part)

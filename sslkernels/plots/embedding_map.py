@@ -36,9 +36,10 @@ def plot_embedding_map(
     with picture(path, title, size=(7.2, 6.4)) as figure:
         axes = figure.subplots()
         axes.set(
-            aspect="equal", xlabel=f"first component, {shares[0]:.0%} of the variance",
+            xlabel=f"first component, {shares[0]:.0%} of the variance",
             ylabel=f"second component, {shares[1]:.0%}", xticks=[], yticks=[],
         )  # fmt: skip
+        axes.set_aspect("equal", adjustable="datalim")
         for side in axes.spines.values():
             side.set_visible(True)
         dots = {"s": 11, "linewidths": 0, "alpha": 0.65}
