@@ -5,6 +5,7 @@ from .digit_files import read_digits, write_digits
 from .digits import DigitSplit, load_digits
 from .make_views import make_views
 from .moved_digits import MovedDigitViews, move_digits
+from .photos import PHOTOGRAPHS, PhotoSplit, load_photos
 from .readers import (
     Batch,
     MemoryReader,
@@ -40,6 +41,7 @@ from .view_batch import FusedViewReader, ViewBatch
 
 __all__ = [
     "HAS_DALI",
+    "PHOTOGRAPHS",
     "BYOLViews",
     "BarlowTwinsViews",
     "Batch",
@@ -55,6 +57,7 @@ __all__ = [
     "MoCoV3Views",
     "MovedDigitViews",
     "PILReader",
+    "PhotoSplit",
     "Reader",
     "SimCLRViews",
     "SimDINOViews",
@@ -71,6 +74,7 @@ __all__ = [
     "image_list",
     "image_reader",
     "load_digits",
+    "load_photos",
     "load_views",
     "make_views",
     "move_digits",

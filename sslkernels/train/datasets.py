@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data import (
     HAS_DALI,
+    PHOTOGRAPHS,
     DigitSplit,
     FusedViewReader,
     MovedDigitViews,
@@ -19,6 +20,8 @@ from ..data import (
     image_folder,
     image_reader,
     load_digits,
+    load_photos,
+    make_views,
     move_digits,
     plain_digits,
     plain_view,
@@ -28,7 +31,7 @@ from ..data import (
     view_reader,
     write_digits,
 )
-from ..data.readers import EncodedImages
+from ..data.readers import EncodedImages, MemoryReader
 from .recipe import Recipe
 
 EVALUATION_SEED = 0
@@ -80,6 +83,8 @@ def open_data(recipe: Recipe, device: torch.device) -> Data:
     """
     if recipe.data == "digits":
         return Digits(recipe, device)
+    if recipe.data == "photos":
+        return Photos(recipe, device)
     return Folder(recipe, device)
 
 
@@ -131,6 +136,33 @@ class Digits:
         images = self.test.images
         generator = torch.Generator(images.device).manual_seed(EVALUATION_SEED)
         return images[_spread(len(images), most).to(images.device)], generator
+
+
+class Photos:
+    """Patches of photographs that ship with scikit-image; see ``load_photos``."""
+
+    name = "photos"
+    reader = "memory"
+    channels = 3
+    classes = PHOTOGRAPHS
+
+    def __init__(self, recipe: Recipe, device: torch.device):
+        self.recipe, self.device = recipe, device
+        self.train, self.test = load_photos(device)
+
+    def batches(self, rank: int = 0, world_size: int = 1) -> FusedViewReader:
+        recipe = self.recipe
+        share = {"seed": recipe.seed, "rank": rank, "world_size": world_size}
+        reader = MemoryReader(*self.train, recipe.batch_size // world_size, **share)
+        return FusedViewReader(reader, recipe.views(), device=self.device)
+
+    def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        images, labels = {"train": self.train, "test": self.test}[split]
+        plain, generator = [plain_view(self.recipe.views()[0])], torch.Generator(self.device)
+        for part in _spread(len(labels), self.recipe.evaluation_images).split(EVALUATION_BATCH):
+            part = part.to(self.device)
+            (view,), _ = make_views(images[part], plain, generator)
+            yield view, labels[part]
 
 
 class Folder:

@@ -7,12 +7,10 @@ from torch import Tensor
 
 
 def check_images(images: Tensor, least: int) -> None:
-    """Raise unless ``images`` are (N, 3, height, width) uint8 of at least ``least`` a side."""
-    if images.dtype != torch.uint8:
-        raise TypeError(f"images must be uint8, got {images.dtype}")
-    if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < least:
+    """Raise unless ``images`` are (N, C, height, width) of at least ``least`` a side."""
+    if images.ndim != 4 or min(images.shape[2:]) < least:
         raise ValueError(
-            f"images must be (N, 3, height, width) of at least {least} pixels a side, "
+            f"images must be (N, C, height, width) of at least {least} pixels a side, "
             f"got {tuple(images.shape)}"
         )
 

@@ -91,12 +91,15 @@ def rebalancing_weights(frequencies: Tensor, uniform: float = 0.5) -> Tensor:
         (Q,) float32.
 
     Raises:
-        ValueError: no frequency is above 0, one is below, or ``uniform`` is out of range.
+        ValueError: no frequency is above 0, one is below, or ``uniform`` is out of range. (On CUDA
+            frequencies are not read, which would stall the device.)
     """
     if not 0 < uniform <= 1:
         raise ValueError(f"uniform must be above 0 and at most 1, got {uniform}")
-    if frequencies.ndim != 1 or (frequencies < 0).any() or not (frequencies > 0).any():
-        raise ValueError("frequencies must be (Q,), at least 0 and not all 0")
+    if frequencies.ndim != 1:
+        raise ValueError(f"frequencies must be (Q,), got {tuple(frequencies.shape)}")
+    if not frequencies.is_cuda and ((frequencies < 0).any() or not (frequencies > 0).any()):
+        raise ValueError("frequencies must be at least 0 and not all 0")
     shares = frequencies.double() / frequencies.double().sum()
     weights = 1 / ((1 - uniform) * shares + uniform / len(shares))
     return (weights / (shares * weights).sum()).float()

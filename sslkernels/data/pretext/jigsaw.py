@@ -62,17 +62,16 @@ def jigsaw(
     touch. The grid lies anywhere in the image.
 
     Args:
-        images: (N, 3, height, width) uint8, at least 3 ``cell`` a side.
+        images: (N, C, height, width) of any dtype, at least 3 ``cell`` a side.
         permutations: (P, 9) int64, of ``jigsaw_permutations``.
         generator: source of every random number, on the device of ``images``.
         cell, tile: sides in pixels; the paper's by default.
 
     Returns:
-        ``(tiles, labels)``: (N, 9, 3, tile, tile) uint8, at place j the tile permutations[label, j]
-        of the grid, by rows; labels (N,) int64 below P.
+        ``(tiles, labels)``: (N, 9, C, tile, tile) as ``images``, at place j the tile
+        permutations[label, j] of the grid, by rows; labels (N,) int64 below P.
 
     Raises:
-        TypeError: ``images`` is not uint8.
         ValueError: shapes do not fit, or ``tile`` is not from 1 to ``cell``.
     """
     if not 1 <= tile <= cell:

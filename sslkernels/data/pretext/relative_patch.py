@@ -25,16 +25,15 @@ def relative_patches(
     axes from its place in a grid of patches with gaps between.
 
     Args:
-        images: (N, 3, height, width) uint8.
+        images: (N, C, height, width) of any dtype.
         generator: source of every random number, on the device of ``images``.
         patch, gap, jitter: in pixels; the paper's by default.
 
     Returns:
-        ``(centers, neighbors, labels)``: (N, 3, patch, patch) uint8 twice, and (N,) int64 in 0..7,
-        by rows: 0 is above to the left, 1 above, 3 to the left, 7 below to the right.
+        ``(centers, neighbors, labels)``: (N, C, patch, patch) as ``images`` twice, and (N,) int64
+        in 0..7, by rows: 0 is above to the left, 1 above, 3 to the left, 7 below to the right.
 
     Raises:
-        TypeError: ``images`` is not uint8.
         ValueError: ``images`` of another shape, too small for a pair, or ``jitter`` is so large
             that patches may overlap.
     """

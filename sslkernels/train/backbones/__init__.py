@@ -1,7 +1,15 @@
 """Backbones: images (n, channels, height, width) in, a vector of ``feature_size`` each out."""
 
+from .feature_maps import check_has_maps, feature_maps
 from .named import BACKBONES, make_backbone
 from .resnet import SmallResNet
 from .vit import SmallViT
 
-__all__ = ["BACKBONES", "SmallResNet", "SmallViT", "make_backbone"]
+__all__ = [
+    "BACKBONES",
+    "SmallResNet",
+    "SmallViT",
+    "check_has_maps",
+    "feature_maps",
+    "make_backbone",
+]

@@ -53,4 +53,8 @@ class SmallResNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.stages(self.stem(images)).mean((2, 3))
+        return self.maps(images).mean((2, 3))
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Features before the pooling: (n, ``feature_size``, height / 8, width / 8)."""
+        return self.stages(self.stem(images))

@@ -27,7 +27,9 @@ class SmallViT(nn.Module):
         self.patch_size = patch_size
         self.patches = nn.Conv2d(in_channels, self.feature_size, patch_size, patch_size)
         self.class_token = nn.Parameter(0.02 * torch.randn(self.feature_size))
-        self.mask_token = nn.Parameter(0.02 * torch.randn(self.feature_size))
+        # whoever masks patches makes it learn
+        mask_token = 0.02 * torch.randn(self.feature_size)
+        self.mask_token = nn.Parameter(mask_token, requires_grad=False)
         self.blocks = nn.Sequential(*(Block(self.feature_size, heads=4) for _ in range(depth)))
         self.norm = nn.LayerNorm(self.feature_size)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import nn
 
+from ...data import BarlowTwinsViews, View
 from ...losses import BarlowTwinsLoss
 from ..recipe import Recipe
 from .two_views import TwoViews
@@ -24,12 +26,27 @@ class BarlowTwinsRecipe(Recipe):
     redundancy: float = 2e-2
     projector_size: int = 512
 
+    # facebookresearch/barlowtwins, main.py (where biases learn at 0.0048 · batch_size / 256)
+    published: ClassVar[dict[str, Any]] = {
+        "backbone": "torchvision:resnet50",
+        "image_size": 224,
+        "epochs": 1000,
+        "batch_size": 2048,
+        "optimizer": "lars",
+        "learning_rate": 0.2 * 2048 / 256,
+        "warmup_epochs": 10.0,
+        "weight_decay": 1e-6,
+        "redundancy": 0.0051,
+        "projector_size": 8192,
+    }
+
+    def views(self) -> tuple[View, ...]:
+        return BarlowTwinsViews(size=self.image_size).views
+
 
 class BarlowTwins(TwoViews):
     """Backbone, three-layer projector and Barlow Twins' loss."""
 
     def __init__(self, backbone: nn.Module, recipe: BarlowTwinsRecipe):
-        sizes = [recipe.projector_size] * 3
-        super().__init__(
-            backbone, sizes, BarlowTwinsLoss(recipe.redundancy, gather_distributed=True)
-        )
+        loss = BarlowTwinsLoss(recipe.redundancy, gather_distributed=True)
+        super().__init__(backbone, [recipe.projector_size] * 3, loss)

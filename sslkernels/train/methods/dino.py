@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -13,6 +14,30 @@ from .self_distillation import TEACHER_VIEWS
 @dataclass(frozen=True, kw_only=True)
 class DINORecipe(PrototypeRecipe):
     """The settings of DINO."""
+
+    # facebookresearch/dino, main_dino.py: ViT-S/16 for 100 epochs, the defaults on 8 GPUs
+    published: ClassVar[dict[str, Any]] = {
+        "backbone": "timm:vit_small_patch16_224",
+        "image_size": 224,
+        "local_size": 96,
+        "local_views": 8,
+        "epochs": 100,
+        "batch_size": 512,
+        "learning_rate": 0.0005 * 512 / 256,
+        "warmup_epochs": 10.0,
+        "weight_decay": 0.04,
+        "weight_decay_growth": 10.0,
+        "clip": 3.0,
+        "momentum": 0.996,
+        "hidden_size": 2048,
+        "embedding_size": 256,
+        "projector_norm": False,
+        "prototypes": 65536,
+        "temperature_warmup_epochs": 0.0,
+        "frozen_epochs": 1.0,
+        "koleo": 0.0,
+        "precision": "float16",
+    }
 
 
 class DINO(PrototypeMethod):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ...data import DINOViews, View
 from ...losses import IBOTPatchLoss
+from .momentum import embed
 from .prototypes import PrototypeMethod, PrototypeRecipe
-from .self_distillation import TEACHER_VIEWS, embed
+from .self_distillation import TEACHER_VIEWS, unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,13 +20,49 @@ class IBOTRecipe(PrototypeRecipe):
     """The settings of iBOT, beside those of losses with prototypes.
 
     Attributes:
-        masked: the fraction of patches that the student does not see in whole views.
+        masked: the fraction of patches that the student does not see in whole views. (The authors
+            mask half of the images alone, and a fraction that varies.)
         patches: weight of the patches' loss against that of whole images.
     """
 
     backbone: str = "vit"
     masked: float = 0.3
     patches: float = 1.0
+
+    # bytedance/ibot, README.md and main_ibot.py: ViT-S/16 for 800 epochs on 16 GPUs
+    published: ClassVar[dict[str, Any]] = {
+        "backbone": "timm:vit_small_patch16_224",
+        "image_size": 224,
+        "local_size": 96,
+        "local_views": 10,
+        "epochs": 800,
+        "batch_size": 1024,
+        "learning_rate": 0.0005 * 1024 / 256,
+        "warmup_epochs": 10.0,
+        "weight_decay": 0.04,
+        "weight_decay_growth": 10.0,
+        "clip": 3.0,
+        "momentum": 0.996,
+        "hidden_size": 2048,
+        "embedding_size": 256,
+        "projector_norm": False,
+        "prototypes": 8192,
+        "teacher_temperature": 0.07,
+        "temperature_warmup_epochs": 30.0,
+        "frozen_epochs": 1.0,
+        "koleo": 0.0,
+        "masked": 0.3,
+        "precision": "float16",
+    }
+
+    def views(self) -> tuple[View, ...]:
+        return DINOViews(
+            global_size=self.image_size,
+            local_size=self.local_size,
+            local_views=self.local_views,
+            global_scale=(0.25, 1.0),
+            local_scale=(0.05, 0.25),
+        ).views
 
 
 class IBOT(PrototypeMethod):
@@ -33,6 +72,7 @@ class IBOT(PrototypeMethod):
         if not hasattr(backbone, "tokens"):
             raise ValueError(f"iBOT needs patches: backbone must be vit, got {recipe.backbone!r}")
         super().__init__(backbone, recipe)
+        self.student.backbone.mask_token.requires_grad_()
         self.patch_loss = IBOTPatchLoss(
             recipe.prototypes,
             student_temp=recipe.student_temperature,
@@ -40,21 +80,19 @@ class IBOT(PrototypeMethod):
         )
 
     def forward(self, *views: Tensor) -> tuple[Tensor, ...]:
-        """As of other methods; then the student's patches (2n, patches, embedding_size), whose mask
-        (2n, patches) it did not see through, the teacher's, and the mask."""
+        """As of other methods; then the student's patches (n, 2, patches, embedding_size), whose
+        mask (n, 2, patches) it did not see through, the teacher's, and the mask."""
         whole, local = torch.cat(views[:TEACHER_VIEWS]), views[TEACHER_VIEWS:]
         with torch.no_grad():
             taught = self.teacher.backbone.tokens(whole)
             mask = random_mask(taught[:, 1:, 0], self.recipe.masked)
-            taught = _project(self.teacher, taught)
-        found = _project(self.student, self.student.backbone.tokens(whole, mask))
+            taught = self.project(self.teacher, taught)
+        found = self.project(self.student, self.student.backbone.tokens(whole, mask))
         return (
             *found[:, 0].chunk(TEACHER_VIEWS),
-            *embed(self.student, local),
+            *map(unit, embed(self.student, *local)),
             *taught[:, 0].chunk(TEACHER_VIEWS),
-            found[:, 1:],
-            taught[:, 1:],
-            mask,
+            *(torch.stack(x.chunk(TEACHER_VIEWS), 1) for x in (found[:, 1:], taught[:, 1:], mask)),
         )
 
     def loss(self, *embeddings: Tensor) -> Tensor:
@@ -62,7 +100,11 @@ class IBOT(PrototypeMethod):
         *images, student, teacher, mask = embeddings
         loss = self.distill(images[:-TEACHER_VIEWS], images[-TEACHER_VIEWS:])
         patches = self.patch_loss(
-            teacher[mask], student[mask], mask, self.teacher_temperature, **self.prototypes
+            teacher[mask],
+            student[mask],
+            mask.flatten(0, 1),
+            self.teacher_temperature,
+            **self.prototypes,
         )
         return loss + self.recipe.patches * patches
 
@@ -72,8 +114,3 @@ def random_mask(like: Tensor, fraction: float) -> Tensor:
     count = max(1, round(fraction * like.shape[1]))
     order = torch.rand(like.shape, device=like.device).argsort(1)
     return order < count
-
-
-def _project(network: nn.Module, tokens: Tensor) -> Tensor:
-    """Every token's unit vector."""
-    return network.head(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])

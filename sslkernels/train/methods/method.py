@@ -11,27 +11,25 @@ from ...metrics import embedding_spread
 
 
 class Method(nn.Module):
-    """A self-supervised method: embeddings of views, and their loss.
+    """A method: embeddings of views, and their loss.
 
     Whatever has to survive an interruption is a parameter or a buffer. Random numbers come from
-    torch's own generator of the device.
+    torch's own generator of the device. Each parameter that requires a gradient gets one in every
+    step.
 
     Attributes:
         loss: a method, or a module where it has parameters of its own: ``loss(*embeddings)`` is
             what training lowers.
         backbone: maps images to (n, ``backbone.feature_size``) features; what is evaluated, and
             what most users of a checkpoint want.
+        projector: what follows the evaluated backbone, layer by layer; empty if nothing does.
         progress: which fraction of all steps is done; the loop keeps it.
     """
 
     loss: Callable[..., Tensor]
     backbone: nn.Module
+    projector: nn.Sequential
     progress: float = 0.0
-
-    @property
-    def projector(self) -> nn.Sequential:
-        """What follows the evaluated backbone, layer by layer."""
-        return nn.Sequential()
 
     def inputs(self, batch: ViewBatch) -> tuple[Tensor, ...]:
         """What ``forward`` takes of a batch, each with a row per image."""

@@ -25,7 +25,7 @@ class PrototypeRecipe(SelfDistillationRecipe):
         temperature_warmup_epochs: how long a line leads from the first to the last; may be a
             fraction.
         center_momentum: of the teacher's mean logits, which are subtracted from them: against
-            collapse to one prototype.
+            collapse to one prototype. 1: nothing is subtracted.
         frozen_epochs: how long the prototypes stay as they were drawn; may be a fraction.
         koleo: weight of the spread of the student's features (DINOv2, arXiv:2304.07193, has 0.1).
             Centring and sharpening keep prototypes in use, but leave them few for long.
@@ -57,7 +57,6 @@ class PrototypeMethod(SelfDistillation):
 
     def __init__(self, backbone: nn.Module, recipe: PrototypeRecipe):
         super().__init__(backbone, recipe)
-        self.recipe = recipe
         drawn = F.normalize(torch.randn(recipe.prototypes, recipe.embedding_size), dim=1)
         self.student.prototypes = nn.Parameter(drawn)
         self.teacher.prototypes = nn.Parameter(drawn.clone(), requires_grad=False)
@@ -66,7 +65,7 @@ class PrototypeMethod(SelfDistillation):
             student_temp=recipe.student_temperature,
             center_momentum=recipe.center_momentum,
         )
-        self.koleo_loss = KoLeoLoss()
+        self.koleo_loss = KoLeoLoss(gather_distributed=True)
         self.register_buffer("lengths", torch.ones(recipe.prototypes), persistent=False)
 
     def distill(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Tensor:
@@ -89,14 +88,10 @@ class PrototypeMethod(SelfDistillation):
         recipe = self.recipe
         warmed = 1.0
         if recipe.temperature_warmup_epochs:
-            warmed = min(1.0, self.epochs_done / recipe.temperature_warmup_epochs)
+            warmed = min(1.0, self.progress * recipe.epochs / recipe.temperature_warmup_epochs)
         first, last = recipe.first_teacher_temperature, recipe.teacher_temperature
         return first + (last - first) * warmed
 
-    @property
-    def epochs_done(self) -> float:
-        return self.progress * self.recipe.epochs
-
     def before_step(self) -> None:
-        if self.epochs_done < self.recipe.frozen_epochs:
+        if self.progress * self.recipe.epochs < self.recipe.frozen_epochs:
             self.student.prototypes.grad = None

@@ -1,72 +1,61 @@
-"""What methods have in common whose teacher is the student's moving average."""
+"""What DINO and its kin have in common: small views, and a teacher that is what is kept."""
 
 from __future__ import annotations
 
-import copy
-import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..recipe import Recipe
-from .method import Method
-from .projection_head import ProjectionHead
+from ...data import DINOViews, View
+from .momentum import MomentumMethod, MomentumRecipe, Network, embed
+from .perceptron import perceptron
 
 TEACHER_VIEWS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelfDistillationRecipe(Recipe):
-    """The settings of self-distillation, beside those of every method.
+class SelfDistillationRecipe(MomentumRecipe):
+    """The settings of self-distillation, beside those of a moving average.
 
     Attributes:
         local_views: small views of a part of each image. The student alone sees them, and learns
             to say of a part what the teacher says of the whole.
-        momentum: of the teacher's moving average at first; a half cosine takes it to 1. Larger:
-            targets that are steadier, and follow later. Papers' 0.996 is for a hundred times as
-            many steps.
-        hidden_size: width of the head's two hidden layers.
-        embedding_size: width of the unit vectors that the head ends in.
+        hidden_size: width of the projector's two hidden layers.
+        embedding_size: width of the unit vectors that it ends in.
+        projector_norm: whether it normalises batches. Those of transformers do not, as published.
     """
 
     epochs: int = 10
     batch_size: int = 32
     warmup_epochs: float = 2.0
     local_views: int = 2
-    momentum: float = 0.95
     hidden_size: int = 256
     embedding_size: int = 64
+    projector_norm: bool = True
 
-    may_be_zero = (*Recipe.may_be_zero, "local_views", "momentum")
+    may_be_zero = (*MomentumRecipe.may_be_zero, "local_views")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.momentum > 1:
-            raise ValueError(f"momentum must be at most 1, got {self.momentum}")
         if self.micro_batch:
             raise ValueError(
                 "micro_batch must be 0 in self-distillation, whose images do not meet in the loss: "
                 f"a smaller batch_size does as well; got {self.micro_batch}"
             )
 
-
-class Network(nn.Module):
-    """What the student and its teacher are: a backbone and a head."""
-
-    def __init__(self, backbone: nn.Module, head: nn.Module):
-        super().__init__()
-        self.backbone, self.head = backbone, head
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.backbone(images))
+    def views(self) -> tuple[View, ...]:
+        return DINOViews(
+            global_size=self.image_size, local_size=self.local_size, local_views=self.local_views
+        ).views
 
 
-class SelfDistillation(Method):
+class SelfDistillation(MomentumMethod):
     """A student that learns from some views what its moving average says of others.
 
-    The average is of the parameters. Statistics of batch normalisation are the teacher's own: it
-    sees whole images, as an evaluation does, while the student's mix in the local views.
+    The teacher sees whole images, as an evaluation does, while the student's statistics mix in the
+    local views; and it averages over many students: its backbone is what is evaluated.
 
     Args:
         backbone: of the student; the teacher starts as its copy.
@@ -74,41 +63,34 @@ class SelfDistillation(Method):
     """
 
     def __init__(self, backbone: nn.Module, recipe: SelfDistillationRecipe):
-        super().__init__()
-        sizes = backbone.feature_size, recipe.hidden_size, recipe.embedding_size
-        self.student = Network(backbone, ProjectionHead(*sizes))
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        self.momentum = recipe.momentum
+        hidden = [recipe.hidden_size] * 2
+        sizes = [backbone.feature_size, *hidden, recipe.embedding_size]
+        projector = perceptron(sizes, norm=recipe.projector_norm, activation=nn.GELU)
+        super().__init__(backbone, projector, recipe)
 
     @property
     def backbone(self) -> nn.Module:
-        """The teacher's, which averages over many students."""
         return self.teacher.backbone
+
+    @property
+    def projector(self) -> nn.Sequential:
+        return self.teacher.projector
 
     def forward(self, *views: Tensor) -> tuple[Tensor, ...]:
         """The student's unit vectors (n, embedding_size) of all views, the first two of which
         show whole images, and then the teacher's of these two."""
         whole, local = views[:TEACHER_VIEWS], views[TEACHER_VIEWS:]
         with torch.no_grad():
-            taught = embed(self.teacher, whole)
-        return *embed(self.student, whole), *embed(self.student, local), *taught
+            taught = embed(self.teacher, *whole)
+        found = *embed(self.student, *whole), *embed(self.student, *local)
+        return tuple(map(unit, (*found, *taught)))
 
-    @property
-    def projector(self) -> nn.Sequential:
-        return self.teacher.head.layers
-
-    def after_step(self) -> None:
-        momentum = 1 - (1 - self.momentum) * (1 + math.cos(math.pi * self.progress)) / 2
-        follow(self.teacher, self.student, momentum)
+    @staticmethod
+    def project(network: Network, tokens: Tensor) -> Tensor:
+        """Unit vectors (n, tokens, embedding_size) of a backbone's tokens."""
+        return unit(network.projector(tokens.flatten(0, 1))).unflatten(0, tokens.shape[:2])
 
 
-def embed(network: nn.Module, views: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What ``network`` makes of each of several views of one size, seen as one batch."""
-    return network(torch.cat(views)).chunk(len(views)) if views else ()
-
-
-@torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Make each parameter of the teacher ``momentum`` of itself and the rest of the student's."""
-    for average, latest in zip(teacher.parameters(), student.parameters(), strict=True):
-        average.lerp_(latest, 1 - momentum)
+def unit(embeddings: Tensor) -> Tensor:
+    """Vectors (n, d) of length one, in float32."""
+    return F.normalize(embeddings.float(), dim=1)

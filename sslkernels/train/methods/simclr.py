@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -25,10 +26,26 @@ class SimCLRRecipe(Recipe):
     hidden_size: int = 256
     embedding_size: int = 64
 
+    # google-research/simclr, README.md and section 2 of the paper: 1000 epochs
+    published: ClassVar[dict[str, Any]] = {
+        "backbone": "torchvision:resnet50",
+        "image_size": 224,
+        "epochs": 1000,
+        "batch_size": 4096,
+        "optimizer": "lars",
+        "learning_rate": 0.3 * 4096 / 256,
+        "warmup_epochs": 10.0,
+        "weight_decay": 1e-6,
+        "temperature": 0.1,
+        "hidden_size": 2048,
+        "embedding_size": 128,
+    }
+
 
 class SimCLR(TwoViews):
     """Backbone, two-layer projector and NT-Xent loss."""
 
     def __init__(self, backbone: nn.Module, recipe: SimCLRRecipe):
         sizes = [recipe.hidden_size, recipe.embedding_size]
-        super().__init__(backbone, sizes, NTXentLoss(recipe.temperature, gather_distributed=True))
+        loss = NTXentLoss(recipe.temperature, gather_distributed=True)
+        super().__init__(backbone, sizes, loss)

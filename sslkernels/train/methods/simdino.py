@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +24,40 @@ class SimDINORecipe(SelfDistillationRecipe):
     eps: float = 0.5
     agreement: float = 1.0
 
+    # RobinWu218/SimDINO, README.md and simdino/main_dino.py: ViT-B/16 on 8 GPUs
+    published: ClassVar[dict[str, Any]] = {
+        "backbone": "timm:vit_base_patch16_224",
+        "image_size": 224,
+        "local_size": 96,
+        "local_views": 10,
+        "epochs": 100,
+        "batch_size": 512,
+        "learning_rate": 0.0005 * 512 / 256,
+        "warmup_epochs": 10.0,
+        "weight_decay": 0.04,
+        "weight_decay_growth": 10.0,
+        "clip": 3.0,
+        "momentum": 0.996,
+        "hidden_size": 2048,
+        "embedding_size": 256,
+        "projector_norm": False,
+        "eps": 0.05,
+        "agreement": 1.0,
+        "precision": "float16",
+    }
+
 
 class SimDINO(SelfDistillation):
     """Student and teacher without prototypes, and SimDINO's loss."""
 
     def __init__(self, backbone: nn.Module, recipe: SimDINORecipe):
         super().__init__(backbone, recipe)
-        views = TEACHER_VIEWS + recipe.local_views
-        self.coding_loss = SimDINOLoss(views, eps=recipe.eps, coeff=recipe.agreement)
+        self.coding_loss = SimDINOLoss(
+            TEACHER_VIEWS + recipe.local_views,
+            eps=recipe.eps,
+            coeff=recipe.agreement,
+            gather_distributed=True,
+        )
 
     def loss(self, *embeddings: Tensor) -> Tensor:
         """Of the student's unit vectors of all views, then the teacher's of the first two."""

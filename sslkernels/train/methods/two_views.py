@@ -1,11 +1,14 @@
-"""What methods have in common whose loss compares the projections of two views."""
+"""What methods have in common whose loss compares two views, seen by one network."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .method import Method
+from .perceptron import perceptron
 
 
 class TwoViews(Method):
@@ -13,23 +16,42 @@ class TwoViews(Method):
 
     Args:
         backbone: maps images to (n, ``backbone.feature_size``) features.
-        sizes: widths of the projector's layers; all but the last are followed by batch
-            normalisation and ReLU.
+        sizes: widths of the projector's layers; none: the loss sees the features themselves.
         loss: of two views' embeddings, each (n, sizes[-1]).
+        layers: options of :func:`perceptron`.
     """
 
-    def __init__(self, backbone: nn.Module, sizes: list[int], loss: nn.Module):
+    def __init__(self, backbone: nn.Module, sizes: Sequence[int], loss: nn.Module, **layers: bool):
         super().__init__()
         self.backbone = backbone
-        *hidden, last = sizes
-        layers: list[nn.Module] = []
-        width = backbone.feature_size
-        for size in hidden:
-            layers += [nn.Linear(width, size, bias=False), nn.BatchNorm1d(size), nn.ReLU()]
-            width = size
-        self.projector = nn.Sequential(*layers, nn.Linear(width, last))
+        self.projector = perceptron([backbone.feature_size, *sizes], **layers)
         self.loss = loss
 
     def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
         """Embeddings (n, sizes[-1]) of each of two views (n, c, h, w)."""
         return self.projector(self.backbone(torch.cat([view0, view1]))).chunk(2)
+
+
+class PredictedViews(TwoViews):
+    """The same with a predictor, by which each view's embedding should foretell the other's.
+
+    Args:
+        backbone, sizes, loss, layers: as of :class:`TwoViews`.
+        hidden_size: of the predictor's hidden layer.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        sizes: Sequence[int],
+        loss: nn.Module,
+        hidden_size: int,
+        **layers: bool,
+    ):
+        super().__init__(backbone, sizes, loss, **layers)
+        self.predictor = perceptron([sizes[-1], hidden_size, sizes[-1]])
+
+    def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings z of each of two views, then the predictions p made of them."""
+        z = self.projector(self.backbone(torch.cat([view0, view1])))
+        return *z.chunk(2), *self.predictor(z).chunk(2)

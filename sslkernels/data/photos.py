@@ -1,0 +1,79 @@
+"""Patches of photographs that ship with scikit-image, in colour. Nothing is downloaded."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PHOTOGRAPHS = (
+    "astronaut",
+    "chelsea",
+    "coffee",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "retina",
+    "rocket",
+    "stereo_motorcycle",
+)
+SIDE = 48
+BLOCK = 96  # side of the squares of a photograph that are for training, or for tests
+TRAIN_PATCHES, TEST_PATCHES = 500, 125
+SEED = 0
+
+
+class PhotoSplit(NamedTuple):
+    """Images (n, 48, 48, 3) uint8, and labels (n,) int64: which of ``PHOTOGRAPHS`` they are of."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def load_photos(device: torch.device | str = "cpu") -> tuple[PhotoSplit, PhotoSplit]:
+    """Load patches of photographs as a training and a test split.
+
+    Each photograph is divided into squares of 96 pixels, every fifth of which is for tests.
+    Patches lie anywhere within a square, so that no pixel is in both splits. They are the same at
+    each call.
+
+    Args:
+        device: where the tensors go.
+
+    Returns:
+        ``(train, test)``: 4000 and 1000 patches, 500 and 125 of each photograph, in its order.
+
+    Raises:
+        ImportError: scikit-image is missing.
+    """
+    try:
+        import skimage.data
+    except ImportError as error:
+        raise ImportError("photographs need scikit-image: pip install scikit-image") from error
+    random = np.random.default_rng(SEED)
+    splits: tuple[list[np.ndarray], ...] = [], []
+    for name in PHOTOGRAPHS:
+        found = getattr(skimage.data, name)()
+        photograph = found[0] if isinstance(found, tuple) else found  # of two, the left one
+        for patches, corners, count in zip(
+            splits, _blocks(photograph), (TRAIN_PATCHES, TEST_PATCHES), strict=True
+        ):
+            corners = corners[np.arange(count) % len(corners)]
+            places = corners + random.integers(BLOCK - SIDE + 1, size=corners.shape)
+            patches += [photograph[y : y + SIDE, x : x + SIDE] for y, x in places]
+    train, test = (torch.from_numpy(np.stack(patches)).to(device) for patches in splits)
+    numbers = torch.arange(len(PHOTOGRAPHS), device=device)
+    return (
+        PhotoSplit(train, numbers.repeat_interleave(TRAIN_PATCHES)),
+        PhotoSplit(test, numbers.repeat_interleave(TEST_PATCHES)),
+    )
+
+
+def _blocks(photograph: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (n, 2) of the squares for training and of those for tests, row and column."""
+    rows, columns = (side // BLOCK for side in photograph.shape[:2])
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    is_test = (row + 2 * column) % 5 == 2  # no two of these touch
+    corners = BLOCK * np.stack([row, column], 1)
+    return corners[~is_test], corners[is_test]

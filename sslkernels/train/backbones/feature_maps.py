@@ -1,0 +1,30 @@
+"""Features of a backbone before they are pooled over the image."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def feature_maps(backbone: nn.Module, images: Tensor) -> Tensor:
+    """Maps (n, ``backbone.feature_size``, rows, columns) of images (n, channels, height, width).
+
+    They are what ``backbone.maps`` returns; of a torchvision network what it gives to ``avgpool``.
+    """
+    if hasattr(backbone, "maps"):
+        return backbone.maps(images)
+    found: list[Tensor] = []
+    hook = backbone.avgpool.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    try:
+        backbone(images)
+    finally:
+        hook.remove()
+    return found[0]
+
+
+def check_has_maps(backbone: nn.Module, name: str) -> None:
+    """Raise ValueError unless the backbone of that name has maps."""
+    if not (hasattr(backbone, "maps") or hasattr(backbone, "avgpool")):
+        raise ValueError(
+            "the method needs maps: backbone must be resnet, a convolutional one of torchvision, "
+            f"or have a method maps(images), got {name!r}"
+        )

@@ -1,0 +1,62 @@
+"""BYOL (Grill et al. 2020, arXiv:2006.07733): views predict what the teacher sees in others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...data import BYOLViews, View
+from ...losses import BYOLLoss
+from .momentum import MomentumMethod, MomentumRecipe, embed
+from .perceptron import perceptron
+
+
+@dataclass(frozen=True, kw_only=True)
+class BYOLRecipe(MomentumRecipe):
+    """The settings of BYOL, beside those of a moving average.
+
+    Attributes:
+        hidden_size: width of the hidden layers of projector and predictor.
+        embedding_size: width of the embeddings that the loss sees.
+    """
+
+    hidden_size: int = 256
+    embedding_size: int = 64
+
+    # google-deepmind/deepmind-research, byol/configs/byol.py: 1000 epochs
+    published: ClassVar[dict[str, Any]] = {
+        "backbone": "torchvision:resnet50",
+        "image_size": 224,
+        "epochs": 1000,
+        "batch_size": 4096,
+        "optimizer": "lars",
+        "learning_rate": 0.2 * 4096 / 256,
+        "warmup_epochs": 10.0,
+        "weight_decay": 1.5e-6,
+        "momentum": 0.996,
+        "hidden_size": 4096,
+        "embedding_size": 256,
+    }
+
+    def views(self) -> tuple[View, ...]:
+        return BYOLViews(size=self.image_size).views
+
+
+class BYOL(MomentumMethod):
+    """Student with a predictor, teacher, and BYOL's loss."""
+
+    def __init__(self, backbone: nn.Module, recipe: BYOLRecipe):
+        hidden, size = recipe.hidden_size, recipe.embedding_size
+        super().__init__(backbone, perceptron([backbone.feature_size, hidden, size]), recipe)
+        self.predictor = perceptron([size, hidden, size])
+        self.loss = BYOLLoss()
+
+    def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
+        """Predictions of both views' embeddings (n, embedding_size), then the teacher's of both."""
+        with torch.no_grad():
+            targets = embed(self.teacher, view0, view1)
+        predictions = self.predictor(self.student(torch.cat([view0, view1])))
+        return *predictions.chunk(2), *targets

@@ -1,0 +1,122 @@
+"""Colourisation (Zhang et al. 2016, arXiv:1603.08511): which colours had a grey image?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...data.pretext import color_bins, rebalancing_weights, rgb_to_lab, soft_encode
+from ...distributed import Gather, sum_over_ranks
+from ..backbones import check_has_maps, feature_maps
+from .labels import PretextRecipe
+from .method import Method
+
+FREQUENCY_MOMENTUM = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColorizationRecipe(PretextRecipe):
+    """The settings of colourisation, beside those of every method. It needs colour images.
+
+    Attributes:
+        uniform: share of the uniform distribution in the mixture with the colours' frequencies so
+            far, against which each colour counts. 1: every pixel counts alike; less: rare colours
+            count more.
+    """
+
+    data: str = "photos"
+    image_size: int = 32
+    uniform: float = 1.0
+
+    # section 2 of the paper, and its Adam, for a network of its own that ends at a fourth of the
+    # image's size; frequencies are those of ImageNet there
+    published: ClassVar[dict[str, Any]] = {
+        "backbone": "torchvision:resnet50",
+        "image_size": 224,
+        "batch_size": 40,
+        "learning_rate": 3e-5,
+        "weight_decay": 1e-3,
+        "uniform": 0.5,
+    }
+
+
+class Colorization(Method):
+    """Backbone on lightness, and a classifier of the colour in each cell of its map."""
+
+    bins: Tensor
+    frequencies: Tensor
+
+    def __init__(self, backbone: nn.Module, recipe: ColorizationRecipe):
+        super().__init__()
+        check_has_maps(backbone, recipe.backbone)
+        self.backbone, self.projector, self.recipe = Gray(backbone), nn.Sequential(), recipe
+        bins = color_bins()
+        self.classifier = nn.Conv2d(backbone.feature_size, len(bins), 1)
+        self.register_buffer("bins", bins, persistent=False)
+        self.register_buffer("frequencies", torch.full((len(bins),), 1 / len(bins)))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Scores (n, bins, rows, columns) of images (n, 3, h, w) in [0, 1], and the mean colours
+        (n, 2, rows, columns) of the cells, a and b of L*a*b*."""
+        scores = self.classifier(self.backbone.maps(images))
+        return scores, F.adaptive_avg_pool2d(lab(images)[:, 1:], scores.shape[2:])
+
+    def loss(self, scores: Tensor, colors: Tensor) -> Tensor:
+        indices, weights = soft_encode(colors, self.bins)
+        nearest = indices[:, 0]
+        if self.training:
+            self._follow(nearest.flatten())
+        if self.recipe.uniform < 1:
+            balance = rebalancing_weights(self.frequencies, self.recipe.uniform)
+            weights = weights * balance[nearest][:, None]
+        log_probabilities = F.log_softmax(scores.float(), 1).gather(1, indices)
+        return -(weights * log_probabilities).sum(1).mean()
+
+    @torch.no_grad()
+    def _follow(self, nearest: Tensor) -> None:
+        """Move the frequencies towards those of a batch's bins, of all ranks."""
+        counts = torch.zeros_like(self.frequencies)
+        counts.scatter_add_(0, nearest, torch.ones_like(nearest, dtype=counts.dtype))
+        counts = sum_over_ranks(counts, Gather())
+        self.frequencies.lerp_(counts / counts.sum(), 1 - FREQUENCY_MOMENTUM)
+
+    def labels(self, scores: Tensor, colors: Tensor) -> Tensor:
+        """What was to be told: the bin (n, rows, columns) nearest to each cell's colour."""
+        return soft_encode(colors, self.bins)[0][:, 0]
+
+    def monitor(self, scores: Tensor, colors: Tensor) -> dict[str, Tensor]:
+        labels = self.labels(scores, colors)
+        return {"label_accuracy": (scores.argmax(1) == labels).float().mean()}
+
+
+class Gray(nn.Module):
+    """A backbone that sees nothing but the lightness of colour images, in each of its channels."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network, self.feature_size = network, network.feature_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(lightness(images))
+
+    def maps(self, images: Tensor) -> Tensor:
+        return feature_maps(self.network, lightness(images))
+
+
+def lab(images: Tensor) -> Tensor:
+    """L*a*b* of images (n, 3, h, w) in [0, 1], in float32 whatever surrounds it."""
+    if images.shape[1] != 3:
+        raise ValueError(
+            f"colourisation needs images of three colours, these have {images.shape[1]} channel"
+        )
+    with torch.autocast(images.device.type, enabled=False):
+        return rgb_to_lab(images.float().clamp(0, 1))
+
+
+def lightness(images: Tensor) -> Tensor:
+    """L from −1 to 1, three times."""
+    return (lab(images)[:, :1] / 50 - 1).expand_as(images)

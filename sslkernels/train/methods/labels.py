@@ -1,0 +1,76 @@
+"""What methods have in common that learn to tell labels, be they people's or the images' own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...data import View
+from ..recipe import Recipe
+from .method import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRecipe(Recipe):
+    """The settings of every method, where one view of an image is enough."""
+
+    global_views: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.micro_batch:
+            raise ValueError(
+                "micro_batch must be 0 where images do not meet in the loss: a smaller batch_size "
+                f"does as well; got {self.micro_batch}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretextRecipe(LabelRecipe):
+    """The settings of a task that images set themselves: of plain pixels in [0, 1]."""
+
+    def views(self) -> tuple[View, ...]:
+        return (plain_pixels(self.image_size),)
+
+
+class LabelMethod(Method):
+    """Scores of labels, (n, labels), and their cross-entropy.
+
+    ``forward`` returns the scores, then the labels (n,).
+    """
+
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(scores.float(), labels)
+
+    def labels(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """What was to be told."""
+        return labels
+
+    def monitor(self, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return {"label_accuracy": (scores.argmax(1) == labels).float().mean()}
+
+
+def plain_pixels(size: int, scale: tuple[float, float] = (0.08, 1.0)) -> View:
+    """A view that is cropped, maybe flipped, and neither coloured nor normalised."""
+    return View(
+        size=size, scale=scale, jitter=0.0, grayscale=0.0, blur=0.0, mean=(0.0,) * 3, std=(1.0,) * 3
+    )
+
+
+def generator_of(device: torch.device) -> torch.Generator:
+    """Torch's own generator of a device."""
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    return torch.default_generator
+
+
+def standardize(patches: Tensor) -> Tensor:
+    """Each of patches (…, C, h, w) with mean 0 and standard deviation 1, so that brightness and
+    contrast tell nothing; an even one is 0."""
+    deviation, mean = torch.std_mean(patches, (-3, -2, -1), correction=0, keepdim=True)
+    return (patches - mean) / deviation.clamp_min(1e-3)

@@ -1,0 +1,68 @@
+"""SimSiam (Chen and He 2021, arXiv:2011.10566): views predict each other, standing still."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from ...data import SimSiamViews, View
+from ...losses import SimSiamLoss, negative_cosine_similarity
+from ..recipe import Recipe
+from .two_views import PredictedViews
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimSiamRecipe(Recipe):
+    """The settings of SimSiam, beside those of every method.
+
+    Attributes:
+        embedding_size: width of all three layers of the projector, and of the embeddings.
+        predictor_size: width of the predictor's hidden layer, a bottleneck.
+        stop_gradient: whether what is predicted stands still. Without it all views soon have one
+            embedding, which the paper shows, and so may you.
+    """
+
+    embedding_size: int = 256
+    predictor_size: int = 64
+    stop_gradient: bool = True
+
+    # facebookresearch/simsiam, main_simsiam.py (whose predictor learns at one rate throughout)
+    published: ClassVar[dict[str, Any]] = {
+        "backbone": "torchvision:resnet50",
+        "image_size": 224,
+        "epochs": 100,
+        "batch_size": 512,
+        "optimizer": "sgd",
+        "learning_rate": 0.05 * 512 / 256,
+        "warmup_epochs": 0.0,
+        "weight_decay": 1e-4,
+        "embedding_size": 2048,
+        "predictor_size": 512,
+    }
+
+    def views(self) -> tuple[View, ...]:
+        return SimSiamViews(size=self.image_size).views
+
+
+class SimSiam(PredictedViews):
+    """Backbone, three-layer projector, predictor and SimSiam's loss."""
+
+    def __init__(self, backbone: nn.Module, recipe: SimSiamRecipe):
+        sizes = [recipe.embedding_size] * 3
+        loss = SimSiamLossOfViews(recipe.stop_gradient)
+        super().__init__(backbone, sizes, loss, recipe.predictor_size, last_norm=True)
+
+
+class SimSiamLossOfViews(nn.Module):
+    """SimSiam's loss, of embeddings z and predictions p as :class:`PredictedViews` has them."""
+
+    def __init__(self, stop_gradient: bool):
+        super().__init__()
+        self.stop_gradient, self.stopped = stop_gradient, SimSiamLoss()
+
+    def forward(self, z0: Tensor, z1: Tensor, p0: Tensor, p1: Tensor) -> Tensor:
+        if self.stop_gradient:
+            return self.stopped(p0, p1, z0, z1)
+        return (negative_cosine_similarity(p0, z1) + negative_cosine_similarity(p1, z0)) / 2
