@@ -33,9 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = RUNS / f"study-{name}"
         count = len(study.settings) * seeds
         print(f"{study.question} {count} runs of {epochs} epochs.", flush=True)
-        run_study(
-            study, name, folder, seeds=seeds, epochs=epochs, tell=partial(print, flush=True)
-        )
+        run_study(study, name, folder, seeds=seeds, epochs=epochs, tell=partial(print, flush=True))
     except Stopped as stop:
         print(f"Stopped; the settings that are done are in {folder}/", file=sys.stderr)
         return 128 + stop.signal

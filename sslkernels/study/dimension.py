@@ -13,7 +13,8 @@ from torch import nn
 from ..losses import NTXentLoss, VICRegLoss
 from ..plots.panels import Panel
 from ..train import Recipe
-from ..train.methods import SimCLRRecipe, TwoViews, VICRegRecipe
+from ..train.methods import SimCLRRecipe, VICRegRecipe
+from ..train.methods.two_views import TwoViews
 from .study import Measures, Row, Setting, Study, line
 from .trial import SETTINGS, run_trial
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from ..losses import NTXentLoss
 from ..plots.panels import Line, Panel
-from ..train.methods import SimCLRRecipe, TwoViews
+from ..train.methods import SimCLRRecipe
+from ..train.methods.two_views import TwoViews
 from .study import Measures, Row, Setting, Study, line
 from .trial import SETTINGS, run_trial
 

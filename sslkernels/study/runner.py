@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..eval.table import align
+from ..eval.table import UNKNOWN, align
 from ..plots.panels import plot_panels
 from .study import Measures, Row, Setting, Study, summarize
 
@@ -57,7 +57,7 @@ def run_study(
         report = {"study": name, "question": study.question, "epochs": epochs, "trials": trials}
         (folder / TRIALS).write_text(json.dumps(report, indent=2) + "\n")
         _write_table(study, rows, folder / TABLE)
-    tell(f"\n{study.question}\n{seeds} seed{'s' * (seeds > 1)}, {epochs} epochs each\n")
+    tell(f"\n{study.question}\n{_count(seeds, 'seed')}, {_count(epochs, 'epoch')} each\n")
     tell(table(study, rows))
     files = [folder / TABLE, folder / TRIALS]
     try:
@@ -70,15 +70,22 @@ def run_study(
 
 
 def table(study: Study, rows: list[Row]) -> str:
-    """Mean ± standard deviation over seeds, a line per setting."""
+    """Mean ± standard deviation over seeds, a line per setting; of one seed, what it found."""
     lines = [[*(key.replace("_", " ") for key in rows[0].setting), *study.columns.values()]]
     for row in rows:
-        cells = [_value(study, key, row.mean[key], row.std[key]) for key in study.columns]
+        stds = row.std if row.seeds > 1 else {}
+        cells = [_value(study, key, row.mean.get(key), stds.get(key)) for key in study.columns]
         lines.append([*map(str, row.setting.values()), *cells])
     return align(lines)
 
 
-def _value(study: Study, key: str, mean: float, std: float | None = None) -> str:
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number > 1)}"
+
+
+def _value(study: Study, key: str, mean: float | None, std: float | None = None) -> str:
+    if mean is None:
+        return UNKNOWN
     if key in study.numbers:
         return f"{mean:.3f}" + ("" if std is None else f" ± {std:.3f}")
     return f"{100 * mean:.1f}" + ("%" if std is None else f" ± {100 * std:.1f} %")
@@ -95,7 +102,9 @@ def _line(
 ) -> str:
     where = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in setting.items())
     what = ", ".join(
-        f"{title} {_value(study, key, measures[key])}" for key, title in study.columns.items()
+        f"{title} {_value(study, key, measures[key])}"
+        for key, title in study.columns.items()
+        if key in measures
     )
     left = seconds / done * (total - done)
     minutes = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
@@ -108,7 +117,8 @@ def _write_table(study: Study, rows: list[Row], path: Path) -> None:
     for row in rows:
         line = {**row.setting, "seeds": row.seeds}
         for key in study.columns:
-            line |= {key: f"{row.mean[key]:.6g}", f"{key}_std": f"{row.std[key]:.6g}"}
+            for name, values in ((key, row.mean), (f"{key}_std", row.std)):
+                line[name] = f"{values[key]:.6g}" if key in values else ""
         lines.append(line)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, lines[0])

@@ -21,8 +21,13 @@ from ..train.datasets import Data, open_data
 from ..train.methods import Method
 from ..train.run import find_device
 
-# Half the width of the demo's network, and few threads: a run takes seconds.
-SETTINGS = {"reader": "memory", "width": 16, "evaluate_every": 10**6, "checkpoint_every": 10**6}
+SETTINGS = {
+    "reader": "memory",
+    "width": 16,  # half that of the demo's network
+    "warmup_epochs": 1.0,
+    "evaluate_every": 10**6,  # trials are evaluated at the end, by themselves
+    "checkpoint_every": 10**6,
+}
 
 
 @dataclass

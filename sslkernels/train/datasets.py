@@ -157,12 +157,24 @@ class Photos:
         return FusedViewReader(reader, recipe.views(), device=self.device)
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        plain = plain_view(self.recipe.views()[0])
+        for views, labels in self._read(split, [plain], self.recipe.evaluation_images):
+            yield views[0], labels
+
+    def augmented_batches(self, most: int) -> Iterator[dict[str, Tensor]]:
+        return _augmented(self, most)
+
+    def repeated_views(self, most: int, count: int) -> Iterator[Tensor]:
+        return _repeated(self, most, count)
+
+    def _read(
+        self, split: str, views: Sequence[View], most: int
+    ) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """Views and labels of images of a split, ``most`` at most, each once."""
         images, labels = {"train": self.train, "test": self.test}[split]
-        plain, generator = [plain_view(self.recipe.views()[0])], torch.Generator(self.device)
-        for part in _spread(len(labels), self.recipe.evaluation_images).split(EVALUATION_BATCH):
-            part = part.to(self.device)
-            (view,), _ = make_views(images[part], plain, generator)
-            yield view, labels[part]
+        generator = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
+        for part in _spread(len(labels), most).to(self.device).split(EVALUATION_BATCH):
+            yield make_views(images[part], views, generator)[0], labels[part]
 
 
 class Folder:
@@ -206,16 +218,10 @@ class Folder:
             yield views[0], labels
 
     def augmented_batches(self, most: int) -> Iterator[dict[str, Tensor]]:
-        view = self.recipe.views()[0]
-        views = {"plain": plain_view(view), **single_views(view)}
-        for made, _ in self._read("test", list(views.values()), most):
-            yield dict(zip(views, made, strict=True))
+        return _augmented(self, most)
 
     def repeated_views(self, most: int, count: int) -> Iterator[Tensor]:
-        views = self.recipe.views()[: self.recipe.global_views]
-        views = [views[index % len(views)] for index in range(count)]
-        for made, _ in self._read("test", views, most):
-            yield torch.stack(made, 1)
+        return _repeated(self, most, count)
 
     def _read(
         self, split: str, views: Sequence[View], most: int
@@ -230,6 +236,19 @@ class Folder:
         for made in FusedViewReader(reader, views, device=self.device):
             once = made.indices < count
             yield [view[once] for view in made.views], made.labels[once]
+
+
+def _augmented(data: Photos | Folder, most: int) -> Iterator[dict[str, Tensor]]:
+    view = data.recipe.views()[0]
+    views = {"plain": plain_view(view), **single_views(view)}
+    for made, _ in data._read("test", list(views.values()), most):
+        yield dict(zip(views, made, strict=True))
+
+
+def _repeated(data: Photos | Folder, most: int, count: int) -> Iterator[Tensor]:
+    views = data.recipe.views()[: data.recipe.global_views]
+    for made, _ in data._read("test", [views[i % len(views)] for i in range(count)], most):
+        yield torch.stack(made, 1)
 
 
 def _splits(folder: Path) -> tuple[EncodedImages, EncodedImages]:
