@@ -51,7 +51,7 @@ def plot_views(
         )
         for name, view, row in zip(names, views, grid, strict=True):
             pixels = _pixels(view[:columns], mean, std)
-            for axes, image in zip(row, pixels, strict=True):
+            for axes, image in zip(row, pixels.numpy(), strict=True):
                 # One scale for all views: the axes of a small one hold as many pixels.
                 margin = (largest - view.shape[-1]) / 2
                 axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -64,8 +64,15 @@ def plot_views(
 
 
 def _pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(n, size, size, C) in [0, 1]; without C where that is 1."""
+    """(n, size, size, C) in [0, 1]; without C where that is 1.
+
+    What is no image of such pixels, a standardised tile for one, is stretched to [0, 1].
+    """
     view = view.detach().float().cpu()
     mean, std = (torch.tensor(x, dtype=torch.float32)[:, None, None] for x in (mean, std))
-    pixels = (view * std + mean).clamp(0, 1).permute(0, 2, 3, 1)
+    pixels = view * std + mean
+    low, high = pixels.amin((1, 2, 3), True), pixels.amax((1, 2, 3), True)
+    is_other = (low < -0.05) | (high > 1.05)
+    stretched = (pixels - low) / (high - low).clamp_min(1e-6)
+    pixels = torch.where(is_other, stretched, pixels).clamp(0, 1).permute(0, 2, 3, 1)
     return pixels.squeeze(3) if pixels.shape[3] == 1 else pixels
