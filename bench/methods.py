@@ -107,7 +107,8 @@ def run_method(name: str, seed: int, seconds: float, overrides: Sequence[str] = 
     recipe = override(METHODS[name][1], settings)
     data = open_data(recipe, CPU)
     evaluate = knn_evaluation(data, recipe.precision, CPU)
-    per_step, steps_per_epoch = seconds_per_step(name, recipe, data), len(data.batches())
+    steps_per_epoch = len(data.batches())
+    per_step = seconds_per_step(name, recipe, data, budget=seconds / 30)
     epochs = max(1, round(seconds / (per_step * steps_per_epoch)))
     recipe = replace(recipe, epochs=epochs, checkpoint_every=epochs, evaluate_every=epochs)
     method = make_method(name, recipe, data)
@@ -124,7 +125,7 @@ def run_method(name: str, seed: int, seconds: float, overrides: Sequence[str] = 
     return row
 
 
-def seconds_per_step(name: str, recipe: Recipe, data: Data, budget: float = 2.0) -> float:
+def seconds_per_step(name: str, recipe: Recipe, data: Data, budget: float) -> float:
     """CPU seconds of a step, from as many as fit the budget, without the first two."""
     method = make_method(name, recipe, data).train()
     optimizer = make_optimizer(method, recipe)
@@ -134,7 +135,7 @@ def seconds_per_step(name: str, recipe: Recipe, data: Data, budget: float = 2.0)
     for step, batch in enumerate(islice(cycle(batches), 1000)):
         if step == 2:
             start = time.process_time()
-        forward_backward(method, method, batch, recipe, scaler)
+        forward_backward(method, method, method.inputs(batch), recipe, scaler)
         update(method, optimizer, scaler, recipe.clip)
         method.after_step()
         count = step - 1

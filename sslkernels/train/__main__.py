@@ -25,7 +25,14 @@ from .log import METRICS, read_metrics
 from .loop import Stopped, train
 from .methods import METHODS
 from .recipe import Recipe, override
-from .run import find_device, knn_evaluation, make_method, read_recipe, write_recipe
+from .run import (
+    find_device,
+    knn_evaluation,
+    make_method,
+    read_recipe,
+    seed_everything,
+    write_recipe,
+)
 
 RUNS = Path("runs")
 RESULTS, PLOT = "results.json", "training.png"
@@ -78,7 +85,7 @@ def run(name: str, recipe: Recipe, folder: Path, *, resume: bool = False) -> Non
             for accuracy in evaluate(encoder).values():  # none without classes
                 baselines[label] = accuracy
         print(_opening(name, data, batches, device, count, baselines), flush=True)
-    torch.manual_seed(recipe.seed + rank)  # masks and the like differ from rank to rank
+    seed_everything(recipe.seed + rank)  # masks and the like differ from rank to rank
     try:
         history = train(method, batches, recipe, folder, evaluate, resume=resume)
     finally:

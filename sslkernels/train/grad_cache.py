@@ -82,11 +82,11 @@ class GradCache:
                 states.append(_random_state(devices))
                 parts.append(self._embed(batch))
         torch.clear_autocast_cache()  # it would hand weights without a graph to the second pass
-        buffers = [(buffer, buffer.clone()) for buffer in self.encoder.buffers()]
 
         embeddings = [torch.cat(part).requires_grad_() for part in zip(*parts, strict=True)]
         del parts
         loss = self.loss(*embeddings)
+        buffers = [(buffer, buffer.clone()) for buffer in self.encoder.buffers()]
         parameters = _parameters(self.loss)
         gradients = torch.autograd.grad(
             self.scale(loss), [*embeddings, *parameters], allow_unused=True

@@ -9,7 +9,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data import ViewBatch
 from ..distributed import all_ranks, synchronize_batch_norm
 from ..metrics.encode import autocast
 from . import checkpoint
@@ -85,7 +84,8 @@ def train(
     """
     device = next(method.parameters()).device
     rank, ranks = all_ranks()
-    method.to(memory_format=torch.channels_last)
+    layout = memory_format(device, recipe.precision)
+    method.to(memory_format=layout)
     if recipe.sync_batch_norm and ranks > 1:
         synchronize_batch_norm(method)
     network = method
@@ -138,7 +138,9 @@ def train(
             for batch in batches:
                 method.progress = step / steps
                 learning_rate = set_schedule(optimizer, recipe, step, steps_per_epoch)
-                loss, embeddings = forward_backward(network, method, batch, recipe, scaler)
+                views = [view.contiguous(memory_format=layout) for view in batch.views]
+                inputs = method.inputs(batch._replace(views=views))
+                loss, embeddings = forward_backward(network, method, inputs, recipe, scaler)
                 value, signal_number = _over_ranks(loss, max(received, default=0))
                 if not math.isfinite(value):
                     save("failure.pt", images=batch.indices)
@@ -174,7 +176,7 @@ def train(
 
 
 def forward_backward(
-    network: nn.Module, method: Method, batch: ViewBatch, recipe: Recipe, scaler: Any
+    network: nn.Module, method: Method, inputs: Sequence[Tensor], recipe: Recipe, scaler: Any
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Leave the gradients of a batch in ``.grad``; return its loss and embeddings.
 
@@ -182,8 +184,6 @@ def forward_backward(
     time (0: all of them).
     """
     method.zero_grad(set_to_none=True)
-    views = [view.contiguous(memory_format=torch.channels_last) for view in batch.views]
-    inputs = method.inputs(batch._replace(views=views))
     with autocast(inputs[0].device, recipe.precision):
         if recipe.micro_batch and recipe.micro_batch < len(inputs[0]):
             cached = GradCache(network, method.loss, recipe.micro_batch, scale=scaler.scale)
@@ -192,6 +192,14 @@ def forward_backward(
         loss = method.loss(*embeddings)
     scaler.scale(loss).backward()
     return loss.detach(), tuple(x.detach() for x in embeddings)
+
+
+def memory_format(device: torch.device, precision: str) -> torch.memory_format:
+    """The layout of images that is fast; not where torch's batch normalisation loses by it."""
+    # On the CPU in float32, channels last cost a digit and a half of what is normalised.
+    if device.type == "cpu" and precision == "float32":
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def update(method: Method, optimizer: torch.optim.Optimizer, scaler: Any, clip: float) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -67,6 +69,13 @@ def make_method(name: str, recipe: Recipe, data: Data) -> Method:
     torch.manual_seed(recipe.seed)
     backbone = make_backbone(recipe.backbone, data.channels, recipe.width)
     return METHODS[name][0](backbone, recipe)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of torch, NumPy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 def knn_evaluation(

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sslkernels.data import MovedDigitViews, load_digits, move_digits
+from sslkernels.data import DigitSplit, MovedDigitViews, load_digits, move_digits
 
 
 def generator(seed=0):
@@ -22,6 +22,11 @@ def square(count, side=8, top=3, left=15):
     images = torch.zeros(count, 28, 28, dtype=torch.uint8)
     images[:, top : top + side, left : left + side] = 255
     return images
+
+
+def digits(images):
+    """With their numbers as labels."""
+    return DigitSplit(images, torch.arange(len(images)))
 
 
 def moments(canvas):
@@ -120,14 +125,15 @@ def test_views_show_the_same_digit_moved_independently():
     images = torch.cat([square(1, side=side, top=2, left=2) for side in (4, 8, 16)])
     mass_ranges = [(s * s * 0.65**2, s * s * 1.2**2) for s in (4, 8, 16)]
     identified = 0
-    for view0, view1 in MovedDigitViews(images, 3, generator()):
+    for batch in MovedDigitViews(digits(images), 3):
+        view0, view1 = batch.views
         identities = []
         for view in (view0, view1):
             mass = moments(view)[0].tolist()
             identities.append(
                 [next(i for i, (a, b) in enumerate(mass_ranges) if a < m < b) for m in mass]
             )
-        assert identities[0] == identities[1]
+        assert identities[0] == identities[1] == batch.labels.tolist() == batch.indices.tolist()
         assert sorted(identities[0]) == [0, 1, 2]
         assert not torch.equal(view0, view1)
         identified += 1
@@ -135,7 +141,7 @@ def test_views_show_the_same_digit_moved_independently():
 
 
 def test_the_two_views_are_uncorrelated():
-    ((view0, view1),) = MovedDigitViews(square(2000, side=4), 2000, generator())
+    ((view0, view1), *_) = next(iter(MovedDigitViews(digits(square(2000, side=4)), 2000)))
     x0, x1 = moments(view0)[1][:, 0], moments(view1)[1][:, 0]
     correlation = torch.corrcoef(torch.stack([x0, x1]))[0, 1]
     assert abs(correlation) < 4 / math.sqrt(2000)
@@ -146,11 +152,11 @@ def test_an_epoch_sees_every_digit_once_and_drops_the_rest():
     images = (
         square(10, side=8) // 255 * (20 * torch.arange(1, 11, dtype=torch.uint8))[:, None, None]
     )
-    views = MovedDigitViews(images, 3, generator())
+    views = MovedDigitViews(digits(images), 3)
     assert len(views) == 3
     orders = []
     for _ in range(2):
-        batches = [view0 for view0, _ in views]
+        batches = [batch.views[0] for batch in views]
         assert [len(batch) for batch in batches] == [3, 3, 3]
         brightness = (torch.cat(batches).amax((1, 2, 3)) * 255 / 20).round().int().tolist()
         assert len(set(brightness)) == 9
@@ -158,18 +164,63 @@ def test_an_epoch_sees_every_digit_once_and_drops_the_rest():
     assert orders[0] != orders[1]
 
 
+def same(first, second):
+    """Whether two batches are, bit for bit."""
+    pairs = [
+        *zip(first.views, second.views, strict=True),
+        *zip(first[1:4], second[1:4], strict=True),
+    ]
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
 def test_epochs_repeat_from_the_same_seed(images):
-    first, second = (list(MovedDigitViews(images, 64, generator(5))) for _ in range(2))
-    assert len(first) == 3
-    for (a0, a1), (b0, b1) in zip(first, second, strict=True):
-        assert torch.equal(a0, b0) and torch.equal(a1, b1)
+    first, second, other = (
+        list(MovedDigitViews(digits(images), 64, seed=seed, local_views=1)) for seed in (5, 5, 6)
+    )
+    assert len(first) == 3 and all(map(same, first, second))
+    assert not any(map(same, first, other))
+    assert [view.shape[-1] for view in first[0].views] == [32, 32, 16]
+
+
+def test_goes_on_where_a_state_was_taken(images):
+    whole = MovedDigitViews(digits(images), 64, seed=5)
+    batches = [*whole, *whole]
+    broken = MovedDigitViews(digits(images), 64, seed=5)
+    for _ in zip(range(2), broken, strict=False):
+        pass
+    resumed = MovedDigitViews(digits(images), 64, seed=5)
+    resumed.load_state_dict(broken.state_dict())
+    assert all(map(same, [*resumed, *resumed], batches[2:]))
+
+
+def test_ranks_share_a_batch(images):
+    options = {"seed": 3, "local_views": 1}
+    whole = MovedDigitViews(digits(images), 60, **options)
+    ranks = [MovedDigitViews(digits(images), 60, **options, rank=r, world_size=3) for r in range(3)]
+    for batch, *parts in zip(whole, *ranks, strict=True):
+        for rank, part in enumerate(parts):
+            assert torch.equal(part.indices, batch.indices[rank::3])
+            for own, all_ in zip(part.views, batch.views, strict=True):
+                torch.testing.assert_close(own, all_[rank::3])
+            torch.testing.assert_close(part.parameters, batch.parameters[:, rank::3])
+
+
+def test_coordinates_are_where_the_ink_is_from():
+    # A square of 8 pixels, rows 3 to 10 and columns 15 to 22: cells with ink come from there.
+    (batch,) = MovedDigitViews(digits(square(30)), 30, local_views=1)
+    for number, view in enumerate(batch.views):
+        places = batch.coordinates(number, view.shape[-1])
+        inside = ((places > torch.tensor([3.0, 15])) & (places < torch.tensor([11.0, 23]))).all(-1)
+        assert places.shape == (30, *view.shape[-2:], 2)
+        assert inside.sum() > 30
+        assert torch.equal(inside, view[:, 0] > 0.5) or (inside != (view[:, 0] > 0.5)).sum() < 20
 
 
 def test_wrong_dtype():
     with pytest.raises(TypeError, match=r"uint8, got torch\.float32"):
         move_digits(torch.zeros(2, 28, 28), generator())
     with pytest.raises(TypeError, match="uint8"):
-        MovedDigitViews(torch.zeros(2, 28, 28), 1, generator())
+        MovedDigitViews(digits(torch.zeros(2, 28, 28)), 1)
 
 
 def test_wrong_shape():
@@ -177,14 +228,13 @@ def test_wrong_shape():
         move_digits(torch.zeros(28, 28, dtype=torch.uint8), generator())
 
 
-def test_wrong_batch_size():
-    with pytest.raises(ValueError, match="at least 1, got 0 and 10"):
-        MovedDigitViews(square(10), 0, generator())
-
-
-def test_a_batch_of_more_than_there_are():
-    views = MovedDigitViews(square(10), 23, generator())
-    assert len(views) == 1
-    ((view0, view1),) = views
-    assert view0.shape == view1.shape == (23, 1, 32, 32)
-    assert len({view.numpy().tobytes() for view in view0}) == 23  # each moved anew
+def test_wrong_numbers():
+    for options, message in (
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 11}, "10 images do not fill a batch of 11"),
+        ({"batch_size": 5, "world_size": 2}, "ranks must divide a batch"),
+        ({"batch_size": 4, "world_size": 2, "rank": 2}, "rank be below world_size"),
+        ({"batch_size": 4, "whole_views": 0}, "whole_views must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MovedDigitViews(digits(square(10)), **options)

@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
-from sslkernels.metrics import embedding_spread, encode, knn_accuracy
+from sslkernels.metrics import embedding_spread, knn_accuracy
 
 
 def naive_knn_accuracy(train_features, train_labels, test_features, test_labels, k, temperature):
@@ -114,15 +113,6 @@ def test_wrong_input(change, message):
     arguments = dict(zip(names, random_problem(), strict=True)) | change
     with pytest.raises(ValueError, match=message):
         knn_accuracy(**arguments)
-
-
-def test_encode_is_evaluation_mode_and_restores_training_mode():
-    encoder = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4))
-    images = torch.randn(10, 1, 2, 2) * 3 + 1
-    features = encode(encoder, images, chunk_size=3)
-    torch.testing.assert_close(features, images.flatten(1), rtol=1e-4, atol=1e-4)
-    assert encoder.training and encoder[1].num_batches_tracked == 0
-    assert not features.requires_grad
 
 
 def test_spread_is_one_on_the_sphere_and_zero_on_a_point():

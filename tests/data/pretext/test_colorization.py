@@ -100,3 +100,5 @@ def test_wrong_input():
         rebalancing_weights(torch.ones(3), 0)
     with pytest.raises(ValueError, match="not all 0"):
         rebalancing_weights(torch.zeros(3))
+    with pytest.raises(ValueError, match=r"must be \(Q,\), got \(3, 2\)"):
+        rebalancing_weights(torch.ones(3, 2))

@@ -70,6 +70,15 @@ def test_grids_lie_anywhere():
     assert corner.amin((0, 1)).tolist() == [0, 0] and (corner.amax((0, 1)) >= 238).all()
 
 
+def test_any_dtype_and_number_of_channels():
+    images, permutations = torch.rand(20, 1, 32, 32), jigsaw_permutations(6)
+    tiles, labels = jigsaw(images, permutations, generator(), cell=10, tile=8)
+    assert tiles.shape == (20, 9, 1, 8, 8) and tiles.dtype == torch.float32
+    colours = (images.expand(-1, 3, -1, -1) * 255).byte()
+    same, same_labels = jigsaw(colours, permutations, generator(), cell=10, tile=8)
+    assert torch.equal(labels, same_labels) and torch.equal((tiles * 255).byte(), same[:, :, :1])
+
+
 def test_the_generator_decides():
     images = torch.randint(256, (6, 3, 255, 255), dtype=torch.uint8)
     permutations = jigsaw_permutations(10)

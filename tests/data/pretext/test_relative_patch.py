@@ -58,6 +58,16 @@ def test_the_generator_decides():
     assert torch.equal(first, same) and not torch.equal(first, other)
 
 
+def test_any_dtype_and_number_of_channels():
+    images = torch.rand(40, 1, 32, 32)
+    size = {"patch": 12, "gap": 4, "jitter": 2}
+    centers, neighbors, labels = relative_patches(images, generator(), **size)
+    assert centers.shape == neighbors.shape == (40, 1, 12, 12) and centers.dtype == torch.float32
+    same = relative_patches((images.expand(-1, 3, -1, -1) * 255).byte(), generator(), **size)
+    assert torch.equal(labels, same[2])
+    assert torch.equal((centers * 255).byte(), same[0][:, :1])
+
+
 def test_one_channel_is_left():
     patches = torch.randint(50, 200, (300, 3, 16, 16), dtype=torch.uint8)
     dropped = drop_colors(patches, generator())
@@ -84,7 +94,7 @@ def test_a_patch_of_one_color_stays_finite():
 def test_wrong_input():
     with pytest.raises(ValueError, match=r"at least 254 pixels a side, got \(1, 3, 253, 400\)"):
         relative_patches(torch.zeros(1, 3, 253, 400, dtype=torch.uint8), generator())
-    with pytest.raises(TypeError, match=r"uint8, got torch\.float32"):
-        relative_patches(torch.zeros(1, 3, 300, 300), generator())
+    with pytest.raises(ValueError, match=r"\(N, C, height, width\) .* got \(3, 300, 300\)"):
+        relative_patches(torch.zeros(3, 300, 300), generator())
     with pytest.raises(ValueError, match="half the gap, got patch 96, gap 10, jitter 7"):
         relative_patches(ramps(1), generator(), gap=10)

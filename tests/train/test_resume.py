@@ -1,0 +1,139 @@
+"""A run that is interrupted and resumed is the run that was not."""
+
+import os
+import random
+import signal
+
+import numpy as np
+import pytest
+import torch
+from small_run import small_batches, small_method, small_recipe
+
+from sslkernels.train import Stopped, train
+from sslkernels.train.checkpoint import load, random_state, set_random_state
+from sslkernels.train.log import read_metrics
+
+# With random masks, a teacher, a centre; with nothing of the sort; with schedules of all kinds.
+RUNS = {
+    "simclr": ("optimizer=lars", "learning_rate=2", "clip=1"),
+    "dino": ("weight_decay_growth=10", "prototypes=32", "local_views=1", "precision=bfloat16"),
+    "ibot": ("prototypes=32", "local_views=0", "batch_size=40"),
+}
+
+
+class Killed(Exception):
+    pass
+
+
+def run(name, folder, *, resume=False, after=None, do=None, **changes):
+    """Train; call ``do`` when so many steps of this call are done."""
+    folder.mkdir(exist_ok=True)
+    random.seed(0), np.random.seed(0)
+    recipe = small_recipe(name, *RUNS[name], *(f"{k}={v}" for k, v in changes.items()))
+    method = small_method(name, recipe)
+    done, step = 0, method.after_step
+
+    def after_step():
+        nonlocal done
+        step()
+        torch.rand(1), random.random(), np.random.rand()  # whoever draws finds the same again
+        done += 1
+        if done == after:
+            do()
+
+    method.after_step = after_step
+    train(method, small_batches(recipe), recipe, folder, lambda backbone: {}, resume=resume)
+    return method
+
+
+def kill():
+    raise Killed
+
+
+def equal(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def same_run(folder, other):
+    one, two = (load(path / "checkpoint.pt") for path in (folder, other))
+    for saved in (one, two):
+        saved["totals"].pop("seconds")
+    assert equal(one, two)
+    timed = ("seconds", "images_per_second")
+    rows = [
+        [{k: v for k, v in row.items() if k not in timed} for row in read_metrics(path)]
+        for path in (folder, other)
+    ]
+    assert rows[0] == rows[1] and len(rows[0]) == 3
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folders = {}
+    for name in RUNS:
+        folders[name] = tmp_path_factory.mktemp(name) / "whole"
+        run(name, folders[name])
+    return folders
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("after", [3, 5])
+def test_killed_and_resumed(whole, tmp_path, name, after):
+    steps = 2 if name == "ibot" else 4  # an epoch
+    with pytest.raises(Killed):
+        run(name, tmp_path, after=steps + after % steps, do=kill)
+    assert load(tmp_path / "checkpoint.pt")["step"] == steps
+    run(name, tmp_path, resume=True)
+    same_run(tmp_path, whole[name])
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_terminated_and_resumed(whole, tmp_path, name, after):
+    def terminate():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped) as stop:
+        run(name, tmp_path, after=after, do=terminate)
+    assert stop.value.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert load(tmp_path / "checkpoint.pt")["step"] in (after, after + 1)
+    run(name, tmp_path, resume=True)
+    same_run(tmp_path, whole[name])
+
+
+def test_resumed_after_the_end_changes_nothing(whole, tmp_path):
+    run("simclr", tmp_path)
+    run("simclr", tmp_path, resume=True)
+    same_run(tmp_path, whole["simclr"])
+
+
+def test_another_recipe_does_not_resume(whole, tmp_path):
+    run("simclr", tmp_path)
+    with pytest.raises(ValueError, match="has temperature=0.2, asked for is 0.3"):
+        run("simclr", tmp_path, resume=True, temperature=0.3)
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(ValueError, match="has not come to a checkpoint"):
+        run("simclr", tmp_path, resume=True)
+    (tmp_path / "checkpoint.pt").write_bytes(b"no")
+    with pytest.raises(ValueError, match="is no checkpoint"):
+        run("simclr", tmp_path, resume=True)
+
+
+def test_every_generator_returns():
+    def draw():
+        return random.random(), np.random.rand(), np.random.randn(), torch.rand(1).item()
+
+    np.random.randn()  # leaves a second number for the next call
+    state = random_state()
+    first = draw()
+    draw()
+    set_random_state(state)
+    assert draw() == first
