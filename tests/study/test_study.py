@@ -30,7 +30,7 @@ from sslkernels.train.backbones import SmallResNet
 @pytest.fixture
 def few_digits(monkeypatch):
     def load(device):
-        return [type(split)(*(t[::20] for t in split)) for split in load_digits(device)]
+        return [type(split)(*(t[::14] for t in split)) for split in load_digits(device)]
 
     monkeypatch.setattr(datasets, "load_digits", load)
 
