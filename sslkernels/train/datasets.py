@@ -153,7 +153,7 @@ class Photos:
     def batches(self, rank: int = 0, world_size: int = 1) -> FusedViewReader:
         recipe = self.recipe
         share = {"seed": recipe.seed, "rank": rank, "world_size": world_size}
-        reader = MemoryReader(*self.train, recipe.batch_size // world_size, **share)
+        reader = MemoryReader(*self.train, _share(recipe, world_size), **share)
         return FusedViewReader(reader, recipe.views(), device=self.device)
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -203,13 +203,10 @@ class Folder:
 
     def batches(self, rank: int = 0, world_size: int = 1) -> FusedViewReader:
         recipe = self.recipe
-        if recipe.batch_size % world_size:
-            raise ValueError(
-                f"batch_size must be a multiple of the {world_size} ranks, got {recipe.batch_size}"
-            )
+        share = {"seed": recipe.seed, "rank": rank, "world_size": world_size}
         return view_reader(
-            self.train, recipe.batch_size // world_size, recipe.views(), by=self.reader,
-            device=self.device, seed=recipe.seed, rank=rank, world_size=world_size,
+            self.train, _share(recipe, world_size), recipe.views(), by=self.reader,
+            device=self.device, **share,
         )  # fmt: skip
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -267,6 +264,15 @@ def _splits(folder: Path) -> tuple[EncodedImages, EncodedImages]:
     numbers = torch.arange(len(images))
     is_test = numbers % HELD_OUT == HELD_OUT - 1
     return images.subset(numbers[~is_test]), images.subset(numbers[is_test])
+
+
+def _share(recipe: Recipe, world_size: int) -> int:
+    """Images per batch of one rank."""
+    if recipe.batch_size % world_size:
+        raise ValueError(
+            f"batch_size must be a multiple of the {world_size} ranks, got {recipe.batch_size}"
+        )
+    return recipe.batch_size // world_size
 
 
 def _spread(count: int, most: int) -> Tensor:

@@ -31,16 +31,16 @@ def in_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def quarter(monkeypatch):
-    """A quarter of the digits."""
-    monkeypatch.setattr(datasets, "load_digits", lambda device: (few_digits(4), few_digits(20)))
+def few(monkeypatch):
+    """A tenth of the digits."""
+    monkeypatch.setattr(datasets, "load_digits", lambda device: (few_digits(10), few_digits(40)))
 
 
 def losses(run_dir):
     return [row["loss"] for row in read_metrics(run_dir)]
 
 
-def test_run_writes_everything_and_learns(in_folder, quarter, capsys):
+def test_run_writes_everything_and_learns(in_folder, few, capsys):
     assert main(["simclr", "--name", "small", *SMALL]) == 0
     run_dir = in_folder / "runs" / "small"
     files = ["checkpoint.pt", "metrics.jsonl", "recipe.json", "results.json"]
@@ -62,13 +62,13 @@ def test_run_writes_everything_and_learns(in_folder, quarter, capsys):
     output = capsys.readouterr().out
     for name, accuracy in accuracies.items():
         assert f"{name:<16} {accuracy:12.1%}" in output
-    assert "simclr on digits (read by memory), 10 steps an epoch, on cpu" in output
+    assert "simclr on digits (read by memory), 4 steps an epoch, on cpu" in output
     assert "runs/small/checkpoint.pt" in output
     rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     assert [row["epoch"] for row in rows] == [1, 2] and "knn_accuracy" in rows[1]
 
 
-def test_a_run_can_be_loaded(in_folder, quarter):
+def test_a_run_can_be_loaded(in_folder, few):
     assert main(["simclr", "--name", "small", *SMALL, "epochs=1"]) == 0
     run = load_run(in_folder / "runs" / "small")
     assert (run.name, run.recipe.width, run.data.name) == ("simclr", 8, "digits")
@@ -79,7 +79,7 @@ def test_a_run_can_be_loaded(in_folder, quarter):
         load_run(in_folder)
 
 
-def test_same_seed_same_losses_other_seed_other_losses(in_folder, quarter):
+def test_same_seed_same_losses_other_seed_other_losses(in_folder, few):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert main(["simclr", *SMALL, "epochs=1", f"seed={seed}", "--name", name]) == 0
     a, b, c = (losses(in_folder / "runs" / name) for name in "abc")
@@ -146,13 +146,13 @@ def test_a_folder_that_cannot_be_written(in_folder, capsys):
     assert "cannot go on" in error and error.count("\n") == 1
 
 
-def test_a_full_disk(in_folder, quarter, capsys, monkeypatch):
+def test_a_full_disk(in_folder, few, capsys, monkeypatch):
     make = Path.mkdir
 
     def mkdir(path, *args, **kwargs):
         make(path, *args, **kwargs)
         if path.name == "full" and not list(path.iterdir()):
-            (path / "metrics.jsonl").symlink_to("/dev/full")
+            (path / "checkpoint.unfinished").symlink_to("/dev/full")
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     assert main(["simclr", "--name", "full", *SMALL]) == 1
@@ -167,7 +167,7 @@ def test_an_existing_run_is_not_overwritten(in_folder, capsys):
     assert not list((in_folder / "runs" / "mine").iterdir())
 
 
-def test_non_finite_loss_exits_with_status_1(in_folder, quarter, capsys, monkeypatch):
+def test_non_finite_loss_exits_with_status_1(in_folder, few, capsys, monkeypatch):
     def broken(self, out0, out1):
         return torch.tensor(float("inf"), requires_grad=True)
 
@@ -177,7 +177,7 @@ def test_non_finite_loss_exits_with_status_1(in_folder, quarter, capsys, monkeyp
     assert (in_folder / "runs" / "broken" / "failure.pt").exists()
 
 
-def test_without_matplotlib_the_run_still_ends(in_folder, quarter, capsys, monkeypatch):
+def test_without_matplotlib_the_run_still_ends(in_folder, few, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["simclr", "--name", "plain", *SMALL, "epochs=1"]) == 0
     assert "pip install sslkernels[train]" in capsys.readouterr().out
@@ -185,7 +185,7 @@ def test_without_matplotlib_the_run_still_ends(in_folder, quarter, capsys, monke
     assert (in_folder / "runs" / "plain" / "checkpoint.pt").exists()
 
 
-def test_bar_and_lines_on_a_terminal(in_folder, quarter, capsys, monkeypatch):
+def test_bar_and_lines_on_a_terminal(in_folder, few, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert main(["simclr", "--name", "bar", *SMALL, "epochs=1"]) == 0
@@ -228,7 +228,7 @@ def test_stopped_from_outside_and_resumed(in_folder, number):
     assert all(torch.equal(weights[0][key], value) for key, value in weights[1].items())
 
 
-def test_resumes_the_run_that_is_named_and_no_other(in_folder, quarter, capsys):
+def test_resumes_the_run_that_is_named_and_no_other(in_folder, few, capsys):
     assert main(["simclr", "--name", "small", *SMALL, "epochs=1"]) == 0
     assert main(["simclr", "--resume", "runs/small"]) == 0
     assert main(["simclr", "--resume", "runs/small", "temperature=0.9"]) == 2

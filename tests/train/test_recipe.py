@@ -15,12 +15,12 @@ def test_no_override_gives_the_defaults():
 def test_values_take_the_type_of_the_field():
     recipe = override(
         SimCLRRecipe,
-        ["epochs=3", "learning_rate=5e-4", "bfloat16=false", "device=cpu", "temperature=1"],
+        ["epochs=3", "learning_rate=5e-4", "compile=true", "device=cpu", "temperature=1"],
     )
     expected = asdict(SimCLRRecipe()) | {
         "epochs": 3,
         "learning_rate": 5e-4,
-        "bfloat16": False,
+        "compile": True,
         "device": "cpu",
         "temperature": 1.0,
     }
@@ -30,7 +30,7 @@ def test_values_take_the_type_of_the_field():
 
 @pytest.mark.parametrize("text", ["True", "true"])
 def test_true(text):
-    assert override(SimCLRRecipe, [f"bfloat16={text}"]).bfloat16 is True
+    assert override(SimCLRRecipe, [f"compile={text}"]).compile is True
 
 
 def test_the_last_of_two_wins():
@@ -49,7 +49,7 @@ def test_value_may_contain_the_separator():
         ("epochs=2.5", "epochs must be a whole number, got '2.5'"),
         ("epochs=", "epochs must be a whole number, got ''"),
         ("temperature=warm", "temperature must be a number, got 'warm'"),
-        ("bfloat16=1", "bfloat16 must be true or false, got '1'"),
+        ("compile=1", "compile must be true or false, got '1'"),
         ("epochs=0", "epochs must be above 0 and finite, got 0"),
         ("temperature=-0.1", "temperature must be above 0"),
         ("learning_rate=nan", "learning_rate must be above 0 and finite, got nan"),
