@@ -36,6 +36,7 @@ from .recipes import (
     draw_parameters,
     load_views,
 )
+from .single_augmentations import plain_digits, plain_view, single_moves, single_views
 from .view_batch import FusedViewReader, ViewBatch
 
 __all__ = [
@@ -77,7 +78,11 @@ __all__ = [
     "load_views",
     "make_views",
     "move_digits",
+    "plain_digits",
+    "plain_view",
     "read_digits",
+    "single_moves",
+    "single_views",
     "view_reader",
     "webdataset",
     "write_digits",

@@ -18,12 +18,12 @@ import torch.distributed as dist
 from torch import nn
 
 from ..distributed import all_ranks
+from ..plots import plot_training
 from .checkpoint import CHECKPOINT
 from .datasets import Data, open_data
-from .log import METRICS
+from .log import METRICS, read_metrics
 from .loop import Stopped, train
 from .methods import METHODS
-from .plot import plot_training
 from .recipe import Recipe, override
 from .run import (
     find_device,
@@ -201,7 +201,7 @@ def _opening(name, data: Data, batches, device, ranks: int, baselines: dict[str,
 
 def _plot(folder: Path, baselines: dict[str, float], title: str) -> bool:
     try:
-        plot_training(folder, baselines, title, folder / PLOT)
+        plot_training(read_metrics(folder), baselines, title, folder / PLOT)
     except ImportError as error:
         print(f"No plot: {error}.")
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,11 @@ from ..data import (
     load_photos,
     make_views,
     move_digits,
+    plain_digits,
+    plain_view,
     read_digits,
+    single_moves,
+    single_views,
     view_reader,
     write_digits,
 )
@@ -60,6 +64,14 @@ class Data(Protocol):
 
         At most ``recipe.evaluation_images`` of "train" or "test", the same at each call.
         """
+
+    def augmented_batches(self, most: int) -> Iterator[dict[str, Tensor]]:
+        """Test images (n, C, S, S) float32, ``most`` at most: "plain", and by each augmentation
+        alone, by its name. The same at each call."""
+
+    def repeated_views(self, most: int, count: int) -> Iterator[Tensor]:
+        """``count`` views of each of ``most`` test images at most, (n, count, C, S, S), as training
+        draws whole ones. The same at each call."""
 
 
 def open_data(recipe: Recipe, device: torch.device) -> Data:
@@ -110,6 +122,21 @@ class Digits:
         for part in chosen.split(EVALUATION_BATCH):
             yield images[part], labels[part]
 
+    def augmented_batches(self, most: int) -> Iterator[dict[str, Tensor]]:
+        images, generator = self._some_tests(most)
+        for part in images.split(EVALUATION_BATCH):
+            yield {"plain": plain_digits(part), **single_moves(part, generator)}
+
+    def repeated_views(self, most: int, count: int) -> Iterator[Tensor]:
+        images, generator = self._some_tests(most)
+        for part in images.split(EVALUATION_BATCH):
+            yield move_digits(part.repeat_interleave(count, 0), generator).unflatten(0, (-1, count))
+
+    def _some_tests(self, most: int) -> tuple[Tensor, torch.Generator]:
+        images = self.test.images
+        generator = torch.Generator(images.device).manual_seed(EVALUATION_SEED)
+        return images[_spread(len(images), most).to(images.device)], generator
+
 
 class Photos:
     """Patches of photographs that ship with scikit-image; see ``load_photos``."""
@@ -130,12 +157,24 @@ class Photos:
         return FusedViewReader(reader, recipe.views(), device=self.device)
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        plain = plain_view(self.recipe.views()[0])
+        for views, labels in self._read(split, [plain], self.recipe.evaluation_images):
+            yield views[0], labels
+
+    def augmented_batches(self, most: int) -> Iterator[dict[str, Tensor]]:
+        return _augmented(self, most)
+
+    def repeated_views(self, most: int, count: int) -> Iterator[Tensor]:
+        return _repeated(self, most, count)
+
+    def _read(
+        self, split: str, views: Sequence[View], most: int
+    ) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """Views and labels of images of a split, ``most`` at most, each once."""
         images, labels = {"train": self.train, "test": self.test}[split]
-        plain, generator = [plain_view(self.recipe.views()[0])], torch.Generator(self.device)
-        for part in _spread(len(labels), self.recipe.evaluation_images).split(EVALUATION_BATCH):
-            part = part.to(self.device)
-            (view,), _ = make_views(images[part], plain, generator)
-            yield view, labels[part]
+        generator = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
+        for part in _spread(len(labels), most).to(self.device).split(EVALUATION_BATCH):
+            yield make_views(images[part], views, generator)[0], labels[part]
 
 
 class Folder:
@@ -171,24 +210,42 @@ class Folder:
         )  # fmt: skip
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        plain = plain_view(self.recipe.views()[0])
+        for views, labels in self._read(split, [plain], self.recipe.evaluation_images):
+            yield views[0], labels
+
+    def augmented_batches(self, most: int) -> Iterator[dict[str, Tensor]]:
+        return _augmented(self, most)
+
+    def repeated_views(self, most: int, count: int) -> Iterator[Tensor]:
+        return _repeated(self, most, count)
+
+    def _read(
+        self, split: str, views: Sequence[View], most: int
+    ) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """Views and labels of images of a split, ``most`` at most, each once."""
         images = {"train": self.train, "test": self.test}[split]
-        images = images.subset(_spread(len(images), self.recipe.evaluation_images))
+        images = images.subset(_spread(len(images), most))
         count, batch = len(images), min(len(images), EVALUATION_BATCH)
         padded = images.subset(torch.arange(-(-count // batch) * batch) % count)
         decode_on = self.device if self.reader == "dali" else "cpu"
         reader = image_reader(padded, batch, by=self.reader, device=decode_on)
-        plain = plain_view(self.recipe.views()[0])
-        for views, _, labels, indices, _ in FusedViewReader(reader, [plain], device=self.device):
-            once = indices < count
-            yield views[0][once], labels[once]
+        for made in FusedViewReader(reader, views, device=self.device):
+            once = made.indices < count
+            yield [view[once] for view in made.views], made.labels[once]
 
 
-def plain_view(view: View) -> View:
-    """A view's size and normalisation, of the largest square in the middle, with nothing else."""
-    return View(
-        size=view.size, mean=view.mean, std=view.std, interpolation=view.interpolation,
-        scale=(1, 1), ratio=(1, 1), flip=0, jitter=0, grayscale=0, blur=0, solarize=0,
-    )  # fmt: skip
+def _augmented(data: Photos | Folder, most: int) -> Iterator[dict[str, Tensor]]:
+    view = data.recipe.views()[0]
+    views = {"plain": plain_view(view), **single_views(view)}
+    for made, _ in data._read("test", list(views.values()), most):
+        yield dict(zip(views, made, strict=True))
+
+
+def _repeated(data: Photos | Folder, most: int, count: int) -> Iterator[Tensor]:
+    views = data.recipe.views()[: data.recipe.global_views]
+    for made, _ in data._read("test", [views[i % len(views)] for i in range(count)], most):
+        yield torch.stack(made, 1)
 
 
 def _splits(folder: Path) -> tuple[EncodedImages, EncodedImages]:

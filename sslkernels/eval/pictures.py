@@ -1,0 +1,79 @@
+"""The pictures of an evaluated run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from ..plots import plot_depth, plot_embedding_map, plot_spectrum, plot_training, plot_views
+from ..train import Run
+from ..train.datasets import Digits
+from ..train.log import read_metrics
+from .depth import BACKBONE
+from .evaluate import Evaluation
+
+ACCURACIES = {"kNN": "knn_accuracy", "linear probe": "linear_accuracy"}
+
+
+def draw(run: Run, evaluation: Evaluation, baselines: dict[str, float]) -> list[Path]:
+    """Draw into the folder of the run; returns what was written.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        OSError: the folder cannot be written.
+    """
+    title = f"{run.name} on {run.data.name}"
+    depths = evaluation.numbers["depths"]
+    names = [row["depth"] for row in depths]
+    paths = {
+        name: run.folder / f"{name}.png"
+        for name in ("training", "depth", "spectrum", "map", "views")
+    }
+    plot_training(read_metrics(run.folder), baselines, title, paths["training"])
+    accuracies = {
+        label: [row[key] for row in depths]
+        for label, key in ACCURACIES.items()
+        if depths[0][key] is not None
+    }
+    invariance = {
+        name: [_or_nan(row["relative_distance"][name]) for row in depths]
+        for name in depths[0]["relative_distance"]
+    }
+    plot_depth(names, accuracies, invariance, f"{title}: by depth", paths["depth"])
+    ends = {name: evaluation.train[name] for name in dict.fromkeys((BACKBONE, names[-1]))}
+    plot_spectrum(ends, f"{title}: spectrum of the training split's features", paths["spectrum"])
+    plot_embedding_map(
+        evaluation.test[BACKBONE],
+        evaluation.test_labels if run.data.classes else None,
+        run.data.classes,
+        f"{title}: the backbone's features of the test split",
+        paths["map"],
+    )
+    labels, shown = training_views(run)
+    mean, std = (0.0,), (1.0,)
+    if not isinstance(run.data, Digits):
+        mean, std = run.recipe.views()[0].mean, run.recipe.views()[0].std
+    plot_views(
+        shown, f"{title}: what the network sees", paths["views"], names=labels, mean=mean, std=std
+    )
+    return list(paths.values())
+
+
+def training_views(run: Run) -> tuple[Sequence[str], list[Tensor]]:
+    """The images among what the method takes of one batch, each (n, C, size, size), and names."""
+    batch = next(iter(run.data.batches()))
+    names, shown = [], []
+    for number, images in enumerate(run.method.inputs(batch), 1):
+        if images.ndim == 5:  # several tiles of each image
+            names += [f"tile {index + 1}" for index in range(images.shape[1])]
+            shown += images.unbind(1)
+        elif images.ndim == 4 and images.shape[1] in (1, 3):
+            names.append(f"view {number}")
+            shown.append(images)
+    return names, shown
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value

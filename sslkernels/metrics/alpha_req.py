@@ -1,0 +1,78 @@
+"""α-ReQ: how fast does the spectrum of the features fall?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .spectrum import covariance_eigenvalues
+
+FIRST, LAST = 11, 500
+
+
+class PowerLaw(NamedTuple):
+    """``λ_i = scale · i^(−alpha)``, fitted to eigenvalues number ``first`` to ``last``."""
+
+    alpha: float
+    scale: float
+    first: int
+    last: int
+
+
+def alpha_req(features: Tensor, first: int = FIRST, last: int = LAST) -> float:
+    """The exponent α of the power law that the spectrum follows (Agrawal et al. 2022, "α-ReQ:
+    Assessing Representation Quality in Self-Supervised Learning by measuring eigenspectrum decay",
+    NeurIPS).
+
+    The eigenvalues λ_1 ≥ λ_2 ≥ … of the features' centred covariance are fitted as
+    ``ln λ_i = −α ln i + c`` by least squares with weights 1/i, over i = first … last. The fit and
+    the 11 it starts at are those of Stringer et al. 2019 (Nature 571), whose code α-ReQ follows.
+    An α near 1 is best: above, few directions say all; below, noise fills the rest.
+
+    Args:
+        features: (n, d) floating point, n ≥ 2. Computed in float64.
+        first: the first eigenvalue of the fit, from 1.
+        last: the last. The fit ends earlier where eigenvalues do, or where those that follow
+            cannot be told from rounding.
+
+    Returns:
+        α; NaN where a feature is not finite.
+
+    Raises:
+        TypeError, ValueError: ``features`` are not (n, d) floating point with n ≥ 2, ``first`` or
+            ``last`` is out of range, or fewer than 2 eigenvalues are left to fit.
+    """
+    eigenvalues = covariance_eigenvalues(features)
+    if not eigenvalues.isfinite().all():
+        return float("nan")
+    return fit_power_law(eigenvalues, first, last).alpha
+
+
+def fit_power_law(eigenvalues: Tensor, first: int = FIRST, last: int = LAST) -> PowerLaw:
+    """Fit ``ln λ_i = −α ln i + ln scale`` with weights 1/i; see :func:`alpha_req`.
+
+    Args:
+        eigenvalues: (k,) falling, from number 1 on.
+        first, last: range of the fit, both included.
+
+    Raises:
+        ValueError: the range is empty, or fewer than 2 eigenvalues in it are above rounding.
+    """
+    if not 1 <= first < last:
+        raise ValueError(f"first and last must be 1 ≤ first < last, got {first} and {last}")
+    smallest = eigenvalues[0] * len(eigenvalues) * torch.finfo(torch.float64).eps
+    last = min(last, int((eigenvalues > smallest).sum()))
+    if last <= first:
+        raise ValueError(
+            f"a power law needs at least 2 eigenvalues from number {first} on; "
+            f"only {last} are above 0"
+        )
+    index = torch.arange(first, last + 1, dtype=torch.float64, device=eigenvalues.device)
+    weight = 1 / index / (1 / index).sum()
+    x, y = index.log(), eigenvalues[first - 1 : last].double().log()
+    x_mean, y_mean = (weight * x).sum(), (weight * y).sum()
+    slope = (weight * (x - x_mean) * (y - y_mean)).sum() / (weight * (x - x_mean) ** 2).sum()
+    scale = torch.exp(y_mean - slope * x_mean)
+    return PowerLaw(-float(slope), float(scale), first, last)

@@ -1,0 +1,69 @@
+"""LiDAR: in how many directions do images differ by more than their views do?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._checks import check_above_zero
+from .rankme import EPSILON, effective_rank
+
+
+@torch.no_grad()
+def lidar(features: Tensor, delta: float = 1e-4, epsilon: float = EPSILON) -> float:
+    """The effective rank of linear discriminant analysis between images (Thilak et al. 2023,
+    arXiv:2312.04000).
+
+    Every image is a class of its own, and its augmented views are the samples of it. With the
+    covariance Σ_b of the images' means, and Σ_w = the mean covariance within an image + δ I, it is
+    ``exp(−Σ_k p_k ln p_k)``, ``p_k = λ_k / Σ_j λ_j + ε``, of the eigenvalues λ of
+    ``Σ_w^(−½) Σ_b Σ_w^(−½)``. The authors take about 1000 images of 50 views each. Both covariances
+    are divided by the number of their samples; the λ's sum does not matter.
+
+    Args:
+        features: (n, q, d) floating point: q ≥ 2 views of each of n ≥ 2 images. Computed in
+            float64.
+        delta: δ, above 0; in units of the squared features.
+        epsilon: ε, above 0.
+
+    Returns:
+        LiDAR, between 1 and min(n − 1, d), which ε may exceed by a little; NaN where all means are
+        equal, or a feature is not finite.
+
+    Raises:
+        TypeError, ValueError: ``features`` are not (n, q, d) floating point with n, q ≥ 2, or
+            ``delta`` or ``epsilon`` is not above 0.
+    """
+    if not isinstance(features, Tensor) or not features.is_floating_point():
+        kind = features.dtype if isinstance(features, Tensor) else type(features).__name__
+        raise TypeError(f"features must be a floating-point tensor, got {kind}")
+    if features.ndim != 3 or min(features.shape[:2]) < 2 or features.shape[2] == 0:
+        raise ValueError(
+            f"features must be (n, q, d) with n, q ≥ 2, got shape {tuple(features.shape)}"
+        )
+    check_above_zero("delta", delta)
+    check_above_zero("epsilon", epsilon)
+    n, q, d = features.shape
+    features = features.double()
+    if not features.isfinite().all():
+        return float("nan")
+    means = features.mean(1)  # (n, d)
+    between = _centered_gram(means) / n
+    within = features.new_zeros(d, d)
+    for image, mean in zip(features.split(256), means.split(256), strict=True):
+        within += _gram((image - mean[:, None]).flatten(0, 1))
+    within /= n * q
+    within.diagonal().add_(delta)
+    root = torch.linalg.cholesky(within)  # root rootᵀ = Σ_w: as good as Σ_w^½ for eigenvalues
+    half = torch.linalg.solve_triangular(root, between, upper=False)
+    whitened = torch.linalg.solve_triangular(root, half.T, upper=False)
+    eigenvalues = torch.linalg.eigvalsh(whitened).clamp_min(0)
+    return effective_rank(eigenvalues, epsilon)
+
+
+def _gram(x: Tensor) -> Tensor:
+    return x.T @ x
+
+
+def _centered_gram(x: Tensor) -> Tensor:
+    return _gram(x - x.mean(0))

@@ -1,0 +1,149 @@
+"""The linear probe: how well does a linear classifier tell the classes from frozen features?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._checks import check_features, check_finite, check_labels
+
+CHUNK_SIZE = 16384
+REGULARIZATION = 1e-3
+ITERATIONS = 100
+
+
+class LinearProbe(NamedTuple):
+    """A linear classifier of standardised features.
+
+    Attributes:
+        weight: (classes, d) float32, of the standardised features.
+        bias: (classes,) float32.
+        mean, scale: (d,) float32, of the training features: subtracted, and divided by.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(n, classes) of features (n, d)."""
+        standardized = (features.to(self.weight.dtype) - self.mean) / self.scale
+        return F.linear(standardized, self.weight, self.bias)
+
+    @torch.no_grad()
+    def accuracy(self, features: Tensor, labels: Tensor) -> float:
+        """The fraction of features (n, d) that are classified as labelled (n,)."""
+        chunks = zip(features.split(CHUNK_SIZE), labels.split(CHUNK_SIZE), strict=True)
+        right = sum((self.logits(x).argmax(1) == y).sum() for x, y in chunks)
+        return int(right) / len(features)
+
+
+def linear_probe(
+    train_features: Tensor,
+    train_labels: Tensor,
+    test_features: Tensor,
+    test_labels: Tensor,
+    regularization: float = REGULARIZATION,
+    *,
+    iterations: int = ITERATIONS,
+) -> float:
+    """Accuracy on the test features of a linear classifier fitted to the training features.
+
+    See :func:`fit_linear_probe` for the classifier.
+
+    Args:
+        train_features: (n, d) floating point.
+        train_labels: (n,) int64, classes 0, 1, …
+        test_features: (m, d), on the same device.
+        test_labels: (m,) int64.
+        regularization, iterations: see :func:`fit_linear_probe`.
+
+    Returns:
+        The fraction of test samples classified as labelled, in [0, 1].
+
+    Raises:
+        TypeError, ValueError: shapes or dtypes do not fit, a set is empty, a feature is not finite,
+            or a number is out of range.
+    """
+    check_features("test_features", test_features)
+    check_finite("test_features", test_features)
+    check_labels("test_labels", test_labels, test_features)
+    probe = fit_linear_probe(
+        train_features, train_labels, regularization=regularization, iterations=iterations
+    )
+    if test_features.shape[1] != train_features.shape[1]:
+        raise ValueError(
+            "train_features and test_features must have the same width, got "
+            f"{train_features.shape[1]} and {test_features.shape[1]}"
+        )
+    return probe.accuracy(test_features, test_labels)
+
+
+def fit_linear_probe(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    regularization: float = REGULARIZATION,
+    iterations: int = ITERATIONS,
+) -> LinearProbe:
+    """Softmax regression on standardised features, to its optimum.
+
+    Minimises ``mean cross-entropy + regularization / 2 · ‖W‖²`` over weights W and biases, which
+    are free, by L-BFGS on all features at once from zero. The problem is convex, so nothing hangs
+    on a learning rate, a schedule or a seed. Features are standardised by their own mean and
+    standard deviation; those that are constant to within rounding become 0.
+
+    Args:
+        features: (n, d) floating point; computed in float32, or float64 if they are.
+        labels: (n,) int64, classes 0, 1, …
+        regularization: at least 0.
+        iterations: of L-BFGS, at most; it ends earlier where the gradient vanishes.
+
+    Raises:
+        TypeError, ValueError: shapes or dtypes do not fit, there are no features, one is not
+            finite, or a number is out of range.
+    """
+    check_features("train_features", features)
+    check_finite("train_features", features)
+    check_labels("train_labels", labels, features)
+    if not 0 <= regularization < float("inf"):
+        raise ValueError(f"regularization must be at least 0 and finite, got {regularization}")
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    features = features.detach().to(torch.promote_types(features.dtype, torch.float32))
+    mean, scale = _moments(features)
+    classes = int(labels.max()) + 1
+    weight = features.new_zeros(classes, features.shape[1]).requires_grad_()
+    bias = features.new_zeros(classes).requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=iterations, tolerance_change=0, line_search_fn="strong_wolfe"
+    )
+
+    def objective() -> Tensor:
+        optimizer.zero_grad()
+        total = regularization / 2 * weight.square().sum()
+        total.backward()
+        probe = LinearProbe(weight, bias, mean, scale)
+        for x, y in zip(features.split(CHUNK_SIZE), labels.split(CHUNK_SIZE), strict=True):
+            loss = F.cross_entropy(probe.logits(x), y, reduction="sum") / len(features)
+            loss.backward()  # chunk by chunk: (n, classes) logits never exist together
+            total = total.detach() + loss.detach()
+        return total
+
+    with torch.enable_grad():
+        optimizer.step(objective)
+    return LinearProbe(weight.detach(), bias.detach(), mean, scale)
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (d,); 1 for features that are constant but for rounding."""
+    mean = features.mean(0, dtype=torch.float64)
+    squares = sum((x - mean).square().sum(0) for x in features.split(CHUNK_SIZE))
+    deviation = (squares / len(features)).sqrt()
+    rounding = torch.finfo(features.dtype).eps * features.abs().amax(0)
+    scale = torch.where(deviation > rounding, deviation, 1.0)
+    return mean.to(features.dtype), scale.to(features.dtype)

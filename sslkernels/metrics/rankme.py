@@ -1,0 +1,41 @@
+"""RankMe: how many dimensions do the embeddings use?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._checks import check_above_zero
+from .spectrum import singular_values
+
+EPSILON = 1e-7
+
+
+def rankme(features: Tensor, epsilon: float = EPSILON) -> float:
+    """The effective rank of features (Garrido et al. 2022, arXiv:2210.02885, equation 1).
+
+    ``exp(−Σ_k p_k ln p_k)`` with ``p_k = σ_k / Σ_j σ_j + ε``, of the singular values σ of the
+    features as they are, not centred. It lies between 1, where all features are multiples of one,
+    and min(n, d), where all directions are used alike; with ε it may exceed that by a little. The
+    authors take n = 25,600 and ε = 1e-7. A larger ε counts directions that nothing uses: with 1e-5
+    and d = 2048, rank 50 becomes 63.
+
+    Args:
+        features: (n, d) floating point. Computed in float64.
+        epsilon: ε, above 0.
+
+    Returns:
+        RankMe; NaN where all features are 0, or one is not finite.
+
+    Raises:
+        TypeError, ValueError: ``features`` are not (n, d) floating point with n ≥ 1, or
+            ``epsilon`` is not above 0.
+    """
+    check_above_zero("epsilon", epsilon)
+    return effective_rank(singular_values(features), epsilon)
+
+
+def effective_rank(values: Tensor, epsilon: float = EPSILON) -> float:
+    """The exponential of the entropy of ``values``, as shares of their sum, plus ``epsilon``."""
+    shares = values / values.sum() + epsilon
+    return float(torch.exp(-(shares * shares.log()).sum()))

@@ -1,0 +1,62 @@
+"""Accuracy and invariance by depth: from the backbone through the projector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .style import color, end_labels, picture
+
+
+def plot_depth(
+    depths: Sequence[str],
+    accuracies: Mapping[str, Sequence[float]],
+    invariance: Mapping[str, Sequence[float]],
+    title: str,
+    path: Path,
+) -> None:
+    """Draw what a classifier finds at each depth, and how far each augmentation moves features.
+
+    Args:
+        depths: names, from the backbone on.
+        accuracies: in [0, 1] by classifier, one per depth; may be empty (no labels).
+        invariance: relative distances by augmentation, one per depth; may be empty.
+        title: above the picture.
+        path: the picture to write.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    panels = [panel for panel in (accuracies, invariance) if panel]
+    with picture(path, title, size=(5.6 * len(panels) + 0.6, 4.4)) as figure:
+        for axes, panel in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
+            is_accuracy = panel is accuracies
+            scale = 100 if is_accuracy else 1
+            for index, (name, values) in enumerate(panel.items()):
+                points = [scale * value for value in values]
+                axes.plot(points, color=color(index), marker="o", label=name, clip_on=False)
+            axes.set_xticks(range(len(depths)), [_wrapped(depth) for depth in depths])
+            axes.set_xlim(-0.15, len(depths) - 0.85)
+            axes.grid(False, axis="x")
+            if is_accuracy:
+                axes.set_title("accuracy on the test split")
+                axes.yaxis.set_major_formatter("{x:.0f}%")
+                axes.margins(y=0.12)
+            else:
+                axes.set_title("change by one augmentation, relative to another image")
+                axes.set_ylim(0, None)
+            texts = [
+                (scale * values[-1], f"{name} {_number(values[-1], is_accuracy)}", color(index))
+                for index, (name, values) in enumerate(panel.items())
+            ]
+            end_labels(axes, len(depths) - 1, texts)
+
+
+def _number(value: float, is_accuracy: bool) -> str:
+    return f"{value:.1%}" if is_accuracy else f"{value:.2f}"
+
+
+def _wrapped(depth: str) -> str:
+    return depth.replace(" ", "\n", 1)

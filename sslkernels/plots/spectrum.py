@@ -1,0 +1,62 @@
+"""The spectrum of features: how many directions they use, and how fast it falls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from ..metrics import covariance_eigenvalues, fit_power_law, rankme, singular_values
+from .style import GRID, INK, color, picture
+
+FLOOR = 1e-7  # of what is drawn, as a share of the largest
+
+
+def plot_spectrum(features: Mapping[str, Tensor], title: str, path: Path) -> None:
+    """Draw singular values and eigenvalues of the covariance over their number, log-log.
+
+    On the left with RankMe, which they are the base of; on the right with the power law whose
+    exponent is α-ReQ, where one can be fitted. Each is divided by the largest.
+
+    Args:
+        features: (n, d) by name, n ≥ 2; such as the backbone's and the embeddings.
+        title: above the picture.
+        path: the picture to write.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        TypeError, ValueError: features of another shape or dtype.
+    """
+    with picture(path, title, size=(11, 4.4)) as figure:
+        left, right = figure.subplots(1, 2)
+        for index, (name, x) in enumerate(features.items()):
+            shade = color(index)
+            values = singular_values(x)
+            label = f"{name}, d = {x.shape[1]}: RankMe {rankme(x):.1f}"
+            left.plot(*_points(values), color=shade, label=label)
+            values = covariance_eigenvalues(x)
+            label = name
+            try:
+                law = fit_power_law(values)
+            except ValueError:  # too few dimensions
+                law = None
+            if law is not None:
+                ends = [law.first, law.last]
+                fitted = [law.scale * i**-law.alpha / float(values[0]) for i in ends]
+                right.plot(ends, fitted, color=shade, linewidth=1.3, linestyle=(0, (4, 2)))
+                label = f"{name}: α = {law.alpha:.2f}"
+            right.plot(*_points(values), color=shade, label=label, alpha=0.85)
+        left.set_title("singular values")
+        right.set_title("eigenvalues of the covariance, and power laws")
+        for axes in (left, right):
+            axes.set(xscale="log", yscale="log", xlabel="number", ylabel="relative to the largest")
+            axes.set_ylim(bottom=max(FLOOR, axes.get_ylim()[0]), top=1.6)
+            axes.grid(True, which="minor", axis="x", color=GRID, linewidth=0.5)
+            axes.legend(loc="lower left", labelcolor=INK)
+
+
+def _points(values: Tensor) -> tuple[list[int], list[float]]:
+    shares = (values / values[0]).tolist()
+    shown = [share for share in shares if share > FLOOR]
+    return list(range(1, len(shown) + 1)), shown

@@ -1,0 +1,93 @@
+"""What all pictures have in common: size, colours, fonts, and how they are saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, SOFT, GRID = "#3b4048", "#6b717a", "#e6e8eb"
+COLORS = (
+    "#2563eb", "#c2410c", "#15803d", "#9333ea", "#0891b2",
+    "#db2777", "#a16207", "#475569", "#dc2626", "#65a30d",
+)  # fmt: skip
+_STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#8a8f98",
+    "axes.labelcolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 12,
+    "axes.titlepad": 10,
+    "grid.color": GRID,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "lines.linewidth": 2.2,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "font.size": 10.5,
+}
+
+
+@contextmanager
+def picture(path: Path, title: str, size: tuple[float, float]) -> Iterator[Figure]:
+    """A figure to draw into, ``size`` in inches, which is written to ``path`` as a PNG at the end.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            "plots need matplotlib; `pip install sslkernels[train]` brings it"
+        ) from error
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.04, hspace=0.04)
+        figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold", color="#111827")
+        yield figure
+        figure.savefig(path, facecolor="white")
+
+
+def color(index: int) -> str:
+    """The colour of line number ``index``; they come again after ten."""
+    return COLORS[index % len(COLORS)]
+
+
+def end_labels(axes: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> None:
+    """Write (y, text, colour) to the right of where lines end at ``x``, so that none overlap."""
+    figure = axes.figure
+    figure.draw_without_rendering()  # so that places are those of the layout
+    height = 1.25 * 10.5 / 72 * figure.dpi  # of a line of text, in pixels
+    ordered = sorted(labels, key=lambda label: axes.transData.transform((x, label[0]))[1])
+    places = [float(axes.transData.transform((x, y))[1]) for y, _, _ in ordered]
+    top, bottom = axes.bbox.y1, axes.bbox.y0
+    for _ in range(200):  # push neighbours apart until they are
+        moved = False
+        for i in range(len(places) - 1):
+            overlap = height - (places[i + 1] - places[i])
+            if overlap > 0.5:
+                places[i] -= overlap / 2
+                places[i + 1] += overlap / 2
+                moved = True
+        places = [min(max(place, bottom), top) for place in places]
+        if not moved:
+            break
+    for place, (y, text, shade) in zip(places, ordered, strict=True):
+        offset = (place - axes.transData.transform((x, y))[1]) * 72 / figure.dpi
+        axes.annotate(
+            text, xy=(x, y), xytext=(8, offset), textcoords="offset points", color=shade,
+            va="center", annotation_clip=False,
+        )  # fmt: skip

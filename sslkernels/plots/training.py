@@ -1,0 +1,90 @@
+"""The curves of a run: accuracy against its baselines, loss, collapse indicator, learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .style import COLORS, INK, picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BASELINE_COLORS = ("#7c8595", "#c2410c", "#a16207")
+NAMES = {"knn_accuracy": "kNN", "label_accuracy": "labels of the task"}
+
+
+def plot_training(
+    history: Sequence[Mapping[str, float]],
+    baselines: Mapping[str, float],
+    title: str,
+    path: Path,
+) -> None:
+    """Draw what is known of each epoch.
+
+    Args:
+        history: a row per epoch, as ``train`` returns and ``read_metrics`` reads them: ``epoch``,
+            ``loss``, ``learning_rate``, and where there are any ``embedding_spread``,
+            ``knn_accuracy`` and ``label_accuracy``.
+        baselines: accuracies in [0, 1] by name, drawn as horizontal lines.
+        title: above the picture.
+        path: the picture to write.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    with picture(path, title, size=(11, 4.8)) as figure:
+        axes = figure.subplot_mosaic(
+            [["accuracy", "loss", "loss"], ["accuracy", "spread", "rate"]],
+            width_ratios=[2, 1, 1],
+            height_ratios=[1.3, 1],
+        )
+        _draw_accuracy(axes["accuracy"], history, baselines)
+        axes["loss"].set_title("training loss")
+        axes["spread"].set_title("spread of embeddings")
+        axes["rate"].set_title("learning rate")
+        for name, key in (
+            ("loss", "loss"),
+            ("spread", "embedding_spread"),
+            ("rate", "learning_rate"),
+        ):
+            axes[name].plot(*_curve(history, key), color=COLORS[0], linewidth=2)
+        axes["spread"].set_ylim(0, max([1.05, *_curve(history, "embedding_spread")[1]]))
+        axes["rate"].set_ylim(0, None)
+        axes["rate"].yaxis.set_major_formatter("{x:g}")
+        for each in axes.values():
+            each.set_xlim(0, max([row["epoch"] for row in history], default=1))
+            each.xaxis.get_major_locator().set_params(integer=True)
+        for name in ("accuracy", "spread", "rate"):
+            axes[name].set_xlabel("epoch")
+
+
+def _draw_accuracy(
+    axes: Axes, history: Sequence[dict[str, float]], baselines: Mapping[str, float]
+) -> None:
+    axes.set(title="accuracy", ylim=(0, 100))
+    axes.yaxis.set_major_formatter("{x:.0f}%")
+    for (name, accuracy), shade in zip(baselines.items(), BASELINE_COLORS, strict=False):
+        axes.axhline(100 * accuracy, color=shade, linestyle=(0, (5, 3)), linewidth=1.4)
+        axes.annotate(
+            f"{name} {accuracy:.1%}", (1, 100 * accuracy), (0, -4), ("axes fraction", "data"),
+            "offset points", ha="right", va="top", color=shade,
+        )  # fmt: skip
+    for (key, name), shade in zip(NAMES.items(), (COLORS[0], COLORS[2]), strict=True):
+        epochs, values = _curve(history, key)
+        if epochs:
+            values = [100 * value for value in values]
+            axes.plot(epochs, values, color=shade, marker="o", markersize=4, clip_on=False)
+            axes.annotate(
+                f"{name} {values[-1]:.1f}%", (epochs[-1], values[-1]), (0, 7),
+                textcoords="offset points", ha="right", color=shade, fontweight="bold",
+            )  # fmt: skip
+    if not axes.lines:
+        axes.text(0.5, 0.5, "no labels", transform=axes.transAxes, ha="center", color=INK)
+
+
+def _curve(history: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]]:
+    """Epochs and values of what is known of some."""
+    known = [row for row in history if key in row]
+    return [row["epoch"] for row in known], [row[key] for row in known]

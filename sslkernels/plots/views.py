@@ -1,0 +1,78 @@
+"""A sheet of views, as the model sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .style import SOFT, picture
+
+
+def plot_views(
+    views: Sequence[Tensor],
+    title: str,
+    path: Path,
+    *,
+    names: Sequence[str] = (),
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    images: int = 8,
+) -> None:
+    """Draw the views of a few images: a column for each image, a row for each view.
+
+    Views are drawn at their own sizes: a local view is smaller.
+
+    Args:
+        views: (n, C, size, size) each, C 1 or 3; row i of all shows the same image.
+        title: above the picture.
+        path: the picture to write.
+        names: of the views, to the left of their rows; numbered by default.
+        mean, std: what pixels in [0, 1] were normalised by, per channel or one for all.
+        images: how many images to show, at most.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        ValueError: there are no views, or they are not images.
+    """
+    if not views or any(view.ndim != 4 or view.shape[1] not in (1, 3) for view in views):
+        shapes = [tuple(view.shape) for view in views]
+        raise ValueError(f"views must be (n, C, size, size) with C 1 or 3, got shapes {shapes}")
+    names = names or [f"view {index + 1}" for index in range(len(views))]
+    columns = min(images, len(views[0]))
+    largest = max(view.shape[-1] for view in views)
+    heights = [max(view.shape[-1] / largest, 0.3) for view in views]
+    size = (1.05 * columns + 1.0, 1.1 * sum(heights) + 0.6)
+    with picture(path, title, size=size) as figure:
+        grid = figure.subplots(
+            len(views), columns, squeeze=False, gridspec_kw={"height_ratios": heights}
+        )
+        for name, view, row in zip(names, views, grid, strict=True):
+            pixels = _pixels(view[:columns], mean, std)
+            for axes, image in zip(row, pixels.numpy(), strict=True):
+                # One scale for all views: the axes of a small one hold as many pixels.
+                margin = (largest - view.shape[-1]) / 2
+                axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                axes.set_xlim(-0.5 - margin, view.shape[-1] - 0.5 + margin)
+                axes.axis("off")
+            row[0].annotate(
+                name, (0, 0.5), (-8, 0), "axes fraction", "offset points",
+                ha="right", va="center", color=SOFT, annotation_clip=False,
+            )  # fmt: skip
+
+
+def _pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(n, size, size, C) in [0, 1]; without C where that is 1.
+
+    What is no image of such pixels, a standardised tile for one, is stretched to [0, 1].
+    """
+    view = view.detach().float().cpu()
+    mean, std = (torch.tensor(x, dtype=torch.float32)[:, None, None] for x in (mean, std))
+    pixels = view * std + mean
+    low, high = pixels.amin((1, 2, 3), True), pixels.amax((1, 2, 3), True)
+    is_other = (low < -0.05) | (high > 1.05)
+    stretched = (pixels - low) / (high - low).clamp_min(1e-6)
+    pixels = torch.where(is_other, stretched, pixels).clamp(0, 1).permute(0, 2, 3, 1)
+    return pixels.squeeze(3) if pixels.shape[3] == 1 else pixels

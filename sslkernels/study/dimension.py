@@ -1,0 +1,70 @@
+"""Output dimension: how many features does the loss need to see?
+
+VICReg (Bardes et al. 2022, arXiv:2105.04906, appendix) gets better the more there are, since each
+is to say something else; SimCLR (Chen et al. 2020, arXiv:2002.05709, figure 8) hardly minds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ..losses import NTXentLoss, VICRegLoss
+from ..plots.panels import Panel
+from ..train import Recipe
+from ..train.methods import SimCLRRecipe, VICRegRecipe
+from ..train.methods.two_views import TwoViews
+from .study import Measures, Row, Setting, Study, line
+from .trial import SETTINGS, run_trial
+
+DIMENSIONS = (8, 32, 128, 512, 2048)
+HIDDEN = [256]
+
+
+def trial(setting: Setting, seed: int, epochs: int) -> Measures:
+    recipe, loss = _method(setting["method"], {**SETTINGS, "epochs": epochs, "seed": seed})
+    sizes = [*HIDDEN, setting["dimension"]]
+    found = run_trial(lambda backbone: TwoViews(backbone, sizes, loss), recipe).accuracies()
+    backbone, output = found["backbone"], list(found.values())[-1]
+    return {"knn": backbone["knn"], "linear": backbone["linear"], "output": output["linear"]}
+
+
+def _method(name: str, settings: dict) -> tuple[Recipe, nn.Module]:
+    if name == "SimCLR":
+        recipe = SimCLRRecipe(**settings)
+        return recipe, NTXentLoss(recipe.temperature)
+    recipe = VICRegRecipe(**settings)
+    return recipe, VICRegLoss(recipe.invariance, recipe.variance, recipe.covariance)
+
+
+def panels(rows: Sequence[Row]) -> list[Panel]:
+    by_method = {
+        name: [r for r in rows if r.setting["method"] == name] for name in ("VICReg", "SimCLR")
+    }
+    return [
+        Panel(
+            title,
+            "dimension of the embeddings",
+            [
+                line(members, "dimension", measure, name, number)
+                for number, (name, members) in enumerate(by_method.items())
+            ],
+            is_log=True,
+        )
+        for measure, title in (("knn", "kNN of the backbone"), ("linear", "linear probe of it"))
+    ]
+
+
+STUDY = Study(
+    question="How many features does the loss need to see?",
+    settings=[
+        {"method": method, "dimension": dimension}
+        for method in ("VICReg", "SimCLR")
+        for dimension in DIMENSIONS
+    ],
+    epochs=10,
+    trial=trial,
+    columns={"knn": "backbone kNN", "linear": "backbone linear", "output": "output linear"},
+    panels=panels,
+)
