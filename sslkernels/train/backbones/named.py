@@ -82,3 +82,5 @@ def _import(module: str, package: str):
         return import_module(module)
     except ModuleNotFoundError as error:
         raise ImportError(f"the backbone needs {package}, which is not installed") from error
+    except RuntimeError as error:  # such as a torchvision that was built for another torch
+        raise ImportError(f"the backbone needs {package}, which does not load: {error}") from error
