@@ -108,7 +108,7 @@ def run_method(name: str, seed: int, seconds: float, overrides: Sequence[str] = 
     data = open_data(recipe, CPU)
     evaluate = knn_evaluation(data, recipe.precision, CPU)
     steps_per_epoch = len(data.batches())
-    per_step = seconds_per_step(name, recipe, data, budget=seconds / 30)
+    per_step = seconds_per_step(name, recipe, data, budget=seconds / 15)
     epochs = max(1, round(seconds / (per_step * steps_per_epoch)))
     recipe = replace(recipe, epochs=epochs, checkpoint_every=epochs, evaluate_every=epochs)
     method = make_method(name, recipe, data)
