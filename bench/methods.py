@@ -68,26 +68,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     machine = describe_machine("cpu") | {"threads": 1}
     runs = [
         (name, seed, arguments.seconds, tuple(arguments.overrides))
-        for name in names
         for seed in range(arguments.seeds)
+        for name in names
     ]
-    rows = []
-    for row in measure(runs, arguments.jobs):
-        rows.append(row)
-        print(_line(row), flush=True)
     command = ["python", "-m", "bench.methods", *(sys.argv[1:] if argv is None else argv)]
+    rows: list[Row] = []
     content = {
         "op": "methods", **machine, "command": shlex.join(command), "seconds": arguments.seconds,
         "work": "training at default settings, then kNN accuracy of the backbone", "rows": rows,
     }  # fmt: skip
+    for row in measure(runs, arguments.jobs):
+        rows.append(row)
+        print(_line(row), flush=True)
+        if arguments.save and len(rows) % len(names) == 0:  # a seed of all is there
+            path = save(content)
     print(tables(content))
     if arguments.save:
-        path = RESULTS / slug(str(machine["device"])) / "methods.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1))
-        DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
-        DOCUMENT.write_text(document(content))
         print(f"wrote {path} and {DOCUMENT}", file=sys.stderr)
+
+
+def save(content: dict[str, Any]) -> Path:
+    """Write the results and the page made of them; return where the former are."""
+    path = RESULTS / slug(str(content["device"])) / "methods.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1))
+    DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
+    DOCUMENT.write_text(document(content))
+    return path
 
 
 def measure(runs: Sequence[tuple], jobs: int) -> Iterable[Row]:
