@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..metrics import encode, knn_accuracy
+from ..metrics import encode, knn_accuracy, rankme
 from . import checkpoint
 from .backbones import make_backbone
 from .checkpoint import CHECKPOINT
@@ -21,6 +21,7 @@ from .methods import METHODS, Method
 from .recipe import Recipe
 
 RECIPE = "recipe.json"
+NEIGHBORS = 20
 
 
 @dataclass
@@ -78,20 +79,25 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
-def knn_evaluation(
+def online_evaluation(
     data: Data, precision: str, device: torch.device
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """What maps a backbone to ``{"knn_accuracy": …}``; to nothing where there are no classes."""
+    """What is cheap enough to be told of a backbone while it trains.
+
+    Returns:
+        Maps an encoder to ``knn_accuracy``, where the data have classes, and to ``rankme`` of its
+        features of the training images.
+    """
 
     def evaluate(encoder: nn.Module) -> dict[str, float]:
-        if not data.classes:
-            return {}
-        features = []
-        for split in ("train", "test"):
+        found = []
+        for split in ("train", "test") if data.classes else ("train",):
             batches = ((x.to(device), y.to(device)) for x, y in data.evaluation_batches(split))
-            features += encode(encoder, batches, precision)
-        k = min(20, len(features[0]))
-        return {"knn_accuracy": knn_accuracy(*features, k=k)}
+            found += encode(encoder, batches, precision)
+        numbers = {"rankme": rankme(found[0])}
+        if data.classes:
+            numbers["knn_accuracy"] = knn_accuracy(*found, k=min(NEIGHBORS, len(found[0])))
+        return numbers
 
     return evaluate
 
