@@ -97,7 +97,7 @@ def test_numbers_are_those_of_the_metrics(trained):
     )
     assert (numbers["augmented_images"], numbers["views"]) == (30, 4)
     assert [row["depth"] for row in numbers["depths"]] == ["backbone", "projector 1", "projector 2"]
-    assert "features of 4 views of each of 30 test images" in told
+    assert "features of 4 views of each of 30 test images at most" in told
 
     encoder, data = run.method.backbone, run.data
     train_features = encode(encoder, data.evaluation_batches("train"))
