@@ -159,6 +159,12 @@ def without_checkpoint(folder):
     (folder / "checkpoint.pt").unlink()
 
 
+def of_another_method(folder):
+    recipe = json.loads((folder / "recipe.json").read_text())
+    del recipe["temperature"], recipe["hidden_size"], recipe["embedding_size"]
+    (folder / "recipe.json").write_text(json.dumps(recipe | {"method": "vicreg"}))
+
+
 def of_nothing(folder):
     (folder / "recipe.json").unlink()
 
@@ -172,6 +178,7 @@ def missing(folder):
     [
         (missing, "there is no run in"),
         (of_nothing, "holds no run"),
+        (of_another_method, "checkpoint.pt does not fit its recipe.json: Error(s) in loading"),
         (without_checkpoint, "has not come to a checkpoint"),
         (unfinished, "is not finished: 0 of 1 epochs are done; go on with it: python -m"),
     ],
