@@ -33,6 +33,8 @@ gpu:
 	$(PYTHON) -m bench --device cuda --dtype bfloat16 --save \
 	  --baseline eager,compile,tiled,gram,logits,lightly,inf-cl,linear-ce,supcontrast,open-clip
 	$(PYTHON) -m bench.views --device cuda --save
+	$(PYTHON) -m bench.step --device cuda --batch 256 --size 224 \
+	  --backbone bench.step:vit_s16 --save
 
 # torch first, so that its dependents find the pinned build; then the package and its extras.
 # A CUDA torch brings the one Triton it works with, which then is no matter of ours to pin.

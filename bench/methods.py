@@ -108,7 +108,7 @@ def run_method(name: str, seed: int, seconds: float, overrides: Sequence[str] = 
     data = open_data(recipe, CPU)
     evaluate = knn_evaluation(data, recipe.precision, CPU)
     steps_per_epoch = len(data.batches())
-    per_step = seconds_per_step(name, recipe, data, budget=seconds / 30)
+    per_step = seconds_per_step(name, recipe, data, budget=seconds / 15)
     epochs = max(1, round(seconds / (per_step * steps_per_epoch)))
     recipe = replace(recipe, epochs=epochs, checkpoint_every=epochs, evaluate_every=epochs)
     method = make_method(name, recipe, data)
@@ -119,7 +119,9 @@ def run_method(name: str, seed: int, seconds: float, overrides: Sequence[str] = 
         start = time.process_time()
         history = train(method, data.batches(), recipe, Path(folder))
         row["cpu_seconds"] = time.process_time() - start
-    row |= {"steps": history[-1]["step"], "loss": history[-1]["loss"], **evaluate(method.backbone)}
+    told = ("step", "loss", "embedding_spread")
+    row |= {key: history[-1][key] for key in told if key in history[-1]}
+    row |= evaluate(method.backbone)
     if isinstance(method, LabelMethod | Colorization):
         row["label_accuracy"], row["chance"] = label_accuracy(method, data)
     return row
@@ -179,7 +181,7 @@ def tables(content: dict[str, Any]) -> str:
         for rows in joint:
             first = rows[0]
             text += f"| `{first['method']}` | {_mean(rows, 'knn_accuracy')} "
-            text += f"| {_range(rows, 'epochs')} | {_range(rows, 'steps')} |\n"
+            text += f"| {_range(rows, 'epochs')} | {_range(rows, 'step')} |\n"
         text += f"| *raw pixels* | {_mean(joint[0], 'raw_pixels')} | | |\n"
         for backbone in dict.fromkeys(_backbone(rows) for rows in joint):
             drawn = next(rows for rows in joint if _backbone(rows) == backbone)

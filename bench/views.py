@@ -158,7 +158,7 @@ def gpu_implementations(images: torch.Tensor) -> dict[str, GPURun]:
     recipe, planes = SimCLRViews(size=SIZE), images.permute(0, 3, 1, 2)
 
     def torchvision() -> dict[str, GPURun]:
-        transform = _torchvision_transform_of_tensors()
+        transform = transform_of_tensors()
         return {
             "torchvision-v2": lambda: [
                 torch.stack([transform(image) for image in planes]) for _ in range(2)
@@ -166,7 +166,7 @@ def gpu_implementations(images: torch.Tensor) -> dict[str, GPURun]:
         }
 
     def kornia() -> dict[str, GPURun]:
-        transform = _kornia_transform()
+        transform = kornia_transform()
         return {"kornia": lambda: [transform(planes.float() / 255) for _ in range(2)]}
 
     ours = {"ours": lambda: make_views(images, recipe, generator, dtype=torch.bfloat16)}
@@ -224,10 +224,11 @@ def _torchvision() -> dict[str, Run]:
     }
 
 
-def _torchvision_transform_of_tensors() -> Callable[[torch.Tensor], torch.Tensor]:
+def transform_of_tensors(size: int = SIZE) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Torchvision's version 2, of one image (3, H, W) uint8."""
     t = torchvision_transforms().v2
     return t.Compose([
-        t.RandomResizedCrop(SIZE, (0.08, 1), interpolation=t.InterpolationMode.BICUBIC),
+        t.RandomResizedCrop(size, (0.08, 1), interpolation=t.InterpolationMode.BICUBIC),
         t.RandomHorizontalFlip(),
         t.RandomApply([t.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),
         t.RandomGrayscale(0.2),
@@ -239,7 +240,7 @@ def _torchvision_transform_of_tensors() -> Callable[[torch.Tensor], torch.Tensor
 
 def _torchvision_tensors() -> dict[str, Run]:
     """Version 2, on tensors of bytes."""
-    t, transform = torchvision_transforms().v2, _torchvision_transform_of_tensors()
+    t, transform = torchvision_transforms().v2, transform_of_tensors()
 
     def run(jpegs: Sequence[bytes]) -> object:
         images = (t.functional.pil_to_tensor(decode(x)) for x in jpegs)
@@ -249,11 +250,12 @@ def _torchvision_tensors() -> dict[str, Run]:
     return {"torchvision-v2": run}
 
 
-def _kornia_transform() -> Callable[[torch.Tensor], torch.Tensor]:
+def kornia_transform(size: int = SIZE) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Kornia's, of a batch (N, 3, H, W) in [0, 1]."""
     import kornia.augmentation as k
 
     return k.AugmentationSequential(
-        k.RandomResizedCrop((SIZE, SIZE), (0.08, 1.0), resample="bicubic"),
+        k.RandomResizedCrop((size, size), (0.08, 1.0), resample="bicubic"),
         k.RandomHorizontalFlip(),
         k.ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
         k.RandomGrayscale(p=0.2),
@@ -265,7 +267,7 @@ def _kornia_transform() -> Callable[[torch.Tensor], torch.Tensor]:
 
 def _kornia() -> dict[str, Run]:
     """On a batch of float images of one size."""
-    transform = _kornia_transform()
+    transform = kornia_transform()
 
     def run(jpegs: Sequence[bytes]) -> object:
         images = torch.from_numpy(np.stack([np.array(decode(x)) for x in jpegs]))

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .methods import Method
 from .recipe import Recipe
 
 MOMENTUM = 0.9
@@ -72,12 +73,18 @@ class LARS(torch.optim.Optimizer):
         return loss
 
 
-def make_optimizer(method: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's, in two groups: matrices decay; biases, norms and the like do not."""
-    parameters = [p for p in method.parameters() if p.requires_grad]
+def make_optimizer(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's, in groups: matrices decay; biases, norms and the like do not.
+
+    Where ``method.rate`` says so, a parameter learns at a multiple of the recipe's rate.
+    """
+    members: dict[tuple[bool, float], list[Tensor]] = {(True, 1.0): [], (False, 1.0): []}
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            members.setdefault((parameter.ndim > 1, method.rate(name)), []).append(parameter)
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": some, "weight_decay": recipe.weight_decay if decays else 0.0, "rate": rate}
+        for (decays, rate), some in members.items()
     ]
     if recipe.optimizer == "lars":
         return LARS(groups, recipe.learning_rate)
@@ -94,7 +101,7 @@ def set_schedule(
     learning_rate = recipe.learning_rate * warmup_cosine(total, warmup, step)
     decay = recipe.weight_decay * growth(recipe.weight_decay_growth, step / total)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("rate", 1.0)
         if group["weight_decay"]:
             group["weight_decay"] = decay
     return learning_rate

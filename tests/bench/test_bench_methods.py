@@ -32,7 +32,7 @@ def test_results_and_the_page_made_of_them(tmp_path, monkeypatch, capsys):
     expected = [(name, seed) for name in names.split(",") for seed in (0, 1)]
     assert [(row["method"], row["seed"]) for row in rows] == expected
     assert content["command"] == f"python -m bench.methods {' '.join(arguments)}"
-    assert all(row["cpu_seconds"] > 0 and row["steps"] == 2 * row["epochs"] for row in rows)
+    assert all(row["cpu_seconds"] > 0 and row["step"] == 2 * row["epochs"] for row in rows)
 
     page = (tmp_path / "docs" / "methods.md").read_text()
     mean = 50 * sum(row["knn_accuracy"] for row in rows[:2])

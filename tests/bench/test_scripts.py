@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from bench import large_batch, ring, views
+from bench import large_batch, ring, step, views
 
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-    for module in (large_batch, ring, views):
+    for module in (large_batch, ring, step, views):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
 
     def read(name, dtype="float32"):
@@ -60,3 +60,12 @@ def test_views(results, capsys):
 def test_views_of_bytes_on_a_device():
     times = views.measure_gpu(views.cut_jpegs(2), rounds=1, device="cpu")
     assert {"ours", "torchvision-v2"} <= times.keys() and all(x > 0 for (x,) in times.values())
+
+
+def test_step(results, capsys):
+    step.main([*["--batch", "6", "--size", "32", "--rounds", "1", "--save"]])
+    (path,) = step.RESULTS.glob("*/step-simclr-resnet.json")
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["impl"] for row in rows] == ["before", "after"]
+    assert all(row[part] > 0 for row in rows for part in step.PARTS)
+    assert "augmentation" in capsys.readouterr().out

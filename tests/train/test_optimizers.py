@@ -5,12 +5,22 @@ import torch
 from torch import nn
 
 from sslkernels.train import Recipe
+from sslkernels.train.methods import Method
 from sslkernels.train.optimizers import LARS, growth, make_optimizer, set_schedule, warmup_cosine
+
+
+class Layers(nn.Sequential, Method):
+    """Layers that learn alike, but the last if it is told so."""
+
+    last_rate = 1.0
+
+    def rate(self, name):
+        return self.last_rate if name.startswith("3.") else 1.0
 
 
 def network():
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    return Layers(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
 
 
 def naive_lars(p, grads, lr, decay, trust=1e-3, momentum=0.9):
@@ -84,6 +94,23 @@ def test_schedules_reach_the_optimizer():
     assert decays[0] == pytest.approx(0.2)
     assert decays[10] == pytest.approx(1.1)
     assert decays == sorted(decays)
+
+
+def test_a_part_learns_faster():
+    module, recipe = network(), Recipe(learning_rate=0.1, weight_decay=0.2, warmup_epochs=0)
+    module.last_rate = 10.0
+    optimizer = make_optimizer(module, recipe)
+    rate = set_schedule(optimizer, recipe, 3, 5)
+    assert rate == 0.1 * warmup_cosine(100, 0, 3)
+    found = {
+        id(p): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    weight, bias = module[3].weight, module[3].bias
+    assert found[id(weight)][0] == found[id(bias)][0] == 10 * rate
+    assert found[id(module[0].weight)][0] == found[id(module[1].bias)][0] == rate
+    assert found[id(bias)][1] == 0 < found[id(weight)][1] == found[id(module[0].weight)][1]
 
 
 def test_growth():

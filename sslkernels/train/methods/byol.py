@@ -21,10 +21,14 @@ class BYOLRecipe(MomentumRecipe):
     Attributes:
         hidden_size: width of the hidden layers of projector and predictor.
         embedding_size: width of the embeddings that the loss sees.
+        predictor_rate: how many times as fast as everything else the predictor learns: nothing
+            collapses while it is at its best (the paper's appendix; Tian et al. 2021,
+            arXiv:2102.06810).
     """
 
     hidden_size: int = 256
     embedding_size: int = 64
+    predictor_rate: float = 10.0
 
     # google-deepmind/deepmind-research, byol/configs/byol.py: 1000 epochs
     published: ClassVar[dict[str, Any]] = {
@@ -39,6 +43,7 @@ class BYOLRecipe(MomentumRecipe):
         "momentum": 0.996,
         "hidden_size": 4096,
         "embedding_size": 256,
+        "predictor_rate": 1.0,
     }
 
     def views(self) -> tuple[View, ...]:
@@ -53,6 +58,9 @@ class BYOL(MomentumMethod):
         super().__init__(backbone, perceptron([backbone.feature_size, hidden, size]), recipe)
         self.predictor = perceptron([size, hidden, size])
         self.loss = BYOLLoss()
+
+    def rate(self, name: str) -> float:
+        return self.recipe.predictor_rate if name.startswith("predictor.") else 1.0
 
     def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
         """Predictions of both views' embeddings (n, embedding_size), then the teacher's of both."""

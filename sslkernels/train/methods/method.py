@@ -43,6 +43,10 @@ class Method(nn.Module):
         """Scalars to watch besides the loss."""
         return {"embedding_spread": embedding_spread(embeddings[0])}
 
+    def rate(self, name: str) -> float:
+        """How fast the parameter of this name learns, as a multiple of the learning rate."""
+        return 1.0
+
     def before_step(self) -> None:
         """Called when gradients are there, and the optimiser has not used them yet."""
 

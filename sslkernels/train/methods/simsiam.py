@@ -20,12 +20,15 @@ class SimSiamRecipe(Recipe):
     Attributes:
         embedding_size: width of all three layers of the projector, and of the embeddings.
         predictor_size: width of the predictor's hidden layer, a bottleneck.
+        predictor_rate: how many times as fast as everything else the predictor learns: nothing
+            collapses while it is at its best (Tian et al. 2021, arXiv:2102.06810).
         stop_gradient: whether what is predicted stands still. Without it all views soon have one
             embedding, which the paper shows, and so may you.
     """
 
     embedding_size: int = 256
     predictor_size: int = 64
+    predictor_rate: float = 10.0
     stop_gradient: bool = True
 
     # facebookresearch/simsiam, main_simsiam.py (whose predictor learns at one rate throughout)
@@ -40,6 +43,7 @@ class SimSiamRecipe(Recipe):
         "weight_decay": 1e-4,
         "embedding_size": 2048,
         "predictor_size": 512,
+        "predictor_rate": 1.0,
     }
 
     def views(self) -> tuple[View, ...]:
@@ -53,6 +57,10 @@ class SimSiam(PredictedViews):
         sizes = [recipe.embedding_size] * 3
         loss = SimSiamLossOfViews(recipe.stop_gradient)
         super().__init__(backbone, sizes, loss, recipe.predictor_size, last_norm=True)
+        self.recipe = recipe
+
+    def rate(self, name: str) -> float:
+        return self.recipe.predictor_rate if name.startswith("predictor.") else 1.0
 
 
 class SimSiamLossOfViews(nn.Module):
