@@ -29,6 +29,7 @@ from .run import (
     find_device,
     knn_evaluation,
     make_method,
+    online_evaluation,
     read_recipe,
     seed_everything,
     write_recipe,
@@ -86,8 +87,9 @@ def run(name: str, recipe: Recipe, folder: Path, *, resume: bool = False) -> Non
                 baselines[label] = accuracy
         print(_opening(name, data, batches, device, count, baselines), flush=True)
     seed_everything(recipe.seed + rank)  # masks and the like differ from rank to rank
+    watch = online_evaluation(data, recipe.precision, device)
     try:
-        history = train(method, batches, recipe, folder, evaluate, resume=resume)
+        history = train(method, batches, recipe, folder, watch, resume=resume)
     finally:
         has_plot = rank == 0 and _plot(folder, baselines, f"{name} on {data.name}")
     if rank == 0:

@@ -116,6 +116,8 @@ def _describe(row: dict[str, float], epochs: int) -> str:
     parts += [f"loss {row['loss']:.3f}", f"learning rate {row['learning_rate']:.1e}"]
     if "embedding_spread" in row:
         parts.append(f"spread {row['embedding_spread']:.2f}")
+    if "rankme" in row:
+        parts.append(f"RankMe {row['rankme']:.0f}")
     parts += [f"{row['images_per_second']:,.0f} images/s", f"{row['seconds']:.0f} s"]
     return "  ".join(parts)
 

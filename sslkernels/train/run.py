@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..metrics import encode, knn_accuracy
+from ..metrics import encode, knn_accuracy, rankme
 from . import checkpoint
 from .backbones import make_backbone
 from .checkpoint import CHECKPOINT
@@ -88,16 +88,37 @@ def knn_evaluation(
     """What maps a backbone to ``{"knn_accuracy": …}``; to nothing where there are no classes."""
 
     def evaluate(encoder: nn.Module) -> dict[str, float]:
-        if not data.classes:
-            return {}
-        features = []
-        for split in ("train", "test"):
-            batches = ((x.to(device), y.to(device)) for x, y in data.evaluation_batches(split))
-            features += encode(encoder, batches, precision)
-        k = min(20, len(features[0]))
-        return {"knn_accuracy": knn_accuracy(*features, k=k)}
+        return _knn(_features(encoder, data, precision, device)) if data.classes else {}
 
     return evaluate
+
+
+def online_evaluation(
+    data: Data, precision: str, device: torch.device
+) -> Callable[[nn.Module], dict[str, float]]:
+    """What maps a backbone to what is watched of it in training, because it is cheap: RankMe of
+    the training split, and beside it ``knn_accuracy`` where there are classes."""
+
+    def evaluate(encoder: nn.Module) -> dict[str, float]:
+        features = _features(encoder, data, precision, device)
+        return {**(_knn(features) if data.classes else {}), "rankme": rankme(features[0])}
+
+    return evaluate
+
+
+def _features(
+    encoder: nn.Module, data: Data, precision: str, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Features and labels of the training split, and of the test split."""
+    found: list[Tensor] = []
+    for split in ("train", "test"):
+        batches = ((x.to(device), y.to(device)) for x, y in data.evaluation_batches(split))
+        found += encode(encoder, batches, precision)
+    return tuple(found)
+
+
+def _knn(features: tuple[Tensor, ...]) -> dict[str, float]:
+    return {"knn_accuracy": knn_accuracy(*features, k=min(20, len(features[0])))}
 
 
 def write_recipe(folder: Path, name: str, recipe: Recipe) -> None:
