@@ -51,8 +51,8 @@ def load_run(folder: str | Path, *, device: str = "auto") -> Run:
         device: where to, as in a recipe.
 
     Raises:
-        ValueError: ``folder`` holds no run, or none that has come to a checkpoint, or there is no
-            such device; or its data are gone.
+        ValueError: ``folder`` holds no run, or none that has come to a checkpoint, or one that does
+            not fit its recipe; there is no such device; or its data are gone.
         ImportError: what its backbone or its data need is not installed.
     """
     folder = Path(folder)
@@ -61,7 +61,11 @@ def load_run(folder: str | Path, *, device: str = "auto") -> Run:
     on = find_device(device)
     data = open_data(recipe, on)
     method = make_method(name, recipe, data).to(on)
-    method.load_state_dict(saved["method"])
+    try:
+        method.load_state_dict(saved["method"])
+    except RuntimeError as error:  # of another version, or another's
+        line = str(error).splitlines()[0]
+        raise ValueError(f"{folder / CHECKPOINT} does not fit its {RECIPE}: {line}") from error
     return Run(name, recipe, method.eval(), data, folder)
 
 
