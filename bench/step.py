@@ -5,8 +5,9 @@
 
 A step of two views of photographs (JPEGs of 500 × 400): reading and decoding, augmentation, the
 network forward, the loss with its gradient, the network backward, the optimiser. "Before" has an
-eager loss, and augmentation by kornia on the device or, on a CPU, by torchvision on tensors; all
-else is the same. Both take turns; what is reported is the median over rounds.
+eager loss, and augmentation by kornia (on a GPU, where it is installed) or torchvision, on tensors;
+all else is the same, and the images are read once for both. They take turns; what is reported is
+the median over rounds.
 """
 
 from __future__ import annotations

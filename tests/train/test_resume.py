@@ -13,8 +13,10 @@ from sslkernels.train import Stopped, train
 from sslkernels.train.checkpoint import load, random_state, set_random_state
 from sslkernels.train.log import read_metrics
 
-# With random masks, a teacher, a centre; with nothing of the sort; with schedules of all kinds.
+# With random masks, a teacher, a centre, a queue, puzzles; with none; with schedules of all kinds.
 RUNS = {
+    "moco_v2": ("queue_size=64",),
+    "jigsaw": ("optimizer=sgd",),
     "simclr": ("optimizer=lars", "learning_rate=2", "clip=1"),
     "dino": ("weight_decay_growth=10", "prototypes=32", "local_views=1", "precision=bfloat16"),
     "ibot": ("prototypes=32", "local_views=0", "batch_size=40"),
