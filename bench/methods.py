@@ -41,7 +41,7 @@ from sslkernels.train.methods import METHODS, Colorization, Method, Supervised
 from sslkernels.train.methods.labels import LabelMethod
 from sslkernels.train.optimizers import make_optimizer
 from sslkernels.train.recipe import Recipe, override
-from sslkernels.train.run import knn_evaluation, make_method
+from sslkernels.train.run import make_method, online_evaluation
 
 from .report import describe_machine, slug
 
@@ -106,7 +106,7 @@ def run_method(name: str, seed: int, seconds: float, overrides: Sequence[str] = 
     settings = ["reader=memory", "device=cpu", f"seed={seed}", *overrides]
     recipe = override(METHODS[name][1], settings)
     data = open_data(recipe, CPU)
-    evaluate = knn_evaluation(data, recipe.precision, CPU)
+    evaluate = online_evaluation(data, recipe.precision, CPU)
     steps_per_epoch = len(data.batches())
     per_step = seconds_per_step(name, recipe, data, budget=seconds / 15)
     epochs = max(1, round(seconds / (per_step * steps_per_epoch)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..metrics import encode, knn_accuracy, rankme
 from . import checkpoint
@@ -21,6 +21,7 @@ from .methods import METHODS, Method
 from .recipe import Recipe
 
 RECIPE = "recipe.json"
+NEIGHBORS = 20
 
 
 @dataclass
@@ -82,43 +83,27 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
-def knn_evaluation(
-    data: Data, precision: str, device: torch.device
-) -> Callable[[nn.Module], dict[str, float]]:
-    """What maps a backbone to ``{"knn_accuracy": …}``; to nothing where there are no classes."""
-
-    def evaluate(encoder: nn.Module) -> dict[str, float]:
-        return _knn(_features(encoder, data, precision, device)) if data.classes else {}
-
-    return evaluate
-
-
 def online_evaluation(
     data: Data, precision: str, device: torch.device
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """What maps a backbone to what is watched of it in training, because it is cheap: RankMe of
-    the training split, and beside it ``knn_accuracy`` where there are classes."""
+    """What is cheap enough to be told of a backbone while it trains.
+
+    Returns:
+        Maps an encoder to ``knn_accuracy``, where the data have classes, and to ``rankme`` of its
+        features of the training images.
+    """
 
     def evaluate(encoder: nn.Module) -> dict[str, float]:
-        features = _features(encoder, data, precision, device)
-        return {**(_knn(features) if data.classes else {}), "rankme": rankme(features[0])}
+        found = []
+        for split in ("train", "test") if data.classes else ("train",):
+            batches = ((x.to(device), y.to(device)) for x, y in data.evaluation_batches(split))
+            found += encode(encoder, batches, precision)
+        numbers = {"rankme": rankme(found[0])}
+        if data.classes:
+            numbers["knn_accuracy"] = knn_accuracy(*found, k=min(NEIGHBORS, len(found[0])))
+        return numbers
 
     return evaluate
-
-
-def _features(
-    encoder: nn.Module, data: Data, precision: str, device: torch.device
-) -> tuple[Tensor, ...]:
-    """Features and labels of the training split, and of the test split."""
-    found: list[Tensor] = []
-    for split in ("train", "test"):
-        batches = ((x.to(device), y.to(device)) for x, y in data.evaluation_batches(split))
-        found += encode(encoder, batches, precision)
-    return tuple(found)
-
-
-def _knn(features: tuple[Tensor, ...]) -> dict[str, float]:
-    return {"knn_accuracy": knn_accuracy(*features, k=min(20, len(features[0])))}
 
 
 def write_recipe(folder: Path, name: str, recipe: Recipe) -> None:
