@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterable
 
-PEERS = ("lightly",)
+PEERS = ("lightly", "open_clip", "pytorch_metric_learning")
 
 _active: list[Patch] = []
 
@@ -56,7 +56,7 @@ def patch(peer: str, *, only: Iterable[str] | None = None) -> Patch:
     To patch what is patched already replaces nothing again, and its undoing undoes nothing.
 
     Args:
-        peer: ``"lightly"``.
+        peer: ``"lightly"``, ``"open_clip"`` or ``"pytorch_metric_learning"``.
         only: names to replace, such as ``["NTXentLoss"]``; None: all that
             ``sslkernels.compat.<peer>`` has.
 

@@ -209,10 +209,20 @@ def test_same_results(name, dtype, data, seed):
     assert_same_state(*assert_same_steps(*losses, steps * 2, dtype), 1e-5)
 
 
+def needs_whitening(name):
+    """lightly 1.5 looks for torch.linalg.solve_triangular where it is not."""
+    if name == "WMSELoss":
+        try:
+            theirs[name]()
+        except RuntimeError as error:
+            pytest.skip(f"lightly cannot build it: {error}")
+
+
 @pytest.mark.parametrize("arguments", [
     {}, {"momentum": 0.2, "eps": 0.1, "w_iter": 2}, {"num_samples": 3, "track_running_stats": False}
 ])  # fmt: skip
 def test_same_whitening(arguments):
+    needs_whitening("WMSELoss")
     arguments = {"embedding_dim": 6, "w_size": 16, **arguments}
     pair = [x["WMSELoss"](**arguments) for x in (vars(ours), theirs)]
     for training in (True, False):
@@ -270,6 +280,8 @@ z = torch.ones(4, 3)
     ("VICRegLLoss", {}, ([], [], [])),
 ])  # fmt: skip
 def test_same_errors(name, arguments, inputs):
+    needs_whitening(name)
+
     def run(cls):
         loss = cls(**arguments)
         return loss if inputs is None else loss(*inputs)
