@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Iterable
 
-PEERS = ("lightly", "open_clip", "pytorch_metric_learning")
+PEERS = ("dino", "dinov2", "lightly", "open_clip", "pytorch_metric_learning", "solo_learn")
 
 _active: list[Patch] = []
 
@@ -56,7 +56,8 @@ def patch(peer: str, *, only: Iterable[str] | None = None) -> Patch:
     To patch what is patched already replaces nothing again, and its undoing undoes nothing.
 
     Args:
-        peer: ``"lightly"``, ``"open_clip"`` or ``"pytorch_metric_learning"``.
+        peer: ``"lightly"``, ``"open_clip"``, ``"pytorch_metric_learning"``, ``"solo_learn"``,
+            ``"dinov2"`` or ``"dino"`` (its ``main_dino.py``).
         only: names to replace, such as ``["NTXentLoss"]``; None: all that
             ``sslkernels.compat.<peer>`` has.
 
