@@ -6,7 +6,15 @@ import importlib
 import sys
 from collections.abc import Iterable
 
-PEERS = ("dino", "dinov2", "lightly", "open_clip", "pytorch_metric_learning", "solo_learn")
+PEERS = (
+    "dino",
+    "dinov2",
+    "lightly",
+    "open_clip",
+    "pytorch_metric_learning",
+    "solo_learn",
+    "stable_pretraining",
+)
 
 _active: list[Patch] = []
 
@@ -57,7 +65,7 @@ def patch(peer: str, *, only: Iterable[str] | None = None) -> Patch:
 
     Args:
         peer: ``"lightly"``, ``"open_clip"``, ``"pytorch_metric_learning"``, ``"solo_learn"``,
-            ``"dinov2"`` or ``"dino"`` (its ``main_dino.py``).
+            ``"stable_pretraining"``, ``"dinov2"`` or ``"dino"`` (its ``main_dino.py``).
         only: names to replace, such as ``["NTXentLoss"]``; None: all that
             ``sslkernels.compat.<peer>`` has.
 
