@@ -1,5 +1,6 @@
 """``sslkernels.compat.lightly`` against the lightly that is installed."""
 
+import contextlib
 import inspect
 import warnings
 
@@ -12,7 +13,9 @@ from parity import (
     assert_same_signature,
     assert_same_state,
     assert_same_steps,
+    cast,
     installed,
+    leaves_of,
 )
 
 from bench import peers
@@ -337,3 +340,46 @@ def test_own_regularizer_of_msn():
         return Own()
 
     assert_same_steps(subclass(ours.MSNLoss), subclass(theirs["MSNLoss"]), inputs)
+
+
+def logits(scale, dtype):
+    return [(scale * torch.randn(16, 30)).to(dtype).requires_grad_() for _ in range(2)]
+
+
+@pytest.mark.parametrize("name, arguments, inputs", [
+    ("SwaVLoss", {}, lambda: (logits(1, torch.float16), [])),
+    ("SwaVLoss", {}, lambda: (logits(6, torch.float32), [])),
+    ("DINOLoss", {"output_dim": 30}, lambda: [logits(1, torch.float16)] * 2),
+    ("NTXentLoss", {"memory_bank_size": (50, 30)}, lambda: logits(1, torch.float16)),
+    ("NTXentLoss", {"memory_bank_size": (50, 30)}, lambda: logits(1, torch.bfloat16)),
+    ("MMCRLoss", {}, lambda: [x.unflatten(1, (2, 15)) for x in logits(1, torch.float16)]),
+    ("MSNLoss", {}, lambda: (*logits(1, torch.float16), logits(1, torch.float16)[0])),
+    ("MSNLoss", {"temperature": 0.005},
+     lambda: (*logits(1, torch.float32), logits(1, torch.float32)[0])),
+])  # fmt: skip
+def test_where_better(name, arguments, inputs):
+    """What the README says: ours is finite where lightly raises or is not."""
+
+    def is_finite(cls):
+        torch.manual_seed(0)
+        x = inputs()
+        value = cls(**arguments)(*x)
+        grads = torch.autograd.grad(value.sum(), leaves_of(list(x)), allow_unused=True)
+        return all(t.isfinite().all() for t in (value, *grads) if t is not None)
+
+    assert is_finite(getattr(ours, name))
+    with contextlib.suppress(RuntimeError):
+        assert not is_finite(theirs[name])
+
+
+@pytest.mark.parametrize("name", ["NTXentLoss", "BarlowTwinsLoss", "VICRegLoss", "DCLLoss"])
+def test_under_autocast(name):
+    """Not further from float64 than lightly is."""
+    torch.manual_seed(0)
+    x = similar(64, 32)
+    exact = theirs[name]()(*x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pair = getattr(ours, name), theirs[name]
+        found, expected = (cls()(*cast(x, torch.float32)) for cls in pair)
+    assert found.dtype == torch.float32
+    assert abs(found - exact) <= abs(expected - exact)

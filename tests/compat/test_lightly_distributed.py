@@ -32,6 +32,9 @@ CASES = [
 ]
 
 
+CAPI = ["CAPILoss"] if "CAPILoss" in ours.PEER.defined_in else []  # not in lightly 1.5
+
+
 def on_a_rank(rank, name, arguments, inputs):
     """Value, gradients, and the mean value, of ours and theirs, of two steps."""
     results = []
@@ -58,3 +61,37 @@ def test_same_on_every_rank(gang, name, arguments, inputs):
     for found, expected in gang.run(on_a_rank, name, arguments, inputs):
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b)
+
+
+def distilled_on_a_rank(rank):
+    """The same of losses whose teachers' statistics are those of all ranks."""
+    load()
+    names = ["SwaVLoss", "DINOLoss", "IBOTPatchLoss", *CAPI]
+    results = []
+    for module in (vars(ours), ours.PEER.originals(ours, names)):
+        torch.manual_seed(rank)
+        found = []
+        swav = module["SwaVLoss"](sinkhorn_gather_distributed=True)
+        dino, ibot = module["DINOLoss"](7).double(), module["IBOTPatchLoss"](7).double()
+        for _ in range(2):
+            teacher, student = torch.randn(2, 4, 7, dtype=torch.float64).unbind()
+            student.requires_grad_()
+            mask = torch.ones(2, 2, 1, dtype=torch.bool)
+            values = [
+                swav([0.3 * teacher, 0.3 * student], []),
+                dino([teacher], [teacher, student]),
+                ibot(teacher, student, mask),
+            ]
+            if CAPI:
+                capi = module["CAPILoss"](0.3, gather_distributed=True)
+                values.append(capi(teacher.view(2, 2, 7), student.view(2, 2, 7)))
+            for value in values:
+                found += [value.detach(), *torch.autograd.grad(value.sum(), student)]
+        results.append(found)
+    return results
+
+
+def test_same_statistics_on_every_rank(gang):
+    for found, expected in gang.run(distilled_on_a_rank):
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
