@@ -11,8 +11,9 @@ TRITON ?= 3.6.0
 demo: .venv/ready
 	$(BIN)/python -m sslkernels.train simclr
 
+# Two workers; threads that wait sleep, lest those of one keep the other from its core.
 test: .venv/tools
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: .venv/tools
 	$(BIN)/python -m bench --save
