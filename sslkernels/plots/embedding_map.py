@@ -72,8 +72,8 @@ def _name(axes, points: Tensor, text: str, shade: str) -> None:
     from matplotlib.patheffects import withStroke
 
     if len(points):
+        middle = points[torch.cdist(points, points).sum(1).argmin()].tolist()
         axes.annotate(
-            text, points[torch.cdist(points, points).sum(1).argmin()].tolist(), ha="center", va="center", color=shade,
-            fontsize=14, fontweight="bold",
+            text, middle, ha="center", va="center", color=shade, fontsize=14, fontweight="bold",
             path_effects=[withStroke(linewidth=4, foreground="white")],
         )  # fmt: skip
