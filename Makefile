@@ -11,11 +11,14 @@ TRITON ?= 3.6.0
 demo: .venv/ready
 	$(BIN)/python -m sslkernels.train simclr
 
+# Two workers; threads that wait sleep, lest those of one keep the other from its core.
 test: .venv/tools
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: .venv/tools
-	$(BIN)/python -m bench --save
+	$(BIN)/python -m bench --suite peers --save
+	$(BIN)/python -m bench.step --save
+	$(BIN)/python -m bench.report
 
 lint: .venv/tools
 	$(BIN)/ruff check

@@ -41,9 +41,9 @@ from sslkernels.train.methods import METHODS, Colorization, Method, Supervised
 from sslkernels.train.methods.labels import LabelMethod
 from sslkernels.train.optimizers import make_optimizer
 from sslkernels.train.recipe import Recipe, override
-from sslkernels.train.run import knn_evaluation, make_method
+from sslkernels.train.run import make_method, online_evaluation
 
-from .report import describe_machine, slug
+from .machine import describe_machine, slug
 
 RESULTS = Path(__file__).parent / "results"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "methods.md"
@@ -68,26 +68,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     machine = describe_machine("cpu") | {"threads": 1}
     runs = [
         (name, seed, arguments.seconds, tuple(arguments.overrides))
-        for name in names
         for seed in range(arguments.seeds)
+        for name in names
     ]
-    rows = []
-    for row in measure(runs, arguments.jobs):
-        rows.append(row)
-        print(_line(row), flush=True)
     command = ["python", "-m", "bench.methods", *(sys.argv[1:] if argv is None else argv)]
+    rows: list[Row] = []
     content = {
         "op": "methods", **machine, "command": shlex.join(command), "seconds": arguments.seconds,
         "work": "training at default settings, then kNN accuracy of the backbone", "rows": rows,
     }  # fmt: skip
+    for row in measure(runs, arguments.jobs):
+        rows.append(row)
+        print(_line(row), flush=True)
+        if arguments.save and len(rows) % len(names) == 0:  # a seed of all is there
+            path = save(content)
     print(tables(content))
     if arguments.save:
-        path = RESULTS / slug(str(machine["device"])) / "methods.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1))
-        DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
-        DOCUMENT.write_text(document(content))
         print(f"wrote {path} and {DOCUMENT}", file=sys.stderr)
+
+
+def save(content: dict[str, Any]) -> Path:
+    """Write the results and the page made of them; return where the former are."""
+    path = RESULTS / slug(str(content["device"])) / "methods.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1))
+    DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
+    DOCUMENT.write_text(document(content))
+    return path
 
 
 def measure(runs: Sequence[tuple], jobs: int) -> Iterable[Row]:
@@ -106,7 +113,7 @@ def run_method(name: str, seed: int, seconds: float, overrides: Sequence[str] = 
     settings = ["reader=memory", "device=cpu", f"seed={seed}", *overrides]
     recipe = override(METHODS[name][1], settings)
     data = open_data(recipe, CPU)
-    evaluate = knn_evaluation(data, recipe.precision, CPU)
+    evaluate = online_evaluation(data, recipe.precision, CPU)
     steps_per_epoch = len(data.batches())
     per_step = seconds_per_step(name, recipe, data, budget=seconds / 15)
     epochs = max(1, round(seconds / (per_step * steps_per_epoch)))

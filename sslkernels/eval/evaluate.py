@@ -24,6 +24,7 @@ from ..train import Run
 from .depth import encode_depths
 
 NEIGHBORS = 20
+CHUNK_SIZE = 250  # images that a network sees at once
 Batches = Iterator[tuple[Tensor, Tensor]]
 
 
@@ -80,7 +81,7 @@ def evaluate(
     train, train_labels = encoded(run.data.evaluation_batches("train"))
     tell("features of the test split")
     test, test_labels = encoded(run.data.evaluation_batches("test"))
-    tell(f"features of {views} views of each of {min(images, _tests(run))} test images")
+    tell(f"features of {views} views of each of {images} test images at most")
     repeated, _ = encoded(_flat(run.data.repeated_views(images, views)))
     tell("features of test images by single augmentations")
     single = _encode_single(encoded, run.data.augmented_batches(images))
@@ -134,18 +135,14 @@ def _encode_single(encoded, batches: Iterator[dict[str, Tensor]]) -> dict[str, d
 
 
 def _flat(batches: Iterator[Tensor]) -> Batches:
-    """Images (n, q, …) one by one, in batches of n."""
+    """Images (n, q, …) one by one."""
     for images in batches:
-        for part in images.flatten(0, 1).split(images.shape[0]):
+        for part in images.flatten(0, 1).split(CHUNK_SIZE):
             yield _unlabelled(part)
 
 
 def _unlabelled(images: Tensor) -> tuple[Tensor, Tensor]:
     return images, torch.zeros(len(images), dtype=torch.int64)
-
-
-def _tests(run: Run) -> int:
-    return len(getattr(run.data.test, "labels", ()))
 
 
 def _alpha_req(features: Tensor) -> float | None:

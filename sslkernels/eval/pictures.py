@@ -48,7 +48,7 @@ def draw(run: Run, evaluation: Evaluation, baselines: dict[str, float]) -> list[
         evaluation.test[BACKBONE],
         evaluation.test_labels if run.data.classes else None,
         run.data.classes,
-        f"{title}: the backbone's features of the test split",
+        f"{title}: the backbone's features of the test split, by t-SNE",
         paths["map"],
     )
     labels, shown = training_views(run)

@@ -55,7 +55,7 @@ def plot_depth(
 
 
 def _number(value: float, is_accuracy: bool) -> str:
-    return f"{value:.1%}" if is_accuracy else f"{value:.2f}"
+    return f"{value:.1%}" if is_accuracy else f"{value:.3f}"
 
 
 def _wrapped(depth: str) -> str:

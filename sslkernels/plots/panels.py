@@ -89,7 +89,7 @@ def _draw(axes, panel: Panel) -> None:
     for name, value in panel.levels.items():
         axes.axhline(scale * value, color=SOFT, linestyle=(0, (2, 2)), linewidth=1.2)
         axes.annotate(
-            name, (0, scale * value), (4, 3), ("axes fraction", "data"), "offset points",
+            name, (0, scale * value), (4, -12), ("axes fraction", "data"), "offset points",
             color=SOFT, fontsize=9.5,
         )  # fmt: skip
     if panel.is_share:

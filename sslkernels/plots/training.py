@@ -1,4 +1,4 @@
-"""The curves of a run: accuracy against its baselines, loss, collapse indicator, learning rate."""
+"""The curves of a run: accuracy against its baselines, loss, signs of collapse, learning rate."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BASELINE_COLORS = ("#7c8595", "#c2410c", "#a16207")
+SMALL = {"spread": "embedding_spread", "RankMe": "rankme", "learning rate": "learning_rate"}
 NAMES = {"knn_accuracy": "kNN", "label_accuracy": "labels of the task"}
 
 
@@ -26,7 +27,7 @@ def plot_training(
     Args:
         history: a row per epoch, as ``train`` returns and ``read_metrics`` reads them: ``epoch``,
             ``loss``, ``learning_rate``, and where there are any ``embedding_spread``,
-            ``knn_accuracy`` and ``label_accuracy``.
+            ``rankme``, ``knn_accuracy`` and ``label_accuracy``.
         baselines: accuracies in [0, 1] by name, drawn as horizontal lines.
         title: above the picture.
         path: the picture to write.
@@ -34,30 +35,26 @@ def plot_training(
     Raises:
         ImportError: matplotlib is missing.
     """
+    small = {name: key for name, key in SMALL.items() if _curve(history, key)[0]}
+    small = small or {"learning rate": "learning_rate"}
     with picture(path, title, size=(11, 4.8)) as figure:
         axes = figure.subplot_mosaic(
-            [["accuracy", "loss", "loss"], ["accuracy", "spread", "rate"]],
-            width_ratios=[2, 1, 1],
+            [["accuracy", *["training loss"] * len(small)], ["accuracy", *small]],
+            width_ratios=[2, *[2 / len(small)] * len(small)],
             height_ratios=[1.3, 1],
         )
         _draw_accuracy(axes["accuracy"], history, baselines)
-        axes["loss"].set_title("training loss")
-        axes["spread"].set_title("spread of embeddings")
-        axes["rate"].set_title("learning rate")
-        for name, key in (
-            ("loss", "loss"),
-            ("spread", "embedding_spread"),
-            ("rate", "learning_rate"),
-        ):
+        for name, key in {"training loss": "loss", **small}.items():
+            axes[name].set_title(name)
             axes[name].plot(*_curve(history, key), color=COLORS[0], linewidth=2)
-        axes["spread"].set_ylim(0, max([1.05, *_curve(history, "embedding_spread")[1]]))
-        axes["rate"].set_ylim(0, None)
-        axes["rate"].yaxis.set_major_formatter("{x:g}")
-        for each in axes.values():
+        for name in small:
+            axes[name].set_ylim(0, None)
+            axes[name].yaxis.set_major_formatter("{x:g}")
+        for name, each in axes.items():
             each.set_xlim(0, max([row["epoch"] for row in history], default=1))
             each.xaxis.get_major_locator().set_params(integer=True)
-        for name in ("accuracy", "spread", "rate"):
-            axes[name].set_xlabel("epoch")
+            if name != "training loss":
+                each.set_xlabel("epoch")
 
 
 def _draw_accuracy(

@@ -2,40 +2,39 @@
 
 VICReg (Bardes et al. 2022, arXiv:2105.04906, appendix) gets better the more there are, since each
 is to say something else; SimCLR (Chen et al. 2020, arXiv:2002.05709, figure 8) hardly minds.
+
+VICReg's covariances are a sum over pairs of features, divided by the number of features: it grows
+with them. Its weight falls as they grow, so that it weighs alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
-
 from ..losses import NTXentLoss, VICRegLoss
 from ..plots.panels import Panel
-from ..train import Recipe
 from ..train.methods import SimCLRRecipe, VICRegRecipe
 from ..train.methods.two_views import TwoViews
 from .study import Measures, Row, Setting, Study, line
 from .trial import SETTINGS, run_trial
 
 DIMENSIONS = (8, 32, 128, 512, 2048)
-HIDDEN = [256]
+HIDDEN = 256
 
 
 def trial(setting: Setting, seed: int, epochs: int) -> Measures:
-    recipe, loss = _method(setting["method"], {**SETTINGS, "epochs": epochs, "seed": seed})
-    sizes = [*HIDDEN, setting["dimension"]]
+    dimension = setting["dimension"]
+    if setting["method"] == "SimCLR":
+        recipe = SimCLRRecipe(**SETTINGS, epochs=epochs, seed=seed)
+        loss = NTXentLoss(recipe.temperature)
+    else:
+        recipe = VICRegRecipe(**SETTINGS, epochs=epochs, seed=seed)
+        covariance = recipe.covariance * recipe.expander_size / dimension
+        loss = VICRegLoss(recipe.invariance, recipe.variance, covariance)
+    sizes = [HIDDEN, dimension]
     found = run_trial(lambda backbone: TwoViews(backbone, sizes, loss), recipe).accuracies()
     backbone, output = found["backbone"], list(found.values())[-1]
     return {"knn": backbone["knn"], "linear": backbone["linear"], "output": output["linear"]}
-
-
-def _method(name: str, settings: dict) -> tuple[Recipe, nn.Module]:
-    if name == "SimCLR":
-        recipe = SimCLRRecipe(**settings)
-        return recipe, NTXentLoss(recipe.temperature)
-    recipe = VICRegRecipe(**settings)
-    return recipe, VICRegLoss(recipe.invariance, recipe.variance, recipe.covariance)
 
 
 def panels(rows: Sequence[Row]) -> list[Panel]:

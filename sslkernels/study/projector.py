@@ -25,10 +25,13 @@ def trial(setting: Setting, seed: int, epochs: int) -> Measures:
     sizes = [setting["width"]] * (setting["layers"] - 1) + [OUTPUT] * (setting["layers"] > 0)
     loss = NTXentLoss(recipe.temperature)
     depths = list(run_trial(lambda b: TwoViews(b, sizes, loss), recipe).accuracies().values())
+    backbone, output = depths[0], depths[-1]
     return {
-        "backbone_knn": depths[0]["knn"],
-        "backbone": depths[0]["linear"],
-        "output": depths[-1]["linear"],
+        "backbone_knn": backbone["knn"],
+        "output_knn": output["knn"],
+        "backbone": backbone["linear"],
+        "output": output["linear"],
+        "gain": backbone["linear"] - output["linear"],  # of one run: its seed cancels
         "by_depth": [depth["linear"] for depth in depths],
     }
 
@@ -36,6 +39,7 @@ def trial(setting: Setting, seed: int, epochs: int) -> Measures:
 def panels(rows: Sequence[Row]) -> list[Panel]:
     by_layers = [row for row in rows if row.setting["width"] == USUAL_WIDTH]
     by_width = [row for row in rows if row.setting["layers"] == USUAL_LAYERS]
+    by_width.sort(key=lambda row: row.setting["width"])
     curves = [
         Line(
             _layers(row.setting["layers"]),
@@ -71,8 +75,10 @@ STUDY = Study(
     trial=trial,
     columns={
         "backbone_knn": "backbone kNN",
+        "output_knn": "output kNN",
         "backbone": "backbone linear",
         "output": "output linear",
+        "gain": "cut off gains",
     },
     panels=panels,
 )

@@ -27,8 +27,8 @@ from .methods import METHODS
 from .recipe import Recipe, override
 from .run import (
     find_device,
-    knn_evaluation,
     make_method,
+    online_evaluation,
     read_recipe,
     seed_everything,
     write_recipe,
@@ -76,14 +76,14 @@ def run(name: str, recipe: Recipe, folder: Path, *, resume: bool = False) -> Non
     data = open_data(recipe, device)
     batches = data.batches(rank, count)
     method = make_method(name, recipe, data).to(device)
-    evaluate = knn_evaluation(data, recipe.precision, device)
+    evaluate = online_evaluation(data, recipe.precision, device)
     baselines = {}
     if rank == 0:
         folder.mkdir(parents=True, exist_ok=resume)
         write_recipe(folder, name, recipe)
         for label, encoder in (("raw pixels", nn.Flatten()), ("random encoder", method.backbone)):
-            for accuracy in evaluate(encoder).values():  # none without classes
-                baselines[label] = accuracy
+            if data.classes:
+                baselines[label] = evaluate(encoder)["knn_accuracy"]
         print(_opening(name, data, batches, device, count, baselines), flush=True)
     seed_everything(recipe.seed + rank)  # masks and the like differ from rank to rank
     try:

@@ -35,7 +35,7 @@ from ..data.readers import EncodedImages, MemoryReader
 from .recipe import Recipe
 
 EVALUATION_SEED = 0
-EVALUATION_BATCH = 250
+EVALUATION_BATCH = 250  # views that are made at once
 DIGITS_FOLDER = Path("runs") / ".digits"  # beside the results: that has to be writable anyway
 TEST_FOLDERS = ("val", "test")
 HELD_OUT = 10  # every tenth image
@@ -138,7 +138,35 @@ class Digits:
         return images[_spread(len(images), most).to(images.device)], generator
 
 
-class Photos:
+class Pictures:
+    """What data have in common whose views ``View`` describes."""
+
+    recipe: Recipe
+
+    def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
+        plain = plain_view(self.recipe.views()[0])
+        for views, labels in self._read(split, [plain], self.recipe.evaluation_images):
+            yield views[0], labels
+
+    def augmented_batches(self, most: int) -> Iterator[dict[str, Tensor]]:
+        view = self.recipe.views()[0]
+        views = {"plain": plain_view(view), **single_views(view)}
+        for made, _ in self._read("test", list(views.values()), most):
+            yield dict(zip(views, made, strict=True))
+
+    def repeated_views(self, most: int, count: int) -> Iterator[Tensor]:
+        views = self.recipe.views()[: self.recipe.global_views]
+        for made, _ in self._read("test", [views[i % len(views)] for i in range(count)], most):
+            yield torch.stack(made, 1)
+
+    def _read(
+        self, split: str, views: Sequence[View], most: int
+    ) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """Views and labels of images of a split, ``most`` at most, each once."""
+        raise NotImplementedError
+
+
+class Photos(Pictures):
     """Patches of photographs that ship with scikit-image; see ``load_photos``."""
 
     name = "photos"
@@ -156,28 +184,17 @@ class Photos:
         reader = MemoryReader(*self.train, _share(recipe, world_size), **share)
         return FusedViewReader(reader, recipe.views(), device=self.device)
 
-    def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        plain = plain_view(self.recipe.views()[0])
-        for views, labels in self._read(split, [plain], self.recipe.evaluation_images):
-            yield views[0], labels
-
-    def augmented_batches(self, most: int) -> Iterator[dict[str, Tensor]]:
-        return _augmented(self, most)
-
-    def repeated_views(self, most: int, count: int) -> Iterator[Tensor]:
-        return _repeated(self, most, count)
-
     def _read(
         self, split: str, views: Sequence[View], most: int
     ) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Views and labels of images of a split, ``most`` at most, each once."""
         images, labels = {"train": self.train, "test": self.test}[split]
         generator = torch.Generator(self.device).manual_seed(EVALUATION_SEED)
-        for part in _spread(len(labels), most).to(self.device).split(EVALUATION_BATCH):
+        batch = max(1, EVALUATION_BATCH // len(views))
+        for part in _spread(len(labels), most).to(self.device).split(batch):
             yield make_views(images[part], views, generator)[0], labels[part]
 
 
-class Folder:
+class Folder(Pictures):
     """Images in a folder: two splits in subfolders, or one of which every tenth image is a test."""
 
     channels = 3
@@ -209,43 +226,19 @@ class Folder:
             device=self.device, **share,
         )  # fmt: skip
 
-    def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        plain = plain_view(self.recipe.views()[0])
-        for views, labels in self._read(split, [plain], self.recipe.evaluation_images):
-            yield views[0], labels
-
-    def augmented_batches(self, most: int) -> Iterator[dict[str, Tensor]]:
-        return _augmented(self, most)
-
-    def repeated_views(self, most: int, count: int) -> Iterator[Tensor]:
-        return _repeated(self, most, count)
-
     def _read(
         self, split: str, views: Sequence[View], most: int
     ) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Views and labels of images of a split, ``most`` at most, each once."""
         images = {"train": self.train, "test": self.test}[split]
         images = images.subset(_spread(len(images), most))
-        count, batch = len(images), min(len(images), EVALUATION_BATCH)
+        count = len(images)
+        batch = min(count, max(1, EVALUATION_BATCH // len(views)))
         padded = images.subset(torch.arange(-(-count // batch) * batch) % count)
         decode_on = self.device if self.reader == "dali" else "cpu"
         reader = image_reader(padded, batch, by=self.reader, device=decode_on)
         for made in FusedViewReader(reader, views, device=self.device):
             once = made.indices < count
             yield [view[once] for view in made.views], made.labels[once]
-
-
-def _augmented(data: Photos | Folder, most: int) -> Iterator[dict[str, Tensor]]:
-    view = data.recipe.views()[0]
-    views = {"plain": plain_view(view), **single_views(view)}
-    for made, _ in data._read("test", list(views.values()), most):
-        yield dict(zip(views, made, strict=True))
-
-
-def _repeated(data: Photos | Folder, most: int, count: int) -> Iterator[Tensor]:
-    views = data.recipe.views()[: data.recipe.global_views]
-    for made, _ in data._read("test", [views[i % len(views)] for i in range(count)], most):
-        yield torch.stack(made, 1)
 
 
 def _splits(folder: Path) -> tuple[EncodedImages, EncodedImages]:

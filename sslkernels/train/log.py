@@ -59,7 +59,7 @@ class Log:
         if self.is_silent:
             return
         if sys.stdout.isatty():
-            if "knn_accuracy" in row or self.bar is None:
+            if "rankme" in row or self.bar is None:
                 (print if self.bar is None else self.bar.write)(_describe(row, self.epochs))
         else:
             print(_line(row), end="", flush=True)
@@ -111,6 +111,8 @@ def _describe(row: dict[str, float], epochs: int) -> str:
     parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
     if "knn_accuracy" in row:
         parts.append(f"kNN {row['knn_accuracy']:6.1%}")
+    if "rankme" in row:
+        parts.append(f"RankMe {row['rankme']:.1f}")
     if "label_accuracy" in row:
         parts.append(f"labels {row['label_accuracy']:6.1%}")
     parts += [f"loss {row['loss']:.3f}", f"learning rate {row['learning_rate']:.1e}"]

@@ -63,7 +63,7 @@ class Recipe:
     local_size: int = 32
     evaluation_images: int = 10_000
     epochs: int = 20
-    batch_size: int = 256
+    batch_size: int = 64
     micro_batch: int = 0
     optimizer: str = "adamw"
     learning_rate: float = 2e-3
@@ -72,7 +72,7 @@ class Recipe:
     weight_decay_growth: float = 1.0
     clip: float = 0.0
     backbone: str = "resnet"
-    width: int = 32
+    width: int = 16
     precision: str = "bfloat16"
     sync_batch_norm: bool = True
     compile: bool = False

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..metrics import encode, knn_accuracy
+from ..metrics import encode, knn_accuracy, rankme
 from . import checkpoint
 from .backbones import make_backbone
 from .checkpoint import CHECKPOINT
@@ -21,6 +21,8 @@ from .methods import METHODS, Method
 from .recipe import Recipe
 
 RECIPE = "recipe.json"
+NEIGHBORS = 20
+WIDEST = 4096  # features of which RankMe is cheap: it takes their cube, and raw pixels are many
 
 
 @dataclass
@@ -50,8 +52,8 @@ def load_run(folder: str | Path, *, device: str = "auto") -> Run:
         device: where to, as in a recipe.
 
     Raises:
-        ValueError: ``folder`` holds no run, or none that has come to a checkpoint, or there is no
-            such device; or its data are gone.
+        ValueError: ``folder`` holds no run, or none that has come to a checkpoint, or one that does
+            not fit its recipe; there is no such device; or its data are gone.
         ImportError: what its backbone or its data need is not installed.
     """
     folder = Path(folder)
@@ -60,7 +62,11 @@ def load_run(folder: str | Path, *, device: str = "auto") -> Run:
     on = find_device(device)
     data = open_data(recipe, on)
     method = make_method(name, recipe, data).to(on)
-    method.load_state_dict(saved["method"])
+    try:
+        method.load_state_dict(saved["method"])
+    except RuntimeError as error:  # of another version, or another's
+        line = str(error).splitlines()[0]
+        raise ValueError(f"{folder / CHECKPOINT} does not fit its {RECIPE}: {line}") from error
     return Run(name, recipe, method.eval(), data, folder)
 
 
@@ -78,20 +84,27 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
-def knn_evaluation(
+def online_evaluation(
     data: Data, precision: str, device: torch.device
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """What maps a backbone to ``{"knn_accuracy": …}``; to nothing where there are no classes."""
+    """What is cheap enough to be told of a backbone while it trains.
+
+    Returns:
+        Maps an encoder to ``knn_accuracy``, where the data have classes, and to ``rankme`` of its
+        features of the training images, where they are at most 4096.
+    """
 
     def evaluate(encoder: nn.Module) -> dict[str, float]:
-        if not data.classes:
-            return {}
-        features = []
-        for split in ("train", "test"):
+        found = []
+        for split in ("train", "test") if data.classes else ("train",):
             batches = ((x.to(device), y.to(device)) for x, y in data.evaluation_batches(split))
-            features += encode(encoder, batches, precision)
-        k = min(20, len(features[0]))
-        return {"knn_accuracy": knn_accuracy(*features, k=k)}
+            found += encode(encoder, batches, precision)
+        numbers = {}
+        if found[0].shape[1] <= WIDEST:
+            numbers["rankme"] = rankme(found[0])
+        if data.classes:
+            numbers["knn_accuracy"] = knn_accuracy(*found, k=min(NEIGHBORS, len(found[0])))
+        return numbers
 
     return evaluate
 

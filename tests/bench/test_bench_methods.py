@@ -29,13 +29,13 @@ def test_results_and_the_page_made_of_them(tmp_path, monkeypatch, capsys):
     (path,) = (tmp_path / "results").glob("*/methods.json")
     content = json.loads(path.read_text())
     rows = content["rows"]
-    expected = [(name, seed) for name in names.split(",") for seed in (0, 1)]
+    expected = [(name, seed) for seed in (0, 1) for name in names.split(",")]
     assert [(row["method"], row["seed"]) for row in rows] == expected
     assert content["command"] == f"python -m bench.methods {' '.join(arguments)}"
     assert all(row["cpu_seconds"] > 0 and row["step"] == 2 * row["epochs"] for row in rows)
 
     page = (tmp_path / "docs" / "methods.md").read_text()
-    mean = 50 * sum(row["knn_accuracy"] for row in rows[:2])
+    mean = 50 * sum(row["knn_accuracy"] for row in rows[::4])
     assert f"| `simclr` | {mean:.1f} " in page and content["command"] in page
     assert f"| *raw pixels* | {100 * rows[0]['raw_pixels']:.1f} %" in page
     assert "| `colorization` | photos |" in page and "Supervision:" in page

@@ -97,7 +97,7 @@ def test_numbers_are_those_of_the_metrics(trained):
     )
     assert (numbers["augmented_images"], numbers["views"]) == (30, 4)
     assert [row["depth"] for row in numbers["depths"]] == ["backbone", "projector 1", "projector 2"]
-    assert "features of 4 views of each of 30 test images" in told
+    assert "features of 4 views of each of 30 test images at most" in told
 
     encoder, data = run.method.backbone, run.data
     train_features = encode(encoder, data.evaluation_batches("train"))
@@ -159,6 +159,12 @@ def without_checkpoint(folder):
     (folder / "checkpoint.pt").unlink()
 
 
+def of_another_method(folder):
+    recipe = json.loads((folder / "recipe.json").read_text())
+    del recipe["temperature"], recipe["hidden_size"], recipe["embedding_size"]
+    (folder / "recipe.json").write_text(json.dumps(recipe | {"method": "vicreg"}))
+
+
 def of_nothing(folder):
     (folder / "recipe.json").unlink()
 
@@ -172,6 +178,7 @@ def missing(folder):
     [
         (missing, "there is no run in"),
         (of_nothing, "holds no run"),
+        (of_another_method, "checkpoint.pt does not fit its recipe.json: Error(s) in loading"),
         (without_checkpoint, "has not come to a checkpoint"),
         (unfinished, "is not finished: 0 of 1 epochs are done; go on with it: python -m"),
     ],

@@ -40,15 +40,18 @@ def is_png(path):
 
 def test_training_curves(drawn, tmp_path):
     history = [
-        {"epoch": 1, "loss": 5.0, "learning_rate": 1e-3, "embedding_spread": 0.5},
+        {"epoch": 1, "loss": 5.0, "learning_rate": 1e-3, "rankme": 7.5},
         {"epoch": 2, "loss": 4.0, "learning_rate": 5e-4, "knn_accuracy": 0.6},
     ]
     plots.plot_training(history, {"raw pixels": 0.71}, "a run", tmp_path / "t.png")
     (figure,) = drawn
-    accuracy, loss, spread, rate = figure.axes
+    accuracy, loss, rank, rate = figure.axes
+    assert [axes.get_title(loc="left") for axes in figure.axes[1:]] == [
+        "training loss", "RankMe", "learning rate",
+    ]  # fmt: skip
     assert list(loss.lines[0].get_ydata()) == [5, 4]
     assert list(rate.lines[0].get_ydata()) == [1e-3, 5e-4]
-    assert list(spread.lines[0].get_xdata()) == [1]
+    assert list(rank.lines[0].get_ydata()) == [7.5]
     assert "raw pixels 71.0%" in texts(accuracy) and "kNN 60.0%" in texts(accuracy)
     assert is_png(tmp_path / "t.png") and figure._suptitle.get_text() == "a run"
 

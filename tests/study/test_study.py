@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from sslkernels import NTXentLoss
 from sslkernels.data import MovedDigitViews, load_digits, plain_digits
 from sslkernels.plots.panels import Panel, plot_panels
 from sslkernels.study import STUDIES, Study, run_study
 from sslkernels.study import __main__ as command_line
 from sslkernels.study.augmentation import WeaklyMovedDigits
+from sslkernels.study.batch import InParts
 from sslkernels.study.collapse import (
     _BYOL,
     _SIMSIAM,
@@ -150,6 +152,13 @@ def test_variations_take_away_what_they_say():
             assert (recipe.center_momentum == 1) == (variation == "no centring")
             assert (recipe.teacher_temperature == 0.1) == (variation == "no sharpening")
             assert recipe.koleo == 0
+
+
+def test_a_loss_in_parts_is_that_of_smaller_batches():
+    loss, out = NTXentLoss(0.2), torch.randn(2, 12, 5)
+    parts = [loss(*out[:, start : start + 4]) for start in (0, 4, 8)]
+    assert InParts(loss, 4)(*out).item() == pytest.approx(sum(parts).item() / 3)
+    assert InParts(loss, 12)(*out).item() == pytest.approx(loss(*out).item())
 
 
 def test_told_apart_counts_prototypes():

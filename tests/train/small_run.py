@@ -21,9 +21,9 @@ def small_recipe(name, *overrides):
     return override(METHODS[name][1], [*SMALL, *overrides])
 
 
-def small_method(name, recipe):
+def small_method(name, recipe, channels=1):
     torch.manual_seed(recipe.seed)
-    method = METHODS[name][0](make_backbone(recipe.backbone, 1, recipe.width), recipe)
+    method = METHODS[name][0](make_backbone(recipe.backbone, channels, recipe.width), recipe)
     torch.manual_seed(recipe.seed)
     return method
 

@@ -31,8 +31,7 @@ def small_network():
 
 def digit_views(batch_size):
     train_split, _ = load_digits()
-    generator = torch.Generator().manual_seed(0)
-    return next(iter(MovedDigitViews(train_split.images, batch_size, generator)))
+    return next(iter(MovedDigitViews(train_split, batch_size))).views
 
 
 def learned_loss():
@@ -54,7 +53,7 @@ def assert_equal(found, expected, tolerance=1e-5):
         assert (a - b).norm() <= tolerance * b.norm()
 
 
-@pytest.mark.parametrize("batch_size, micro_batch", [(4096, 256), (100, 33), (20, 20), (7, 100)])
+@pytest.mark.parametrize("batch_size, micro_batch", [(4000, 256), (100, 33), (20, 20), (7, 100)])
 def test_equals_one_shot(batch_size, micro_batch):
     encoder, loss, views = small_network(), learned_loss(), digit_views(batch_size)
     plain, plain_loss = copy.deepcopy(encoder), copy.deepcopy(loss)

@@ -8,8 +8,10 @@ from sslkernels.train import train
 from sslkernels.train.checkpoint import load
 
 RUNS = {
-    "simclr": ("micro_batch=0",),
+    "simclr": (),
     "vicreg": ("expander_size=32",),
+    "byol": (),
+    "swav": ("prototypes=32",),
     "dino": ("prototypes=32", "local_views=1", "koleo=0.3", "frozen_epochs=0.5"),
 }
 # Steps small enough that the rounding of one does not grow in the next; Adam would divide it.

@@ -1,5 +1,6 @@
 """A run that is interrupted and resumed is the run that was not."""
 
+import itertools
 import os
 import random
 import signal
@@ -7,14 +8,18 @@ import signal
 import numpy as np
 import pytest
 import torch
+from pictures import write_pictures
 from small_run import small_batches, small_method, small_recipe
 
 from sslkernels.train import Stopped, train
 from sslkernels.train.checkpoint import load, random_state, set_random_state
+from sslkernels.train.datasets import open_data
 from sslkernels.train.log import read_metrics
 
-# With random masks, a teacher, a centre; with nothing of the sort; with schedules of all kinds.
+# With random masks, a teacher, a centre, a queue, puzzles; with none; with schedules of all kinds.
 RUNS = {
+    "moco_v2": ("queue_size=64",),
+    "jigsaw": ("optimizer=sgd",),
     "simclr": ("optimizer=lars", "learning_rate=2", "clip=1"),
     "dino": ("weight_decay_growth=10", "prototypes=32", "local_views=1", "precision=bfloat16"),
     "ibot": ("prototypes=32", "local_views=0", "batch_size=40"),
@@ -44,6 +49,30 @@ def run(name, folder, *, resume=False, after=None, do=None, **changes):
     method.after_step = after_step
     train(method, small_batches(recipe), recipe, folder, lambda backbone: {}, resume=resume)
     return method
+
+
+def test_folders_of_images_resume(tmp_path):
+    write_pictures(tmp_path / "images", classes=2, per_class=10, height=24, width=24)
+    overrides = (f"data={tmp_path}/images", "batch_size=6", "image_size=16", "reader=pil")
+    recipe = small_recipe("simclr", *overrides)
+    data = open_data(recipe, torch.device("cpu"))
+    for name, stops in (("whole", []), ("broken", [2, 5])):
+        folder = tmp_path / name
+        folder.mkdir()
+        resume = False
+        for stop in [*stops, 0]:
+            method = small_method("simclr", recipe, channels=3)
+            count = itertools.count(1)
+            method.after_step = lambda count=count, stop=stop: next(count) == stop and terminate()
+            try:
+                train(method, data.batches(), recipe, folder, resume=resume)
+            except Stopped:
+                resume = True
+    same_run(tmp_path / "broken", tmp_path / "whole")
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def kill():
@@ -94,9 +123,6 @@ def test_killed_and_resumed(whole, tmp_path, name, after):
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("after", [1, 2, 4])
 def test_terminated_and_resumed(whole, tmp_path, name, after):
-    def terminate():
-        os.kill(os.getpid(), signal.SIGTERM)
-
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as stop:
         run(name, tmp_path, after=after, do=terminate)

@@ -3,7 +3,7 @@
 from .feature_maps import check_has_maps, feature_maps
 from .named import BACKBONES, make_backbone
 from .resnet import SmallResNet
-from .vit import SmallViT
+from .vit import SmallViT, vit_small
 
 __all__ = [
     "BACKBONES",
@@ -12,4 +12,5 @@ __all__ = [
     "check_has_maps",
     "feature_maps",
     "make_backbone",
+    "vit_small",
 ]

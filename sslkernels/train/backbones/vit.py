@@ -13,15 +13,23 @@ class SmallViT(nn.Module):
     Args:
         in_channels: 1 for grey images, 3 for colour.
         width: a quarter of the features of a token, so that ``feature_size = 4 · width`` as in
-            :class:`SmallResNet`; a multiple of 8 for the four heads.
+            :class:`SmallResNet`, and is a multiple of the heads.
         patch_size: side of the square that becomes a token.
         depth: blocks of attention and perceptron.
+        heads: of attention, in each block.
 
     Maps (n, in_channels, height, width) to the class token's features (n, ``feature_size``). Sides
     may be any multiples of ``patch_size``: positions are sines and cosines, not learned.
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 32, patch_size: int = 8, depth: int = 4):
+    def __init__(
+        self,
+        in_channels: int = 1,
+        width: int = 32,
+        patch_size: int = 8,
+        depth: int = 4,
+        heads: int = 4,
+    ):
         super().__init__()
         self.feature_size = 4 * width
         self.patch_size = patch_size
@@ -30,7 +38,7 @@ class SmallViT(nn.Module):
         # whoever masks patches makes it learn
         mask_token = 0.02 * torch.randn(self.feature_size)
         self.mask_token = nn.Parameter(mask_token, requires_grad=False)
-        self.blocks = nn.Sequential(*(Block(self.feature_size, heads=4) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(self.feature_size, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(self.feature_size)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -50,6 +58,11 @@ class SmallViT(nn.Module):
             patches = torch.where(mask[:, :, None], self.mask_token.to(patches.dtype), patches)
         class_token = self.class_token.to(patches.dtype).expand(len(patches), 1, -1)
         return self.norm(self.blocks(torch.cat([class_token, patches + positions], 1)))
+
+
+def vit_small() -> SmallViT:
+    """ViT-S/16 for colour images, but for its positions, which are sines and cosines."""
+    return SmallViT(in_channels=3, width=96, patch_size=16, depth=12, heads=6)
 
 
 class Block(nn.Module):

@@ -26,9 +26,11 @@ class BYOLRecipe(MomentumRecipe):
             arXiv:2102.06810).
     """
 
+    batch_size: int = 32
+    learning_rate: float = 1e-3
     hidden_size: int = 256
     embedding_size: int = 64
-    predictor_rate: float = 10.0
+    predictor_rate: float = 20.0
 
     # google-deepmind/deepmind-research, byol/configs/byol.py: 1000 epochs
     published: ClassVar[dict[str, Any]] = {

@@ -23,6 +23,7 @@ class CCARecipe(Recipe):
             below the batch, as else any batch correlates.
     """
 
+    batch_size: int = 128
     ridge: float = 1e-2
     hidden_size: int = 256
     embedding_size: int = 64

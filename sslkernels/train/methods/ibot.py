@@ -31,7 +31,7 @@ class IBOTRecipe(PrototypeRecipe):
 
     # bytedance/ibot, README.md and main_ibot.py: ViT-S/16 for 800 epochs on 16 GPUs
     published: ClassVar[dict[str, Any]] = {
-        "backbone": "timm:vit_small_patch16_224",
+        "backbone": "sslkernels.train.backbones:vit_small",
         "image_size": 224,
         "local_size": 96,
         "local_views": 10,
@@ -70,7 +70,10 @@ class IBOT(PrototypeMethod):
 
     def __init__(self, backbone: nn.Module, recipe: IBOTRecipe):
         if not hasattr(backbone, "tokens"):
-            raise ValueError(f"iBOT needs patches: backbone must be vit, got {recipe.backbone!r}")
+            raise ValueError(
+                "iBOT needs patches: backbone must be vit, or have a method tokens(images, mask), "
+                f"got {recipe.backbone!r}"
+            )
         super().__init__(backbone, recipe)
         self.student.backbone.mask_token.requires_grad_()
         self.patch_loss = IBOTPatchLoss(

@@ -32,7 +32,7 @@ class MoCoV2Recipe(MomentumRecipe):
     queue_size: int = 2048
     hidden_size: int = 256
     embedding_size: int = 64
-    projector_norm: bool = False
+    projector_norm: bool = True
 
     # facebookresearch/moco, README.md and main_moco.py: --mlp --aug-plus --cos --moco-t 0.2. Its
     # keys are shuffled over GPUs, whose batch normalisation sees a part of the batch each.

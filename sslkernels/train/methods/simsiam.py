@@ -26,9 +26,11 @@ class SimSiamRecipe(Recipe):
             embedding, which the paper shows, and so may you.
     """
 
+    batch_size: int = 32
+    learning_rate: float = 1e-3
     embedding_size: int = 256
     predictor_size: int = 64
-    predictor_rate: float = 10.0
+    predictor_rate: float = 20.0
     stop_gradient: bool = True
 
     # facebookresearch/simsiam, main_simsiam.py (whose predictor learns at one rate throughout)

@@ -28,6 +28,7 @@ class WMSERecipe(Recipe):
         ValueError: as every recipe; or a batch is no multiple of ``whitened_size``.
     """
 
+    batch_size: int = 128
     hidden_size: int = 256
     embedding_size: int = 64
     whitened_size: int = 128

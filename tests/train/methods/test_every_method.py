@@ -110,6 +110,14 @@ def test_micro_batches_fill_the_queue_once(name):
     assert method.loss.queue.bank_ptr == 8
 
 
+@pytest.mark.parametrize("name", ["byol", "simsiam"])
+def test_predictors_learn_faster(name):
+    method = tiny_method(name, predictor_rate=7.0)
+    rates = {key: method.rate(key) for key, _ in method.named_parameters()}
+    assert {rate for key, rate in rates.items() if key.startswith("predictor.")} == {7.0}
+    assert {rate for key, rate in rates.items() if not key.startswith("predictor.")} == {1.0}
+
+
 @each_method
 def test_published_settings_are_settings(name):
     recipe_class = METHODS[name][1]

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from tiny_methods import tiny_batch, tiny_method, tiny_recipe
 
-from sslkernels.train.backbones import SmallResNet, SmallViT
+from sslkernels.train.backbones import SmallResNet, SmallViT, make_backbone
 from sslkernels.train.methods import DINO, IBOT, IBOTRecipe
 from sslkernels.train.methods.dino import DINORecipe
 
@@ -154,6 +154,14 @@ def test_ibot_shows_the_teacher_what_it_masks():
     torch.testing.assert_close(images[1], expected, **CLOSE)
     with pytest.raises(ValueError, match="backbone must be vit"):
         IBOT(SmallResNet(width=4), IBOTRecipe(backbone="resnet"))
+
+
+def test_ibots_published_backbone_has_patches():
+    backbone = make_backbone(IBOTRecipe.published["backbone"], 3, 16)
+    assert backbone.feature_size == 384
+    assert 21e6 < sum(p.numel() for p in backbone.parameters()) < 22e6
+    with torch.no_grad():
+        assert backbone.tokens(torch.rand(1, 3, 96, 96)).shape == (1, 37, 384)
 
 
 def test_prototypes_stay_at_first():
