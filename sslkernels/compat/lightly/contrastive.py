@@ -43,9 +43,9 @@ class NTXentLoss(SaysIfGathering, losses.NTXentLoss):
     def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
         """Return the loss of two views' embeddings, each (N, D)."""
         options = {"gather": self.gather, "impl": self.impl}
-        _, queue = self.memory_bank(unit(out1.detach()), update=out0.requires_grad)
-        if queue is None:
+        if self.memory_bank.size[0] == 0:
             return nt_xent(out0, out1, self.temperature, convention=self.convention, **options)
+        _, queue = self.memory_bank(unit(out1.detach()), update=out0.requires_grad)
         return moco(out0, out1, queue.T, self.temperature, **options)
 
 
