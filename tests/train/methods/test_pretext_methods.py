@@ -105,6 +105,20 @@ def test_colorization_counts_rare_colours_more():
     assert gradients[1] < 0.2 * gradients[0]
 
 
+def frequencies_on_rank(rank, count):
+    method, batch = tiny_method("colorization"), tiny_batch("colorization")
+    method.loss(*method(batch.views[0].chunk(count)[rank])).backward()
+    return method.frequencies
+
+
+@pytest.mark.parametrize("gang", [2], indirect=True)
+def test_frequencies_are_those_of_all_ranks(gang):
+    expected = frequencies_on_rank(0, 1)
+    for found in gang.run(frequencies_on_rank, gang.size):
+        torch.testing.assert_close(found, expected)
+    assert not torch.allclose(expected, torch.full((261,), 1 / 261))
+
+
 def test_supervised_needs_enough_classes():
     method, batch = tiny_method("supervised", classes=3), tiny_batch("supervised")
     with pytest.raises(ValueError, match="got classes=3 and a label"):
