@@ -23,7 +23,7 @@ def tiny_recipe(name: str, **options) -> Recipe:
     recipe = METHODS[name][1]
     settings = {k: v for k, v in TINY.items() if k in {f.name for f in fields(recipe)}}
     if name == "ibot":
-        settings["width"] = 8  # for its heads
+        settings |= {"width": 8, "local_views": 2}  # for its heads; as DINO has
     return recipe(**settings | options)
 
 

@@ -26,6 +26,13 @@ class IBOTRecipe(PrototypeRecipe):
     """
 
     backbone: str = "vit"
+    precision: str = "float32"
+    batch_size: int = 64
+    warmup_epochs: float = 1.0
+    temperature_warmup_epochs: float = 1.0
+    local_views: int = 0
+    momentum: float = 0.9
+    prototypes: int = 256
     masked: float = 0.3
     patches: float = 1.0
 
