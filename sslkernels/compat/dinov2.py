@@ -148,7 +148,7 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
         if masks_weight is None:
             counts = student_masks_flat.sum(1, keepdim=True).clamp(min=1)
             masks_weight = (1 / counts).expand_as(student_masks_flat)[student_masks_flat]
-        return (losses * masks_weight[rows]).sum() / len(student_masks_flat)
+        return (losses * masks_weight).sum() / len(student_masks_flat)
 
     def _cross_entropies(self, student: Tensor, teacher: Tensor) -> Tensor:
         return soft_cross_entropy(

@@ -40,7 +40,7 @@ class NTXentLoss(nn.Module):
 
     The mean over positive pairs (i, p) of ``−log [e^(s_ip) / (e^(s_ip) + Σ_n e^(s_in))]``, n being
     the rows of other classes, s the cosine similarity by temperature. Other positives are in no
-    denominator. Blocks of similarities are computed again in the backward pass, none is kept. Under
+    denominator; without any pair, or negative, it is 0. Blocks of similarities are computed again in the backward pass, none is kept. Under
     :class:`SelfSupervisedLoss` it is :func:`sslkernels.functional.nt_xent`.
 
     Args:
@@ -77,7 +77,7 @@ class NTXentLoss(nn.Module):
             other_labels = labels
             if ref_emb is not None:
                 others, other_labels = unit(ref_emb.to(dtype)), ref_labels.to(labels.device)
-            total, count, is_contrasted = z.new_zeros(()), 0, False
+            total, count = z.new_zeros(()), 0
             for start in range(0, len(z), _ROWS):
                 rows = slice(start, start + _ROWS)
                 same = labels[rows, None] == other_labels
@@ -88,8 +88,8 @@ class NTXentLoss(nn.Module):
                     _pair_losses, z[rows], others, same, positive, self.temperature,
                     use_reentrant=False,
                 )  # fmt: skip
-                count, is_contrasted = count + positive.sum(), is_contrasted | (~same).any()
-            return torch.where(is_contrasted, total / count.clamp(min=1), 0 * total)
+                count = count + positive.sum()
+            return total / count.clamp(min=1)
 
 
 class SupConLoss(nn.Module):
