@@ -40,8 +40,9 @@ class NTXentLoss(nn.Module):
 
     The mean over positive pairs (i, p) of ``−log [e^(s_ip) / (e^(s_ip) + Σ_n e^(s_in))]``, n being
     the rows of other classes, s the cosine similarity by temperature. Other positives are in no
-    denominator; without any pair, or negative, it is 0. Blocks of similarities are computed again in the backward pass, none is kept. Under
-    :class:`SelfSupervisedLoss` it is :func:`sslkernels.functional.nt_xent`.
+    denominator; without any pair, or negative, it is 0. Blocks of similarities are computed again
+    in the backward pass, none is kept. Under :class:`SelfSupervisedLoss` it is
+    :func:`sslkernels.functional.nt_xent`.
 
     Args:
         temperature: above 0.
@@ -80,15 +81,12 @@ class NTXentLoss(nn.Module):
             total, count = z.new_zeros(()), 0
             for start in range(0, len(z), _ROWS):
                 rows = slice(start, start + _ROWS)
-                same = labels[rows, None] == other_labels
-                positive = same.clone()
-                if ref_emb is None:
-                    positive.diagonal(start).fill_(False)
-                total = total + checkpoint(
-                    _pair_losses, z[rows], others, same, positive, self.temperature,
-                    use_reentrant=False,
+                own = start if ref_emb is None else None
+                block, pairs = checkpoint(
+                    _pair_losses, z[rows], others, labels[rows], other_labels, own,
+                    self.temperature, use_reentrant=False,
                 )  # fmt: skip
-                count = count + positive.sum()
+                total, count = total + block, count + pairs
             return total / count.clamp(min=1)
 
 
@@ -201,12 +199,21 @@ class SelfSupervisedLoss(nn.Module):
 
 
 def _pair_losses(
-    z: Tensor, others: Tensor, same: Tensor, positive: Tensor, temperature: float
-) -> Tensor:
-    """The sum over the positive pairs of some rows."""
+    z: Tensor,
+    others: Tensor,
+    labels: Tensor,
+    other_labels: Tensor,
+    own: int | None,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """The sum over the positive pairs of some rows, which are those from ``own`` on of the others,
+    and the number of these pairs."""
     scores = z @ others.T / temperature
+    same = labels[:, None] == other_labels
     negatives = scores.masked_fill(same, float("-inf")).logsumexp(1, keepdim=True)
-    return (F.softplus(negatives - scores, threshold=50) * positive).sum()
+    positive = same if own is None else same.diagonal_scatter(same.new_zeros(len(z)), own)
+    losses = F.softplus(negatives - scores, threshold=50)
+    return (losses * positive).sum(), positive.sum()
 
 
 def _refuse(loss: nn.Module, kwargs: dict) -> None:

@@ -165,3 +165,17 @@ def test_patch(theirs):
         assert {f"pytorch_metric_learning.losses.{x}" for x in NAMES} <= set(patch.replaced)
         assert all(getattr(losses, x) is getattr(ours, x) for x in NAMES)
     assert all(getattr(losses, x) is theirs[x] for x in NAMES)
+
+
+def test_memory_grows_with_rows():
+    """No similarities are kept for the backward pass."""
+    kept = []
+
+    def keep(x):
+        kept.append(x.numel())
+        return x
+
+    z, labels = torch.randn(200, 4, requires_grad=True), torch.arange(200) // 3
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        ours.NTXentLoss()(z, labels).backward()
+    assert sum(kept) < 30 * 200
