@@ -16,7 +16,9 @@ test: .venv/tools
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
 
 bench: .venv/tools
-	$(BIN)/python -m bench --save
+	$(BIN)/python -m bench --suite peers --save
+	$(BIN)/python -m bench.step --save
+	$(BIN)/python -m bench.report
 
 lint: .venv/tools
 	$(BIN)/ruff check

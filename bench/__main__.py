@@ -13,9 +13,11 @@ import torch
 
 from .baselines import BASELINES
 from .cases import CASES, Shape
+from .machine import slug
 from .measure import MODES, Settings, ShapeResult, measure
 from .plot import plot_rows
-from .report import describe_run, format_header, format_result, slug, write_json
+from .suite import SUITES
+from .table import describe_run, format_header, format_result, write_json
 
 DTYPES = ("float32", "bfloat16", "float16")
 RESULTS = Path(__file__).parent / "results"
@@ -29,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.list:
         print(_listing())
         return 0
+    if arguments.suite and arguments.shapes:
+        parser.error("--suite has its own shapes: leave --shapes out")
     names = {op: _names(parser, arguments, op) for op in arguments.op}
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
@@ -44,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace, op: str, names: Sequence[str], command: str) -> int:
     """Measure one operation; 1 if ours is wrong or fails, else 0."""
-    quick, device = arguments.quick, arguments.device
+    quick, device, suite = arguments.quick, arguments.device, arguments.suite
     settings = Settings(
         op,
         getattr(torch, arguments.dtype),
@@ -57,7 +61,8 @@ def _run(arguments: argparse.Namespace, op: str, names: Sequence[str], command: 
     run = describe_run(settings)
     print(format_header(run), flush=True)
     results: list[ShapeResult] = []
-    for shape in arguments.shapes or CASES[op].shapes["quick" if quick else device]:
+    shapes = arguments.shapes or CASES[op].shapes["quick" if quick else device]
+    for shape in [SUITES[suite][op]] if suite else shapes:
         results.append(measure(settings, shape, names, _progress))
         print("\n" + format_result(results[-1], device), flush=True)
     print(flush=True)
@@ -65,7 +70,7 @@ def _run(arguments: argparse.Namespace, op: str, names: Sequence[str], command: 
 
     path = arguments.json
     if arguments.save and not path:
-        path = RESULTS / slug(str(run["device"])) / f"{op}-{arguments.dtype}.json"
+        path = RESULTS / slug(str(run["device"])) / (suite or "") / f"{op}-{arguments.dtype}.json"
     if path:
         write_json(path, run, command, results)
         _progress(f"wrote {path}")
@@ -90,8 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--modes", type=_modes, default=MODES, metavar="A,B", help=f"of {', '.join(MODES)}")
     add("--device", choices=("cpu", "cuda"), default=device)
     add("--json", type=Path, metavar="FILE", help="write everything measured")
-    add("--save", action="store_true", help="write bench/results/<device>/<op>-<dtype>.json")
+    add(
+        "--save",
+        action="store_true",
+        help="write bench/results/<device>/[<suite>/]<op>-<dtype>.json",
+    )
     add("--plot", type=Path, metavar="FILE", help="draw speed-up and memory against N")
+    add("--suite", choices=SUITES, help="one published shape of each operation, beside its peers")
     add("--quick", action="store_true", help="a small shape and few rounds")
     add("--list", action="store_true", help="list operations, shapes and baselines")
     return parser

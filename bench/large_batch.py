@@ -25,9 +25,10 @@ from sslkernels import pairwise_logsumexp
 from sslkernels.functional import nt_xent
 
 from .__main__ import RESULTS, parse_shape
+from .machine import slug
 from .measure import MODES, Settings
 from .memory import resident
-from .report import describe_run, slug
+from .table import describe_run
 
 TEMPERATURE = 0.1
 SAMPLED_ROWS = 64

@@ -43,7 +43,7 @@ from sslkernels.train.optimizers import make_optimizer
 from sslkernels.train.recipe import Recipe, override
 from sslkernels.train.run import make_method, online_evaluation
 
-from .report import describe_machine, slug
+from .machine import describe_machine, slug
 
 RESULTS = Path(__file__).parent / "results"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "methods.md"

@@ -20,6 +20,8 @@ _COLORS = {
     "pml": "#c2410c",
     "linear-ce": "#15803d",
     "open-clip": "#c2410c",
+    "gram": "#15803d",
+    "logits": "#7c3aed",
 }
 _STYLE = {
     "axes.spines.top": False,
@@ -107,3 +109,37 @@ def _speedup(row: Row) -> float | None:
 
 def _mebibytes(row: Row) -> float | None:
     return row.extra_bytes and row.extra_bytes / 2**20
+
+
+def plot_speedups(speedups: Sequence[tuple[str, dict[str, float]]], path: Path) -> None:
+    """Draw, for each operation, how many times faster ours is than each other implementation.
+
+    Args:
+        speedups: operations and their factors, from top to bottom.
+        path: the picture to write.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(10, 1.4 + 0.42 * len(speedups)), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        axes.set_title("Forward and backward: their time over ours", fontweight="bold")
+        axes.set_xscale("log", base=2)
+        axes.axvline(1, color="#111827", linewidth=1.2)
+        for name in dict.fromkeys(name for _, factors in speedups for name in factors):
+            points = [(f[name], i) for i, (_, f) in enumerate(speedups) if name in f]
+            x, y = zip(*points, strict=True)
+            color = _COLORS.get(name, "#111827")
+            axes.scatter(x, y, s=46, color=color, label=name, zorder=3, edgecolors="white")
+        axes.set_yticks(range(len(speedups)), [op for op, _ in speedups])
+        axes.tick_params(axis="y", length=0, labelsize=10.5, labelcolor="#3b4048")
+        axes.invert_yaxis()
+        axes.margins(x=0.08, y=0.06)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False)
+        figure.savefig(path)

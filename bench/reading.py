@@ -27,8 +27,9 @@ from sslkernels.data import HAS_DALI, SimCLRViews, image_folder, image_reader, v
 from sslkernels.data.readers import EncodedImages
 
 from .__main__ import RESULTS
+from .machine import slug
 from .measure import MODES, Settings
-from .report import describe_run, slug
+from .table import describe_run
 
 PICTURES = 256
 ROUNDS = 5

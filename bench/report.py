@@ -1,170 +1,186 @@
-"""What a run says: a table, a JSON file, a picture."""
+"""``python -m bench.report``: docs/benchmarks.md and its plots, from bench/results/ alone."""
 
 from __future__ import annotations
 
 import json
-import math
-import os
-import platform
-import re
-import subprocess
+import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
-
-from sslkernels import _ext
+from typing import Any
 
 from .cases import CASES
-from .measure import Row, Settings, ShapeResult
+from .measure import format_shape
+from .plot import plot_speedups
+from .suite import PEERS
 
-_COLUMNS = (
-    ("shape", 12, "<"),
-    ("mode", 6, "<"),
-    ("impl", 11, "<"),
-    ("p50 ms", 9, ">"),
-    ("[p20 – p80]", 19, ">"),
-    ("×eager", 7, ">"),
-    ("{unit}", 8, ">"),
-    ("%roof", 6, ">"),
-    ("extra MiB", 10, ">"),
-    ("gradient error", 15, "<"),
-)
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "bench" / "results", ROOT / "docs" / "benchmarks.md"
+PLAIN = ("ours", "tiled", "cuda", "eager", "compile")  # the others are peers, or their formulas
+Content = dict[str, Any]
 
+OPENING = """# Benchmarks
 
-def describe_run(settings: Settings) -> dict[str, object]:
-    """The machine and the versions, as they go into the JSON file and above the table."""
-    case = CASES[settings.op]
-    work = case.work(case.shapes["quick"][0]).describe(settings.device)
-    return {
-        "op": settings.op,
-        "dtype": str(settings.dtype).removeprefix("torch."),
-        "temperature": settings.temperature if case.has_temperature else None,
-        **describe_machine(settings.device),
-        "work": f"{case.shape_meaning}; {work}",
-    }
+Written by `python -m bench.report` from the files in `bench/results/`, which `make bench` and
+`make gpu` write. Do not edit; run again.
+
+Implementations of one line were timed in turns in one run, so that noise hits all alike. A factor
+is the median of the other's time over the median of ours: above 1, ours is faster. Each was
+first held against float64: *error* is that of our gradient over that of eager torch in the same
+dtype. *Memory* is the peak beyond the inputs, gradients included. *Of the roof* is the share of the
+best rate of matrix products (for DINO and SwAV: of the time that memory alone would need) that the
+same run reached. A dash: not measured, because it is not installed there or does not fit.
+"""
 
 
-def describe_machine(device: str) -> dict[str, object]:
-    """What a run was made on and with."""
-    return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
-        "cpu": _cpu_name(),
-        "instruction_sets": _ext.extension().instruction_sets() if _ext.HAS_EXTENSION else [],
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],  # well above 0 on entry: others were at work, times are noisy
-        "torch": torch.__version__,
-        "triton": _version("triton"),
-        "python": platform.python_version(),
-        "sslkernels": _version("sslkernels"),
-        "commit": _commit(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+def main() -> None:
+    """Write the page and a picture per device."""
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(RESULTS, PAGE.parent))
+    print(f"wrote {PAGE}")
 
 
-def format_header(run: dict[str, object]) -> str:
-    commit = f" ({run['commit']})" if run["commit"] else ""
-    temperature = run["temperature"]
-    setting = "" if temperature is None else f" · temperature {temperature:g}"
-    return (
-        f"{run['device']} · {' '.join(run['instruction_sets'])}"
-        f" · {run['threads']} threads · load {run['load']:.1f}\n"
-        f"torch {run['torch']} · triton {run['triton']} · python {run['python']}"
-        f" · sslkernels {run['sslkernels']}{commit}\n"
-        f"{run['op']} · {run['dtype']}{setting}\n{run['work']}"
+def page(results: Path, pictures: Path | None = None) -> str:
+    """The page in Markdown; pictures are drawn where a folder for them is given."""
+    text = OPENING
+    for device in sorted(path for path in results.iterdir() if path.is_dir()):
+        sections = [_losses(device, pictures), *(section(device) for section in SECTIONS)]
+        found = [section for section in sections if section]
+        if found:
+            text += f"\n## {_any(device)['device']}\n" + "".join(f"\n{x}" for x in found)
+    return text
+
+
+def _losses(device: Path, pictures: Path | None) -> str:
+    names = [f"{op}-{dtype}.json" for dtype in ("float32", "bfloat16") for op in PEERS]
+    contents = [_read(device / "peers" / name) or _read(device / name) for name in names]
+    contents = [content for content in contents if content and "ours" in _rows(content)]
+    if not contents:
+        return ""
+    lines = [_loss(content) for content in contents]
+    text = "### Losses, forward and backward\n\n"
+    if pictures:
+        name = f"benchmarks-{device.name}.png"
+        plot_speedups([_speedups(x) for x in contents], pictures / name)
+    text += f"![Speed of our losses over others](benchmarks-{device.name}.png)\n\n"
+    text += (
+        "| loss | shape | over eager | over `torch.compile` | over others "
+        "| memory: ours | eager | others | of the roof | error |\n"
+        "|---|---|---|---|---|---|---|---|---|---|\n"
     )
+    meanings = {content["op"]: CASES[content["op"]].shape_meaning for content in contents}
+    notes = "; ".join(f"`{op}`: {x.partition(';')[0]}" for op, x in meanings.items())
+    return f"{text}{''.join(lines)}\nShapes are N×D. {notes}.\n\n{_made(contents)}"
 
 
-def format_result(result: ShapeResult, device: str) -> str:
-    """The table of one shape, then its roofs and floors; at most 120 columns."""
-    unit, scale = ("TFLOP/s", 1e12) if device == "cuda" else ("GFLOP/s", 1e9)
-    lines = [_line([title.format(unit=unit) for title, _, _ in _COLUMNS])]
-    lines.append("-" * len(lines[0]))
-    for mode in result.floors_ms:
-        lines += [_format_row(row, scale) for row in result.rows if row.mode == mode]
-    if result.eager_errors_from != result.shape:
-        lines.append(f"eager's errors are those at {result.eager_errors_from}: larger does not fit")
-    rate = result.rates
-    lines.append(
-        f"roof: {rate['GEMM'] / scale:,.0f} {unit} matrix product, {rate['DRAM'] / 1e9:,.0f} GB/s"
-        f" copy, {rate['exp'] / 1e9:,.1f} G/s exp"
-    )
-    for mode, floors in result.floors_ms.items():
-        each = ", ".join(f"{resource} {time:.3g} ms" for resource, time in floors.items())
-        lines.append(f"floor {mode}: {each}; {max(floors, key=floors.get)} binds")
-    return "\n".join(lines)
+def _loss(content: Content) -> str:
+    rows = _rows(content)
+    ours = rows["ours"]
+    others = [name for name in rows if name not in PLAIN]
+    factors = [_times(rows.get(name), ours) for name in ("eager", "compile")]
+    peers = ", ".join(f"{name} {_times(rows[name], ours)}" for name in others) or "–"
+    memory = [_mebibytes(ours), _mebibytes(rows.get("eager"))]
+    memory.append(", ".join(f"{name} {_mebibytes(rows[name])}" for name in others) or "–")
+    error = ours["errors"]["gradient_norm"] / ours["eager_errors"]["gradient_norm"]
+    cells = [f"`{content['op']}`", ours["shape"].replace("x", "×"), *factors, peers, *memory]
+    cells += [f"{ours['fraction_of_roof']:.0%}", f"{error:.2f}"]
+    return f"| {' | '.join(cells)} |\n"
 
 
-def _format_row(row: Row, scale: float) -> str:
-    start = [row.shape, row.mode, row.impl]
-    if row.status == "wrong result":
-        found = ", ".join(f"{name} {error:.1e}" for name, error in row.errors.items())
-        return f"{_line(start)}  WRONG: {found}"
-    if row.status != "ok":
-        return f"{_line(start)}  {row.status}"
-    cells = [
-        f"{row.p50_ms:.3f}" if row.p50_ms < 100 else f"{row.p50_ms:.1f}",
-        "[{} – {}]".format(*(f"{t:.{4 if t < 1000 else 6}g}" for t in (row.p20_ms, row.p80_ms))),
-        "" if row.speedup_over_eager is None else f"{row.speedup_over_eager:.2f}",
-        f"{row.flops_per_second / scale:.1f}",
-        f"{row.fraction_of_roof:.0%}",
-        "" if row.extra_bytes is None else f"{row.extra_bytes / 2**20:,.1f}",
-        f"ok {row.errors['gradient_norm'] / row.eager_errors['gradient_norm']:.2f}×eager",
-    ]
-    return _line([*start, *cells]).rstrip()
+def _speedups(content: Content) -> tuple[str, dict[str, float]]:
+    """The operation, and how many times faster ours is than each other."""
+    rows = _rows(content)
+    ours = rows.pop("ours")["p50_ms"]
+    rows.pop("tiled", None)
+    return content["op"], {name: row["p50_ms"] / ours for name, row in rows.items()}
 
 
-def _line(cells: Sequence[str]) -> str:
-    return " ".join(
-        f"{cell:{align}{width}}" for cell, (_, width, align) in zip(cells, _COLUMNS, strict=False)
-    )
+def _rows(content: Content) -> dict[str, Content]:
+    """Of both passes together at the published shape, by implementation; those that have a time."""
+    shape = format_shape(PEERS[content["op"]])
+    rows = (row for row in content["rows"] if row["mode"] == "fwdbwd" and row["status"] == "ok")
+    return {row["impl"]: row for row in rows if row["shape"] == shape}
 
 
-def write_json(
-    path: Path, run: dict[str, object], command: str, results: Sequence[ShapeResult]
-) -> None:
-    """One file per run: the machine, the command, and every row."""
-    rows = [asdict(row) for result in results for row in result.rows]
-    for row in rows:  # JSON has no NaN
-        for errors in filter(None, (row["errors"], row["eager_errors"])):
-            errors |= {name: None for name, error in errors.items() if not math.isfinite(error)}
-    shapes = [asdict(replace(result, rows=[])) for result in results]
-    for shape in shapes:
-        del shape["rows"]
-    content = run | {"command": command, "shapes": shapes, "rows": rows}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def _cpu_name() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        match = re.search(r"model name\s*:\s*(.+)", information.read_text())
-        if match:
-            return match[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        run = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+def _step(device: Path) -> str:
+    text = ""
+    for path in sorted(device.glob("step-*.json")):
+        content = _read(path)
+        before, after = content["rows"]
+        parts = [key for key in before if key not in ("impl", "rounds")]
+        whole = [sum(row[part] for part in parts) for row in (before, after)]
+        text += (
+            f"\n`{content['method']}`, `{content['backbone']}`, {content['batch']} images, "
+            f"views of {content['size']} pixels, {content['precision']}:\n\n"
+            "| part of a step | before | after |\n|---|---|---|\n"
         )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return run.stdout.strip()
+        for part in parts:
+            shares = (f"{row[part] / whole[0]:.1%}" for row in (before, after))
+            text += f"| {part} | {' | '.join(shares)} |\n"
+        text += f"| together | 100.0% | {whole[1] / whole[0]:.1%} |\n\n{_made([content])}"
+    return text and (
+        "### A step of training\n\nShares of the whole step before. It says when a faster loss "
+        "matters, and when it does not: *before* has an eager loss, and views by public code.\n"
+        + text
+    )
+
+
+def _views(device: Path) -> str:
+    content = _read(device / "views-uint8.json")
+    if not content:
+        return ""
+    key = next(key for key in content["rows"][0] if key.endswith(("_image", "_batch")))
+    times = {row["impl"]: statistics.median(row["rounds"]) for row in content["rows"]}
+    text = f"### Views\n\n{content['work']}; `{key}`, of ours {times['ours']:.2f}.\n\n"
+    text += "| implementation | times ours |\n|---|---|\n"
+    for name, time in times.items():
+        if name != "ours":
+            text += f"| {name} | {time / times['ours']:.2f} |\n"
+    return f"{text}\n{_made([content])}"
+
+
+def _large_batch(device: Path) -> str:
+    content = _read(device / "large_batch-float32.json")
+    if not content:
+        return ""
+    return (
+        f"### A batch that others cannot hold\n\nOne step of NT-Xent of {content['pairs']:,} pairs "
+        f"of {content['features']} features: {content['extra_bytes'] / 2**20:,.0f} MiB beyond the "
+        f"inputs, where the similarities alone would be "
+        f"{content['similarities_bytes'] / 2**30:,.0f} GiB.\n\n{_made([content])}"
+    )
+
+
+SECTIONS = (_step, _views, _large_batch)
+
+
+def _made(contents: Sequence[Content]) -> str:
+    commands = dict.fromkeys(content["command"] for content in contents)
+    first = contents[0]
+    dates = sorted({content["date"][:10] for content in contents})
+    versions = f"torch {first['torch']}, triton {first['triton']}, {first['threads']} threads"
+    lines = "".join(f"    {command}\n" for command in commands)
+    return (
+        f"Made {' to '.join(dict.fromkeys((dates[0], dates[-1])))} with {versions}, by\n\n{lines}"
+    )
+
+
+def _times(other: Content | None, ours: Content) -> str:
+    return "–" if other is None else f"{other['p50_ms'] / ours['p50_ms']:.1f}×"
+
+
+def _mebibytes(row: Content | None) -> str:
+    if row is None or row["extra_bytes"] is None:
+        return "–"
+    return f"{row['extra_bytes'] / 2**20:,.0f} MiB"
+
+
+def _read(path: Path) -> Content | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _any(device: Path) -> Content:
+    return json.loads(next(iter(sorted(device.rglob("*.json")))).read_text())
+
+
+if __name__ == "__main__":
+    main()

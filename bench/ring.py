@@ -26,9 +26,10 @@ from sslkernels import functional
 from sslkernels.distributed import ROUTES, Gather
 
 from .__main__ import RESULTS, parse_shape
+from .machine import slug
 from .measure import MODES, Settings
 from .memory import ENVIRONMENT, resident
-from .report import describe_run, slug
+from .table import describe_run
 
 RANKS = (1, 2, 4)
 LOSSES = {

@@ -39,7 +39,7 @@ from sslkernels.train.recipe import override
 
 from .contrastive_baselines import nt_xent_eager
 from .covariance_baselines import barlow_twins_eager, vicreg_eager
-from .report import describe_machine, slug
+from .machine import describe_machine, slug
 from .views import cut_jpegs, kornia_transform, transform_of_tensors
 
 RESULTS = Path(__file__).parent / "results"

@@ -29,8 +29,8 @@ from PIL import Image, ImageFilter
 from sslkernels import RaggedImages
 from sslkernels.data import SimCLRViews, make_views
 
+from .machine import describe_machine, slug
 from .peers import torchvision_transforms
-from .report import describe_machine, slug
 
 RESULTS = Path(__file__).parent / "results"
 HEIGHT, WIDTH, QUALITY = 400, 500, 90

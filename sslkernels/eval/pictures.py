@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..plots import plot_depth, plot_embedding_map, plot_spectrum, plot_training, plot_views
@@ -48,7 +50,7 @@ def draw(run: Run, evaluation: Evaluation, baselines: dict[str, float]) -> list[
         evaluation.test[BACKBONE],
         evaluation.test_labels if run.data.classes else None,
         run.data.classes,
-        f"{title}: the backbone's features of the test split",
+        f"{title}: the backbone's features of the test split, by t-SNE",
         paths["map"],
     )
     labels, shown = training_views(run)
@@ -66,13 +68,20 @@ def training_views(run: Run) -> tuple[Sequence[str], list[Tensor]]:
     batch = next(iter(run.data.batches()))
     names, shown = [], []
     for number, images in enumerate(run.method.inputs(batch), 1):
-        if images.ndim == 5:  # several tiles of each image
-            names += [f"tile {index + 1}" for index in range(images.shape[1])]
-            shown += images.unbind(1)
+        if images.ndim == 5:  # several tiles of each image, in three columns
+            names.append("tiles")
+            shown.append(torch.stack([mosaic(tiles) for tiles in images]))
         elif images.ndim == 4 and images.shape[1] in (1, 3):
             names.append(f"view {number}")
             shown.append(images)
     return names, shown
+
+
+def mosaic(tiles: Tensor, columns: int = 3) -> Tensor:
+    """One image (C, height, width) of tiles (n, C, side, side), row by row, with dark gaps."""
+    framed = F.pad(tiles, (0, 1, 0, 1), value=float(tiles.min()))
+    rows = [torch.cat(list(row), 2) for row in framed.split(columns)]
+    return torch.cat(rows, 1)[:, :-1, :-1]
 
 
 def _or_nan(value: float | None) -> float:

@@ -11,6 +11,7 @@ from .linear_probe import LinearProbe, fit_linear_probe, linear_probe
 from .principal_components import PrincipalComponents, principal_components
 from .rankme import rankme
 from .spectrum import covariance_eigenvalues, singular_values
+from .tsne import tsne
 
 __all__ = [
     "LinearProbe",
@@ -30,5 +31,6 @@ __all__ = [
     "rankme",
     "relative_distance",
     "singular_values",
+    "tsne",
     "uniformity",
 ]

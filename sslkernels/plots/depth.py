@@ -42,7 +42,7 @@ def plot_depth(
             axes.grid(False, axis="x")
             if is_accuracy:
                 axes.set_title("accuracy on the test split")
-                axes.yaxis.set_major_formatter("{x:.0f}%")
+                axes.yaxis.set_major_formatter("{x:g}%")
                 axes.margins(y=0.12)
             else:
                 axes.set_title("change by one augmentation, relative to another image")
@@ -55,7 +55,7 @@ def plot_depth(
 
 
 def _number(value: float, is_accuracy: bool) -> str:
-    return f"{value:.1%}" if is_accuracy else f"{value:.2f}"
+    return f"{value:.1%}" if is_accuracy else f"{value:.3f}"
 
 
 def _wrapped(depth: str) -> str:

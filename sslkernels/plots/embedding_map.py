@@ -1,4 +1,4 @@
-"""A map of embeddings: their two principal components, coloured by class."""
+"""A map of embeddings in two dimensions, coloured by class."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..metrics import principal_components
+from ..metrics import principal_components, tsne
 from .style import SOFT, color, picture
 
-MOST_CLASSES = 10
+MOST_CLASSES, MOST_POINTS = 10, 1000
+PERPLEXITY = 30.0
 
 
 def plot_embedding_map(
     features: Tensor, labels: Tensor | None, classes: Sequence[str], title: str, path: Path
 ) -> None:
-    """Draw the first two principal components of unit features, classes by colour and name.
+    """Draw features by t-SNE of their directions, classes by colour and name.
+
+    A thousand of them, evenly spread, where there are more; the two principal components where
+    there are fewer than ten.
 
     Args:
-        features: (n, d) with n, d ≥ 2; normalised here, so that distances are angles.
+        features: (n, d) with n, d ≥ 2; normalised here, so that neighbours are those of kNN.
         labels: (n,) int64; None: all in one colour.
         classes: names of the labels. Beyond the ten most frequent, classes are grey.
         title: above the picture.
@@ -30,19 +35,22 @@ def plot_embedding_map(
         ImportError: matplotlib is missing.
         TypeError, ValueError: features of another shape or dtype.
     """
-    unit = torch.nn.functional.normalize(features.float(), dim=1)
-    coordinates, shares = principal_components(unit, 2)
-    coordinates = coordinates.cpu()
-    with picture(path, title, size=(7.2, 6.4)) as figure:
+    count = min(len(features), MOST_POINTS)
+    chosen = torch.arange(count, device=features.device) * len(features) // max(1, count)
+    unit = F.normalize(features[chosen].float(), dim=1)
+    labels = None if labels is None else labels[chosen]
+    if count < 10:
+        coordinates = principal_components(unit, 2).coordinates.cpu()
+    else:
+        coordinates = tsne(unit, min(PERPLEXITY, (count - 1) / 3)).cpu()
+    with picture(path, title, size=(7.2, 6.6)) as figure:
         axes = figure.subplots()
-        axes.set(
-            xlabel=f"first component, {shares[0]:.0%} of the variance",
-            ylabel=f"second component, {shares[1]:.0%}", xticks=[], yticks=[],
-        )  # fmt: skip
+        axes.set(xticks=[], yticks=[])
         axes.set_aspect("equal", adjustable="datalim")
         for side in axes.spines.values():
             side.set_visible(True)
-        dots = {"s": 11, "linewidths": 0, "alpha": 0.65}
+            side.set_color("#e6e8eb")
+        dots = {"s": 15, "linewidths": 0, "alpha": 0.65}
         named: list[int] = []
         if labels is not None:
             labels = labels.cpu()
@@ -50,7 +58,7 @@ def plot_embedding_map(
             named = counts.argsort(descending=True, stable=True)[:MOST_CLASSES].sort()[0].tolist()
             others = ~torch.isin(labels, torch.tensor(named))
         else:
-            others = torch.ones(len(features), dtype=torch.bool)
+            others = torch.ones(count, dtype=torch.bool)
         axes.scatter(*coordinates[others].T, color=SOFT, **dots)
         for index, label in enumerate(named):
             points = coordinates[labels == label]
@@ -60,12 +68,12 @@ def plot_embedding_map(
 
 
 def _name(axes, points: Tensor, text: str, shade: str) -> None:
-    """Write a class's name where its points are dense: at the median, on white."""
+    """Write a class's name at the point that is nearest to all of its points, on white."""
     from matplotlib.patheffects import withStroke
 
     if len(points):
+        middle = points[torch.cdist(points, points).sum(1).argmin()].tolist()
         axes.annotate(
-            text, points.median(0).values.tolist(), ha="center", va="center", color=shade,
-            fontsize=14, fontweight="bold",
+            text, middle, ha="center", va="center", color=shade, fontsize=14, fontweight="bold",
             path_effects=[withStroke(linewidth=4, foreground="white")],
         )  # fmt: skip

@@ -93,7 +93,7 @@ def _draw(axes, panel: Panel) -> None:
             color=SOFT, fontsize=9.5,
         )  # fmt: skip
     if panel.is_share:
-        axes.yaxis.set_major_formatter("{x:.0f}%")
+        axes.yaxis.set_major_formatter("{x:g}%")
     axes.margins(y=0.08)
     if panel.from_zero:
         axes.set_ylim(0, None)

@@ -1,19 +1,24 @@
 """Projector depth and width: how much does the backbone gain by not being the last layer?
 
-Guillotine regularisation (Bordes et al. 2022, arXiv:2206.13378): the loss asks for invariance that
-a classifier does not want; a projector takes it on, and is cut off.
+Guillotine regularisation (Bordes et al. 2022, arXiv:2206.13378): the loss asks for invariance; a
+projector takes it on, and is cut off. How much that gains hangs on the task. Which digit it is does
+not change by the moves that the loss wants ignored; where it stands does. Both are probed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
+from ..data.moved_digits import CANVAS_SIZE, apply_moves, draw_moves
 from ..losses import NTXentLoss
+from ..metrics import linear_probe
 from ..plots.panels import Line, Panel
 from ..train.methods import SimCLRRecipe
 from ..train.methods.two_views import TwoViews
 from .study import Measures, Row, Setting, Study, line
-from .trial import SETTINGS, run_trial
+from .trial import SETTINGS, Trial, run_trial
 
 LAYERS, WIDTHS = (0, 1, 2, 3), (16, 64, 256, 1024)
 USUAL_LAYERS, USUAL_WIDTH = 2, 256
@@ -24,40 +29,65 @@ def trial(setting: Setting, seed: int, epochs: int) -> Measures:
     recipe = SimCLRRecipe(**SETTINGS, epochs=epochs, seed=seed)
     sizes = [setting["width"]] * (setting["layers"] - 1) + [OUTPUT] * (setting["layers"] > 0)
     loss = NTXentLoss(recipe.temperature)
-    depths = list(run_trial(lambda b: TwoViews(b, sizes, loss), recipe).accuracies().values())
-    backbone, output = depths[0], depths[-1]
+    found = run_trial(lambda backbone: TwoViews(backbone, sizes, loss), recipe)
+    depths = list(found.accuracies().values())
+    places = _accuracies_of_place(found)
     return {
-        "backbone_knn": backbone["knn"],
-        "output_knn": output["knn"],
-        "backbone": backbone["linear"],
-        "output": output["linear"],
-        "gain": backbone["linear"] - output["linear"],  # of one run: its seed cancels
+        "backbone_knn": depths[0]["knn"],
+        "output_knn": depths[-1]["knn"],
+        "backbone": depths[0]["linear"],
+        "output": depths[-1]["linear"],
+        "backbone_place": places[0],
+        "output_place": places[-1],
         "by_depth": [depth["linear"] for depth in depths],
+        "place_by_depth": places,
     }
+
+
+def _accuracies_of_place(found: Trial) -> list[float]:
+    """By depth, of a linear probe: on the left, in the middle or on the right?"""
+    features, labels = [], []
+    for number, digits in enumerate((found.data.train, found.data.test)):
+        generator = torch.Generator(digits.images.device).manual_seed(number)
+        moves = draw_moves(len(digits.images), generator)
+        third = ((moves[:, 2] + 1) * 1.5).long().clamp_max(2)
+        images, _ = apply_moves(digits.images, moves, CANVAS_SIZE)
+        encoded, _ = found.encode_batches(zip(images.split(250), third.split(250), strict=True))
+        features.append(list(encoded.values()))
+        labels.append(third)
+    return [
+        linear_probe(train, labels[0], test, labels[1])
+        for train, test in zip(*features, strict=True)
+    ]
 
 
 def panels(rows: Sequence[Row]) -> list[Panel]:
     by_layers = [row for row in rows if row.setting["width"] == USUAL_WIDTH]
     by_width = [row for row in rows if row.setting["layers"] == USUAL_LAYERS]
     by_width.sort(key=lambda row: row.setting["width"])
-    curves = [
-        Line(
-            _layers(row.setting["layers"]),
-            range(len(row.mean["by_depth"])),
-            row.mean["by_depth"],
-            row.std["by_depth"],
-            number,
-        )
-        for number, row in enumerate(by_layers)
-    ]
     ticks = ["backbone", *(f"layer {n}" for n in range(1, max(LAYERS) + 1))]
+    below = f"projectors of width {USUAL_WIDTH}"
     widths = [
         line(by_width, "width", "backbone", "backbone", 0),
         line(by_width, "width", "output", "projector's output", 1),
     ]
     return [
-        Panel("linear probe, by depth", f"projectors of width {USUAL_WIDTH}", curves, ticks=ticks),
-        Panel("linear probe, by width", "width of the hidden layer", widths, is_log=True),
+        Panel("which digit is it?", below, _by_depth(by_layers, "by_depth"), ticks=ticks),
+        Panel("where is it?", below, _by_depth(by_layers, "place_by_depth"), ticks=ticks),
+        Panel("which digit is it?", "width of the hidden layer", widths, is_log=True),
+    ]
+
+
+def _by_depth(rows: Sequence[Row], measure: str) -> list[Line]:
+    return [
+        Line(
+            _layers(row.setting["layers"]),
+            range(len(row.mean[measure])),
+            row.mean[measure],
+            row.std[measure],
+            number,
+        )
+        for number, row in enumerate(rows)
     ]
 
 
@@ -78,7 +108,8 @@ STUDY = Study(
         "output_knn": "output kNN",
         "backbone": "backbone linear",
         "output": "output linear",
-        "gain": "cut off gains",
+        "backbone_place": "place, backbone",
+        "output_place": "place, output",
     },
     panels=panels,
 )

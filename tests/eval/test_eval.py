@@ -12,7 +12,7 @@ from sslkernels.data import load_digits
 from sslkernels.eval import evaluate
 from sslkernels.eval.__main__ import finished_run, main
 from sslkernels.eval.depth import encode_depths, layers_of
-from sslkernels.eval.pictures import training_views
+from sslkernels.eval.pictures import mosaic, training_views
 from sslkernels.eval.table import tables
 from sslkernels.metrics import (
     alignment,
@@ -220,6 +220,13 @@ def test_a_folder_of_images_without_classes(tmp_path, monkeypatch, capsys):
 def test_pretext_tasks_show_what_the_network_sees(few_digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert train(["jigsaw", "--name", "j", "reader=memory", "permutations=3", *SMALL]) == 0
-    names, shown = training_views(finished_run("runs/j"))
-    assert names == [f"tile {n}" for n in range(1, 10)]
-    assert shown[0].ndim == 4 and shown[0].shape[1] == 1
+    run = finished_run("runs/j")
+    names, shown = training_views(run)
+    assert names == ["tiles"] and shown[0].shape == (50, 1, 26, 26)  # 3 · 8 and two gaps
+    tiles = torch.arange(9.0)[:, None, None, None].expand(9, 2, 4, 4)
+    whole = mosaic(tiles)
+    assert whole.shape == (2, 14, 14)
+    assert [[whole[0, y, x].item() for x in (0, 5, 10)] for y in (0, 5, 10)] == [
+        [0, 1, 2], [3, 4, 5], [6, 7, 8],
+    ]  # fmt: skip
+    assert (whole[:, 4] == 0).all() and (whole[:, :, 9] == 0).all()

@@ -23,10 +23,13 @@ from sslkernels.study.collapse import (
     SimSiamWithoutStopGradient,
     told_apart,
 )
+from sslkernels.study.projector import _accuracies_of_place
 from sslkernels.study.study import line, summarize
-from sslkernels.study.trial import SETTINGS
+from sslkernels.study.trial import SETTINGS, Trial
 from sslkernels.train import datasets
 from sslkernels.train.backbones import SmallResNet
+from sslkernels.train.methods import SimCLRRecipe
+from sslkernels.train.methods.two_views import TwoViews
 
 
 @pytest.fixture
@@ -121,6 +124,17 @@ def test_trials_leave_nothing_and_print_nothing(few_digits, tmp_path, monkeypatc
     assert capsys.readouterr().out == "" and not list(tmp_path.iterdir())
     assert study.trial(study.settings[0], 1, 1) == first
     assert study.trial(study.settings[0], 2, 1) != first
+
+
+def test_pixels_know_where_a_digit_stands(few_digits):
+    recipe = SimCLRRecipe(**SETTINGS)
+    pixels = TwoViews(SmallResNet(width=4), [1], nn.Identity())
+    pixels.backbone = nn.Flatten()
+    pixels.projector = nn.Sequential(nn.Linear(1024, 1))
+    nn.init.zeros_(pixels.projector[0].weight)
+    data = datasets.open_data(recipe, torch.device("cpu"))
+    known, unknown = _accuracies_of_place(Trial(pixels, [], data, recipe))
+    assert known > 0.75 and unknown < 0.5
 
 
 def gradients(method):

@@ -1,0 +1,23 @@
+"""Which shapes are measured together, and for what."""
+
+from __future__ import annotations
+
+from .case import Shape
+
+# Each loss against its peers, at the sizes that papers and their code have; where they divide a
+# batch among many ranks, what one of them holds.
+PEERS: dict[str, Shape] = {
+    "nt_xent": (4096, 128),  # SimCLR's batch
+    "dcl": (512, 128),
+    "supcon": (8192, 128),
+    "clip": (4096, 512),
+    "siglip": (4096, 512),
+    "moco": (256, 128),  # and its queue of 65,536
+    "barlow_twins": (256, 8192),
+    "vicreg": (256, 8192),
+    "dino": (64, 65536),
+    "dino_head": (64, 65536),
+    "ibot_head": (512, 65536),
+    "swav": (256, 3000),
+}
+SUITES = {"peers": PEERS}

@@ -1,0 +1,60 @@
+"""The page of benchmarks, from files of results that the benchmarks wrote."""
+
+import json
+
+import pytest
+import torch
+
+from bench import report, step, views
+from bench.__main__ import main
+from bench.suite import PEERS
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Of two losses, views and a step, at sizes that are done at once."""
+    folder = tmp_path_factory.mktemp("results")
+    patch, threads = pytest.MonkeyPatch(), torch.get_num_threads()
+    for module in ("bench.__main__", "bench.views", "bench.step"):
+        patch.setattr(f"{module}.RESULTS", folder)
+    patch.setitem(PEERS, "nt_xent", (64, 16))
+    patch.setitem(PEERS, "vicreg", (16, 32))
+    command = "--suite peers --quick --save --device cpu --op nt_xent,vicreg --baseline eager,gram"
+    assert main([*command.split(), "--modes", "fwdbwd"]) == 0
+    views.main(["--images", "2", "--rounds", "1", "--save"])
+    step.main(["--batch", "2", "--size", "32", "--rounds", "1", "--save"])
+    torch.set_num_threads(threads)
+    yield folder
+    patch.undo()
+
+
+def test_every_number_is_from_a_file(results, tmp_path):
+    text = report.page(results, tmp_path)
+    (device,) = results.iterdir()
+    (line,) = [x for x in text.splitlines() if x.startswith("| `vicreg`")]
+    content = json.loads((device / "peers" / "vicreg-float32.json").read_text())
+    rows = {row["impl"]: row for row in content["rows"]}
+    times = {name: rows[name]["p50_ms"] / rows["ours"]["p50_ms"] for name in ("eager", "gram")}
+    assert line.startswith(f"| `vicreg` | 16×32 | {times['eager']:.1f}× | – | gram ")
+    assert f"gram {times['gram']:.1f}×" in line
+    for row in rows.values():
+        assert f"{row['extra_bytes'] / 2**20:,.0f} MiB" in line
+
+    content = json.loads((device / "step-simclr-resnet.json").read_text())
+    whole = [sum(row[part] for part in step.PARTS) for row in content["rows"]]
+    assert f"| loss | {content['rows'][0]['loss'] / whole[0]:.1%} |" in text
+    assert f"| together | 100.0% | {whole[1] / whole[0]:.1%} |" in text
+    assert "| torchvision-pil |" in text and "python -m bench.views --images 2" in text
+    assert (tmp_path / f"benchmarks-{device.name}.png").read_bytes().startswith(b"\x89PNG")
+    assert f"](benchmarks-{device.name}.png)" in text
+
+
+def test_what_was_not_measured_is_left_out(results):
+    text = report.page(results)
+    assert "`dino`" not in text and "others cannot hold" not in text
+
+
+def test_a_suite_has_its_own_shapes(capsys):
+    with pytest.raises(SystemExit):
+        main(["--suite", "peers", "--shapes", "8x8"])
+    assert "leave --shapes out" in capsys.readouterr().err
