@@ -150,7 +150,27 @@ def _large_batch(device: Path) -> str:
     )
 
 
-SECTIONS = (_step, _views, _large_batch)
+def _max_batch(device: Path) -> str:
+    content = _read(device / "max_batch-float32.json")
+    if not content:
+        return ""
+    names = list(dict.fromkeys(row["impl"] for row in content["rows"]))
+    found = {(row["op"], row["impl"]): row["largest"] for row in content["rows"]}
+    text = (
+        f"### The largest batch in {content['budget_mib']} MiB\n\n"
+        "N, to a quarter, at which loss and gradients stay within that, beyond the inputs.\n\n"
+        f"| loss | D | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}\n"
+    )
+    for op, features in dict.fromkeys((row["op"], row["features"]) for row in content["rows"]):
+        cells = []
+        for name in names:
+            largest = found.get((op, name))
+            cells.append("–" if largest is None else f"{largest:,}" if largest else "none")
+        text += f"| `{op}` | {features} | {' | '.join(cells)} |\n"
+    return f"{text}\n{_made([content])}"
+
+
+SECTIONS = (_step, _max_batch, _views, _large_batch)
 
 
 def _made(contents: Sequence[Content]) -> str:
