@@ -213,13 +213,13 @@ def document(content: dict[str, Any]) -> str:
     return f"""# Methods, given the same time
 
 Every method of [`sslkernels.train.methods`](../sslkernels/train/methods/README.md) at its default
-settings, trained for {content["seconds"]:g} CPU seconds on one thread ({content["device"]}, torch
-{content["torch"]}), {seeds} seeds, mean ± standard deviation. Accuracies are of test images that
-training has not seen. The data ship with the packages: moved digits, and patches of photographs.
+settings, trained for {content["seconds"]:g} CPU seconds on one thread: mean ± standard deviation of
+{seeds} seeds, on {content["device"]} with torch {content["torch"]}. Accuracies are of test images
+that training has not seen. The data ship with packages: moved digits, and patches of photographs.
 
-The schedule always ends with the time: these are not unfinished runs of longer ones. A minute says
+The schedule ends with the time: these are not unfinished runs of longer ones. So little time says
 which methods learn fast on small images at these settings, and nothing about which is best in a
-thousand epochs.
+thousand epochs. Those that learn from a moving average, or from a stopped gradient, start slowly.
 
 {tables(content)}
 Made at commit {content["commit"]} by

@@ -20,6 +20,8 @@ _COLORS = {
     "pml": "#c2410c",
     "linear-ce": "#15803d",
     "open-clip": "#c2410c",
+    "gram": "#15803d",
+    "logits": "#7c3aed",
 }
 _STYLE = {
     "axes.spines.top": False,

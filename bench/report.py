@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .cases import CASES
+from .measure import format_shape
 from .plot import plot_speedups
 from .suite import PEERS
 
@@ -49,9 +51,9 @@ def page(results: Path, pictures: Path | None = None) -> str:
 
 
 def _losses(device: Path, pictures: Path | None) -> str:
-    contents = [_read(device / "peers" / f"{op}-float32.json") for op in PEERS]
-    contents += [_read(device / "peers" / f"{op}-bfloat16.json") for op in PEERS]
-    contents = [content for content in contents if content]
+    names = [f"{op}-{dtype}.json" for dtype in ("float32", "bfloat16") for op in PEERS]
+    contents = [_read(device / "peers" / name) or _read(device / name) for name in names]
+    contents = [content for content in contents if content and "ours" in _rows(content)]
     if not contents:
         return ""
     lines = [_loss(content) for content in contents]
@@ -65,8 +67,8 @@ def _losses(device: Path, pictures: Path | None) -> str:
         "| memory: ours | eager | others | of the roof | error |\n"
         "|---|---|---|---|---|---|---|---|---|---|\n"
     )
-    meanings = {content["op"]: content["work"].partition(";")[0] for content in contents}
-    notes = "; ".join(f"{op}: {meaning}" for op, meaning in meanings.items())
+    meanings = {content["op"]: CASES[content["op"]].shape_meaning for content in contents}
+    notes = "; ".join(f"`{op}`: {x.partition(';')[0]}" for op, x in meanings.items())
     return f"{text}{''.join(lines)}\nShapes are N×D. {notes}.\n\n{_made(contents)}"
 
 
@@ -93,9 +95,10 @@ def _speedups(content: Content) -> tuple[str, dict[str, float]]:
 
 
 def _rows(content: Content) -> dict[str, Content]:
-    """Of both passes together, by implementation; those that have a time."""
+    """Of both passes together at the published shape, by implementation; those that have a time."""
+    shape = format_shape(PEERS[content["op"]])
     rows = (row for row in content["rows"] if row["mode"] == "fwdbwd" and row["status"] == "ok")
-    return {row["impl"]: row for row in rows}
+    return {row["impl"]: row for row in rows if row["shape"] == shape}
 
 
 def _step(device: Path) -> str:

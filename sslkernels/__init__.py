@@ -1,6 +1,7 @@
 """Fused, exact, memory-linear kernels for self-supervised learning."""
 
 from . import functional
+from .compat import patch, unpatch
 from .distributed import Gather
 from .losses import (
     BarlowTwinsLoss,
@@ -101,9 +102,11 @@ __all__ = [
     "offdiagonal_norm",
     "pairwise_logsumexp",
     "pairwise_softplus",
+    "patch",
     "prototype_cross_entropy",
     "prototype_sinkhorn",
     "sinkhorn",
     "soft_cross_entropy",
     "source_coordinates",
+    "unpatch",
 ]

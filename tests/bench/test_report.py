@@ -24,8 +24,8 @@ def results(tmp_path_factory):
     views.main(["--images", "2", "--rounds", "1", "--save"])
     step.main(["--batch", "2", "--size", "32", "--rounds", "1", "--save"])
     torch.set_num_threads(threads)
+    yield folder
     patch.undo()
-    return folder
 
 
 def test_every_number_is_from_a_file(results, tmp_path):

@@ -1,0 +1,177 @@
+"""Losses of dinov2: names, arguments, methods, defaults, results and checkpoints.
+
+Teachers' probabilities are made by the losses' methods and handed to ``forward``, as there. What
+differs: ``sslkernels/compat/README.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..distributed import Gather
+from ..losses import koleo
+from ..losses._common import full_precision
+from ..losses.distillation.centered import CenteredLoss
+from ..primitives import sinkhorn, soft_cross_entropy
+from ..primitives._operator import accumulation_dtype
+from .peer import Peer
+
+__all__ = ["DINOLoss", "KoLeoLoss", "iBOTPatchLoss"]
+
+PEER = Peer(
+    package="dinov2",
+    defined_in={
+        "DINOLoss": "dinov2.loss.dino_clstoken_loss",
+        "KoLeoLoss": "dinov2.loss.koleo_loss",
+        "iBOTPatchLoss": "dinov2.loss.ibot_patch_loss",
+    },
+)
+
+
+class _Teacher(CenteredLoss):
+    """A loss that makes its teacher's probabilities, by a centre or by Sinkhorn-Knopp."""
+
+    def __init__(self, shape: tuple[int, ...], student_temp: float, center_momentum: float) -> None:
+        super().__init__(shape, center_momentum, "mean", Gather(), "auto")
+        self.student_temp = student_temp
+
+    @torch.no_grad()
+    def softmax_center_teacher(self, teacher_output: Tensor, teacher_temp: float) -> Tensor:
+        """``softmax((teacher − center) / teacher_temp)``, the last update of the centre in it."""
+        self.apply_center_update()
+        return _softmax(teacher_output, self.center, teacher_temp)
+
+    def extra_repr(self) -> str:
+        return f"prototypes={self.center.shape[-1]}, student_temp={self.student_temp}"
+
+
+class DINOLoss(_Teacher):
+    """``dinov2.loss.DINOLoss``, on class tokens.
+
+    Attributes:
+        center: (1, out_dim), saved with checkpoints.
+    """
+
+    def __init__(
+        self, out_dim: int, student_temp: float = 0.1, center_momentum: float = 0.9
+    ) -> None:
+        super().__init__((1, out_dim), student_temp, center_momentum)
+
+    @torch.no_grad()
+    def sinkhorn_knopp_teacher(
+        self, teacher_output: Tensor, teacher_temp: float, n_iterations: int = 3
+    ) -> Tensor:
+        """The Sinkhorn-Knopp assignment (B, K) of logits (B, K), over all ranks' rows."""
+        return _assignment(teacher_output, teacher_temp, n_iterations)
+
+    def forward(
+        self,
+        student_output_list: Sequence[Tensor],
+        teacher_out_softmaxed_centered_list: Sequence[Tensor],
+    ) -> Tensor:
+        """Return the sum, over all pairs of a student's logits (B, K) and a teacher's
+        probabilities (B, K), of mean cross-entropies."""
+        rows = soft_cross_entropy(
+            list(student_output_list),
+            list(teacher_out_softmaxed_centered_list),
+            student_temperature=self.student_temp,
+            teacher_temperature=None,
+        )
+        return rows.mean(1).sum()
+
+
+class iBOTPatchLoss(_Teacher):  # noqa: N801
+    """``dinov2.loss.iBOTPatchLoss``, on masked patches.
+
+    Attributes:
+        center: (1, 1, patch_out_dim), saved with checkpoints.
+    """
+
+    def __init__(
+        self, patch_out_dim: int, student_temp: float = 0.1, center_momentum: float = 0.9
+    ) -> None:
+        super().__init__((1, 1, patch_out_dim), student_temp, center_momentum)
+
+    @torch.no_grad()
+    def sinkhorn_knopp_teacher(
+        self,
+        teacher_output: Tensor,
+        teacher_temp: float,
+        n_masked_patches_tensor: Tensor,
+        n_iterations: int = 3,
+    ) -> Tensor:
+        """The Sinkhorn-Knopp assignment (M, K) of logits (M, K), over all ranks' patches.
+
+        How many they are is known from the logits: ``n_masked_patches_tensor`` is neither read nor
+        changed.
+        """
+        return _assignment(teacher_output, teacher_temp, n_iterations)
+
+    def forward(
+        self,
+        student_patch_tokens: Tensor,
+        teacher_patch_tokens: Tensor,
+        student_masks_flat: Tensor,
+    ) -> Tensor:
+        """Return the loss of all patches' logits and probabilities, (B, N, K), of which those count
+        that the mask (B, N) selects: the mean over each image's, then over images."""
+        rows = self._cross_entropies(
+            student_patch_tokens.flatten(0, 1), teacher_patch_tokens.flatten(0, 1)
+        ).view(student_masks_flat.shape)
+        masks = student_masks_flat.to(rows.dtype)
+        return ((rows * masks).sum(1) / masks.sum(1).clamp(min=1)).mean()
+
+    def forward_masked(
+        self,
+        student_patch_tokens_masked: Tensor,
+        teacher_patch_tokens_masked: Tensor,
+        student_masks_flat: Tensor,
+        n_masked_patches: int | None = None,
+        masks_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss of the masked patches' logits and probabilities.
+
+        Args:
+            student_patch_tokens_masked, teacher_patch_tokens_masked: (M, K), or more rows, of which
+                the first ``n_masked_patches`` count.
+            student_masks_flat: (B, N), bool.
+            n_masked_patches: M; None: all rows.
+            masks_weight: (M,), what each patch counts; None: one over its image's masked patches.
+        """
+        rows = slice(n_masked_patches)
+        losses = self._cross_entropies(
+            student_patch_tokens_masked[rows], teacher_patch_tokens_masked[rows]
+        )
+        if masks_weight is None:
+            counts = student_masks_flat.sum(1, keepdim=True).clamp(min=1)
+            masks_weight = (1 / counts).expand_as(student_masks_flat)[student_masks_flat]
+        return (losses * masks_weight).sum() / len(student_masks_flat)
+
+    def _cross_entropies(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return soft_cross_entropy(
+            student, teacher, student_temperature=self.student_temp, teacher_temperature=None
+        )
+
+
+class KoLeoLoss(nn.Module):
+    """``dinov2.loss.KoLeoLoss``: :func:`sslkernels.functional.koleo`, whose convention is its."""
+
+    def forward(self, student_output: Tensor, eps: float = 1e-8) -> Tensor:
+        """Return the loss of embeddings (N, D) of one view, N at least 2."""
+        if eps != 1e-8:
+            raise ValueError(f"eps must be 1e-8, as everywhere in dinov2; got {eps}")
+        return koleo(student_output, eps=eps)
+
+
+def _softmax(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
+    with full_precision(logits):
+        dtype = accumulation_dtype(logits)
+        return torch.softmax((logits.to(dtype) - center.to(dtype)) / temperature, -1)
+
+
+def _assignment(logits: Tensor, temperature: float, iterations: int) -> Tensor:
+    center = sinkhorn(logits, temperature, iterations, gather=Gather())
+    return _softmax(logits, center, temperature)

@@ -1,0 +1,98 @@
+"""Losses of lightly (1.5 and 1.6): its names, arguments, defaults, results and checkpoints.
+
+What differs for the better, and what of lightly is not here: ``sslkernels/compat/README.md``.
+Keyword arguments of this package's own losses (``impl``, ``group``, …) may follow lightly's.
+"""
+
+from ..peer import Peer
+from .contrastive import (
+    DCLLoss,
+    DCLWLoss,
+    DirectCLRLoss,
+    HypersphereLoss,
+    NegativeCosineSimilarity,
+    NTXentLoss,
+    negative_mises_fisher_weights,
+)
+from .covariance import (
+    BarlowTwinsLoss,
+    MMCRLoss,
+    TiCoLoss,
+    VICRegLLoss,
+    VICRegLoss,
+    Whitening2d,
+    WMSELoss,
+    norm_mse_loss,
+)
+from .distillation import (
+    CAPILoss,
+    DINOLoss,
+    IBOTPatchLoss,
+    IBOTPlusPlusPatchLoss,
+    KoLeoLoss,
+    SwaVLoss,
+)
+from .masked_siamese import MSNLoss, PMSNCustomLoss, PMSNLoss
+from .version import IS_BEFORE_1_6
+
+__all__ = [
+    "BarlowTwinsLoss",
+    "CAPILoss",
+    "DCLLoss",
+    "DCLWLoss",
+    "DINOLoss",
+    "DirectCLRLoss",
+    "HypersphereLoss",
+    "IBOTPatchLoss",
+    "IBOTPlusPlusPatchLoss",
+    "KoLeoLoss",
+    "MMCRLoss",
+    "MSNLoss",
+    "NTXentLoss",
+    "NegativeCosineSimilarity",
+    "PMSNCustomLoss",
+    "PMSNLoss",
+    "SwaVLoss",
+    "TiCoLoss",
+    "VICRegLLoss",
+    "VICRegLoss",
+    "WMSELoss",
+    "Whitening2d",
+    "negative_mises_fisher_weights",
+    "norm_mse_loss",
+]
+
+_MODULES = {
+    "barlow_twins_loss": ["BarlowTwinsLoss"],
+    "dcl_loss": ["DCLLoss", "DCLWLoss", "negative_mises_fisher_weights"],
+    "dino_loss": ["DINOLoss"],
+    "directclr_loss": ["DirectCLRLoss"],
+    "hypersphere_loss": ["HypersphereLoss"],
+    "ibot_loss": ["IBOTPatchLoss", "IBOTPlusPlusPatchLoss"],
+    "koleo_loss": ["KoLeoLoss"],
+    "mmcr_loss": ["MMCRLoss"],
+    "msn_loss": ["MSNLoss"],
+    "negative_cosine_similarity": ["NegativeCosineSimilarity"],
+    "ntx_ent_loss": ["NTXentLoss"],
+    "pmsn_loss": ["PMSNLoss", "PMSNCustomLoss"],
+    "swav_loss": ["SwaVLoss"],
+    "tico_loss": ["TiCoLoss"],
+    "vicreg_loss": ["VICRegLoss"],
+    "vicregl_loss": ["VICRegLLoss"],
+    "wmse_loss": ["WMSELoss", "Whitening2d", "norm_mse_loss"],
+}
+
+if IS_BEFORE_1_6:
+    from .contrastive import SymNegCosineSimilarityLoss
+
+    __all__ += ["SymNegCosineSimilarityLoss"]
+    _MODULES["sym_neg_cos_sim_loss"] = ["SymNegCosineSimilarityLoss"]
+else:
+    _MODULES["capi_loss"] = ["CAPILoss"]
+
+PEER = Peer(
+    package="lightly",
+    distribution="lightly",
+    versions=((1, 5), (1, 6)),
+    defined_in={name: f"lightly.loss.{module}" for module, x in _MODULES.items() for name in x},
+)

@@ -1,0 +1,143 @@
+"""Contrastive losses of lightly, and those of pairs alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ... import losses
+from ...losses import dcl, moco, negative_cosine_similarity, nt_xent
+from ...losses._common import full_precision, unit
+from .memory_bank import MemoryBankModule
+
+
+class SaysIfGathering:
+    """lightly's name for whether other ranks' embeddings take part."""
+
+    @property
+    def gather_distributed(self) -> bool:
+        return self.gather is not None
+
+
+class NTXentLoss(SaysIfGathering, losses.NTXentLoss):
+    """``lightly.loss.NTXentLoss``: as :class:`sslkernels.NTXentLoss`, with lightly's memory bank.
+
+    The bank takes ``out1`` whenever ``out0`` requires a gradient, in evaluation too.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        memory_bank_size: int | Sequence[int] = 0,
+        gather_distributed: bool = False,
+        **options,
+    ) -> None:
+        super().__init__(temperature, 0, gather_distributed, **options)
+        self.memory_bank_size = memory_bank_size
+        self.memory_bank = MemoryBankModule(memory_bank_size, gather_distributed)
+
+    def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        options = {"gather": self.gather, "impl": self.impl}
+        if self.memory_bank.size[0] == 0:
+            return nt_xent(out0, out1, self.temperature, convention=self.convention, **options)
+        _, queue = self.memory_bank(unit(out1.detach()), update=out0.requires_grad)
+        return moco(out0, out1, queue.T, self.temperature, **options)
+
+
+class DirectCLRLoss(NTXentLoss):
+    """``lightly.loss.DirectCLRLoss``: :class:`NTXentLoss` on the first ``loss_dim`` features."""
+
+    def __init__(
+        self,
+        loss_dim: int = 64,
+        temperature: float = 0.5,
+        memory_bank_size: int | Sequence[int] = 0,
+        gather_distributed: bool = False,
+        **options,
+    ) -> None:
+        super().__init__(temperature, memory_bank_size, gather_distributed, **options)
+        self.loss_dim = loss_dim
+
+    def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
+        """Return the loss of two views' representations, each (N, …), flattened here."""
+        return super().forward(*(x.flatten(1)[:, : self.loss_dim] for x in (out0, out1)))
+
+
+def negative_mises_fisher_weights(out0: Tensor, out1: Tensor, sigma: float = 0.5) -> Tensor:
+    """(N,): ``2 − N softmax_i(⟨out0_i, out1_i⟩ / σ)``, without gradient."""
+    with full_precision(out0), torch.no_grad():
+        return 2 - len(out0) * torch.softmax((out0 * out1).sum(1) / sigma, 0)
+
+
+class DCLLoss(SaysIfGathering, losses.DCLLoss):
+    """``lightly.loss.DCLLoss``: as :class:`sslkernels.DCLLoss`.
+
+    ``weight_fn`` is called for each direction with the views in that order.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        weight_fn: Callable[[Tensor, Tensor], Tensor] | None = None,
+        gather_distributed: bool = False,
+        **options,
+    ) -> None:
+        super().__init__(temperature, weight_fn, gather_distributed, **options)
+
+    def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        weigh = None if self.weight_fn is None else self._mean_weights
+        return dcl(out0, out1, self.temperature, weigh, gather=self.gather, impl=self.impl)
+
+    def _mean_weights(self, out0: Tensor, out1: Tensor) -> Tensor:
+        return (self.weight_fn(out0, out1) + self.weight_fn(out1, out0)) / 2
+
+
+class DCLWLoss(DCLLoss):
+    """``lightly.loss.DCLWLoss``: the weights are those of each rank's own batch."""
+
+    def __init__(
+        self,
+        temperature: float = 0.1,
+        sigma: float = 0.5,
+        gather_distributed: bool = False,
+        **options,
+    ) -> None:
+        weigh = partial(negative_mises_fisher_weights, sigma=sigma)
+        super().__init__(temperature, weigh, gather_distributed, **options)
+
+
+class HypersphereLoss(losses.HypersphereLoss):
+    """``lightly.loss.hypersphere_loss.HypersphereLoss``."""
+
+    def __init__(self, t: float = 1.0, lam: float = 1.0, alpha: float = 2.0, **options) -> None:
+        super().__init__(t, lam, alpha, **options)
+
+
+class NegativeCosineSimilarity(losses.NegativeCosineSimilarity):
+    """``lightly.loss.NegativeCosineSimilarity``."""
+
+
+class SymNegCosineSimilarityLoss(nn.Module):
+    """``lightly.loss.SymNegCosineSimilarityLoss`` of lightly 1.5, which removed it in 1.6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        warnings.warn(
+            "SymNegCosineSimilarityLoss is deprecated: use NegativeCosineSimilarity",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+
+    def forward(self, out0: tuple[Tensor, Tensor], out1: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the loss of each view's (projection, prediction)."""
+        (z0, p0), (z1, p1) = out0, out1
+        first, second = (
+            negative_cosine_similarity(p, z.detach(), -1) for p, z in ((p0, z1), (p1, z0))
+        )
+        return (first + second) / 2

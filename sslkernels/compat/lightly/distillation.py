@@ -1,0 +1,180 @@
+"""Self-distillation losses of lightly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ... import losses
+from ...distributed import Gather
+from ...losses import ibot
+from ...losses.distillation.centered import CenteredLoss
+from ...primitives import soft_cross_entropy
+from .contrastive import SaysIfGathering
+
+
+class DINOLoss(losses.DINOLoss):
+    """``lightly.loss.DINOLoss``: the centre moves in evaluation too."""
+
+    def forward(
+        self,
+        teacher_out: Sequence[Tensor],
+        student_out: Sequence[Tensor],
+        teacher_temp: float | None = None,
+        epoch: int | None = None,
+        **prototypes,
+    ) -> Tensor:
+        """Return the loss of logits: T views (B, K) of the teacher, S of the student."""
+        loss = super().forward(teacher_out, student_out, teacher_temp, epoch, **prototypes)
+        if not self.training:
+            self.update_center(teacher_out, prototypes.get("teacher_prototypes"))
+        return loss
+
+
+class Center(CenteredLoss):
+    """``lightly.models.modules.center.Center``, by which checkpoints know the centre."""
+
+    def __init__(self, size: tuple[int, ...], mode: str = "mean", momentum: float = 0.9) -> None:
+        super().__init__(size, momentum, mode, Gather(), "auto")
+        self.momentum = momentum
+
+    @property
+    def value(self) -> Tensor:
+        """The centre, whatever updates are on their way."""
+        self.apply_center_update()
+        return self.center
+
+    def update(self, x: Tensor) -> None:
+        """Move towards the mean of logits (…, K)."""
+        self.update_center(x)
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.center.shape)}, momentum={self.momentum}"
+
+
+class IBOTPatchLoss(nn.Module):
+    """``lightly.loss.IBOTPatchLoss``: the centre moves in evaluation too.
+
+    Attributes:
+        center: :class:`Center`, whose buffer ``center`` is (1, K).
+    """
+
+    def __init__(
+        self,
+        output_dim: int = 65536,
+        teacher_temp: float = 0.04,
+        student_temp: float = 0.1,
+        center_mode: str = "mean",
+        center_momentum: float = 0.9,
+    ) -> None:
+        super().__init__()
+        if center_mode != "mean":
+            raise ValueError(f"center_mode must be 'mean', got {center_mode!r}")
+        self.teacher_temp, self.student_temp = teacher_temp, student_temp
+        self.center = Center((1, output_dim), center_mode, center_momentum)
+
+    def forward(
+        self,
+        teacher_out: Tensor,
+        student_out: Tensor,
+        mask: Tensor,
+        teacher_temp: float | None = None,
+    ) -> Tensor:
+        """Return the loss of logits (M, K) at the patches that ``mask`` (B, H, W) selects."""
+        loss = ibot(
+            student_out,
+            teacher_out,
+            mask,
+            student_temp=self.student_temp,
+            teacher_temp=self._temperature(teacher_temp),
+            center=self.center.value,
+            gather=Gather(),
+        )
+        self.center.update(teacher_out)
+        return loss
+
+    def _temperature(self, given: float | None) -> float:
+        return self.teacher_temp if given is None else given
+
+
+class IBOTPlusPlusPatchLoss(IBOTPatchLoss):
+    """``lightly.loss.IBOTPlusPlusPatchLoss``: visible patches are predicted as well."""
+
+    def forward(
+        self,
+        teacher_out: Tensor,
+        student_out: Tensor,
+        mask: Tensor | None = None,
+        teacher_temp: float | None = None,
+        visible_loss_weight: float = 1.0,
+    ) -> Tensor:
+        """Return the loss of logits of all patches, (B, N, K), or (B · N, K) with a mask.
+
+        Args:
+            teacher_out, student_out: the logits.
+            mask: (B, H, W) or (B, N), bool; the mean over masked patches and that over visible ones
+                are added. None: the mean over all.
+            teacher_temp: the teacher's temperature; None: that of the constructor.
+            visible_loss_weight: of the visible patches.
+
+        Raises:
+            ValueError: shapes that do not fit.
+        """
+        shape = tuple(teacher_out.shape)
+        if shape != tuple(student_out.shape) or len(shape) not in (2, 3):
+            raise ValueError(
+                "teacher_out and student_out must have one shape (B, N, K) or (B N, K), got "
+                f"{shape} and {tuple(student_out.shape)}"
+            )
+        if len(shape) == 2 and (mask is None or shape[0] % len(mask)):
+            raise ValueError(
+                "logits (B N, K) need a mask of B images, whose number divides theirs; got "
+                f"{shape} and {None if mask is None else tuple(mask.shape)}"
+            )
+        images = shape[0] if len(shape) == 3 else len(mask)
+        teacher, student = (x.reshape(-1, shape[-1]) for x in (teacher_out, student_out))
+        rows = soft_cross_entropy(
+            student,
+            teacher,
+            student_temperature=self.student_temp,
+            teacher_temperature=self._temperature(teacher_temp),
+            center=self.center.value,
+        ).view(images, -1)
+        self.center.update(teacher)
+        if mask is None:
+            return rows.mean()
+        mask = mask.reshape(images, -1)
+        masked, visible = (_mean_where(x, rows) for x in (mask, ~mask.bool()))
+        return (masked + visible_loss_weight * visible).mean()
+
+
+class KoLeoLoss(losses.KoLeoLoss):
+    """``lightly.loss.KoLeoLoss``."""
+
+
+class SwaVLoss(SaysIfGathering, losses.SwaVLoss):
+    """``lightly.loss.SwaVLoss``, whose result has shape (1,)."""
+
+    def forward(
+        self,
+        high_resolution_outputs: Sequence[Tensor],
+        low_resolution_outputs: Sequence[Tensor],
+        queue_outputs: Sequence[Tensor] | None = None,
+        **prototypes,
+    ) -> Tensor:
+        """Return the loss of crops' logits, each (B, K)."""
+        loss = super().forward(
+            high_resolution_outputs, low_resolution_outputs, queue_outputs, **prototypes
+        )
+        return loss.reshape(1)
+
+
+class CAPILoss(SaysIfGathering, losses.CAPILoss):
+    """``lightly.loss.CAPILoss``."""
+
+
+def _mean_where(mask: Tensor, rows: Tensor) -> Tensor:
+    """(B,): each image's mean over the patches of a mask; 0 where there are none."""
+    mask = mask.to(rows.dtype)
+    return (rows * mask).sum(1) / mask.sum(1).clamp(min=1)

@@ -1,0 +1,184 @@
+"""Losses of open_clip (2.x, 3.x): names, arguments, defaults, results and gradients.
+
+What differs: ``sslkernels/compat/README.md``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..distributed import Gather, all_gather, all_ranks
+from ..losses import clip, siglip
+from .peer import Peer
+
+__all__ = ["ClipLoss", "CoCaLoss", "SigLipLoss"]
+
+PEER = Peer(
+    package="open_clip",
+    distribution="open_clip_torch",
+    versions=((2, 32), (3, 2), (3, 3)),
+    defined_in=dict.fromkeys(__all__, "open_clip.loss"),
+)
+
+DISTRIBUTIONS = {"bidir": "ring", "shift": "ring", "reduce": "all", "gather": "all"}
+
+
+class ClipLoss(nn.Module):
+    """``open_clip.ClipLoss``: :func:`sslkernels.functional.clip`.
+
+    Args:
+        local_loss: the value is that of this rank's rows; else, on every rank, that of all.
+        gather_with_grad: gradients reach the other ranks' features, and are those of the global
+            batch; else, as in open_clip, this rank's are divided by the number of ranks while the
+            scale's are not.
+        cache_labels: of no effect: there are no labels.
+        rank, world_size: of this process.
+        use_horovod: must be False.
+
+    Raises:
+        ValueError: ``use_horovod``; ``local_loss`` without ``gather_with_grad`` on several ranks,
+            whose gradient in open_clip is that of no loss.
+    """
+
+    def __init__(
+        self,
+        local_loss: bool = False,
+        gather_with_grad: bool = False,
+        cache_labels: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        use_horovod: bool = False,
+    ) -> None:
+        super().__init__()
+        if use_horovod:
+            raise ValueError("use_horovod must be False: ranks meet by torch.distributed here")
+        if world_size > 1 and local_loss and not gather_with_grad:
+            raise ValueError(
+                "local_loss=True needs gather_with_grad=True on several ranks: without it the "
+                "gradient is that of no loss"
+            )
+        self.local_loss, self.gather_with_grad = local_loss, gather_with_grad
+        self.cache_labels = cache_labels
+        self.rank, self.world_size, self.use_horovod = rank, world_size, use_horovod
+        scale = "mean" if gather_with_grad else "reference"
+        self.gather = Gather(grad_scale=scale) if world_size > 1 else None
+
+    def forward(
+        self,
+        image_features: Tensor,
+        text_features: Tensor,
+        logit_scale: float | Tensor,
+        logit_bias: float | Tensor | None = None,
+        output_dict: bool = False,
+    ) -> Tensor | dict[str, Tensor]:
+        """Return the loss of normalised features, each (N, D).
+
+        ``logit_bias`` is a constant in both softmaxes, and changes nothing.
+        """
+        loss = self._contrastive(image_features, text_features, logit_scale)
+        if isinstance(logit_bias, Tensor) and logit_bias.requires_grad:
+            loss = loss + 0 * logit_bias.sum()  # its gradient is 0, but there is one
+        return {"contrastive_loss": loss} if output_dict else loss
+
+    def _contrastive(self, image: Tensor, text: Tensor, scale: float | Tensor) -> Tensor:
+        _check_world(self.world_size)
+        loss = clip(image, text, scale, gather=self.gather)
+        if self.gather is None or self.local_loss:
+            return loss
+        return loss + (_mean_of_ranks(loss) - loss.detach())
+
+
+class CoCaLoss(ClipLoss):
+    """``open_clip.CoCaLoss``: :class:`ClipLoss`, and the cross-entropy of captions."""
+
+    def __init__(
+        self,
+        caption_loss_weight: float,
+        clip_loss_weight: float,
+        pad_id: int = 0,
+        local_loss: bool = False,
+        gather_with_grad: bool = False,
+        cache_labels: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        use_horovod: bool = False,
+    ) -> None:
+        super().__init__(local_loss, gather_with_grad, cache_labels, rank, world_size, use_horovod)
+        self.clip_loss_weight, self.caption_loss_weight = clip_loss_weight, caption_loss_weight
+        self.caption_loss = nn.CrossEntropyLoss(ignore_index=pad_id)
+
+    def forward(
+        self,
+        image_features: Tensor,
+        text_features: Tensor,
+        logits: Tensor,
+        labels: Tensor,
+        logit_scale: float | Tensor,
+        output_dict: bool = False,
+    ) -> tuple[Tensor, Tensor] | dict[str, Tensor]:
+        """Return the weighted losses of features, each (N, D), and of captions' logits (N, L, V)
+        with labels (N, L)."""
+        if self.clip_loss_weight:
+            contrastive = self._contrastive(image_features, text_features, logit_scale)
+            contrastive = self.clip_loss_weight * contrastive
+        else:
+            contrastive = torch.tensor(0, device=logits.device)
+        caption = self.caption_loss_weight * self.caption_loss(logits.transpose(1, 2), labels)
+        if output_dict:
+            return {"contrastive_loss": contrastive, "caption_loss": caption}
+        return contrastive, caption
+
+
+class SigLipLoss(nn.Module):
+    """``open_clip.SigLipLoss``: :func:`sslkernels.functional.siglip`.
+
+    Args:
+        cache_labels, chunk_size: of no effect: there are no labels, and no logits are stored.
+        rank, world_size: of this process.
+        dist_impl: ``"bidir"`` (also None) and ``"shift"`` pass texts from rank to rank,
+            ``"reduce"`` and ``"gather"`` gather them; the values are the same.
+    """
+
+    def __init__(
+        self,
+        cache_labels: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        dist_impl: str | None = None,
+        chunk_size: int = 0,
+    ) -> None:
+        super().__init__()
+        self.cache_labels, self.chunk_size = cache_labels, chunk_size
+        self.rank, self.world_size = rank, world_size
+        self.dist_impl = dist_impl or "bidir"
+        if self.dist_impl not in DISTRIBUTIONS:
+            raise AssertionError(
+                f"dist_impl must be one of {', '.join(DISTRIBUTIONS)}; got {dist_impl!r}"
+            )
+        self.gather = Gather(DISTRIBUTIONS[self.dist_impl]) if world_size > 1 else None
+
+    def forward(
+        self,
+        image_features: Tensor,
+        text_features: Tensor,
+        logit_scale: float | Tensor,
+        logit_bias: float | Tensor | None,
+        output_dict: bool = False,
+    ) -> Tensor | dict[str, Tensor]:
+        """Return the loss of normalised features, each (N, D)."""
+        _check_world(self.world_size)
+        bias = 0.0 if logit_bias is None else logit_bias
+        loss = siglip(image_features, text_features, logit_scale, bias, gather=self.gather)
+        return {"contrastive_loss": loss} if output_dict else loss
+
+
+def _mean_of_ranks(loss: Tensor) -> Tensor:
+    """The mean of all ranks' losses, without gradient."""
+    return all_gather(loss.reshape(1), Gather()).mean()
+
+
+def _check_world(world_size: int) -> None:
+    found = all_ranks()[1]
+    if world_size > 1 and world_size != found:
+        raise ValueError(f"world_size={world_size}, but torch.distributed knows {found} ranks")

@@ -1,0 +1,263 @@
+"""Losses of stable-pretraining (0.1): names, arguments, defaults, results and gradients.
+
+As there, ranks are gathered from wherever torch.distributed is initialised. What differs, and what
+of it is not here: ``sslkernels/compat/README.md``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..distributed import Gather, PendingMean
+from ..losses import barlow_twins, clip, negative_cosine_similarity, nt_xent, vicreg
+from ..losses._common import full_precision, unit
+from ..losses.covariance.vicreg import variance_and_covariance
+from ..primitives import sinkhorn, soft_cross_entropy
+from ..primitives._operator import accumulation_dtype
+from .peer import Peer
+
+__all__ = [
+    "BYOLLoss",
+    "BarlowTwinsLoss",
+    "CLIPLoss",
+    "DINOv1Loss",
+    "DINOv2Loss",
+    "NTXEntLoss",
+    "NegativeCosineSimilarity",
+    "VCRegLoss",
+    "VICRegLoss",
+    "iBOTPatchLoss",
+]
+
+_MODULES = {
+    "joint_embedding": ["BYOLLoss", "BarlowTwinsLoss", "NTXEntLoss", "VICRegLoss"],
+    "multimodal": ["CLIPLoss"],
+    "dino": ["DINOv1Loss", "DINOv2Loss", "iBOTPatchLoss"],
+    "utils": ["NegativeCosineSimilarity", "VCRegLoss"],
+}
+
+PEER = Peer(
+    package="stable_pretraining",
+    distribution="stable-pretraining",
+    versions=((0, 1),),
+    defined_in={
+        name: f"stable_pretraining.losses.{module}" for module, x in _MODULES.items() for name in x
+    },
+)
+
+
+class BYOLLoss(nn.Module):
+    """``2 − 2 mean cos``, in which nothing is detached."""
+
+    def forward(self, online_pred: Tensor, target_proj: Tensor) -> Tensor:
+        """Return the loss of (…, D) each."""
+        return 2 + 2 * negative_cosine_similarity(online_pred, target_proj, -1)
+
+
+class NegativeCosineSimilarity(nn.Module):
+    """``−mean cos``, in which nothing is detached."""
+
+    def forward(self, z_i: Tensor, z_j: Tensor) -> Tensor:
+        """Return the loss of (N, D) each."""
+        return negative_cosine_similarity(z_i, z_j)
+
+
+class VICRegLoss(nn.Module):
+    """VICReg, whose variance terms are halved: :func:`sslkernels.functional.vicreg`."""
+
+    def __init__(
+        self,
+        sim_coeff: float = 25,
+        std_coeff: float = 25,
+        cov_coeff: float = 1,
+        epsilon: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        self.sim_coeff = sim_coeff
+        self.vcreg_loss = VCRegLoss(std_coeff, cov_coeff, epsilon)
+
+    def forward(self, z_i: Tensor, z_j: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        own = self.vcreg_loss
+        weights = self.sim_coeff, own.std_coeff, own.cov_coeff, own.epsilon
+        return vicreg(z_i, z_j, *weights, gather=Gather())
+
+
+class VCRegLoss(nn.Module):
+    """VICReg's variance, halved, and covariance of one view."""
+
+    def __init__(self, std_coeff: float = 25, cov_coeff: float = 1, epsilon: float = 1e-4) -> None:
+        super().__init__()
+        self.std_coeff, self.cov_coeff, self.epsilon = std_coeff, cov_coeff, epsilon
+
+    def forward(self, z_i: Tensor) -> Tensor:
+        """Return the loss of embeddings (N, D)."""
+        with full_precision(z_i):
+            variance, covariance = variance_and_covariance(
+                z_i, self.epsilon, gather=Gather(), impl="auto", route="auto"
+            )
+            return self.std_coeff * variance / 2 + self.cov_coeff * covariance
+
+
+class BarlowTwinsLoss(nn.Module):
+    """Barlow Twins of features divided by their unbiased deviation + 1e-5, on each rank by itself:
+    the convention of that name of :func:`sslkernels.functional.barlow_twins`."""
+
+    def __init__(self, lambd: float = 5e-3) -> None:
+        super().__init__()
+        self.lambd = lambd
+
+    def forward(self, z_i: Tensor, z_j: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        return barlow_twins(
+            z_i, z_j, self.lambd, convention="stable_pretraining", sync_statistics=False,
+            gather=Gather(),
+        )  # fmt: skip
+
+
+class NTXEntLoss(nn.Module):
+    """NT-Xent: :func:`sslkernels.functional.nt_xent`."""
+
+    def __init__(self, temperature: float = 0.5) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, z_i: Tensor, z_j: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        return nt_xent(z_i, z_j, self.temperature, gather=Gather())
+
+
+class CLIPLoss(nn.Module):
+    """CLIP of features that are normalised here, and whose ``logit_scale`` divides."""
+
+    def __init__(self, temperature: float = 0.07) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(
+        self, feats_i: Tensor, feats_j: Tensor, logit_scale: float | Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of (N, D) each; ``logit_scale`` is a temperature, despite its name."""
+        temperature = self.temperature if logit_scale is None else logit_scale
+        with full_precision(feats_i):
+            return clip(unit(feats_i), unit(feats_j), 1 / temperature, gather=Gather())
+
+
+class DINOv1Loss(nn.Module):
+    """DINO of a student's logits and the teacher's probabilities, which its methods make.
+
+    Attributes:
+        center: None before the first update, which it then equals; in no checkpoint.
+    """
+
+    def __init__(self, temperature_student: float = 0.1, center_momentum: float = 0.9) -> None:
+        super().__init__()
+        self.temperature_student, self.center_momentum = temperature_student, center_momentum
+        self.center: Tensor | None = None
+        self._update: PendingMean | None = None
+
+    def forward(self, student_logits: Tensor, teacher_probs: Tensor) -> Tensor:
+        """Return the mean over pairs of different views of (S, B, K) and (T, B, K)."""
+        views = len(student_logits), len(teacher_probs)
+        pairs = student_logits.new_ones(views, dtype=accumulation_dtype(student_logits))
+        pairs.fill_diagonal_(0)
+        rows = soft_cross_entropy(
+            student_logits, teacher_probs, student_temperature=self.temperature_student,
+            teacher_temperature=None, pairs=pairs / (views[0] * views[1] - min(views)),
+        )  # fmt: skip
+        return rows.sum(0).mean()
+
+    @torch.no_grad()
+    def sinkhorn_knopp_teacher(
+        self,
+        teacher_logits: Tensor,
+        teacher_temp: float,
+        num_samples: int | Tensor | None = None,
+        n_iterations: int = 3,
+    ) -> Tensor:
+        """The Sinkhorn-Knopp assignment of logits (…, K), over all ranks' rows; how many they are
+        is known from the logits."""
+        rows = teacher_logits.flatten(0, -2)
+        center = sinkhorn(rows, teacher_temp, n_iterations, gather=Gather())
+        return _softmax(teacher_logits, center, teacher_temp)
+
+    @torch.no_grad()
+    def softmax_center_teacher(
+        self, teacher_logits: Tensor, teacher_temp: float, update_centers: bool = True
+    ) -> Tensor:
+        """``softmax((teacher − center) / teacher_temp)``, the last update of the centre in it
+        unless told otherwise."""
+        if update_centers:
+            self.apply_center_update()
+        return _softmax(teacher_logits, self.center, teacher_temp)
+
+    @torch.no_grad()
+    def update_center(self, teacher_output: Tensor) -> None:
+        """Start the update by a batch's logits (T, B, K), which the next use of the centre ends."""
+        logits = teacher_output.flatten(0, -2)
+        self._update = PendingMean(
+            logits.sum(0, dtype=accumulation_dtype(logits)), len(logits), Gather()
+        )
+
+    @torch.no_grad()
+    def apply_center_update(self) -> None:
+        """End the last update, if there is one."""
+        if self._update is not None:
+            mean, self._update = self._update.wait()[None], None
+            kept = self.center_momentum
+            self.center = mean if self.center is None else self.center.lerp(mean, 1 - kept)
+
+
+class iBOTPatchLoss(nn.Module):  # noqa: N801
+    """The mean cross-entropy of patches' logits and the teacher's probabilities."""
+
+    def __init__(self, student_temp: float = 0.1) -> None:
+        super().__init__()
+        self.student_temp = student_temp
+
+    def forward(self, student_patch_logits: Tensor, teacher_patch_probs: Tensor) -> Tensor:
+        """Return the loss of (…, K) each."""
+        student, teacher = (x.flatten(0, -2) for x in (student_patch_logits, teacher_patch_probs))
+        return soft_cross_entropy(
+            student, teacher, student_temperature=self.student_temp, teacher_temperature=None
+        ).mean()
+
+    sinkhorn_knopp_teacher = DINOv1Loss.sinkhorn_knopp_teacher
+
+
+class DINOv2Loss(nn.Module):
+    """:class:`DINOv1Loss` of class tokens and :class:`iBOTPatchLoss` of patches, weighted."""
+
+    def __init__(
+        self,
+        dino_loss_weight: float = 1.0,
+        ibot_loss_weight: float = 1.0,
+        temperature_student: float = 0.1,
+        center_momentum: float = 0.9,
+        student_temp: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.dino_loss_weight, self.ibot_loss_weight = dino_loss_weight, ibot_loss_weight
+        self.dino_loss = DINOv1Loss(temperature_student, center_momentum)
+        self.ibot_loss = iBOTPatchLoss(student_temp)
+
+    def forward(
+        self,
+        student_cls_logits: Tensor,
+        teacher_cls_probs: Tensor,
+        student_patch_logits: Tensor | None = None,
+        teacher_patch_probs: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss; without patches, that of class tokens alone."""
+        loss = self.dino_loss_weight * self.dino_loss(student_cls_logits, teacher_cls_probs)
+        if student_patch_logits is None or teacher_patch_probs is None:
+            return loss
+        patches = self.ibot_loss(student_patch_logits, teacher_patch_probs)
+        return loss + self.ibot_loss_weight * patches
+
+
+def _softmax(logits: Tensor, center: Tensor | None, temperature: float) -> Tensor:
+    with full_precision(logits):
+        logits = logits.to(accumulation_dtype(logits))
+        return torch.softmax((logits if center is None else logits - center) / temperature, -1)
