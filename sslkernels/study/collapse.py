@@ -106,8 +106,10 @@ def told_apart(probabilities: Tensor) -> Tensor:
     return (torch.special.entr(mean).sum() - torch.special.entr(probabilities).sum(1).mean()).exp()
 
 
-_SIMSIAM = SimSiamRecipe(**SETTINGS, batch_size=64, learning_rate=1e-3)
-_BYOL = BYOLRecipe(**SETTINGS, batch_size=64, learning_rate=1e-3)
+# Predictors learn at the rate of everything else, as published.
+_SHARED = {**SETTINGS, "batch_size": 64, "learning_rate": 1e-3, "predictor_rate": 1.0}
+_SIMSIAM = SimSiamRecipe(**_SHARED)
+_BYOL = BYOLRecipe(**_SHARED)
 # Nothing but centring and sharpening is to keep prototypes in use: no KoLeo.
 _DINO = DINORecipe(**SETTINGS, batch_size=64, prototypes=256, momentum=0.9, koleo=0.0)
 _SOFT = replace(_DINO, teacher_temperature=0.1, first_teacher_temperature=0.1)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ...data import SimSiamViews, View
-from ...losses import SimSiamLoss, negative_cosine_similarity
+from ...losses import SimSiamLoss
 from ..recipe import Recipe
 from .two_views import PredictedViews
 
@@ -22,8 +22,6 @@ class SimSiamRecipe(Recipe):
         predictor_size: width of the predictor's hidden layer, a bottleneck.
         predictor_rate: how many times as fast as everything else the predictor learns: nothing
             collapses while it is at its best (Tian et al. 2021, arXiv:2102.06810).
-        stop_gradient: whether what is predicted stands still. Without it all views soon have one
-            embedding, which the paper shows, and so may you.
     """
 
     batch_size: int = 32
@@ -31,7 +29,6 @@ class SimSiamRecipe(Recipe):
     embedding_size: int = 256
     predictor_size: int = 64
     predictor_rate: float = 20.0
-    stop_gradient: bool = True
 
     # facebookresearch/simsiam, main_simsiam.py (whose predictor learns at one rate throughout)
     published: ClassVar[dict[str, Any]] = {
@@ -57,7 +54,7 @@ class SimSiam(PredictedViews):
 
     def __init__(self, backbone: nn.Module, recipe: SimSiamRecipe):
         sizes = [recipe.embedding_size] * 3
-        loss = SimSiamLossOfViews(recipe.stop_gradient)
+        loss = SimSiamLossOfViews()
         super().__init__(backbone, sizes, loss, recipe.predictor_size, last_norm=True)
         self.recipe = recipe
 
@@ -65,14 +62,8 @@ class SimSiam(PredictedViews):
         return self.recipe.predictor_rate if name.startswith("predictor.") else 1.0
 
 
-class SimSiamLossOfViews(nn.Module):
+class SimSiamLossOfViews(SimSiamLoss):
     """SimSiam's loss, of embeddings z and predictions p as :class:`PredictedViews` has them."""
 
-    def __init__(self, stop_gradient: bool):
-        super().__init__()
-        self.stop_gradient, self.stopped = stop_gradient, SimSiamLoss()
-
     def forward(self, z0: Tensor, z1: Tensor, p0: Tensor, p1: Tensor) -> Tensor:
-        if self.stop_gradient:
-            return self.stopped(p0, p1, z0, z1)
-        return (negative_cosine_similarity(p0, z1) + negative_cosine_similarity(p1, z0)) / 2
+        return super().forward(p0, p1, z0, z1)
