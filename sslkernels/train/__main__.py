@@ -79,7 +79,7 @@ def run(name: str, recipe: Recipe, folder: Path, *, resume: bool = False) -> Non
     evaluate = online_evaluation(data, recipe.precision, device)
     baselines = {}
     if rank == 0:
-        folder.mkdir(parents=True, exist_ok=resume)
+        folder.mkdir(parents=True, exist_ok=True)  # auto: killed before a checkpoint
         write_recipe(folder, name, recipe)
         for label, encoder in (("raw pixels", nn.Flatten()), ("random encoder", method.backbone)):
             if data.classes:

@@ -168,6 +168,14 @@ def test_an_existing_run_is_not_overwritten(in_folder, capsys):
     assert not list((in_folder / "runs" / "mine").iterdir())
 
 
+def test_auto_begins_anew_what_was_killed_before_its_first_checkpoint(in_folder, few):
+    run_dir = in_folder / "runs" / "mine"
+    run_dir.mkdir(parents=True)
+    (run_dir / "metrics.jsonl").write_text('{"step": 5, "loss": 1e9}\n')
+    assert main(["simclr", "--name", "mine", "--resume", "auto", *SMALL, "epochs=1"]) == 0
+    assert len(losses(run_dir)) == 1 and losses(run_dir)[0] < 100
+
+
 def test_non_finite_loss_exits_with_status_1(in_folder, few, capsys, monkeypatch):
     def broken(self, out0, out1):
         return torch.tensor(float("inf"), requires_grad=True)
