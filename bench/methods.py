@@ -7,7 +7,8 @@ beforehand. What is reported of a run is the kNN accuracy of its backbone on tes
 that of raw pixels and of the same backbone as it was drawn; of pretext tasks also how many labels
 of test images they tell, beside chance, which is the share of the most frequent label.
 
-``--save`` writes ``bench/results/<device>/methods.json``, and its tables into ``docs/methods.md``.
+``--save`` writes ``bench/results/<device>/methods-<seconds>s.json``, and the tables of all such
+files into ``docs/methods.md``.
 """
 
 from __future__ import annotations
@@ -89,11 +90,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def save(content: dict[str, Any]) -> Path:
     """Write the results and the page made of them; return where the former are."""
-    path = RESULTS / slug(str(content["device"])) / "methods.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = RESULTS / slug(str(content["device"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"methods-{content['seconds']:g}s.json"
     path.write_text(json.dumps(content, indent=1))
+    every = [json.loads(other.read_text()) for other in folder.glob("methods-*s.json")]
     DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
-    DOCUMENT.write_text(document(content))
+    DOCUMENT.write_text(document(sorted(every, key=lambda one: one["seconds"])))
     return path
 
 
@@ -207,27 +210,33 @@ def tables(content: dict[str, Any]) -> str:
     return text
 
 
-def document(content: dict[str, Any]) -> str:
-    """The page of the documentation that holds the tables."""
-    seeds = len({row["seed"] for row in content["rows"]})
-    return f"""# Methods, given the same time
+def document(contents: Sequence[dict[str, Any]]) -> str:
+    """The page of the documentation that holds the tables, one for each amount of time."""
+    first = contents[0]
+    text = f"""# Methods, given the same time
 
-Every method of [`sslkernels.train.methods`](../sslkernels/train/methods/README.md) at its default
-settings, trained for {content["seconds"]:g} CPU seconds on one thread: mean ± standard deviation of
-{seeds} seeds, on {content["device"]} with torch {content["torch"]}. Accuracies are of test images
-that training has not seen. The data ship with packages: moved digits, and patches of photographs.
+Methods of [`sslkernels.train.methods`](../sslkernels/train/methods/README.md) at their default
+settings, trained for so many CPU seconds on one thread, on {first["device"]} with torch
+{first["torch"]}. Accuracies are of test images that training has not seen: mean ± standard
+deviation over seeds. The data ship with packages: moved digits, and patches of photographs.
 
 The schedule ends with the time: these are not unfinished runs of longer ones. So little time says
 which methods learn fast on small images at these settings, and nothing about which is best in a
 thousand epochs. Those that learn from a moving average, or from a stopped gradient, start slowly.
 
+Do not edit this page: the commands below write it, and `bench/results/{slug(first["device"])}/`.
+"""
+    for content in contents:
+        seeds = len({row["seed"] for row in content["rows"]})
+        text += f"""
+## {content["seconds"]:g} CPU seconds, {seeds} seeds
+
 {tables(content)}
 Made at commit {content["commit"]} by
 
     {content["command"]}
-
-which also wrote `bench/results/{slug(content["device"])}/methods.json`. Do not edit; run again.
 """
+    return text
 
 
 def _backbone(rows: list[Row]) -> str:

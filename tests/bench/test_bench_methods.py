@@ -26,7 +26,7 @@ def test_results_and_the_page_made_of_them(tmp_path, monkeypatch, capsys):
     names = "simclr,rotation,colorization,supervised"
     arguments = ["--methods", names, "--seconds", "0.2", "--seeds", "2", "--save", *SMALL]
     methods.main(arguments)
-    (path,) = (tmp_path / "results").glob("*/methods.json")
+    (path,) = (tmp_path / "results").glob("*/methods-0.2s.json")
     content = json.loads(path.read_text())
     rows = content["rows"]
     expected = [(name, seed) for seed in (0, 1) for name in names.split(",")]
@@ -39,7 +39,10 @@ def test_results_and_the_page_made_of_them(tmp_path, monkeypatch, capsys):
     assert f"| `simclr` | {mean:.1f} " in page and content["command"] in page
     assert f"| *raw pixels* | {100 * rows[0]['raw_pixels']:.1f} %" in page
     assert "| `colorization` | photos |" in page and "Supervision:" in page
-    assert methods.tables(content) in page
+    assert methods.tables(content) in page and page.count("## ") == 1
+    methods.save(content | {"seconds": 0.1})
+    pages = (tmp_path / "docs" / "methods.md").read_text()
+    assert pages.index("## 0.1 CPU seconds") < pages.index("## 0.2 CPU seconds, 2 seeds")
     assert methods.tables(content) in capsys.readouterr().out
 
 
