@@ -21,9 +21,9 @@ from ..metrics import (
     uniformity,
 )
 from ..train import Run
+from ..train.run import NEIGHBORS
 from .depth import encode_depths
 
-NEIGHBORS = 20
 CHUNK_SIZE = 250  # images that a network sees at once
 Batches = Iterator[tuple[Tensor, Tensor]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -36,9 +37,10 @@ class Log:
         if is_silent:
             return
         for name, rows in ((METRICS, self.history), (STEPS, _read_until(folder / STEPS, done))):
-            file = (folder / name).open("w")
-            file.writelines(_line(row) for row in rows)
-            self._files[name] = file
+            kept = folder / f"{name}.unfinished"
+            kept.write_text("".join(map(_line, rows)))
+            os.replace(kept, folder / name)  # killed meanwhile, no line is lost
+            self._files[name] = (folder / name).open("a")
         self.bar = _progress_bar(steps, done)
         self._board = _tensorboard(folder, done)
 
