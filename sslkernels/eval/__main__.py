@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..train import Run, load_run
+from ..train.failed import failed
 from ..train.log import read_metrics
 from .evaluate import evaluate
 from .pictures import draw
@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not arguments.json:
             print("\n" + "\n".join(map(str, files)))
     except (ValueError, ImportError) as error:
-        return _failed(arguments, 2, str(error))
+        return failed("sslkernels.eval", arguments, 2, str(error))
     except OSError as error:
-        return _failed(arguments, 1, f"cannot go on: {error}")
+        return failed("sslkernels.eval", arguments, 1, f"cannot go on: {error}")
     return 0
 
 
@@ -102,14 +102,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser
-
-
-def _failed(arguments: argparse.Namespace, status: int, message: str) -> int:
-    if arguments.traceback:
-        traceback.print_exc()
-    line = " ".join(message.split())
-    print(f"python -m sslkernels.eval: error: {line}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from ..train import Stopped
+from ..train.failed import failed
 from . import STUDIES, run_study
 
 RUNS = Path("runs")
@@ -38,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Stopped; the settings that are done are in {folder}/", file=sys.stderr)
         return 128 + stop.signal
     except (ValueError, ImportError) as error:
-        return _failed(arguments, 2, str(error))
+        return failed("sslkernels.study", arguments, 2, str(error))
     except FloatingPointError as error:
-        return _failed(arguments, 1, str(error))
+        return failed("sslkernels.study", arguments, 1, str(error))
     except OSError as error:
-        return _failed(arguments, 1, f"cannot go on: {error}")
+        return failed("sslkernels.study", arguments, 1, f"cannot go on: {error}")
     return 0
 
 
@@ -73,14 +73,6 @@ def _above_zero(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
     return int(text)
-
-
-def _failed(arguments: argparse.Namespace, status: int, message: str) -> int:
-    if arguments.traceback:
-        traceback.print_exc()
-    line = " ".join(message.split())
-    print(f"python -m sslkernels.study: error: {line}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

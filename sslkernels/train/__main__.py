@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from ..distributed import all_ranks
 from ..plots import plot_training
 from .checkpoint import CHECKPOINT
 from .datasets import Data, open_data
+from .failed import failed
 from .log import METRICS, read_metrics
 from .loop import Stopped, train
 from .methods import METHODS
@@ -57,11 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{str(stop).capitalize()}. {AGAIN.format(folder)}", file=sys.stderr)
         return 128 + stop.signal
     except FloatingPointError as error:
-        return _failed(arguments, 1, f"Stopped: {error}. The run is in {folder}/")
+        return failed(
+            "sslkernels.train", arguments, 1, f"Stopped: {error}. The run is in {folder}/"
+        )
     except (ValueError, ImportError) as error:
-        return _failed(arguments, 2, str(error))
+        return failed("sslkernels.train", arguments, 2, str(error))
     except OSError as error:
-        return _failed(arguments, 1, f"cannot go on: {error}")
+        return failed("sslkernels.train", arguments, 1, f"cannot go on: {error}")
     return 0
 
 
@@ -180,14 +182,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--print-config", action="store_true", help="print the settings and stop")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser
-
-
-def _failed(arguments: argparse.Namespace, status: int, message: str) -> int:
-    if arguments.traceback:
-        traceback.print_exc()
-    line = " ".join(message.split())
-    print(f"python -m sslkernels.train: error: {line}", file=sys.stderr)
-    return status
 
 
 def _opening(name, data: Data, batches, device, ranks: int, baselines: dict[str, float]) -> str:
