@@ -53,12 +53,16 @@ gpu:
 	touch $@
 
 # What tests and benchmarks need besides. Of torchvision the transforms are the oracle of ours; with
-# its dependencies it would bring another torch.
+# its dependencies it would bring another torch. Of stable-pretraining only the losses are used, which
+# need no more than loguru.
 .venv/tools: .venv/ready
 	$(INSTALL) '.[train,bench,test]'
 	$(PIP) install --quiet --no-deps -c .venv/constraints.txt torchvision
 	$(PIP) install --quiet -c .venv/constraints.txt "nvidia-dali-cuda130; sys_platform == 'linux'" \
 	  || echo "DALI cannot be installed here: PIL will read images, and tests of DALI are skipped."
+	$(INSTALL) '.[peers]' \
+	  && $(PIP) install --quiet --no-deps -c .venv/constraints.txt stable-pretraining loguru \
+	  || echo "The peers cannot be installed here: tests against them are skipped."
 	touch $@
 
 clean:

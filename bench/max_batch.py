@@ -3,8 +3,8 @@
     python -m bench.max_batch --save
 
 For each operation and implementation N is sought such that the peak beyond the inputs, forward and
-backward, stays within the budget, and does not at 1.25 N. On a CPU each try is a process of its
-own; the next one follows from the power law through the last two. D is that of the suite of peers.
+backward, stays within the budget, and does not at 1.25 N. Each try follows from the power law
+through the last two. D is that of the suite of peers. Results are written as they come.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -22,13 +24,14 @@ from .__main__ import RESULTS
 from .baselines import BASELINES
 from .cases import CASES
 from .machine import describe_machine, slug
-from .memory import extra_memory_cpu, extra_memory_cuda
+from .memory import CPUMemory, extra_memory_cuda
 from .suite import PEERS
 
 OPS = ("nt_xent", "supcon", "clip", "siglip", "moco", "barlow_twins", "vicreg", "dino")
 FIRST = 32, 128  # N of the first two tries
 STEP = 1.25
 TRIES = 12
+TEMPERATURE = 0.1
 Memory = Callable[[int], float]  # bytes at N; infinity where it cannot run
 
 
@@ -43,20 +46,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     command = ["python", "-m", "bench.max_batch", *(sys.argv[1:] if argv is None else argv)]
     machine = describe_machine(arguments.device)
-    rows = []
+    run = {"op": "max_batch", **machine, "command": shlex.join(command)}
+    run |= {"budget_mib": arguments.budget, "dtype": "float32", "rows": []}
+    path = RESULTS / slug(str(run["device"])) / "max_batch-float32.json"
     for op in arguments.op.split(","):
         for name in arguments.baseline.split(","):
             if not _is_here(op, name):
                 continue
-            found = largest(_memory(op, name, arguments.device), arguments.budget * 2**20)
-            rows.append({"op": op, "impl": name, "features": PEERS[op][1], "largest": found})
+            with _memory(op, name, arguments.device) as memory:
+                found = largest(memory, arguments.budget * 2**20)
+            run["rows"].append({"op": op, "impl": name, "features": PEERS[op][1], "largest": found})
             print(f"{op:<14} D = {PEERS[op][1]:<6} {name:<10} N = {found:>9,}", flush=True)
+            if arguments.save:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(run, indent=1))
     if arguments.save:
-        run = {"op": "max_batch", **machine, "command": shlex.join(command)}
-        run |= {"budget_mib": arguments.budget, "dtype": "float32", "rows": rows}
-        path = RESULTS / slug(str(run["device"])) / "max_batch-float32.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(run, indent=1))
         print(f"wrote {path}", file=sys.stderr)
 
 
@@ -100,27 +104,30 @@ def _predict(fits: dict[int, float], budget: float) -> float:
 
 def _is_here(op: str, name: str) -> bool:
     try:
-        return name in BASELINES[op] and BASELINES[op][name].load(0.1) is not None
+        return name in BASELINES[op] and BASELINES[op][name].load(TEMPERATURE) is not None
     except ImportError:
         return False
 
 
-def _memory(op: str, name: str, device: str) -> Memory:
-    def memory(n: int) -> float:
-        shape = (n, PEERS[op][1])
-        if device == "cpu":
-            found = extra_memory_cpu(op, name, shape, torch.float32, 0.1)
-        else:
-            try:
-                loss = BASELINES[op][name].load(0.1)
-                found = extra_memory_cuda(
-                    loss, CASES[op].make_inputs(shape, torch.float32, device, 0.1)
-                )
-            except torch.OutOfMemoryError:
-                found = None
-        return found["fwdbwd"] if found else math.inf
+@contextmanager
+def _memory(op: str, name: str, device: str) -> Iterator[Memory]:
+    if device == "cuda":
+        yield partial(_cuda_memory, op, name)
+        return
+    with CPUMemory(op, name, torch.float32, TEMPERATURE) as measure:
+        yield lambda n: _both_passes(measure((n, PEERS[op][1])))
 
-    return memory
+
+def _cuda_memory(op: str, name: str, n: int) -> float:
+    inputs = CASES[op].make_inputs((n, PEERS[op][1]), torch.float32, "cuda", TEMPERATURE)
+    try:
+        return _both_passes(extra_memory_cuda(BASELINES[op][name].load(TEMPERATURE), inputs))
+    except torch.OutOfMemoryError:
+        return math.inf
+
+
+def _both_passes(memory: dict[str, int] | None) -> float:
+    return memory["fwdbwd"] if memory else math.inf
 
 
 if __name__ == "__main__":

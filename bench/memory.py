@@ -38,17 +38,50 @@ def extra_memory_cpu(
     op: str, name: str, shape: Shape, dtype: torch.dtype, temperature: float
 ) -> dict[str, int] | None:
     """Bytes by mode, outputs included; None where the system cannot tell."""
-    if not Path("/proc/self/clear_refs").exists():
-        return None
-    arguments = [op, name, shape, str(dtype).removeprefix("torch."), temperature]
-    process = subprocess.run(
-        [sys.executable, "-m", "bench.memory", json.dumps(arguments)],
-        env=os.environ | ENVIRONMENT,
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-    )
-    return json.loads(process.stdout.splitlines()[-1]) if process.returncode == 0 else None
+    with CPUMemory(op, name, dtype, temperature) as memory:
+        return memory(shape)
+
+
+class CPUMemory:
+    """Of one implementation, shape after shape, in a process that is started once."""
+
+    def __init__(self, op: str, name: str, dtype: torch.dtype, temperature: float):
+        self._settings = json.dumps([op, name, str(dtype).removeprefix("torch."), temperature])
+        self._process: subprocess.Popen[str] | None = None
+
+    def __call__(self, shape: Shape) -> dict[str, int] | None:
+        """Bytes by mode, outputs included; None where it fails or the system cannot tell."""
+        if not Path("/proc/self/clear_refs").exists():
+            return None
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bench.memory", self._settings],
+                env=os.environ | ENVIRONMENT,
+                cwd=Path(__file__).parents[1],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        try:
+            print(json.dumps(shape), file=self._process.stdin, flush=True)
+            return json.loads(self._process.stdout.readline())
+        except (BrokenPipeError, json.JSONDecodeError):  # it died
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """End the process, if there is one; the next shape starts another."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def __enter__(self) -> CPUMemory:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
 
 def _measure(
@@ -94,13 +127,29 @@ def available_memory(device: str) -> float:
     return 1024 * int(fields["MemAvailable"].split()[0])
 
 
+def main() -> None:
+    """Answer each line of the input, a shape, by a line of its bytes by mode, or null."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else is printed
+    op, name, dtype, temperature = json.loads(sys.argv[1])
+    loss = BASELINES[op][name].load(temperature)
+    for line in sys.stdin:
+        try:
+            inputs = CASES[op].make_inputs(
+                json.loads(line), getattr(torch, dtype), "cpu", temperature
+            )
+            extra = _measure(
+                loss,
+                inputs,
+                lambda: resident("VmRSS"),
+                lambda: Path("/proc/self/clear_refs").write_text("5"),
+                lambda: resident("VmHWM"),
+            )
+        except (MemoryError, RuntimeError):  # torch's, too, where memory ends
+            extra = None
+        inputs = None
+        print(json.dumps(extra), file=answers, flush=True)
+
+
 if __name__ == "__main__":
-    op, name, shape, dtype, temperature = json.loads(sys.argv[1])
-    extra = _measure(
-        BASELINES[op][name].load(temperature),
-        CASES[op].make_inputs(shape, getattr(torch, dtype), "cpu", temperature),
-        lambda: resident("VmRSS"),
-        lambda: Path("/proc/self/clear_refs").write_text("5"),
-        lambda: resident("VmHWM"),
-    )
-    print(json.dumps(extra))
+    main()

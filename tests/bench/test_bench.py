@@ -125,6 +125,16 @@ def test_memory_counts_the_matrices_of_eager():
     assert 2 * matrix < extra["fwdbwd"] < 4 * matrix
 
 
+def test_one_process_measures_shape_after_shape():
+    with memory.CPUMemory("nt_xent", "eager", torch.float32, 0.1) as measure:
+        if (small := measure((256, 16))) is None:
+            pytest.skip("the system does not report the peak of the resident set")
+        large = measure((1024, 16))
+        assert measure((2**40, 16)) is None  # more than there is
+        again = measure((256, 16))
+    assert large["fwdbwd"] > 8 * small["fwdbwd"] > 4 * again["fwdbwd"] > 0
+
+
 def test_plot(tmp_path, no_memory):
     pytest.importorskip("matplotlib")
     picture = tmp_path / "picture.png"
