@@ -249,7 +249,7 @@ CASES = {
         work=_images_with_texts,
     ),
     "moco": RowCase(
-        shape_meaning=f"N queries x D features; n = N, m = {QUEUE} keys in the queue",
+        shape_meaning=f"N queries and {QUEUE} keys in the queue x D features; n = N, m = {QUEUE}",
         shapes={
             "cpu": ((256, 128), (1024, 128)),
             "cuda": grid((256, 1024, 4096), 128),

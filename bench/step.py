@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +95,11 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         reader = image_reader(image_folder(folder), arguments.batch, device=_decoder(device))
         steps = {name: Step(arguments, *kind) for name, kind in kinds.items()}
         times: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
-        reading = _milliseconds_per_batch(reader)
-        batches = _forever(reader)
+        reading, batches = _read(reader)
+        forever = cycle(batches)
         for turn in range(arguments.rounds + 2):  # kernels are compiled in the first
             for name, step in steps.items():
-                found = step(next(batches))
+                found = step(next(forever))
                 if turn >= 2:
                     times[name].append({"reading": reading} | found)
             print(f"\rround {turn}", end="", file=sys.stderr, flush=True)
@@ -194,17 +195,11 @@ def _decoder(device: torch.device) -> torch.device:
     return device if HAS_DALI else torch.device("cpu")
 
 
-def _milliseconds_per_batch(reader: Any) -> float:
-    """Of an epoch, while nothing else is done; readers read ahead otherwise, in others' time."""
+def _read(reader: Any) -> tuple[float, list[RaggedImages]]:
+    """Milliseconds per batch, and the batches: reading on would take the other parts' time."""
     start = time.perf_counter()
-    count = sum(1 for _ in reader)
-    return 1e3 * (time.perf_counter() - start) / count
-
-
-def _forever(reader: Any) -> Iterator[Any]:
-    while True:
-        for images, _, _ in reader:
-            yield images
+    batches = [images for images, _, _ in reader]
+    return 1e3 * (time.perf_counter() - start) / len(batches), batches
 
 
 if __name__ == "__main__":

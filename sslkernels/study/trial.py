@@ -23,7 +23,7 @@ from ..train.run import find_device
 
 SETTINGS = {
     "reader": "memory",
-    "width": 16,  # half that of the demo's network
+    "width": 16,
     "warmup_epochs": 1.0,
     "evaluate_every": 10**6,  # trials are evaluated at the end, by themselves
     "checkpoint_every": 10**6,

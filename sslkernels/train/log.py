@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 METRICS, STEPS = "metrics.jsonl", "steps.jsonl"
+EVALUATED = ("rankme", "knn_accuracy")  # either tells of an evaluation
 
 
 class Log:
@@ -61,7 +62,7 @@ class Log:
         if self.is_silent:
             return
         if sys.stdout.isatty():
-            if "rankme" in row or self.bar is None:
+            if self.bar is None or not row.keys().isdisjoint(EVALUATED):
                 (print if self.bar is None else self.bar.write)(_describe(row, self.epochs))
         else:
             print(_line(row), end="", flush=True)

@@ -45,6 +45,21 @@ def test_what_a_resumed_run_repeats_is_told_once(tmp_path):
     assert [json.loads(line)["step"] for line in steps] == [3]
 
 
+@pytest.mark.parametrize("name", ["rankme", "knn_accuracy"])
+def test_a_terminal_shows_evaluations_above_the_bar(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sslkernels.train.log._progress_bar", lambda *_: Bar())
+    with Log(tmp_path, steps=8, epochs=2, done=0, is_silent=False) as log:
+        log.epoch(dict(ROW))
+        log.epoch(ROW | {"epoch": 2, name: 0.75})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("epoch 2/2  ")
+
+
+class Bar:
+    write, close = staticmethod(print), staticmethod(lambda: None)
+
+
 @pytest.fixture
 def board(monkeypatch):
     """TensorBoard's writer, which remembers what it was told."""
