@@ -12,7 +12,7 @@ _COLORS = {
     "cuda": "#7c3aed",
     "tiled": "#0891b2",
     "eager": "#7c8595",
-    "compile": "#b45309",
+    "compile": "#1f2937",
     "lightly": "#c2410c",
     "solo-learn": "#be185d",
     "inf-cl": "#15803d",
@@ -22,6 +22,14 @@ _COLORS = {
     "open-clip": "#c2410c",
     "gram": "#15803d",
     "logits": "#7c3aed",
+}
+_KINDS = {  # what stands for all of its colour
+    "eager": "eager torch",
+    "compile": "torch.compile",
+    "lightly": "the peer's code",
+    "solo-learn": "the peer's formula",
+    "gram": "a leaner form in plain torch",
+    "logits": "torch's products, our loss",
 }
 _STYLE = {
     "axes.spines.top": False,
@@ -130,11 +138,16 @@ def plot_speedups(speedups: Sequence[tuple[str, dict[str, float]]], path: Path) 
         axes.set_title("Forward and backward: their time over ours", fontweight="bold")
         axes.set_xscale("log", base=2)
         axes.axvline(1, color="#111827", linewidth=1.2)
-        for name in dict.fromkeys(name for _, factors in speedups for name in factors):
-            points = [(f[name], i) for i, (_, f) in enumerate(speedups) if name in f]
-            x, y = zip(*points, strict=True)
-            color = _COLORS.get(name, "#111827")
-            axes.scatter(x, y, s=46, color=color, label=name, zorder=3, edgecolors="white")
+        for kind, label in _KINDS.items():
+            points = [
+                (factor, i)
+                for i, (_, factors) in enumerate(speedups)
+                for name, factor in factors.items()
+                if _COLORS.get(name) == _COLORS[kind]
+            ]
+            if points:
+                style = {"s": 46, "color": _COLORS[kind], "edgecolors": "white", "zorder": 3}
+                axes.scatter(*zip(*points, strict=True), label=label, **style)
         axes.set_yticks(range(len(speedups)), [op for op, _ in speedups])
         axes.tick_params(axis="y", length=0, labelsize=10.5, labelcolor="#3b4048")
         axes.invert_yaxis()
