@@ -2,8 +2,9 @@
 #include "sslkernels/pairwise_logsumexp.h"
 
 #include <cmath>
+#include <utility>
 
-#include "tile_walk.h"
+#include "strips.h"
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
@@ -14,10 +15,22 @@ constexpr double kFreeLogit = 40;  // up to it, e^s, its sums and their inverses
 struct Sums {
   std::vector<float> maximum;
   std::vector<double> sum;
-  Sums(int64_t size, bool shifted) : maximum(size, shifted ? -kInfinity : 0.0f), sum(size, 0.0) {}
-  float logsumexp(int64_t i) const {
-    const float shift = maximum[i] == -kInfinity ? 0.0f : maximum[i];
-    return static_cast<float>(shift + std::log(sum[i]));
+  Sums(int64_t size, bool shifted)
+      : maximum(size, shifted ? -kInfinity : 0.0f), sum(size, 0.0) {}
+  float shift(int64_t i) const { return maximum[i] == -kInfinity ? 0.0f : maximum[i]; }
+  void write(float* logsumexp) const {
+    for (size_t i = 0; logsumexp && i < sum.size(); ++i)
+      logsumexp[i] = static_cast<float>(shift(i) + std::log(sum[i]));
+  }
+  // Those of other columns.
+  void add(const Sums& other) {
+    for (size_t i = 0; i < sum.size(); ++i) {
+      if (other.sum[i] == 0) continue;
+      const double before = sum[i] == 0 ? -kInfinity : shift(i), theirs = other.shift(i);
+      maximum[i] = static_cast<float>(std::max(before, theirs));
+      sum[i] = sum[i] * std::exp(before - maximum[i]) +
+               other.sum[i] * std::exp(theirs - maximum[i]);
+    }
   }
 };
 
@@ -29,7 +42,8 @@ class Kernel {
     shifted_ = !(std::abs(p_.scale) * q_norm * k_norm <= kFreeLogit);  // NaN: shifted
   }
 
-  void forward(float* rows, float* columns) {
+  // Of rows, and of columns where they are wanted.
+  std::pair<Sums, Sums> forward(bool columns) {
     Sums row_sums(p_.q.rows, shifted_), column_sums(columns ? p_.k.rows : 0, shifted_);
     Sums* all_columns = p_.symmetric ? &row_sums : columns ? &column_sums : nullptr;
     walk_.for_each_tile([&](Workspace& w, const Tile& tile) {
@@ -40,8 +54,7 @@ class Kernel {
         add(w, tile, row_sums, column_target);
       }
     });
-    for (int64_t i = 0; i < p_.q.rows; ++i) rows[i] = row_sums.logsumexp(i);
-    for (int64_t j = 0; columns && j < p_.k.rows; ++j) columns[j] = column_sums.logsumexp(j);
+    return {std::move(row_sums), std::move(column_sums)};
   }
 
   void backward(Side row, Side column, float* dq, float* dk) {
@@ -151,12 +164,31 @@ class Kernel {
 }  // namespace
 
 void pairwise_logsumexp_forward(const Pairwise& problem, float* rows, float* columns) {
-  Kernel(problem, false).forward(rows, columns);
+  const Strips strips(problem);
+  std::vector<Sums> shares(strips.count(), Sums(0, false));  // of the side that is not cut
+  strips.for_each([&](const Pairwise& strip, int t, int64_t start) {
+    auto [row_sums, column_sums] = Kernel(strip, false).forward(columns);
+    if (strips.of_columns()) {
+      column_sums.write(Strips::from(columns, start));
+      shares[t] = std::move(row_sums);
+    } else {
+      row_sums.write(rows + start);
+      shares[t] = std::move(column_sums);
+    }
+  });
+  for (int t = 1; t < strips.count(); ++t) shares[0].add(shares[t]);
+  shares[0].write(strips.of_columns() ? rows : columns);
 }
 
 void pairwise_logsumexp_backward(const Pairwise& problem, Side row, Side column, float* dq,
                                  float* dk) {
-  Kernel(problem, true).backward(row, column, dq, dk);
+  const Strips strips(problem);
+  strips.for_each(dq, dk, [&](const Pairwise& strip, int, int64_t start, float* dq, float* dk) {
+    Side sides[] = {row, column};
+    Side& cut = sides[strips.of_columns()];
+    cut = {Strips::from(cut.logsumexp, start), Strips::from(cut.gradient, start)};
+    Kernel(strip, true).backward(sides[0], sides[1], dq, dk);
+  });
 }
 
 }  // namespace sslkernels::cpu::SSLKERNELS_ISA

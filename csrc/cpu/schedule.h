@@ -1,5 +1,6 @@
 // Which thread meets which pair of blocks, and when: within a round no two threads share a block of
-// rows or of columns, so every sum has one owner, a fixed order, and needs no copy per thread.
+// rows or of columns, so every sum has one owner, a fixed order, and needs no copy per thread. (Sides
+// of very different lengths are cut into strips first: strips.h.)
 #pragma once
 
 #include <algorithm>

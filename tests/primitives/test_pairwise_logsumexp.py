@@ -59,8 +59,28 @@ def test_threads(impl, threads):
     try:
         check_pairwise_logsumexp(impl, 2100, None, 8, 2.0, (0,), draws=1, floor=1e-6)
         check_pairwise_logsumexp(impl, 900, 1300, 8, 2.0, (5,), draws=1, floor=1e-6)
+        for n, m in ((70, 1300), (1300, 70)):  # cut along the longer side
+            for dtype in (torch.float32, torch.bfloat16):
+                options = {"dtype": dtype, "draws": 1, "floor": 1e-6}
+                check_pairwise_logsumexp(impl, n, m, 8, 2.0, (0, 5, n - 600, 600 - m), **options)
+                check_pairwise_logsumexp(impl, n, m, 8, 200.0, (5,), **options)
     finally:
         torch.set_num_threads(before)
+
+
+@each_implementation
+@pytest.mark.parametrize("low", [slice(0, 700), slice(700, 1400)])
+def test_long_and_short_keys_far_apart(impl, low):
+    q = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    k = torch.randn(1400, 16, generator=torch.Generator().manual_seed(1))
+    k[low] *= 1e-3
+    for sign in (1, -1):  # the long ones decide, or hardly count
+        long = k if sign == 1 else torch.where(k.norm(dim=1, keepdim=True) > 0.5, -30 * q[:1], k)
+        for a, b in ((q, long), (long, q)):
+            found = pairwise_logsumexp(a, b, 10.0, columns=True, impl=impl)
+            exact = pairwise_logsumexp(a.double(), b.double(), 10.0, columns=True)
+            for x, y in zip(found, exact, strict=True):
+                torch.testing.assert_close(x.double(), y, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])

@@ -60,6 +60,11 @@ def test_threads(impl, threads):
     try:
         check_pairwise_softplus(impl, 2100, 900, 8, 2.0, -1.0, (0,), draws=1, floor=1e-6)
         check_pairwise_softplus(impl, 900, 1300, 8, 2.0, -1.0, (5,), draws=1, floor=1e-6)
+        for n, m in ((70, 1300), (1300, 70)):  # cut along the longer side
+            for dtype in (torch.float32, torch.bfloat16):
+                options = {"dtype": dtype, "draws": 1, "floor": 1e-6}
+                exclude = (0, 5, n - 600, 600 - m)
+                check_pairwise_softplus(impl, n, m, 8, 2.0, -1.0, exclude, **options)
     finally:
         torch.set_num_threads(before)
 

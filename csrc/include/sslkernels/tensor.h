@@ -8,6 +8,8 @@ namespace sslkernels {
 
 enum class DType : int { float32 = 0, bfloat16 = 1, float16 = 2 };
 
+constexpr int64_t item_size(DType dtype) { return dtype == DType::float32 ? 4 : 2; }
+
 struct Matrix {
   const void* data;
   DType dtype;
