@@ -29,6 +29,7 @@ def views(n=200, d=64):
 
 @pytest.mark.parametrize("name, arguments", [
     ("NTXentLoss", {"temperature": 0.1}),
+    ("NTXentLoss", {"temperature": 0.5}),
     ("DCLLoss", {}),
     ("DCLLoss", {"temperature": 0.5}),
     ("DCLWLoss", {"sigma": 0.3}),
