@@ -2,6 +2,7 @@
 #include "sslkernels/pairwise_logsumexp.h"
 
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "strips.h"
@@ -10,6 +11,7 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
 
 constexpr double kFreeLogit = 40;  // up to it, e^s, its sums and their inverses fit float32
+constexpr double kLowest = std::numeric_limits<float>::lowest();
 
 // One log-sum-exp per entry: maximum + log(sum). Without a shift the maximum stays 0.
 struct Sums {
@@ -72,7 +74,8 @@ class Kernel {
     Weights(Side side, int64_t size, bool shifted)
         : factor(size, 0.0f), logsumexp(size, kInfinity) {
       for (int64_t i = 0; side.logsumexp && i < size; ++i) {
-        if (side.logsumexp[i] == -kInfinity) continue;  // everything excluded: no gradient
+        // no gradient where everything is excluded, of the row or of what a strip has of it
+        if (side.logsumexp[i] < (shifted ? kLowest : -2 * kFreeLogit)) continue;
         factor[i] = side.gradient[i];
         if (shifted) {
           logsumexp[i] = side.logsumexp[i];

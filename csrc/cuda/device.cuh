@@ -139,9 +139,8 @@ struct Rows {
   Rows() = default;
   Rows(const void* data, int64_t row_stride, DType dtype)
       : data(data), row_stride(row_stride), dtype(dtype) {
-    const int64_t size = dtype == DType::float32 ? 4 : 2;
-    aligned =
-        (reinterpret_cast<uintptr_t>(data) | static_cast<uintptr_t>(row_stride * size)) % 16 == 0;
+    const auto stride = static_cast<uintptr_t>(row_stride * item_size(dtype));
+    aligned = (reinterpret_cast<uintptr_t>(data) | stride) % 16 == 0;
   }
   explicit Rows(const Matrix& x) : Rows(x.data, x.row_stride, x.dtype) {}
 

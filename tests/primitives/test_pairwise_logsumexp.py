@@ -68,9 +68,17 @@ def test_threads(impl, threads):
         torch.set_num_threads(before)
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @each_implementation
 @pytest.mark.parametrize("low", [slice(0, 700), slice(700, 1400)])
-def test_long_and_short_keys_far_apart(impl, low):
+def test_long_and_short_keys_far_apart(impl, low, two_threads):
     q = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
     k = torch.randn(1400, 16, generator=torch.Generator().manual_seed(1))
     k[low] *= 1e-3
@@ -81,6 +89,19 @@ def test_long_and_short_keys_far_apart(impl, low):
             exact = pairwise_logsumexp(a.double(), b.double(), 10.0, columns=True)
             for x, y in zip(found, exact, strict=True):
                 torch.testing.assert_close(x.double(), y, rtol=1e-5, atol=1e-5)
+
+
+@each_implementation
+def test_a_thread_with_nothing_left_of_a_row(impl, two_threads):
+    q = torch.ones(1, 8, requires_grad=True)
+    k = torch.cat([torch.full((192, 8), -5.0), torch.full((8, 8), 0.1)]).requires_grad_()
+    grads = []
+    for leaves in ((q, k), tuple(x.detach().double().requires_grad_() for x in (q, k))):
+        rows = pairwise_logsumexp(*leaves, 10.0, exclude=tuple(range(192, 200)), impl=impl)
+        grads.append(torch.autograd.grad(rows.sum(), leaves))
+        impl = "reference"
+    for found, exact in zip(*grads, strict=True):
+        torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-6)  # e^±400: 400 eps
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
