@@ -119,8 +119,8 @@ def _memory(op: str, name: str, device: str) -> Iterator[Memory]:
 
 
 def _cuda_memory(op: str, name: str, n: int) -> float:
-    inputs = CASES[op].make_inputs((n, PEERS[op][1]), torch.float32, "cuda", TEMPERATURE)
     try:
+        inputs = CASES[op].make_inputs((n, PEERS[op][1]), torch.float32, "cuda", TEMPERATURE)
         return _both_passes(extra_memory_cuda(BASELINES[op][name].load(TEMPERATURE), inputs))
     except torch.OutOfMemoryError:
         return math.inf

@@ -7,29 +7,18 @@ from pathlib import Path
 
 from .measure import Row
 
-_COLORS = {
-    "ours": "#2563eb",
-    "cuda": "#7c3aed",
-    "tiled": "#0891b2",
-    "eager": "#7c8595",
-    "compile": "#1f2937",
-    "lightly": "#c2410c",
-    "solo-learn": "#be185d",
-    "inf-cl": "#15803d",
-    "supcontrast": "#be185d",
-    "pml": "#c2410c",
-    "linear-ce": "#15803d",
-    "open-clip": "#c2410c",
-    "gram": "#15803d",
-    "logits": "#7c3aed",
+KINDS = {  # of implementations, with their colour
+    "eager torch": ("#7c8595", ("eager",)),
+    "torch.compile": ("#1f2937", ("compile",)),
+    "the peer's code": ("#c2410c", ("lightly", "pml", "open-clip")),
+    "the peer's kernels": ("#ca8a04", ("inf-cl",)),
+    "the peer's formula": ("#be185d", ("solo-learn", "supcontrast")),
+    "a leaner form in plain torch": ("#15803d", ("gram", "linear-ce")),
+    "torch's products, our loss": ("#7c3aed", ("logits",)),
+    "ours in CUDA C++": ("#db2777", ("cuda",)),
 }
-_KINDS = {  # what stands for all of its colour
-    "eager": "eager torch",
-    "compile": "torch.compile",
-    "lightly": "the peer's code",
-    "solo-learn": "the peer's formula",
-    "gram": "a leaner form in plain torch",
-    "logits": "torch's products, our loss",
+_COLORS = {"ours": "#2563eb", "tiled": "#0891b2"} | {
+    name: color for color, names in KINDS.values() for name in names
 }
 _STYLE = {
     "axes.spines.top": False,
@@ -79,7 +68,7 @@ def plot_rows(rows: Sequence[Row], title: str, path: Path) -> None:
         for name in dict.fromkeys(row.impl for row in rows):
             for d, dashes in zip(features, ("-", "--", ":", "-.") * len(features), strict=False):
                 line = {
-                    "color": _COLORS.get(name, "#111827"),
+                    "color": _COLORS[name],
                     "linestyle": dashes,
                     "linewidth": 2.4 if name == "ours" else 1.6,
                     "marker": "o",
@@ -138,15 +127,15 @@ def plot_speedups(speedups: Sequence[tuple[str, dict[str, float]]], path: Path) 
         axes.set_title("Forward and backward: their time over ours", fontweight="bold")
         axes.set_xscale("log", base=2)
         axes.axvline(1, color="#111827", linewidth=1.2)
-        for kind, label in _KINDS.items():
+        for label, (color, names) in KINDS.items():
             points = [
-                (factor, i)
+                (factors[name], i)
                 for i, (_, factors) in enumerate(speedups)
-                for name, factor in factors.items()
-                if _COLORS.get(name) == _COLORS[kind]
+                for name in names
+                if name in factors
             ]
             if points:
-                style = {"s": 46, "color": _COLORS[kind], "edgecolors": "white", "zorder": 3}
+                style = {"s": 46, "color": color, "edgecolors": "white", "zorder": 3}
                 axes.scatter(*zip(*points, strict=True), label=label, **style)
         axes.set_yticks(range(len(speedups)), [op for op, _ in speedups])
         axes.tick_params(axis="y", length=0, labelsize=10.5, labelcolor="#3b4048")

@@ -7,6 +7,8 @@ import torch
 
 from bench import report, step, views
 from bench.__main__ import main
+from bench.baselines import BASELINES
+from bench.plot import KINDS
 from bench.suite import PEERS
 
 
@@ -58,3 +60,9 @@ def test_a_suite_has_its_own_shapes(capsys):
     with pytest.raises(SystemExit):
         main(["--suite", "peers", "--shapes", "8x8"])
     assert "leave --shapes out" in capsys.readouterr().err
+
+
+def test_the_picture_leaves_no_implementation_out():
+    drawn = [name for _, names in KINDS.values() for name in names]
+    measured = {name for op in PEERS for name in BASELINES[op]}
+    assert sorted(drawn) == sorted(measured - {"ours", "tiled"})
