@@ -1,8 +1,9 @@
 // From a user's matrix (any dtype, any strides) to padded float32 tiles in cache.
 #pragma once
 
-#include <cstdlib>
-#include <new>
+#include <algorithm>
+#include <cstdint>
+#include <memory>
 
 #include "gemm.h"
 #include "sslkernels/tensor.h"
@@ -13,18 +14,20 @@ constexpr int kTile = 192;  // a multiple of kMicroRows and of every kPanel
 
 inline int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
 
+// Aligned by hand: before 2.38, what glibc's allocator aligned and got back does not fit the next
+// request of the same size, so that the heap of a loop grows.
 class Buffer {
  public:
-  explicit Buffer(size_t count)
-      : data_(static_cast<float*>(::operator new(count * sizeof(float), std::align_val_t(64)))) {
+  explicit Buffer(size_t count) : owned_(new float[count + kAlignment / sizeof(float)]) {
+    const auto address = reinterpret_cast<uintptr_t>(owned_.get());
+    data_ = reinterpret_cast<float*>((address + kAlignment - 1) / kAlignment * kAlignment);
     std::fill_n(data_, count, 0.0f);
   }
-  ~Buffer() { ::operator delete(data_, std::align_val_t(64)); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
   operator float*() const { return data_; }
 
  private:
+  static constexpr uintptr_t kAlignment = 64;
+  std::unique_ptr<float[]> owned_;
   float* data_;
 };
 
