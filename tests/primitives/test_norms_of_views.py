@@ -63,6 +63,20 @@ def test_one_view_may_be_constant(impl, route):
 
 
 @each_implementation
+@each_route
+@pytest.mark.parametrize("result", range(5))
+def test_results_may_go_unused(impl, route, result):
+    x = views(30, 50, torch.float32)
+    grads = []
+    for how in ({"impl": impl, "route": route}, {"impl": "reference"}):
+        of_a, of_b, distance = norms_of_views(*x, **how)
+        value = (*of_a, *of_b, distance)[result].sum()
+        grads.append(torch.autograd.grad(value, x, materialize_grads=True))
+    for ours, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-3)
+
+
+@each_implementation
 @pytest.mark.parametrize("n, d", [(6, 4), (4, 6)])
 def test_opcheck(impl, n, d):
     dtype = torch.float64 if impl == "tiled" else torch.float32

@@ -251,6 +251,19 @@ def test_only_the_gradients_asked_for(impl, route):
 
 @each_implementation
 @each_route
+@pytest.mark.parametrize("result", [0, 1], ids=["norm", "diagonal"])
+def test_one_result_may_go_unused(impl, route, result):
+    a, b = (torch.randn(30, 20, requires_grad=True) for _ in range(2))
+    grads = [
+        torch.autograd.grad(offdiagonal_norm(a, b, columns="centered", **how)[result].sum(), (a, b))
+        for how in ({"impl": impl, "route": route}, {"impl": "reference"})
+    ]
+    for ours, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+@each_implementation
+@each_route
 def test_twice_the_same_tensor_is_the_symmetric_case(impl, route):
     a = torch.randn(30, 20, requires_grad=True)
     two = offdiagonal_norm(a, a, columns="centered", impl=impl, route=route)

@@ -50,6 +50,18 @@ def test_opcheck(impl, route, kind, numbers, n, d, symmetric):
         ))  # fmt: skip
 
 
+@pytest.mark.parametrize("impl", ["tiled"] + ["cpu"] * HAS_EXTENSION)
+@pytest.mark.parametrize("route, n, d, kept", [
+    ("sample", 4, 600, [(4, 4), (4, 4)]),
+    ("feature", 600, 600, [(600, 600), (0, 0)]),
+    ("feature", 599, 600, [(0, 0), (0, 0)]),
+])  # fmt: skip
+def test_nothing_larger_than_an_input_is_kept(impl, route, n, d, kept):
+    a, b = torch.randn(2, n, d)
+    _, _, _, *products = forward_op(a, b, False, "centered", [], impl, route)
+    assert [x.shape for x in products] == kept
+
+
 @pytest.mark.parametrize("impl", ["auto", "tiled", "reference"] + ["cpu"] * HAS_EXTENSION)
 @pytest.mark.parametrize("n, d", [(40, 8), (8, 40)])
 def test_compile_without_graph_breaks(impl, n, d):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
 
 from ...distributed import Shares
 from .._operator import accumulation_dtype, plain
@@ -13,7 +15,8 @@ from . import routes
 from .columns import Columns, standardize
 
 # b is a where `symmetric`. kind: "raw", "centered", or "standardized" by the `numbers` of
-# Standardized. Results: norm, diagonal, statistics of a and b, the Grams of the sample route.
+# Standardized. Results: norm, diagonal, statistics of a and b, and the products that
+# are kept: the Grams of the sample route, or C of the feature route.
 _library = torch.library.Library("sslkernels", "FRAGMENT")
 _library.define(
     "offdiagonal_norm(Tensor a, Tensor b, bool symmetric, str kind, float[] numbers, str impl,"
@@ -36,12 +39,13 @@ def forward(a, b, symmetric, kind, numbers, impl, route, *ranks):
         if route == "sample":
             sides = [shares.to_columns(x) for x in sides]
         sides = [_columns(kernels, x, kind, numbers, shares, route) for x in sides]
-        norm, diagonal, grams = routes.FORWARD[route](kernels, *_pair(sides), shares)
+        norm, diagonal, products = routes.FORWARD[route](kernels, *_pair(sides), shares)
         if route == "sample":
             diagonal = shares.all_columns(diagonal)
         dtype = accumulation_dtype(a)
         statistics = [] if kind == "raw" else [torch.stack([torch.stack(x[1:]) for x in sides])]
-        return norm.to(dtype), diagonal.to(dtype), *_filled(a, statistics, 1), *_filled(a, grams, 2)
+        kept = *_filled(a, statistics, 1), *_filled(a, products, 2)
+        return norm.to(dtype), diagonal.to(dtype), *kept
 
 
 def backward(
@@ -62,9 +66,9 @@ def backward(
             sides = [Columns(x, *y) for x, y in zip(sides, statistics, strict=True)]
         else:
             sides = [Columns(x) for x in sides]
-        grams = [first] if symmetric else [first, second]
+        products = [x for x in (first, second) if x.numel()]
         grads = routes.BACKWARD[route](
-            kernels, *_pair(sides), grams, diagonal, norm_grad[0], diagonal_grad, needs, shares
+            kernels, *_pair(sides), products, diagonal, norm_grad[0], diagonal_grad, needs, shares
         )
         if route == "sample":
             grads = [x if x is None else shares.to_rows(x) for x in grads]
@@ -99,17 +103,22 @@ def forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
     n, d = a.shape
     dtype = accumulation_dtype(a)
     parts = 1 if symmetric else 2
-    if any(ranks):  # shapes that depend on the other ranks
+    width = d
+    if any(ranks) or has_free_unbacked_symbols((n, d)):  # nobody knows yet how many rows there are
         size = torch.library.get_ctx().new_dynamic_size
-        width = d if kind == "raw" else size()
-        grams = [a.new_empty(size(), size(), dtype=dtype) for _ in range(parts)]
+        if any(ranks) and kind != "raw":
+            width = size()
+        products = [a.new_empty(size(), size(), dtype=dtype) for _ in range(parts)]
+    elif routes.choose(route, n, d) == "sample":
+        products = [a.new_empty(n, n, dtype=dtype) for _ in range(parts)]
+    elif routes.in_one_piece(n, d) and not routes.fuses(_implementation(impl), a, 0):
+        products = [a.new_empty(d, d, dtype=dtype)]
     else:
-        width, samples = d, routes.choose(route, n, d) == "sample"
-        grams = [a.new_empty(n, n, dtype=dtype) for _ in range(parts if samples else 0)]
+        products = []
     statistics = [] if kind == "raw" else [a.new_empty(parts, 4, width, dtype=dtype)]
     return (
         a.new_empty((), dtype=dtype), a.new_empty(d, dtype=dtype), *_filled(a, statistics, 1),
-        *_filled(a, grams, 2),
+        *_filled(a, products, 2),
     )  # fmt: skip
 
 
@@ -131,6 +140,16 @@ _forward_op = torch.ops.sslkernels.offdiagonal_norm.default
 _backward_op = torch.ops.sslkernels.offdiagonal_norm_backward.default
 
 
+def materialized(
+    norm_grad: Tensor | None, diagonal_grad: Tensor | None, diagonal: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Zeros for gradients that nobody asks for."""
+    return (
+        diagonal.new_zeros(()) if norm_grad is None else norm_grad,
+        torch.zeros_like(diagonal) if diagonal_grad is None else diagonal_grad,
+    )
+
+
 class OffdiagonalNorm(torch.autograd.Function):
     """Norm and diagonal of :func:`offdiagonal_norm`; the other results are for the backward."""
 
@@ -146,7 +165,7 @@ class OffdiagonalNorm(torch.autograd.Function):
         ctx.symmetric = b is None
         ctx.save_for_backward(a, a if b is None else b, diagonal, *kept)
         ctx.mark_non_differentiable(*kept)
-        ctx.set_materialize_grads(True)
+        ctx.set_materialize_grads(False)  # those of the products would be as large
 
     @staticmethod
     @once_differentiable
@@ -154,9 +173,10 @@ class OffdiagonalNorm(torch.autograd.Function):
         a, b, diagonal, statistics, first, second = ctx.saved_tensors
         impl, route, ranks = ctx.how
         needs = list(ctx.needs_input_grad[:2])
+        given = materialized(norm_grad, diagonal_grad, diagonal)
         grads = _backward_op(
-            a, b, statistics, diagonal, first, second, norm_grad, diagonal_grad, needs,
-            ctx.symmetric, impl, route, *ranks,
+            a, b, statistics, diagonal, first, second, *given, needs, ctx.symmetric, impl, route,
+            *ranks,
         )  # fmt: skip
         da, db = (grad if need else None for grad, need in zip(grads, needs, strict=True))
         return da, None if ctx.symmetric else db, None, None, None, None, None

@@ -1,8 +1,8 @@
 """The two ways to the norm, over the kernels of one implementation.
 
 With C = âᵀ b̂ of standardised columns â and b̂: the sample route knows C only by the Grams â âᵀ and
-b̂ b̂ᵀ, (n, n); the feature route computes C itself, some rows at a time, and in the backward pass
-again.
+b̂ b̂ᵀ, (n, n); the feature route computes C itself and keeps it where it is no larger than an input.
+Elsewhere it computes some rows of C at a time, and in the backward pass again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...distributed import Shares
 from .columns import Columns
 
 Grads = tuple[Tensor | None, Tensor | None]
-FEWEST_ROWS = 128  # of C at a time
+SOME_ROWS = 128  # of C, or a Gram, at a time
 
 
 def choose(route: str, n: int, d: int) -> str:
@@ -34,7 +34,7 @@ def sample_forward(
     """Norm, diagonal, and the Grams. Ranks hold some columns each, with the rows of all ranks."""
     grams = [shares.total(kernels.gram(x)) for x in (a, b) if x is not None]
     diagonal = kernels.dot(a, b or a)
-    square = torch.linalg.vecdot(grams[0], grams[-1]).sum(dtype=torch.float64)
+    square = _inner_product(grams[0], grams[-1])
     return square - shares.total(diagonal.square().sum()), diagonal, grams
 
 
@@ -65,25 +65,37 @@ def sample_backward(
     )
 
 
+def fuses(kernels: ModuleType, x: Tensor, ranks: int) -> bool:
+    """Whether a kernel of the feature route finds the norm without any part of C in memory."""
+    return not ranks and hasattr(kernels, "fuses") and kernels.fuses(x)
+
+
+def in_one_piece(n: int, d: int) -> bool:
+    """Whether the feature route makes all of C at once: where it is no larger than an input."""
+    return d <= n
+
+
 def feature_forward(
     kernels: ModuleType, a: Columns, b: Columns | None, shares: Shares
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Norm, diagonal, and nothing to keep."""
-    if not shares.ranks and hasattr(kernels, "fuses") and kernels.fuses(a.x):
+    """Norm, diagonal, and C without its diagonal where it is to be kept."""
+    kept = []
+    if fuses(kernels, a.x, shares.ranks):
         norm = kernels.square_sum(a, b)
     else:
-        norm = sum(
-            torch.linalg.vecdot(product, product).sum(dtype=torch.float64)
-            for _, product in _rows_of_product(kernels, a, b, shares)
-        )
-    return norm, shares.total(kernels.dot(a, b or a)), []
+        norm = 0.0
+        for _, product in _rows_of_product(kernels, a, b, shares):
+            norm += _inner_product(product, product)
+        if in_one_piece(shares.rows_per_rank, a.x.shape[1]):
+            kept = [product]
+    return norm, shares.total(kernels.dot(a, b or a)), kept
 
 
 def feature_backward(
     kernels: ModuleType,
     a: Columns,
     b: Columns | None,
-    grams: list[Tensor],
+    kept: list[Tensor],
     diagonal: Tensor,
     norm_grad: Tensor,
     diagonal_grad: Tensor,
@@ -93,8 +105,20 @@ def feature_backward(
     """Gradients of a.x and b.x, (n, d)."""
     other, times = (a, 2) if b is None else (b, 1)
     need_a, need_b = needs[0], needs[1] and b is not None
-    factor, weight = 2 * times * norm_grad, times * diagonal_grad
-    total = shares.total if shares.ranks else None
+    rest = 2 * times * norm_grad, shares.count, shares.total if shares.ranks else None
+    weight = times * diagonal_grad
+    if in_one_piece(shares.rows_per_rank, a.x.shape[1]):
+        [product] = kept or [product for _, product in _rows_of_product(kernels, a, b, shares)]
+
+        def gradient(own: Columns, other: Columns, product: Tensor) -> Tensor:
+            out = own.x.new_empty(own.x.shape, dtype=weight.dtype)
+            kernels.right(other, product, out, False)
+            return kernels.finish(out, own, other, weight, *rest).to(own.x.dtype)
+
+        return (
+            gradient(a, other, product.T) if need_a else None,
+            gradient(b, a, product) if need_b else None,
+        )
     da = torch.empty_like(a.x, memory_format=torch.contiguous_format) if need_a else None
     db = a.x.new_empty(a.x.shape, dtype=weight.dtype) if need_b else None
     for rows, product in _rows_of_product(kernels, a, b, shares):
@@ -103,14 +127,13 @@ def feature_backward(
             if part.dtype != weight.dtype:
                 part = part.new_empty(part.shape, dtype=weight.dtype)
             kernels.right(other, product.T, part, False)
-            columns = a.part(rows), other.part(rows)
-            part = kernels.finish(part, *columns, weight[rows], factor, shares.count, total)
+            part = kernels.finish(part, a.part(rows), other.part(rows), weight[rows], *rest)
             if part is not target:
                 target.copy_(part)
         if need_b:
             kernels.right(a.part(rows), product, db, rows.start > 0)
     if need_b:
-        db = kernels.finish(db, b, a, weight, factor, shares.count, total)
+        db = kernels.finish(db, b, a, weight, *rest)
     return da, db
 
 
@@ -119,13 +142,18 @@ def _rows_of_product(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows of C, summed over ranks, with zeros on its diagonal."""
     n, d = shares.rows_per_rank, a.x.shape[1]
-    # an eighth of an input at a time; all of C where half of it, which is symmetric, will do
-    step = d if b is None and d <= n else max(n // 8, FEWEST_ROWS)
+    step = d if in_one_piece(n, d) else max(n // 8, SOME_ROWS)  # an eighth of an input
     for start in range(0, d, step):
         rows = slice(start, min(start + step, d))
         product = shares.total(kernels.cross(a, b, rows))
         product.diagonal(start).zero_()
         yield rows, product
+
+
+def _inner_product(a: Tensor, b: Tensor) -> Tensor:
+    """Σ a b in float64; some rows at a time, since the products of entries are stored."""
+    parts = zip(a.split(SOME_ROWS), b.split(SOME_ROWS), strict=True)
+    return sum(torch.linalg.vecdot(x, y).sum(dtype=torch.float64) for x, y in parts)
 
 
 FORWARD = {"sample": sample_forward, "feature": feature_forward}

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .._operator import accumulation_dtype, plain
-from .op import backward, forward, forward_fake
+from .op import backward, forward, forward_fake, materialized
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
 _library.define(
@@ -102,7 +102,7 @@ class NormsOfViews(torch.autograd.Function):
         a, b, *ctx.how = inputs
         ctx.save_for_backward(a, b, *output[1:4], *output[5:8])
         ctx.mark_non_differentiable(*output[2:4], *output[6:8])
-        ctx.set_materialize_grads(True)
+        ctx.set_materialize_grads(False)  # those of the products would be as large
 
     @staticmethod
     @once_differentiable
@@ -110,7 +110,10 @@ class NormsOfViews(torch.autograd.Function):
         a, b, *kept = ctx.saved_tensors
         impl, route, ranks = ctx.how
         needs = list(ctx.needs_input_grad[:2])
-        grads = [norm_a, diagonal_a, norm_b, diagonal_b, distance]
+        of_a = materialized(norm_a, diagonal_a, kept[0])
+        of_b = materialized(norm_b, diagonal_b, kept[3])
+        distance = kept[0].new_zeros(()) if distance is None else distance
+        grads = [*of_a, *of_b, distance]
         found = _backward_op(a, b, kept, grads, needs, impl, route, *ranks)
         da, db = (grad if need else None for grad, need in zip(found, needs, strict=True))
         return da, db, None, None, None
