@@ -43,9 +43,10 @@ def offdiagonal_norm(
             32-bit floats, else ``"tiled"`` (torch, some columns at a time); ``"reference"`` (stores
             C) is used only when named.
         route: ``"sample"`` takes the Gram matrices, work ∝ n² d and n² numbers kept; ``"feature"``
-            takes C in pieces, work ∝ n d², and keeps nothing. ``"auto"``: the sample route
-            where n ≤ 3d/4. Past that it would be dearer, and inexact for features that are
-            decorrelated: it finds the sum as all of Σ C² less the diagonal.
+            takes C, work ∝ n d²: where d ≤ n as a whole, which may be kept, else in pieces of
+            which nothing is kept. ``"auto"``: the sample route where n ≤ 3d/4. Past that it
+            would be dearer, and inexact for features that are decorrelated: it finds the sum as
+            all of Σ C² less the diagonal.
 
     Returns:
         The sum, a scalar, and the diagonal, (d,), in float32 (float64 for float64 inputs), whatever
