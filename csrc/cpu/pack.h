@@ -14,7 +14,7 @@ constexpr int kTile = 192;  // a multiple of kMicroRows and of every kPanel
 
 inline int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
 
-// Aligned by hand: before 2.38, what glibc's allocator aligned and got back does not fit the next
+// Aligned by hand: in glibc 2.36, what the allocator aligned and got back does not fit the next
 // request of the same size, so that the heap of a loop grows.
 class Buffer {
  public:

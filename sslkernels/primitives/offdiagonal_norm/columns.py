@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,3 +80,9 @@ def standardize(
         scale, slope = torch.ones_like(mean), torch.zeros_like(mean)
     rest = mean - mean.to(dtype)
     return Columns(x, *(y.to(dtype) for y in (mean, rest, scale, slope)))
+
+
+def some_rows(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some rows of each at a time: of a CPU's cache, or enough for a GPU."""
+    entries = 2**24 if matrices[0].is_cuda else 2**17
+    return zip(*(x.split(max(1, entries // x.shape[1])) for x in matrices), strict=True)

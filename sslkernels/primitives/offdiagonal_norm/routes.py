@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ...distributed import Shares
-from .columns import Columns
+from .columns import Columns, some_rows
 
 Grads = tuple[Tensor | None, Tensor | None]
-SOME_ROWS = 128  # of C, or a Gram, at a time
+FEWEST_ROWS = 128  # of C at a time
 
 
 def choose(route: str, n: int, d: int) -> str:
@@ -142,7 +142,7 @@ def _rows_of_product(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows of C, summed over ranks, with zeros on its diagonal."""
     n, d = shares.rows_per_rank, a.x.shape[1]
-    step = d if in_one_piece(n, d) else max(n // 8, SOME_ROWS)  # an eighth of an input
+    step = d if in_one_piece(n, d) else max(n // 8, FEWEST_ROWS)  # an eighth of an input
     for start in range(0, d, step):
         rows = slice(start, min(start + step, d))
         product = shares.total(kernels.cross(a, b, rows))
@@ -152,8 +152,7 @@ def _rows_of_product(
 
 def _inner_product(a: Tensor, b: Tensor) -> Tensor:
     """Σ a b in float64; some rows at a time, since the products of entries are stored."""
-    parts = zip(a.split(SOME_ROWS), b.split(SOME_ROWS), strict=True)
-    return sum(torch.linalg.vecdot(x, y).sum(dtype=torch.float64) for x, y in parts)
+    return sum(torch.linalg.vecdot(x, y).sum(dtype=torch.float64) for x, y in some_rows(a, b))
 
 
 FORWARD = {"sample": sample_forward, "feature": feature_forward}

@@ -5,13 +5,12 @@ As one operator it makes one gradient per view. The distance's own would be as l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .._operator import accumulation_dtype, plain
+from .columns import some_rows
 from .op import backward, forward, forward_fake, materialized
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
@@ -31,7 +30,8 @@ def _forward(a, b, impl, route, *ranks):
     dtype = accumulation_dtype(a)
     with plain(a):
         distance = sum(
-            (x.to(dtype) - y.to(dtype)).square_().sum(dtype=torch.float64) for x, y in _rows(a, b)
+            (x.to(dtype) - y.to(dtype)).square_().sum(dtype=torch.float64)
+            for x, y in some_rows(a, b)
         )
     return *sides[0], *sides[1], distance.to(dtype)
 
@@ -57,18 +57,12 @@ def _backward(a, b, kept, grads, needs, impl, route, *ranks):
 
 def _pull(grad: Tensor, x: Tensor, other: Tensor, factor: Tensor) -> None:
     """grad += factor · (x − other)."""
-    for g, y, z in _rows(grad, x, other):
+    for g, y, z in some_rows(grad, x, other):
         difference = y.to(factor.dtype) - z.to(factor.dtype)
         if g.dtype == factor.dtype:
             g.addcmul_(difference, factor)
         else:
             g.copy_(g.to(factor.dtype).addcmul_(difference, factor))
-
-
-def _rows(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Some rows at a time: of a CPU's cache, or enough for a GPU."""
-    entries = 2**24 if matrices[0].is_cuda else 2**17
-    return zip(*(x.split(max(1, entries // x.shape[1])) for x in matrices), strict=True)
 
 
 def _forward_fake(a, b, impl, route, *ranks):
