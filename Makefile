@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-INSTALL = PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --quiet --no-build-isolation \
-  -c .venv/constraints.txt -e
+# No byte code beforehand: most of what is installed is never imported.
+INSTALL = $(PIP) install --quiet --no-compile -c .venv/constraints.txt
 TRITON ?= 3.6.0
+MINUTES ?= 5
+OUT ?= build/device-run
 
 .PHONY: demo test bench gpu lint compile-targets clean
 
@@ -27,41 +29,35 @@ lint: .venv/tools
 # The Triton kernels, compiled for every architecture by another Triton installed beside.
 compile-targets: .venv/tools
 	$(PIP) install --quiet --no-deps --target .venv/triton-$(TRITON) triton==$(TRITON)
-	PYTHONPATH=.venv/triton-$(TRITON) $(BIN)/python -m pytest tests/compile
+	SSLKERNELS_COMPILE=all PYTHONPATH=.venv/triton-$(TRITON) $(BIN)/python -m pytest tests/compile
 
 # On a machine with a GPU, with the torch that is there: nothing is downloaded.
 gpu:
-	$(PYTHON) -m pip install --quiet --no-build-isolation --no-deps -e .
-	$(PYTHON) -m pytest -m gpu tests/gpu
-	$(PYTHON) -m bench --device cuda --dtype bfloat16 --save \
-	  --baseline eager,compile,tiled,gram,logits,lightly,inf-cl,linear-ce,supcontrast,open-clip
-	$(PYTHON) -m bench.views --device cuda --save
-	$(PYTHON) -m bench.step --device cuda --batch 256 --size 224 \
-	  --backbone bench.step:vit_s16 --save
+	SSLKERNELS_CUDA_ARCHS=native $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps -e .
+	$(PYTHON) -m bench.device --minutes $(MINUTES) --out $(OUT)
 
 # torch first, so that its dependents find the pinned build; then the package and its extras.
 # A CUDA torch brings the one Triton it works with, which then is no matter of ours to pin.
 .venv/ready: constraints.txt pyproject.toml setup.py CMakeLists.txt $(shell find csrc -type f)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
-	$(PIP) install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	$(PIP) install --quiet --no-compile torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	if $(PIP) show --quiet triton 2>/dev/null; then sed '/^triton==/d' constraints.txt; \
 	  else cat constraints.txt; fi > .venv/constraints.txt
-	$(PIP) install --quiet -c .venv/constraints.txt setuptools pybind11 cmake ninja
-	$(INSTALL) '.[train]'
+	$(INSTALL) setuptools pybind11 cmake ninja
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(INSTALL) --no-build-isolation -e '.[train]'
 	$(BIN)/python -m sslkernels
 	touch $@
 
-# What tests and benchmarks need besides. Of torchvision the transforms are the oracle of ours; with
-# its dependencies it would bring another torch. Of stable-pretraining only the losses are used, which
-# need no more than loguru.
+# What tests and benchmarks need besides; the package, installed already, is not built again. Of
+# torchvision the transforms are the oracle of ours; with its dependencies it would bring another
+# torch. Of stable-pretraining only the losses are used, which need no more than loguru.
 .venv/tools: .venv/ready
-	$(INSTALL) '.[train,bench,test]'
-	$(PIP) install --quiet --no-deps -c .venv/constraints.txt torchvision
-	$(PIP) install --quiet -c .venv/constraints.txt "nvidia-dali-cuda130; sys_platform == 'linux'" \
+	$(INSTALL) 'sslkernels[train,bench,test]'
+	$(INSTALL) --no-deps torchvision
+	$(INSTALL) "nvidia-dali-cuda130; sys_platform == 'linux'" \
 	  || echo "DALI cannot be installed here: PIL will read images, and tests of DALI are skipped."
-	$(INSTALL) '.[peers]' \
-	  && $(PIP) install --quiet --no-deps -c .venv/constraints.txt stable-pretraining loguru \
+	$(INSTALL) 'sslkernels[peers]' && $(INSTALL) --no-deps stable-pretraining loguru \
 	  || echo "The peers cannot be installed here: tests against them are skipped."
 	touch $@
 

@@ -1,11 +1,14 @@
 """Builds ``sslkernels._C`` with CMake and ninja. Needs no torch and looks for no GPU.
 
-SSLKERNELS_CUDA=auto|on|off     auto (default): compile csrc/cuda where nvcc is found
+SSLKERNELS_CUDA=auto|on|off     auto (default): compile csrc/cuda where nvcc is found, unless
+                                the installed torch has no CUDA
 SSLKERNELS_CUDA_ARCHS="80;90a"  CMake's list of CUDA architectures
 CUDA_HOME                       where to look for nvcc, if not on PATH
 """
 
+import importlib.util
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -27,13 +30,26 @@ def find_nvcc() -> str | None:
     return shutil.which("nvcc", path=str(Path(home, "bin")) if home else None)
 
 
+def cuda_compiler() -> str | None:
+    """The nvcc to compile csrc/cuda with, if that is to be compiled."""
+    if MODE not in ("auto", "on", "off"):
+        raise SystemExit(f"SSLKERNELS_CUDA must be auto, on or off; got {MODE!r}")
+    nvcc = None if MODE == "off" else find_nvcc()
+    if MODE == "on" and nvcc is None:
+        raise SystemExit("SSLKERNELS_CUDA=on, but nvcc was not found: set CUDA_HOME or PATH")
+    if MODE == "auto" and nvcc:
+        torch = importlib.util.find_spec("torch")  # looked for, not imported
+        if torch is None:
+            say("torch is not installed yet: csrc/cuda is compiled in case it will have CUDA")
+        elif runpy.run_path(str(Path(torch.origin).with_name("version.py")))["cuda"] is None:
+            say("torch has no CUDA here: csrc/cuda is left out (SSLKERNELS_CUDA=on compiles it)")
+            return None
+    return nvcc
+
+
 class CMakeBuild(build_ext):
     def build_extension(self, ext: Extension) -> None:
-        if MODE not in ("auto", "on", "off"):
-            raise SystemExit(f"SSLKERNELS_CUDA must be auto, on or off; got {MODE!r}")
-        nvcc = None if MODE == "off" else find_nvcc()
-        if MODE == "on" and nvcc is None:
-            raise SystemExit("SSLKERNELS_CUDA=on, but nvcc was not found: set CUDA_HOME or PATH")
+        nvcc = cuda_compiler()
         # In "auto", what cannot be compiled is left out, and said.
         for compiler in [nvcc, None] if nvcc and MODE == "auto" else [nvcc]:
             wanted = f"_C with {compiler}" if compiler else "_C without CUDA"
@@ -50,7 +66,9 @@ class CMakeBuild(build_ext):
     def cmake(self, ext: Extension, nvcc: str | None) -> None:
         import pybind11
 
-        build = Path(self.build_temp).resolve() / ("cuda" if nvcc else "cpu")
+        source = Path(__file__).resolve().parent
+        # kept, so that building again compiles only what has changed
+        build = source / "build" / f"{sys.implementation.cache_tag}-{'cuda' if nvcc else 'cpu'}"
         options = {
             "CMAKE_BUILD_TYPE": "Release",
             "CMAKE_LIBRARY_OUTPUT_DIRECTORY": Path(self.get_ext_fullpath(ext.name))
@@ -64,7 +82,6 @@ class CMakeBuild(build_ext):
             options["CMAKE_CUDA_COMPILER"] = nvcc
             archs = os.environ.get("SSLKERNELS_CUDA_ARCHS", DEFAULT_ARCHS)
             options["CMAKE_CUDA_ARCHITECTURES"] = archs
-        source = Path(__file__).resolve().parent
         flags = [f"-D{name}={value}" for name, value in options.items()]
         subprocess.run(["cmake", "-S", source, "-B", build, "-G", "Ninja", *flags], check=True)
         subprocess.run(["cmake", "--build", build], check=True)

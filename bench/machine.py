@@ -27,7 +27,7 @@ def describe_machine(device: str) -> dict[str, object]:
         "triton": _version("triton"),
         "python": platform.python_version(),
         "sslkernels": _version("sslkernels"),
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -52,7 +52,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """Of the checkout, with a mark where it was changed since."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         run = subprocess.run(

@@ -83,7 +83,7 @@ def measure(
     """Check and time the named implementations of one operation at one shape."""
     label = format_shape(shape)
     case, baselines = CASES[settings.op], BASELINES[settings.op]
-    inputs = _inputs(settings, shape)
+    inputs = make_inputs(settings, shape)
     progress(f"{label}: float64 result")
     exact = case.oracle(inputs, settings.temperature)
     eager_errors, eager_shape = _eager_errors(settings, shape, inputs, exact)
@@ -94,7 +94,7 @@ def measure(
         progress(f"{label}: checking {name}")
         row = first[name] = Row(label, "", name, eager_errors=eager_errors)
         try:
-            passes[name] = _load(settings, baselines[name], shape, inputs)
+            passes[name] = load(settings, baselines[name], shape, inputs)
             known = name == "eager" and eager_shape == shape
             row.errors = eager_errors if known else errors(passes[name], exact)
             is_ours = name in ("ours", "tiled", "cuda")
@@ -172,9 +172,10 @@ def _flat(gradients: Sequence[Tensor]) -> Tensor:
     return torch.cat([x.reshape(-1).double() for x in gradients if x.dim() > 0])
 
 
-def _inputs(settings: Settings, shape: Shape) -> list[Tensor]:
-    make_inputs = CASES[settings.op].make_inputs
-    return make_inputs(shape, settings.dtype, settings.device, settings.temperature)
+def make_inputs(settings: Settings, shape: Shape) -> list[Tensor]:
+    """What the implementations of an operation are given."""
+    make = CASES[settings.op].make_inputs
+    return make(shape, settings.dtype, settings.device, settings.temperature)
 
 
 def _eager_errors(
@@ -184,14 +185,15 @@ def _eager_errors(
     case, eager = CASES[settings.op], BASELINES[settings.op]["eager"]
     while True:
         try:
-            return errors(_load(settings, eager, shape, inputs), exact), shape
+            return errors(load(settings, eager, shape, inputs), exact), shape
         except (MemoryError, torch.OutOfMemoryError):
             shape = (min(shape[0] // 2, 4096), *shape[1:])
-            inputs = _inputs(settings, shape)
+            inputs = make_inputs(settings, shape)
             exact = case.oracle(inputs, settings.temperature)
 
 
-def _load(settings: Settings, baseline: Baseline, shape: Shape, inputs: list[Tensor]) -> Pass:
+def load(settings: Settings, baseline: Baseline, shape: Shape, inputs: list[Tensor]) -> Pass:
+    """An implementation, over inputs; raises where it cannot run or its matrices would not fit."""
     if settings.device not in baseline.devices:
         raise ImportError(f"needs {' or '.join(baseline.devices)}")
     loss = baseline.load(settings.temperature)

@@ -31,12 +31,12 @@ from torch import Tensor, nn
 
 from sslkernels import RaggedImages
 from sslkernels.data import HAS_DALI, SimCLRViews, image_folder, image_reader, make_views
-from sslkernels.metrics.encode import PRECISIONS, autocast
+from sslkernels.metrics.encode import autocast, settle_precision
 from sslkernels.train.backbones import SmallViT, make_backbone
 from sslkernels.train.loop import memory_format
 from sslkernels.train.methods import METHODS
 from sslkernels.train.optimizers import make_optimizer
-from sslkernels.train.recipe import override
+from sslkernels.train.recipe import CHOICES, override
 
 from .contrastive_baselines import nt_xent_eager
 from .covariance_baselines import barlow_twins_eager, vicreg_eager
@@ -62,13 +62,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", default="resnet")
     parser.add_argument("--batch", type=int, default=64, help="images")
     parser.add_argument("--size", type=int, default=64, help="side of the views")
-    parser.add_argument("--precision", choices=PRECISIONS, default="bfloat16")
+    parser.add_argument("--precision", choices=CHOICES["precision"], default="auto")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--save", action="store_true", help="write into bench/results/<device>/")
     arguments = parser.parse_args(argv)
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
+    device = torch.device(arguments.device)
+    arguments.precision = settle_precision(arguments.precision, device)
     command = ["python", "-m", "bench.step", *(sys.argv[1:] if argv is None else argv)]
     run = {"op": "step", **describe_machine(arguments.device), "command": shlex.join(command)}
     run |= {key: getattr(arguments, key) for key in ("method", "backbone", "batch", "size")}

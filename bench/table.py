@@ -101,6 +101,15 @@ def write_json(
     path: Path, run: dict[str, object], command: str, results: Sequence[ShapeResult]
 ) -> None:
     """One file per run: the machine, the command, and every row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(as_content(run, command, results), indent=1, ensure_ascii=False)
+    path.write_text(text + "\n")
+
+
+def as_content(
+    run: dict[str, object], command: str, results: Sequence[ShapeResult]
+) -> dict[str, object]:
+    """What JSON can hold of a run."""
     rows = [asdict(row) for result in results for row in result.rows]
     for row in rows:  # JSON has no NaN
         for errors in filter(None, (row["errors"], row["eager_errors"])):
@@ -108,6 +117,4 @@ def write_json(
     shapes = [asdict(replace(result, rows=[])) for result in results]
     for shape in shapes:
         del shape["rows"]
-    content = run | {"command": command, "shapes": shapes, "rows": rows}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return run | {"command": command, "shapes": shapes, "rows": rows}

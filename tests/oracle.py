@@ -18,24 +18,50 @@ from sslkernels import (
 )
 
 
+class RoundedProduct(torch.autograd.Function):
+    """a b of operands rounded to TF32, in the backward pass as well."""
+
+    @staticmethod
+    def forward(ctx, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return rounded(a) @ rounded(b)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = ctx.saved_tensors
+        return rounded(grad) @ rounded(b).T, rounded(a).T @ rounded(grad)
+
+
+def rounded(x: Tensor) -> Tensor:
+    """To the 10 bits of TF32's fraction, by adding and subtracting a multiple of each value."""
+    large = x * (2**13 + 1)
+    return large - (large - x)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a b as torch computes it on a GPU: with TF32 allowed, of rounded operands."""
+    as_tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32" and a.dtype == torch.float32
+    return RoundedProduct.apply(a, b) if as_tf32 and not a.is_cuda else a @ b
+
+
 def eager_logsumexp(q: Tensor, k: Tensor, scale: Tensor, exclude: Sequence[int]):
     """What one writes by hand: the scores in the inputs' dtype, then float32."""
-    scores = masked((q @ k.T) * scale.to(q.dtype), exclude)
+    scores = masked(product(q, k.T) * scale.to(q.dtype), exclude)
     return scores.logsumexp(1), scores.logsumexp(0)
 
 
 def eager_softplus(q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, exclude: Sequence[int]):
     """The same for softplus."""
-    scores = (q @ k.T) * scale.to(q.dtype) + bias.to(q.dtype)
+    scores = product(q, k.T) * scale.to(q.dtype) + bias.to(q.dtype)
     return F.softplus(masked(scores, exclude)).sum(1)
 
 
 def eager_offdiagonal_norm(a: Tensor, b: Tensor, columns: str | Standardized):
     """The same for the cross-product of features, standardised in the inputs' dtype as well."""
-    product = eager_columns(a, columns).T @ eager_columns(b, columns)
-    product = product.to(torch.promote_types(product.dtype, torch.float32))
-    diagonal = product.diagonal()
-    return (product - torch.diag(diagonal)).square().sum(), diagonal
+    cross = product(eager_columns(a, columns).T, eager_columns(b, columns))
+    cross = cross.to(torch.promote_types(cross.dtype, torch.float32))
+    diagonal = cross.diagonal()
+    return (cross - torch.diag(diagonal)).square().sum(), diagonal
 
 
 def eager_sinkhorn(logits: Tensor, epsilon: float, iterations: int) -> Tensor:
@@ -204,7 +230,7 @@ def check_nearest_neighbor(
         q, k = (torch.randn(size, d, dtype=torch.float64, device=device) for size in (n, m))
         q, k = (torch.nn.functional.normalize(x, dim=1).to(dtype) for x in (q, k))
         exact = q.double() @ k.double().T
-        error = ((q @ k.T).double() - exact).abs().max()
+        error = (product(q, k.T).double() - exact).abs().max()
         i = torch.arange(n, device=device)[:, None]
         j = torch.arange(m, device=device)[None, :]
         for offset in exclude:
@@ -216,7 +242,7 @@ def check_nearest_neighbor(
         chosen, best = exact.gather(1, indices), exact.topk(topk).values
         short = (best - chosen).max()
         assert short <= 2 * error + floor, f"chosen {short:.3e} below the best, eager {error:.1e}"
-        eager = (q @ k.T).double().gather(1, indices)
+        eager = product(q, k.T).double().gather(1, indices)
         return [similarities.double()], [eager], [chosen]
 
     assert_as_exact_as_eager([draw() for _ in range(draws)], floor)

@@ -57,12 +57,22 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t memory,
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
 }
 
+inline int attribute(cudaDeviceAttr name) {
+  int device, value;
+  check(cudaGetDevice(&device));
+  check(cudaDeviceGetAttribute(&value, name, device));
+  return value;
+}
+
 // The largest cluster that the current device launches: 1 before sm_90.
 inline int largest_cluster() {
-  int device, major;
-  check(cudaGetDevice(&device));
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  const int major = attribute(cudaDevAttrComputeCapabilityMajor);
   return major < 9 ? 1 : major < 12 ? 16 : 8;
+}
+
+// How many bytes of shared memory a block of the current device can have.
+inline size_t largest_memory() {
+  return static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
 // This block's dynamic shared memory.

@@ -253,20 +253,28 @@ Statistics from(const Statistics& all, const SoftCrossEntropy& whole, size_t fir
 
 void soft_cross_entropy_forward(const SoftCrossEntropy& whole, const Statistics& out,
                                 void* stream) {
-  for (size_t first = 0; first < whole.student.size(); first += kMostStudents) {
-    const Problem p = part(whole, first, nullptr);
+  for (size_t first = 0; first < whole.student.size();) {
+    Problem p = part(whole, first, nullptr);
     specialize(p, [&](auto* type, auto teachers) {
       constexpr int chunk = kChunk<teachers>;
       const int64_t chunks = (p.width + chunk - 1) / chunk;
       int cluster = 1;
       while (cluster < chunks && 2 * cluster <= std::min(8, largest_cluster())) cluster *= 2;
       const int turns = static_cast<int>((chunks + cluster - 1) / cluster);
-      const size_t numbers = size_t(teachers) * chunk +
-                             size_t(Slots::numbers(p.students, p.teachers)) * turns * kWarps;
+      const auto memory = [&] {
+        const size_t found = size_t(Slots::numbers(p.students, p.teachers)) * turns * kWarps;
+        return (size_t(teachers) * chunk + found) * sizeof(float);
+      };
+      while (p.students > 1 && memory() > largest_memory()) p.students = (p.students + 1) / 2;
+      if (memory() > largest_memory())
+        throw std::invalid_argument("impl='cuda' keeps statistics of a row in a block's memory; " +
+                                    std::to_string(p.width) +
+                                    " prototypes are too many for this device; use impl='triton'");
       launch(forward<std::remove_pointer_t<decltype(type)>, teachers>,
-             dim3(static_cast<unsigned>(p.rows * cluster)), dim3(kThreads), numbers * sizeof(float),
-             cluster, stream, p, turns, from(out, whole, first));
+             dim3(static_cast<unsigned>(p.rows * cluster)), dim3(kThreads), memory(), cluster,
+             stream, p, turns, from(out, whole, first));
     });
+    first += p.students;
   }
 }
 

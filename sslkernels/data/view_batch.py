@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._copy import to_device
 from ..primitives.augment_views import source_coordinates
 from .make_views import make_views
 from .readers import Reader
@@ -90,7 +91,7 @@ class FusedViewReader:
                 images.to(device), self.recipe, seeded_generator(*numbers, device=device),
                 dtype=self.dtype, impl=self.impl,
             )  # fmt: skip
-            yield ViewBatch(views, parameters, labels.to(device), indices.to(device))
+            yield ViewBatch(views, parameters, *(to_device(x, device) for x in (labels, indices)))
 
     @property
     def skipped(self) -> list[str]:

@@ -20,7 +20,8 @@ def encode(
     Args:
         encoder: maps images (n, channels, height, width) to features (n, d).
         batches: of images and labels (n,), both on the encoder's device.
-        precision: "float32", or what autocast computes in: "bfloat16", "float16".
+        precision: "float32", or what autocast computes in: "bfloat16", "float16"; "auto": see
+            :func:`settle_precision`.
 
     Returns:
         ``(features, labels)``: (N, d) float32 and (N,) int64 of all batches.
@@ -34,9 +35,24 @@ def encode(
     return torch.cat(features), torch.cat(labels)
 
 
+def settle_precision(precision: str, device: torch.device) -> str:
+    """``precision``; for "auto" bfloat16 where the device has instructions for it, else float32.
+
+    Those are CUDA devices from compute capability 8.0 on, and CPUs with AVX512-BF16 or AMX.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        known = torch.cpu.get_capabilities()
+        fast = known.get("avx512_bf16", False) or known.get("amx_bf16", False)
+    return "bfloat16" if fast else "float32"
+
+
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Autocast to ``precision``, one of ``PRECISIONS``; "float32" leaves all as it is."""
-    dtype = PRECISIONS[precision]
+    """Autocast to ``precision``, "auto" or one of ``PRECISIONS``; "float32" leaves all as it is."""
+    dtype = PRECISIONS[settle_precision(precision, device)]
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 

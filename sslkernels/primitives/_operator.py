@@ -22,4 +22,7 @@ def accumulation_dtype(x: Tensor) -> torch.dtype:
 
 def unit_of(peak: Tensor) -> Tensor:
     """The power of two that brings a gradient to where float16 is exact; ``peak``: its largest."""
-    return torch.ldexp(torch.ones_like(peak), (14 - torch.frexp(peak)[1]).clamp(-100, 100))
+    exponent = (14 - torch.frexp(peak)[1]).clamp(-100, 100)
+    if peak.dtype == torch.float64:  # by its bits: a power of two that is computed may be rounded
+        return ((exponent.to(torch.int64) + 1023) << 52).view(torch.float64)
+    return ((exponent + 127) << 23).view(torch.float32)

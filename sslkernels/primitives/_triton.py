@@ -1,6 +1,8 @@
 """What the Triton kernels share: products and masks of a tile, exponentials, their launch."""
 
-from collections.abc import Sequence
+import inspect
+import math
+from collections.abc import Callable, Sequence
 from ctypes import c_float
 from typing import Any
 
@@ -9,14 +11,42 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ._tile_table import Table, Tile, columns_per_split, deepest, lookup
+from ._tile_table import Table, Tile, ceil, columns_per_split, deepest, lookup
 
 MOST_EXCLUDED = 4  # diagonals that the fused kernels take
+UNIT = 16  # elements, whose multiples are read in one piece
+STRIDES = ("_stride", "_view", "_row", "_step")  # how their names end
+MATRICES = (
+    "q", "k", "x", "a", "b", "own", "other", "values", "student", "teacher", "center", "out",
+    "gradient", "product", "products", "data", "levels",
+)  # fmt: skip
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 NOTHING = tl.constexpr(-1e30)  # the maximum of what is empty: e^(-inf - it) is 0, not NaN
 LOWEST = tl.constexpr(-3.4028234663852886e38)
+
+
+def kernel(function: Callable | None = None, *, widths: Sequence[str] = ()) -> Any:
+    """A Triton kernel; compiled anew for other alignments of matrices and strides, not for sizes.
+
+    ``widths``: sizes that are strides as well. Strides of type int64 count as sizes: such kernels
+    know what divides them by a constant UNIT. In training sizes change with the batch.
+    """
+    if function is None:
+        return lambda function: kernel(function, widths=widths)
+    annotations = {x.name: x.annotation for x in inspect.signature(function).parameters.values()}
+    names = [name for name, kind in annotations.items() if kind is not tl.constexpr]
+    pointers = [name for name in names if name.endswith("_ptr")]
+    strides = [x for x in names if x.endswith(STRIDES) and annotations[x] is not tl.int64]
+    aligned = {*widths, *strides}
+    return triton.jit(
+        function,
+        do_not_specialize=[name for name in names if name not in {*pointers, *aligned}],
+        do_not_specialize_on_alignment=[
+            name for name in pointers if name.removesuffix("_ptr") not in MATRICES
+        ],
+    )
 
 
 def fuses(q: Tensor, exclude: Sequence[int], table: Table) -> bool:
@@ -26,15 +56,29 @@ def fuses(q: Tensor, exclude: Sequence[int], table: Table) -> bool:
 
 def tensor_cores(x: Tensor) -> bool:
     """Whether they may multiply x: half precision, and float32 where TF32 is allowed."""
-    return x.dtype != torch.float32 or precision() == "tf32"
+    return x.dtype != torch.float32 or precision(x) == "tf32"
 
 
-def precision() -> str:
-    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+def precision(x: Tensor) -> str:
+    """In which tensor cores multiply x; of float32 alone there are several."""
+    allowed = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32" if allowed and x.dtype == torch.float32 else "ieee"
 
 
-def rows_contiguous(x: Tensor) -> Tensor:
-    return x if x.stride(1) == 1 else x.contiguous()
+def operand(x: Tensor) -> Tensor:
+    """x as the fused kernels read it: rows in one piece, at multiples of UNIT, and padded to such
+    a multiple with zeros. Where tensor cores take it as TF32, which cuts off digits, it is rounded.
+    """
+    n, d = x.shape
+    width, rounded = UNIT * ceil(d, UNIT), precision(x) == "tf32"
+    whole = x.stride(1) == 1 and x.stride(0) % UNIT == 0 and x.data_ptr() % UNIT == 0
+    if whole and width == d and not rounded:
+        return x
+    out = x.new_empty(n, width)
+    operand_kernel[(triton.cdiv(n, 16), triton.cdiv(width, 128))](
+        x, out, n, d, *x.stride(), width, ROUNDED=rounded, BM=16, BN=128, num_warps=4
+    )
+    return out
 
 
 def launch(
@@ -47,9 +91,9 @@ def launch(
     blocks: Sequence[int],
     exclude: Sequence[int],
     **constants: bool,
-) -> None:
-    """Run a fused kernel, all of which take their arguments in this order."""
-    kernel[programs](
+) -> Any:
+    """Run a fused kernel, all of which take their arguments in this order; returns the compiled."""
+    return kernel[programs](
         q,
         k,
         *pointers,
@@ -62,7 +106,7 @@ def launch(
         *[0] * (MOST_EXCLUDED - len(exclude)),
         D=q.shape[1],
         EXCLUDED=len(exclude),
-        PRECISION=precision(),
+        PRECISION=precision(q),
         **constants,
         **tile.arguments(),
     )
@@ -93,13 +137,57 @@ class RowKernel:
 
 def total(splits: Tensor) -> Tensor:
     """The sum over splits of the columns."""
-    return splits[0] if len(splits) == 1 else splits.sum(0)
+    return splits[0].contiguous() if len(splits) == 1 else splits.sum(0)
+
+
+def unit(*sizes: int) -> int:
+    """The largest power of two, up to UNIT, that divides widths and strides: a constant of kernels
+    that read whole rows, which then read as much at a time."""
+    return math.gcd(UNIT, *sizes)
 
 
 def two_floats(x: float) -> tuple[float, float]:
     """What float32 keeps of x, and what it leaves: a factor for ``scale``."""
     high = c_float(x).value
     return high, x - high
+
+
+@triton.jit
+def round_to_tf32(x):
+    """float32 with as many digits as TF32 has; NaN, whose bits a carry could make a zero, stays."""
+    bits = x.to(tl.int32, bitcast=True) + 0x1000
+    return tl.where(x != x, x, (bits & -0x2000).to(tl.float32, bitcast=True))
+
+
+@triton.jit
+def as_operand(x, dtype: tl.constexpr, PRECISION: tl.constexpr):
+    """A float32 tile in the dtype of what it multiplies."""
+    if PRECISION == "tf32":
+        x = round_to_tf32(x)
+    return x.to(dtype)
+
+
+@kernel
+def operand_kernel(
+    x_ptr, out_ptr, n, d, row_stride, column_stride, out_stride,
+    ROUNDED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """A tile of x (n, d), followed by zeros up to ``out_stride`` columns."""
+    rows = tl.program_id(0) * BM + tl.arange(0, BM)
+    columns = tl.program_id(1) * BN + tl.arange(0, BN)
+    at = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
+    inside = (rows < n)[:, None] & (columns < d)[None, :]
+    x = tl.load(x_ptr + at, mask=inside, other=0.0)
+    if ROUNDED:
+        x = round_to_tf32(x)
+    at = rows.to(tl.int64)[:, None] * out_stride + columns[None, :]
+    tl.store(out_ptr + at, x, mask=(rows < n)[:, None] & (columns < out_stride)[None, :])
+
+
+@triton.jit
+def multiple(x, UNIT: tl.constexpr):
+    """x, as what the compiler then knows it to be: a multiple of UNIT."""
+    return x // UNIT * UNIT
 
 
 @triton.jit

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import nn
 
 from ..distributed import all_ranks
+from ..metrics.encode import settle_precision
 from ..plots import plot_training
 from .checkpoint import CHECKPOINT
 from .datasets import Data, open_data
@@ -75,6 +76,7 @@ def run(name: str, recipe: Recipe, folder: Path, *, resume: bool = False) -> Non
     if count > 1 and device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
+    recipe = replace(recipe, precision=settle_precision(recipe.precision, device))
     data = open_data(recipe, device)
     batches = data.batches(rank, count)
     method = make_method(name, recipe, data).to(device)
@@ -86,7 +88,7 @@ def run(name: str, recipe: Recipe, folder: Path, *, resume: bool = False) -> Non
         for label, encoder in (("raw pixels", nn.Flatten()), ("random encoder", method.backbone)):
             if data.classes:
                 baselines[label] = evaluate(encoder)["knn_accuracy"]
-        print(_opening(name, data, batches, device, count, baselines), flush=True)
+        print(_opening(name, data, batches, recipe, device, count, baselines), flush=True)
     seed_everything(recipe.seed + rank)  # masks and the like differ from rank to rank
     try:
         history = train(method, batches, recipe, folder, evaluate, resume=resume)
@@ -128,6 +130,8 @@ def _what_to_do(arguments: argparse.Namespace) -> tuple[str, Recipe, Path, bool]
         folder = Path(resume)
         found, saved = read_recipe(folder)
         given = {text.partition("=")[0] for text in arguments.overrides}
+        if recipe.precision == "auto":
+            recipe = replace(recipe, precision=saved.precision)
         differs = [key for key in given if getattr(saved, key) != getattr(recipe, key)]
         if found != name or differs:
             what = f"{differs[0]}={getattr(saved, differs[0])}" if differs else f"method {found}"
@@ -138,7 +142,10 @@ def _what_to_do(arguments: argparse.Namespace) -> tuple[str, Recipe, Path, bool]
     if resume == "auto":
         if not arguments.name:
             raise ValueError("--resume auto needs the --name of the run that may be there already")
-        return name, recipe, folder, (folder / CHECKPOINT).exists()
+        begun = (folder / CHECKPOINT).exists()
+        if begun and recipe.precision == "auto":
+            recipe = replace(recipe, precision=read_recipe(folder)[1].precision)
+        return name, recipe, folder, begun
     if folder.exists() and os.environ.get("RANK", "0") == "0":
         raise ValueError(
             f"{folder} exists already; choose another --name, or {AGAIN.format(folder)}"
@@ -184,9 +191,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _opening(name, data: Data, batches, device, ranks: int, baselines: dict[str, float]) -> str:
+def _opening(
+    name, data: Data, batches, recipe: Recipe, device, ranks: int, baselines: dict[str, float]
+) -> str:
     on = f"{device}" + (f", {ranks} ranks" if ranks > 1 else "")
-    text = f"{name} on {data.name} (read by {data.reader}), {len(batches)} steps an epoch, on {on}"
+    text = f"{name} on {data.name} (read by {data.reader}), {len(batches)} steps an epoch, "
+    text += f"in {recipe.precision} on {on}"
     if baselines:
         found = ", ".join(f"{label} {accuracy:.1%}" for label, accuracy in baselines.items())
         text += f"; kNN accuracy before training: {found}"

@@ -9,11 +9,12 @@ import math
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -21,13 +22,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..distributed import all_ranks, synchronize_batch_norm
-from ..metrics.encode import autocast
+from ..metrics.encode import autocast, settle_precision
 from . import checkpoint
 from .checkpoint import CHECKPOINT
 from .grad_cache import GradCache
+from .late import Late
 from .log import Log
 from .methods import Method
-from .optimizers import make_optimizer, set_schedule
+from .optimizers import make_optimizer, restore, set_schedule
 from .recipe import Recipe
 
 
@@ -59,6 +61,9 @@ def train(
     the step that is under way. Where torch.distributed is initialised, ranks train together; the
     first of them evaluates and writes.
 
+    A CUDA device is never waited for: the loss of a step is read when the next one is under way,
+    and the device itself leaves out the update where the loss is not finite.
+
     Args:
         method: what to train, on its device.
         batches: iterating once is an epoch of ``ViewBatch``, this rank's share; with a length,
@@ -76,14 +81,18 @@ def train(
         images_per_second, what ``method.monitor`` says of its last batch, and ``evaluate``.
 
     Raises:
-        FloatingPointError: the loss became infinite or NaN. ``failure.pt`` holds the state before
-            that step and the numbers of its images.
+        FloatingPointError: the loss became infinite or NaN. ``failure.pt`` holds the weights and
+            the optimiser's state before that step, and the numbers of its images.
         Stopped: a signal asked for it.
         ValueError: with ``resume``: no checkpoint, or one of another recipe or number of ranks.
         OSError: ``folder`` cannot be written; the last checkpoint is whole.
     """
     device = next(method.parameters()).device
     rank, ranks = all_ranks()
+    saved = checkpoint.load(folder / CHECKPOINT) if resume else None
+    if saved and recipe.precision == "auto":
+        recipe = replace(recipe, precision=saved["recipe"]["precision"])
+    recipe = replace(recipe, precision=settle_precision(recipe.precision, device))
     layout = memory_format(device, recipe.precision)
     method.to(memory_format=layout)
     if recipe.sync_batch_norm and ranks > 1:
@@ -116,11 +125,10 @@ def train(
         if rank == 0:
             checkpoint.save(everything, folder / name)
 
-    if resume:
-        saved = checkpoint.load(folder / CHECKPOINT)
+    if saved:
         _check_same(saved, asdict(recipe), ranks)
         method.load_state_dict(saved["method"])
-        optimizer.load_state_dict(saved["optimizer"])
+        restore(optimizer, saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
         step, totals = saved["step"], saved["totals"]
         batches.load_state_dict(saved["ranks"][rank]["reader"])
@@ -128,12 +136,31 @@ def train(
 
     steps_per_epoch = len(batches)
     steps = recipe.epochs * steps_per_epoch
+    unread: deque[_Step] = deque()
+    lag = 1 if device.type == "cuda" else 0  # steps whose loss the host does not know
+
+    def read(step: _Step) -> tuple[dict[str, float], float]:
+        """The row of a step and the signal that ranks were sent; raises where the loss has gone."""
+        value, signal_number, *watched = step.told.read()
+        if not math.isfinite(value):
+            save("failure.pt", images=step.images, step=step.row["step"] - 1)
+            raise FloatingPointError(_failure(value, step.row["step"], step.images, recipe))
+        totals["loss"] += value
+        log.step(value)
+        row = step.row | {"loss": value}
+        if step.watched is not None:
+            row |= zip(step.watched, watched, strict=True)
+            speed = (row["step"] - first) * recipe.batch_size / (time.perf_counter() - start)
+            row["images_per_second"] = speed
+            log.steps(row)
+        return row, signal_number
+
     with (
         Log(folder, steps, recipe.epochs, step, is_silent=rank > 0) as log,
         signals() as received,
     ):
         while step < steps:
-            start, first = time.perf_counter(), step
+            start, first, signal_number = time.perf_counter(), step, 0.0
             method.train()
             for batch in batches:
                 method.progress = step / steps
@@ -141,25 +168,25 @@ def train(
                 views = [view.contiguous(memory_format=layout) for view in batch.views]
                 inputs = method.inputs(batch._replace(views=views))
                 loss, embeddings = forward_backward(network, method, inputs, recipe, scaler)
-                value, signal_number = _over_ranks(loss, max(received, default=0))
-                if not math.isfinite(value):
-                    save("failure.pt", images=batch.indices)
-                    raise FloatingPointError(_failure(value, step, batch.indices, recipe))
-                update(method, optimizer, scaler, recipe.clip)
+                numbers = _over_ranks(loss, max(received, default=0))
+                row = {"epoch": step // steps_per_epoch + 1, "step": step + 1}
+                row |= {"learning_rate": learning_rate}
+                watched = None
+                if row["step"] % recipe.log_every == 0 or row["step"] % steps_per_epoch == 0:
+                    seen = method.monitor(*embeddings)
+                    watched = tuple(seen)
+                    numbers = torch.stack([*numbers, *(x.to(numbers) for x in seen.values())])
+                unread.append(_Step(row, batch.indices, watched, Late(numbers)))
+                if len(unread) > lag:
+                    row, signal_number = read(unread.popleft())
+                update(method, optimizer, scaler, recipe.clip, numbers[0])
                 step += 1
                 method.progress = step / steps
                 method.after_step()
-                totals["loss"] += value
-                log.step(value)
-                row = {"epoch": (step - 1) // steps_per_epoch + 1, "step": step}
-                row |= {"loss": value, "learning_rate": learning_rate}
-                if step % recipe.log_every == 0 or step % steps_per_epoch == 0:
-                    row |= {k: v.item() for k, v in method.monitor(*embeddings).items()}
-                    speed = (step - first) * recipe.batch_size / (time.perf_counter() - start)
-                    row["images_per_second"] = speed
-                    log.steps(row)
                 if signal_number and step % steps_per_epoch:
                     break
+            while unread:
+                row, signal_number = read(unread.popleft())
             totals["seconds"] += time.perf_counter() - start
             if step % steps_per_epoch == 0:
                 epoch = step // steps_per_epoch
@@ -202,14 +229,24 @@ def memory_format(device: torch.device, precision: str) -> torch.memory_format:
     return torch.channels_last
 
 
-def update(method: Method, optimizer: torch.optim.Optimizer, scaler: Any, clip: float) -> None:
-    """A step of the optimiser, after which the gradients are used up."""
+def update(
+    method: Method, optimizer: torch.optim.Optimizer, scaler: Any, clip: float, loss: Tensor
+) -> None:
+    """A step of the optimiser, after which the gradients are used up.
+
+    On a CUDA device it changes nothing where the loss, or what a scaler unscales, is not finite.
+    """
     scaler.unscale_(optimizer)
     method.before_step()
     if clip:
         nn.utils.clip_grad_norm_(method.parameters(), clip)
-    scaler.step(optimizer)
-    scaler.update()
+    if scaler.is_enabled():
+        scaler.step(optimizer)
+        scaler.update()
+        return
+    if loss.is_cuda:  # as a scaler tells an optimiser
+        optimizer.grad_scale, optimizer.found_inf = None, (~loss.isfinite()).float()
+    optimizer.step()
 
 
 @contextmanager
@@ -236,15 +273,25 @@ def signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _over_ranks(loss: Tensor, number: int) -> tuple[float, float]:
+class _Step(NamedTuple):
+    """A step whose loss the host may not know yet."""
+
+    row: dict[str, float]
+    images: Tensor
+    watched: tuple[str, ...] | None  # what is told besides loss and signal; None: no line of it
+    told: Late
+
+
+def _over_ranks(loss: Tensor, number: int) -> Tensor:
     """The mean loss, and the largest signal: the same on all ranks, which thus stop together."""
     rank, ranks = all_ranks()
+    told = torch.stack([loss.double(), loss.new_full((), number, dtype=torch.float64)])
     if ranks == 1:
-        return loss.item(), number
-    told = torch.zeros(ranks, 2, device=loss.device)
-    told[rank, 0], told[rank, 1] = loss, number
-    dist.all_reduce(told)
-    return told[:, 0].mean().item(), told[:, 1].max().item()
+        return told
+    every = told.new_zeros(ranks, 2)
+    every[rank] = told
+    dist.all_reduce(every)
+    return torch.stack([every[:, 0].mean(), every[:, 1].max()])
 
 
 def _from_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
@@ -271,7 +318,7 @@ def _check_same(saved: dict[str, Any], recipe: dict[str, Any], ranks: int) -> No
 def _failure(value: float, step: int, images: Tensor, recipe: Recipe) -> str:
     first = ", ".join(map(str, images[:8].tolist()))
     return (
-        f"the loss is {value} at step {step + 1}, of images {first}{', …' * (len(images) > 8)}; "
+        f"the loss is {value} at step {step}, of images {first}{', …' * (len(images) > 8)}; "
         f"failure.pt holds the state before it; a learning_rate below {recipe.learning_rate:g}, "
         f"clip=1 or another precision than {recipe.precision} may help"
     )

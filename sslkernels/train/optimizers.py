@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,9 @@ class LARS(torch.optim.Optimizer):
     The update of a matrix or convolution, decay included, is scaled to ``trust`` times the norm of
     its weights. Vectors, biases and the weights of norms, are neither scaled nor decayed: the
     convention of SimCLR, BYOL, Barlow Twins and VICReg.
+
+    As torch's fused optimisers do, a step leaves all as it is where the attribute ``found_inf``, a
+    tensor that a ``GradScaler`` or the loop sets, is not 0.
 
     Args:
         params: tensors, or groups of them with their own ``lr`` and ``weight_decay``.
@@ -45,9 +49,12 @@ class LARS(torch.optim.Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
         super().__init__(params, defaults)
 
+    _step_supports_amp_scaling = True  # a GradScaler then hands over found_inf, and does not wait
+
     @torch.no_grad()
     def step(self, closure=None):
         loss = None if closure is None else torch.enable_grad()(closure)()
+        found_inf = getattr(self, "found_inf", None)
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
             updates = [p.grad.clone() for p in weights]
@@ -66,10 +73,16 @@ class LARS(torch.optim.Optimizer):
                 if "momentum" not in self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
             moving = [self.state[p]["momentum"] for p in weights]
-            if moving:
-                torch._foreach_mul_(moving, group["momentum"])
-                torch._foreach_add_(moving, updates)
-                torch._foreach_add_(weights, moving, alpha=-group["lr"])
+            if not moving:
+                continue
+            momentum, rate = group["momentum"], -group["lr"]
+            if found_inf is not None:
+                keep = found_inf == 0
+                updates = [torch.where(keep, update, 0) for update in updates]
+                momentum, rate = torch.where(keep, momentum, 1.0), torch.where(keep, rate, 0.0)
+            torch._foreach_mul_(moving, momentum)
+            torch._foreach_add_(moving, updates)
+            torch._foreach_add_(weights, torch._foreach_mul(moving, rate))
         return loss
 
 
@@ -88,9 +101,17 @@ def make_optimizer(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     if recipe.optimizer == "lars":
         return LARS(groups, recipe.learning_rate)
+    fused = next(method.parameters()).is_cuda  # only these leave out an update on the device
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, recipe.learning_rate, momentum=MOMENTUM)
-    return torch.optim.AdamW(groups, recipe.learning_rate)
+        return torch.optim.SGD(groups, recipe.learning_rate, momentum=MOMENTUM, fused=fused)
+    return torch.optim.AdamW(groups, recipe.learning_rate, fused=fused)
+
+
+def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a state that may have been saved on another kind of device."""
+    for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        saved |= {key: own[key] for key in ("fused",) if key in own}
+    optimizer.load_state_dict(state)
 
 
 def set_schedule(

@@ -13,7 +13,7 @@ from .backbones import BACKBONES
 R = TypeVar("R", bound="Recipe")
 CHOICES = {
     "optimizer": ("adamw", "lars", "sgd"),
-    "precision": tuple(PRECISIONS),
+    "precision": ("auto", *PRECISIONS),
     "reader": ("auto", "dali", "pil", "memory"),
 }
 
@@ -43,7 +43,8 @@ class Recipe:
         backbone: "resnet" or "vit", small ones; "torchvision:NAME", "timm:NAME", or
             "module:function", which is called without arguments.
         width: channels of a small backbone's first stage.
-        precision: "float32", or what autocast runs the network in: "bfloat16", "float16".
+        precision: "float32", or what autocast runs the network in: "bfloat16", "float16"; "auto":
+            bfloat16 where the device has instructions for it, else float32.
         sync_batch_norm: take the statistics of batch normalisation over all ranks.
         compile: run the network through torch.compile.
         evaluate_every: epochs between kNN evaluations; the last epoch is always evaluated.
@@ -73,7 +74,7 @@ class Recipe:
     clip: float = 0.0
     backbone: str = "resnet"
     width: int = 16
-    precision: str = "bfloat16"
+    precision: str = "auto"
     sync_batch_norm: bool = True
     compile: bool = False
     evaluate_every: int = 2

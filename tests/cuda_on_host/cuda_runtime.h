@@ -46,7 +46,10 @@ enum {
   cudaFuncAttributeMaxDynamicSharedMemorySize,
   cudaFuncAttributeNonPortableClusterSizeAllowed
 };
-enum { cudaDevAttrComputeCapabilityMajor };
+enum cudaDeviceAttr {
+  cudaDevAttrComputeCapabilityMajor,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin
+};
 enum { cudaLaunchAttributeClusterDimension };
 struct cudaLaunchAttribute {
   int id;
@@ -62,17 +65,22 @@ struct cudaLaunchConfig_t {
   unsigned numAttrs;
 };
 
+inline int setting(const char* name, int usual) {
+  const char* text = std::getenv(name);
+  return text ? std::atoi(text) : usual;
+}
+inline int block_bytes() { return setting("CUDA_ON_HOST_MEMORY", 227 * 1024); }
 inline cudaError_t cudaFuncSetAttribute(const void*, int attribute, int value) {
   const bool memory = attribute == cudaFuncAttributeMaxDynamicSharedMemorySize;
-  return memory && value > 227 * 1024 ? cudaErrorInvalidValue : cudaSuccess;
+  return memory && value > block_bytes() ? cudaErrorInvalidValue : cudaSuccess;
 }
 inline cudaError_t cudaGetDevice(int* device) {
   *device = 0;
   return cudaSuccess;
 }
-inline cudaError_t cudaDeviceGetAttribute(int* value, int, int) {
-  const char* major = std::getenv("CUDA_ON_HOST_MAJOR");
-  *value = major ? std::atoi(major) : 9;
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const bool major = attribute == cudaDevAttrComputeCapabilityMajor;
+  *value = major ? setting("CUDA_ON_HOST_MAJOR", 9) : block_bytes();
   return cudaSuccess;
 }
 

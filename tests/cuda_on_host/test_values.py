@@ -96,6 +96,15 @@ def test_more_students_than_a_launch_takes():
     check_soft_cross_entropy("cuda", 70, 2, 2, 40, draws=2, floor=2e-6)
 
 
+def test_as_many_students_at_a_time_as_the_memory_of_a_block_allows(monkeypatch):
+    """At their 9 * CHUNK prototypes, 64 students and 4 teachers would need 20 KiB."""
+    monkeypatch.setenv("CUDA_ON_HOST_MEMORY", str(12 * 1024))
+    check_soft_cross_entropy("cuda", 64, 4, 1, 9 * CHUNK, draws=1, floor=2e-6)
+    monkeypatch.setenv("CUDA_ON_HOST_MEMORY", "2000")
+    with pytest.raises(ValueError, match="too many for this device; use impl='triton'"):
+        check_soft_cross_entropy("cuda", 1, 4, 1, 9 * CHUNK, draws=1)
+
+
 @each_dtype
 @pytest.mark.parametrize("normalized", [False, True])
 def test_prototypes(dtype, normalized):

@@ -8,14 +8,24 @@ import torch
 collect_ignore_glob = [] if os.environ.get("TRITON_INTERPRET") == "1" else ["test_*.py"]
 
 
+@pytest.fixture
+def fused_float32(monkeypatch):
+    """Float32 takes the fused kernels, with all of its digits; test_tf32.py has those of TF32."""
+    from sslkernels.primitives import _triton
+    from sslkernels.primitives.nearest_neighbor import triton as nearest_neighbor
+    from sslkernels.primitives.offdiagonal_norm import triton as offdiagonal_norm
+
+    for module in (_triton, nearest_neighbor, offdiagonal_norm):
+        monkeypatch.setattr(module, "tensor_cores", lambda x: True)
+
+
 @pytest.fixture(params=["fused", "by products"])
 def route(request):
-    """Fused kernels, as for float32 where TF32 is allowed; or matrix products and tile passes."""
+    """Fused kernels; or matrix products and tile passes, as for float32 without TF32."""
     from sslkernels.primitives._tile_table import BACKWARD
     from sslkernels.primitives._triton import fuses
 
-    precision = "tf32" if request.param == "fused" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = precision
+    if request.param == "fused":
+        request.getfixturevalue("fused_float32")
     assert fuses(torch.ones(2, 8), (), BACKWARD) == (request.param == "fused")
-    yield request.param
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    return request.param

@@ -1,6 +1,6 @@
 """Values of the fused kernel, run by the interpreter: float32 and float16 on ragged shapes.
 
-(Its bfloat16 arithmetic is wrong, and TF32 is computed as float32.)
+(Its bfloat16 arithmetic is wrong.)
 """
 
 import pytest
@@ -9,12 +9,7 @@ from oracle import check_nearest_neighbor
 
 from sslkernels import nearest_neighbor
 
-
-@pytest.fixture(autouse=True)
-def _tf32():
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
-    yield
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+pytestmark = pytest.mark.usefixtures("fused_float32")
 
 
 def integers(n, d, dtype=torch.float32):
@@ -81,11 +76,9 @@ def test_bitwise_repeatable():
     ({"topk": 2}, "topk=2; use impl='tiled'"),
     ({"exclude": (0, 1, 2, 3, 4)}, "at most 4 diagonals, got 5"),
     ({"d": 257}, "d ≤ 256 in torch.float32, got d = 257"),
-    ({"precision": "ieee"}, "TF32"),
     ({"dtype": torch.float64}, "float64"),
 ])  # fmt: skip
 def test_what_it_cannot_take_is_named(arguments, words):
-    torch.backends.cuda.matmul.fp32_precision = arguments.pop("precision", "tf32")
     dtype = arguments.pop("dtype", torch.float32)
     x = torch.ones(3, arguments.pop("d", 4), dtype=dtype)
     with pytest.raises(ValueError, match=words):

@@ -17,14 +17,12 @@ each_route = pytest.mark.parametrize("route", ["sample", "feature"])
 with_itself_or_not = pytest.mark.parametrize("symmetric", [True, False], ids=["itself", "another"])
 
 
-@pytest.fixture(params=["float16", "float32", "float32 as TF32"])
+@pytest.fixture(params=["float16", "float32", "float32 fused"])
 def dtype(request):
-    """With TF32 allowed, which the interpreter does not round to, float32 takes the fused kernel
-    and keeps the diagonal of a Gram matrix apart, as float16 does."""
-    if request.param == "float32 as TF32":
-        torch.backends.cuda.matmul.fp32_precision = "tf32"
-    yield torch.float16 if request.param == "float16" else torch.float32
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    """Fused, float32 keeps the diagonal of a Gram matrix apart, as float16 does."""
+    if request.param == "float32 fused":
+        request.getfixturevalue("fused_float32")
+    return torch.float16 if request.param == "float16" else torch.float32
 
 
 def outcome(inputs, weight=1.0, **how):

@@ -1,6 +1,6 @@
 """Values of the Triton kernels, run by the interpreter: float32 and float16 on ragged shapes.
 
-(Its bfloat16 arithmetic is wrong, and TF32 is computed as float32.)
+(Its bfloat16 arithmetic is wrong.)
 """
 
 import pytest

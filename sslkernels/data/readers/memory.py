@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..._copy import to_device
 from .reader import Batch, Reader
 
 
@@ -50,5 +51,5 @@ class MemoryReader(Reader):
 
     def _read(self, steps: range) -> Iterator[Batch]:
         for step in steps:
-            indices = self.order.batch(step).to(self.images.device)
+            indices = to_device(self.order.batch(step), self.images.device)
             yield Batch(self.images[indices], self.labels[indices], indices)

@@ -187,4 +187,5 @@ def _nearest(x: Tensor, y: Tensor, distances: Tensor, count: int) -> tuple[Tenso
 
 
 def _cells(x: Tensor, index: Tensor) -> Tensor:
-    return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))
+    # not by gather, whose gradient adds in any order where cells repeat
+    return x[torch.arange(len(x), device=x.device)[:, None], index]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..._copy import to_device
 from ...distributed import Gather, mean_over_ranks, scale_gradient, sum_over_ranks
 from ...primitives._operator import accumulation_dtype
 from .._common import DTYPES, check_embeddings, full_precision
@@ -198,7 +199,7 @@ class WMSELoss(nn.Module):
         views = input.to(accumulation_dtype(input)).unflatten(0, (self.num_samples, n))
         losses = []
         for _ in range(self.w_iter):
-            order = torch.randperm(n).to(input.device)
+            order = to_device(torch.randperm(n), input.device)
             batches = views[:, order].unflatten(1, (-1, self.w_size)).transpose(0, 1)
             whitened = self.whitening(batches).transpose(0, 1).flatten(1, 2)  # (samples, N, D)
             whitened = whitened[:, order.argsort()]

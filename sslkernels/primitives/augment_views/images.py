@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..._copy import to_device
+
 
 class RaggedImages(NamedTuple):
     """N images (height, width, channels) of bytes, one after the other.
@@ -37,7 +39,7 @@ class RaggedImages(NamedTuple):
             images[0].shape[2],
         )
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> RaggedImages:
-        """The same on another device."""
-        tensors = (x.to(device, non_blocking=non_blocking) for x in self[:3])
-        return RaggedImages(*tensors, self.channels)
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> RaggedImages:
+        """The same on another device; the host waits for a copy to a CUDA device if told to."""
+        copy = to_device if non_blocking else Tensor.to
+        return RaggedImages(*(copy(x, device) for x in self[:3]), self.channels)

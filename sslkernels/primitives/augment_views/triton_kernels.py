@@ -6,6 +6,7 @@ Each program makes one tile of one view. ``levels``: (views, C, size, size) byte
 import triton
 import triton.language as tl
 
+from .._triton import kernel
 from .triton_colors import jitter, luma
 
 
@@ -73,7 +74,7 @@ def _store_level(levels_ptr, channel, y, x, size, high, low, inside):
     return level.to(tl.float32)
 
 
-@triton.jit
+@kernel(widths=("size", "pixels"))
 def resize_kernel(
     data_ptr, offsets_ptr, sizes_ptr, row_ptr, levels_ptr, gray_ptr, images, size,
     C: tl.constexpr, REACH: tl.constexpr, SIDE: tl.constexpr, ROWS: tl.constexpr,
@@ -165,7 +166,7 @@ def _normalize(out_ptr, level, threshold, scale, shift, inside):
     tl.store(out_ptr, value.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@kernel(widths=("size", "pixels"))
 def color_kernel(
     row_ptr, levels_ptr, gray_ptr, out_ptr, pixels, tiles, pixel_stride, channel_stride,
     red_scale, green_scale, blue_scale, red_shift, green_shift, blue_shift,
@@ -216,7 +217,7 @@ def _gaussian(distance, sigma, radius):
     return tl.where(tl.abs(distance) <= radius, weight, 0.0)
 
 
-@triton.jit
+@kernel(widths=("size", "pixels"))
 def blur_kernel(
     row_ptr, levels_ptr, out_ptr, size, pixel_stride, channel_stride,
     red_scale, green_scale, blue_scale, red_shift, green_shift, blue_shift,

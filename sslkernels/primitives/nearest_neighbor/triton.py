@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._tile_table import deepest
-from .._triton import MOST_EXCLUDED, RowKernel, precision, rows_contiguous
+from .._triton import MOST_EXCLUDED, RowKernel, operand, tensor_cores
 from .tiles import TILES
 from .triton_kernels import nearest_kernel
 
@@ -17,7 +17,7 @@ def obstacle(q: Tensor, topk: int, exclude: Sequence[int]) -> str | None:
     """Why the fused kernel cannot take this problem; None where it can."""
     if topk > 1:
         return f"keeps one neighbour, got topk={topk}"
-    if q.dtype == torch.float32 and precision() != "tf32":
+    if not tensor_cores(q):
         return "multiplies float32 in TF32, which torch.backends.cuda.matmul does not allow here"
     if q.shape[1] > deepest(TILES, q):
         return f"takes d ≤ {deepest(TILES, q)} in {q.dtype}, got d = {q.shape[1]}"
@@ -28,7 +28,7 @@ def obstacle(q: Tensor, topk: int, exclude: Sequence[int]) -> str | None:
 
 def forward(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The largest product of each row, (n, 1), and its column, (n, 1); ``topk`` is 1."""
-    q, k = rows_contiguous(q), rows_contiguous(k)
+    q, k = operand(q), operand(k)
     n = q.shape[0]
     kernel = RowKernel(nearest_kernel, TILES, q, k, exclude)
     similarities = q.new_empty((kernel.splits, n), dtype=torch.float32)

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .._triton import load_rows, mask_tile, multiply
+from .._triton import kernel, load_rows, mask_tile, multiply
 
 
 @triton.jit
@@ -11,7 +11,7 @@ def _maximum(a, b):
     return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
-@triton.jit
+@kernel
 def nearest_kernel(
     q_ptr, k_ptr, similarity_ptr, index_ptr, n, m, columns_per_split, q_stride, k_stride,
     e0, e1, e2, e3,

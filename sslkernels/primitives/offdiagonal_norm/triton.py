@@ -12,7 +12,7 @@ from torch import Tensor
 from .._operator import unit_of
 from .._tile_table import multiprocessors
 from .._tiles import product as multiply
-from .._triton import precision, rows_contiguous, tensor_cores
+from .._triton import operand, precision, tensor_cores
 from .columns import Columns
 from .tiles import tile_of
 from .triton_kernels import (
@@ -117,8 +117,8 @@ def fuses(x: Tensor) -> bool:
 
 def square_sum(a: Columns, b: Columns | None) -> Tensor:
     """Σ_{i≠j} (âᵀ b̂)²_ij in float64, with no part of the product in memory; b is a if None."""
-    values = rows_contiguous(_values(a))
-    others = values if b is None else rows_contiguous(_values(b))
+    values = operand(_values(a))
+    others = values if b is None else operand(_values(b))
     n, d = values.shape
     tile = tile_of(values)
     blocks = triton.cdiv(d, tile.BM)
@@ -127,7 +127,7 @@ def square_sum(a: Columns, b: Columns | None) -> Tensor:
     partials = values.new_empty(programs, dtype=torch.float32)
     square_sum_kernel[(programs,)](
         values, others, partials, n, d, blocks, values.stride(0), others.stride(0),
-        TRIANGLE=triangle, PRECISION=precision(), **tile.arguments(),
+        TRIANGLE=triangle, PRECISION=precision(values), **tile.arguments(),
     )  # fmt: skip
     return partials.sum(dtype=torch.float64)
 

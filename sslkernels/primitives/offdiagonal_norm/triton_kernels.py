@@ -7,7 +7,7 @@ and its strides. Sums over rows are float32 within a tile and float64 across til
 import triton
 import triton.language as tl
 
-from .._triton import triangle
+from .._triton import kernel, triangle
 
 
 @triton.jit
@@ -34,7 +34,7 @@ def _place(rows, columns, n, d):
     return at, (rows < n)[:, None] & (columns < d)[None, :]
 
 
-@triton.jit
+@kernel(widths=("d",))
 def deviations_kernel(
     x_ptr, center_ptr, row_stride, column_stride, sums_ptr, n, d, rows_per_split,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -59,7 +59,7 @@ def deviations_kernel(
     tl.store(sums_ptr + tl.num_programs(1).to(tl.int64) * d + at, squares, mask=columns < d)
 
 
-@triton.jit
+@kernel(widths=("d",))
 def dot_kernel(
     a_ptr, a_mean_ptr, a_rest_ptr, a_scale_ptr, a_row_stride, a_column_stride,
     b_ptr, b_mean_ptr, b_rest_ptr, b_scale_ptr, b_row_stride, b_column_stride,
@@ -85,7 +85,7 @@ def dot_kernel(
     tl.store(sums_ptr + split.to(tl.int64) * d + columns, total, mask=columns < d)
 
 
-@triton.jit
+@kernel(widths=("d",))
 def standardize_kernel(
     x_ptr, mean_ptr, rest_ptr, scale_ptr, row_stride, column_stride, values_ptr, n, d,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -101,7 +101,7 @@ def standardize_kernel(
     tl.store(values_ptr + at, x.to(values_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@kernel(widths=("d",))
 def restore_kernel(
     product_ptr, unit_ptr, diagonal_ptr,
     x_ptr, mean_ptr, rest_ptr, scale_ptr, row_stride, column_stride, n, d,
@@ -120,7 +120,7 @@ def restore_kernel(
     tl.store(product_ptr + at, restored, mask=inside)
 
 
-@triton.jit
+@kernel(widths=("d",))
 def gradient_kernel(
     product_ptr, own_ptr, own_mean_ptr, own_rest_ptr, own_scale_ptr,
     own_row_stride, own_column_stride,
@@ -163,7 +163,7 @@ def gradient_kernel(
         tl.store(sums_ptr + tl.num_programs(1).to(tl.int64) * d + at, along, mask=columns < d)
 
 
-@triton.jit
+@kernel(widths=("d",))
 def input_gradient_kernel(
     gradient_ptr, own_ptr, mean_ptr, rest_ptr, scale_ptr, row_stride, column_stride,
     shift_ptr, pull_ptr, out_ptr, n, d, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -184,7 +184,7 @@ def input_gradient_kernel(
     tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@kernel(widths=("d",))
 def square_sum_kernel(
     a_ptr, b_ptr, partials_ptr, n, d, blocks, a_stride, b_stride,
     TRIANGLE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._tile_table import BACKWARD, FORWARD, columns_per_split, lookup
 from .._tiles import fill_diagonals
-from .._triton import RowKernel, fuses, launch, rows_contiguous, total
+from .._triton import RowKernel, fuses, launch, operand, total
 from . import tiled
 from .tiled import Side
 from .tiles import rows_per_block
@@ -30,8 +30,8 @@ def forward(
     if not fuses(q, exclude, BACKWARD):
         return tiled.forward(q, k, scale, exclude, columns, reduce=_reduce)
     triangle = k is None
-    q = rows_contiguous(q)
-    k = q if triangle else rows_contiguous(k)
+    q = operand(q)
+    k = q if triangle else operand(k)
     n, m = q.shape[0], k.shape[0]
     tile = lookup(FORWARD, q)
     if triangle or columns:
@@ -76,21 +76,22 @@ def backward(
     """Gradients of q and k over scale, in float32; None where not needed."""
     if not fuses(q, exclude, BACKWARD):
         return tiled.backward(q, k, scale, exclude, row, column, need_q, need_k, weigh=_weigh)
-    symmetric = k is None
-    q = rows_contiguous(q)
-    k = q if symmetric else rows_contiguous(k)
+    symmetric, d = k is None, q.shape[1]
+    q = operand(q)
+    k = q if symmetric else operand(k)
     row = _closed(row)
     column = row if symmetric else None if column is None else _closed(column)
     bound = _bound(q, k, scale)
-    dq = _gradient(q, k, scale, bound, exclude, row, column) if need_q else None
+    dq = _gradient(q, k, d, scale, bound, exclude, row, column) if need_q else None
     if symmetric or not need_k:
         return dq, None
-    return dq, _gradient(k, q, scale, bound, [-offset for offset in exclude], column, row)
+    return dq, _gradient(k, q, d, scale, bound, [-offset for offset in exclude], column, row)
 
 
 def _gradient(
     q: Tensor,
     k: Tensor,
+    d: int,
     scale: Tensor,
     bound: Tensor,
     exclude: Sequence[int],
@@ -101,7 +102,7 @@ def _gradient(
     gradient = q.new_empty((kernel.splits, *q.shape), dtype=torch.float32)
     sides = [*(row or (scale, scale)), *(column or (scale, scale))]  # None is not read
     kernel(scale, bound, *sides, gradient, ROW=row is not None, COLUMN=column is not None)
-    return total(gradient)
+    return total(gradient[..., :d])
 
 
 def _combine(partials: Tensor, others: Tensor, block: int, triangle: bool) -> Tensor:

@@ -7,7 +7,7 @@ a row and a column at once. The device decides, so there is no host sync.
 import triton
 import triton.language as tl
 
-from .._triton import LN2, LOG2E, exp, load_rows, mask_tile, multiply, triangle
+from .._triton import LN2, LOG2E, as_operand, exp, kernel, load_rows, mask_tile, multiply, triangle
 
 FREE_LOGIT = tl.constexpr(40.0)  # below it e^s, its sums and their inverses fit float32 unshifted
 
@@ -87,7 +87,7 @@ def _forward_block(
         tl.store(row_max_ptr + at, row_max, mask=rows < n)
 
 
-@triton.jit
+@kernel
 def forward_kernel(
     q_ptr, k_ptr, scale_ptr, bound_ptr, row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr,
     n, m, row_blocks, rows_per_block, columns_per_block, q_stride, k_stride, e0, e1, e2, e3,
@@ -119,7 +119,7 @@ def forward_kernel(
         )  # fmt: skip
 
 
-@triton.jit
+@kernel
 def combine_kernel(
     max_ptr, sum_ptr, other_max_ptr, other_sum_ptr, out_ptr, size, block, slots,
     TRIANGLE: tl.constexpr, BLOCK: tl.constexpr,
@@ -191,11 +191,12 @@ def _backward_rows(
                 weights += exp(logits - row_lse[:, None]) * row_grad[:, None]
             if COLUMN:
                 weights += exp(logits - column_lse[None, :]) * column_grad[None, :]
-        gradient = tl.dot(weights.to(k.dtype), k, gradient, input_precision=PRECISION)
+        weights = as_operand(weights, k.dtype, PRECISION)
+        gradient = tl.dot(weights, k, gradient, input_precision=PRECISION)
     return gradient
 
 
-@triton.jit
+@kernel
 def backward_kernel(
     q_ptr, k_ptr, scale_ptr, bound_ptr, row_lse_ptr, row_grad_ptr, column_lse_ptr, column_grad_ptr,
     gradient_ptr, n, m, columns_per_split, q_stride, k_stride, e0, e1, e2, e3,
@@ -229,7 +230,7 @@ def backward_kernel(
     tl.store(gradient_ptr + at, gradient, mask=(rows < n)[:, None] & (depths < D)[None, :])
 
 
-@triton.jit
+@kernel(widths=("length",))
 def reduce_kernel(
     products_ptr, scale_ptr, running_ptr, size, length, size_stride, length_stride,
     BLOCK: tl.constexpr, LENGTH: tl.constexpr,
@@ -251,7 +252,7 @@ def reduce_kernel(
     tl.store(running_ptr + i, _finite(maximum) + tl.log2(total) * LN2, mask=i < size)
 
 
-@triton.jit
+@kernel(widths=("m",))
 def weigh_kernel(
     products_ptr, scale_ptr, row_lse_ptr, row_grad_ptr, column_lse_ptr, column_grad_ptr, out_ptr,
     n, m, COLUMN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,

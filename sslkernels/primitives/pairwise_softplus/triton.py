@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._tile_table import BACKWARD, FORWARD
 from .._tiles import fill_diagonals
-from .._triton import RowKernel, fuses, rows_contiguous, total
+from .._triton import RowKernel, fuses, operand, total
 from . import tiled
 from .triton_kernels import backward_kernel, forward_kernel, reduce_kernel, weigh_kernel
 
@@ -19,7 +19,7 @@ def forward(q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, exclude: Sequence
     """Row sums (n,), in float32."""
     if not fuses(q, exclude, BACKWARD):
         return tiled.forward(q, k, scale, bias, exclude, reduce=_reduce)
-    q, k = rows_contiguous(q), rows_contiguous(k)
+    q, k = operand(q), operand(k)
     kernel = RowKernel(forward_kernel, FORWARD, q, k, exclude)
     rows = q.new_empty((kernel.splits, q.shape[0]), dtype=torch.float32)
     kernel(scale, bias, rows)
@@ -40,18 +40,19 @@ def backward(
     row_grad = row_grad.contiguous()
     if not fuses(q, exclude, BACKWARD):
         return tiled.backward(q, k, scale, bias, exclude, row_grad, need_q, need_k, weigh=_weigh)
-    q, k = rows_contiguous(q), rows_contiguous(k)
-    dq, row_sigma = _gradient(q, k, scale, bias, exclude, row_grad, True, need_q)
+    d, q, k = q.shape[1], operand(q), operand(k)
+    dq, row_sigma = _gradient(q, k, d, scale, bias, exclude, row_grad, True, need_q)
     if not need_k:
         return dq, None, row_sigma
     mirrored = [-offset for offset in exclude]
-    dk, _ = _gradient(k, q, scale, bias, mirrored, row_grad, False, True)
+    dk, _ = _gradient(k, q, d, scale, bias, mirrored, row_grad, False, True)
     return dq, dk, row_sigma
 
 
 def _gradient(
     q: Tensor,
     k: Tensor,
+    d: int,
     scale: Tensor,
     bias: Tensor,
     exclude: Sequence[int],
@@ -64,7 +65,7 @@ def _gradient(
     gradient = q.new_empty((kernel.splits, *q.shape) if need else 0, dtype=torch.float32)
     sigma = q.new_empty((kernel.splits, q.shape[0]) if row else 0, dtype=torch.float32)
     kernel(scale, bias, grad, gradient, sigma, ROW=row, GRADIENT=need)
-    return total(gradient) if need else None, total(sigma) if row else None
+    return total(gradient[..., :d]) if need else None, total(sigma) if row else None
 
 
 def _reduce(

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .._triton import LN2, LOG2E, load_rows, mask_tile, multiply
+from .._triton import LN2, LOG2E, as_operand, kernel, load_rows, mask_tile, multiply
 
 LOG2E_REST = tl.constexpr(1.925963033e-08)  # of log2(e), what float32 leaves
 
@@ -45,7 +45,7 @@ def _add(total, excess, more):
     return after, tl.where(tl.abs(after) == float("inf"), 0.0, excess)
 
 
-@triton.jit
+@kernel
 def forward_kernel(
     q_ptr, k_ptr, scale_ptr, bias_ptr, rows_ptr,
     n, m, columns_per_split, q_stride, k_stride, e0, e1, e2, e3,
@@ -74,7 +74,7 @@ def forward_kernel(
     tl.store(rows_ptr + split.to(tl.int64) * n + rows, total, mask=rows < n)
 
 
-@triton.jit
+@kernel
 def backward_kernel(
     q_ptr, k_ptr, scale_ptr, bias_ptr, grad_ptr, gradient_ptr, sigma_ptr,
     n, m, columns_per_split, q_stride, k_stride, e0, e1, e2, e3,
@@ -114,7 +114,8 @@ def backward_kernel(
             column_grad = tl.load(grad_ptr + cols, mask=cols < m, other=0.0)
             weights = sigma * column_grad[None, :]
         if GRADIENT:
-            gradient = tl.dot(weights.to(k.dtype), k, gradient, input_precision=PRECISION)
+            weights = as_operand(weights, k.dtype, PRECISION)
+            gradient = tl.dot(weights, k, gradient, input_precision=PRECISION)
     at = split.to(tl.int64) * n + rows
     if ROW:
         tl.store(sigma_ptr + at, total * row_grad, mask=rows < n)
@@ -123,7 +124,7 @@ def backward_kernel(
         tl.store(gradient_ptr + at[:, None] * D + depths[None, :], gradient, mask=mask)
 
 
-@triton.jit
+@kernel(widths=("m",))
 def reduce_kernel(
     products_ptr, scale_ptr, bias_ptr, sums_ptr, n, m, BLOCK: tl.constexpr, LENGTH: tl.constexpr,
 ):  # fmt: skip
@@ -136,7 +137,7 @@ def reduce_kernel(
     tl.store(sums_ptr + i, total, mask=i < n)
 
 
-@triton.jit
+@kernel(widths=("m",))
 def weigh_kernel(
     products_ptr, scale_ptr, bias_ptr, grad_ptr, sums_ptr, out_ptr, n, m,
     BLOCK: tl.constexpr, LENGTH: tl.constexpr,

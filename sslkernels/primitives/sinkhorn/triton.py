@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .._tile_table import ceil, multiprocessors
 from .._tiles import product as product
-from .._triton import total, two_floats
+from .._triton import total, two_floats, unit
 from .sums import LogSum, combine
 from .triton_kernels import columns_kernel, masses_kernel, rows_kernel
 
@@ -29,9 +29,9 @@ def rows(x: Tensor, center: Tensor, epsilon: float, count: Tensor | None = None)
     """Of (logits - center) / ε over these columns: (C, N); anything for rows that do not count."""
     x = _readable(x)
     groups, n, k = x.shape
-    width, splits = _split(x.device, groups * n, k, ROW["BLOCK"])
+    blocks, splits = _split(x.device, groups * n, k, ROW["BLOCK"])
     out = x.new_empty((2, splits, groups, n), dtype=torch.float32)
-    _launch(rows_kernel, (n, groups, splits), x, epsilon, count, [center, *out], width, ROW)
+    _launch(rows_kernel, (n, groups, splits), x, epsilon, count, [center, *out], blocks, ROW)
     return combine(LogSum(*out))
 
 
@@ -54,10 +54,10 @@ def _of_columns(
     x = _readable(x)
     groups, n, k = x.shape
     blocks = triton.cdiv(k, TILE["BN"])
-    height, splits = _split(x.device, groups * blocks, n, TILE["BM"])
+    steps, splits = _split(x.device, groups * blocks, n, TILE["BM"])
     out = x.new_empty((results, splits, groups, k), dtype=torch.float32)
     grid = blocks, groups, splits
-    _launch(kernel, grid, x, epsilon, count, [*known, *out], height, TILE)
+    _launch(kernel, grid, x, epsilon, count, [*known, *out], steps, TILE)
     return out
 
 
@@ -68,7 +68,7 @@ def _launch(
     epsilon: float,
     count: Tensor | None,
     pointers: Sequence[Tensor],
-    size: int,
+    steps: int,
     constants: dict[str, int],
 ) -> None:
     kernel[grid](
@@ -76,19 +76,20 @@ def _launch(
         x if count is None else count,  # not read
         *pointers,
         *x.shape[1:],
-        size,
+        steps,
         *x.stride()[:2],
         *two_floats(1 / epsilon),
         COUNTED=count is not None,
+        UNIT=unit(x.shape[2], *x.stride()[:2]),
         **constants,
     )
 
 
 def _split(device: torch.device, programs: int, length: int, step: int) -> tuple[int, int]:
-    """The length that a program takes, and how many share all of it, for the device to be full."""
+    """The steps that a program takes, and how many share the length, for the device to be full."""
     splits = ceil(PROGRAMS * multiprocessors(device), programs)
-    size = step * ceil(ceil(length, step), splits)
-    return size, ceil(length, size)
+    steps = ceil(ceil(length, step), splits)
+    return steps, ceil(length, steps * step)
 
 
 def _readable(x: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
 """The Triton kernels themselves; their launchers are in triton.py.
 
 x: logits (C, n, k), columns contiguous. ``inverse_high`` and ``inverse_low`` make one factor, the
-inverse of epsilon. With COUNTED rows from ``count`` on are not read.
+inverse of epsilon. With COUNTED rows from ``count`` on are not read. UNIT divides k and strides.
 """
 
 import triton
 import triton.language as tl
 
-from .._triton import NOTHING, exp, scale
+from .._triton import NOTHING, exp, kernel, multiple, scale
 
 
 @triton.jit
@@ -25,25 +25,26 @@ def _rows_that_count(count_ptr, n, COUNTED: tl.constexpr):
     return count
 
 
-@triton.jit
+@kernel
 def rows_kernel(
-    x_ptr, count_ptr, center_ptr, max_ptr, sum_ptr, n, k, columns_per_split,
-    group_stride, row_stride, inverse_high, inverse_low,
-    COUNTED: tl.constexpr, BLOCK: tl.constexpr,
+    x_ptr, count_ptr, center_ptr, max_ptr, sum_ptr, n, k, blocks_per_split,
+    group_stride: tl.int64, row_stride: tl.int64, inverse_high, inverse_low,
+    COUNTED: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Maximum and sum of exponentials of one row over one split of columns: (splits, C, n)."""
     row, group, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if row >= _rows_that_count(count_ptr, n, COUNTED):
         return
-    start = split * columns_per_split
-    end = tl.minimum(start + columns_per_split, k)
-    x_ptr += group.to(tl.int64) * group_stride + row.to(tl.int64) * row_stride
+    k = multiple(k, UNIT)
+    x_ptr += group * multiple(group_stride, UNIT)
+    x_ptr += row * multiple(row_stride, UNIT)
     center_ptr += group.to(tl.int64) * k
     maximum = tl.full((1,), NOTHING, tl.float32)
     total = tl.zeros((BLOCK,), tl.float32)
-    for column in range(start, end, BLOCK):
-        columns = column + tl.arange(0, BLOCK)
-        inside = columns < end
+    first = split * blocks_per_split
+    for block in range(first, tl.minimum(first + blocks_per_split, tl.cdiv(k, BLOCK))):
+        columns = block * BLOCK + tl.arange(0, BLOCK)
+        inside = columns < k
         center = tl.load(center_ptr + columns, mask=inside, other=0.0)
         logits = _load(x_ptr + columns, inside, center, inverse_high, inverse_low)
         best = tl.maximum(maximum, tl.max(logits, 0))
@@ -54,24 +55,26 @@ def rows_kernel(
     tl.store(sum_ptr + at, tl.sum(total, 0, keep_dims=True))
 
 
-@triton.jit
+@kernel
 def columns_kernel(
-    x_ptr, count_ptr, max_ptr, sum_ptr, n, k, rows_per_split,
-    group_stride, row_stride, inverse_high, inverse_low,
-    COUNTED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    x_ptr, count_ptr, max_ptr, sum_ptr, n, k, steps_per_split,
+    group_stride: tl.int64, row_stride: tl.int64, inverse_high, inverse_low,
+    COUNTED: tl.constexpr, UNIT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """The same of a block of columns over one split of rows: (splits, C, k)."""
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
     group, split = tl.program_id(1), tl.program_id(2)
-    start = split * rows_per_split
-    end = tl.minimum(start + rows_per_split, _rows_that_count(count_ptr, n, COUNTED))
-    x_ptr += group.to(tl.int64) * group_stride
+    start = split * steps_per_split * BM
+    end = tl.minimum(start + steps_per_split * BM, _rows_that_count(count_ptr, n, COUNTED))
+    k = multiple(k, UNIT)
+    row_stride = multiple(row_stride, UNIT)
+    x_ptr += group * multiple(group_stride, UNIT)
     maximum = tl.full((1, BN), NOTHING, tl.float32)
     total = tl.zeros((BM, BN), tl.float32)
     for row in range(start, end, BM):
         rows = row + tl.arange(0, BM)
         inside = (rows < end)[:, None] & (columns < k)[None, :]
-        at = x_ptr + rows.to(tl.int64)[:, None] * row_stride + columns[None, :]
+        at = x_ptr + rows[:, None] * row_stride + columns[None, :]
         logits = _load(at, inside, 0.0, inverse_high, inverse_low)
         best = tl.maximum(maximum, tl.max(logits, 0, keep_dims=True))
         total = total * exp(maximum - best) + exp(logits - best)
@@ -81,18 +84,20 @@ def columns_kernel(
     tl.store(sum_ptr + at, tl.sum(total, 0), mask=columns < k)
 
 
-@triton.jit
+@kernel
 def masses_kernel(
-    x_ptr, count_ptr, center_ptr, row_max_ptr, row_sum_ptr, mass_ptr, n, k, rows_per_split,
-    group_stride, row_stride, inverse_high, inverse_low,
-    COUNTED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    x_ptr, count_ptr, center_ptr, row_max_ptr, row_sum_ptr, mass_ptr, n, k, steps_per_split,
+    group_stride: tl.int64, row_stride: tl.int64, inverse_high, inverse_low,
+    COUNTED: tl.constexpr, UNIT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """What one split of the plan's rows gives to a block of columns: (splits, C, k)."""
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
     group, split = tl.program_id(1), tl.program_id(2)
-    start = split * rows_per_split
-    end = tl.minimum(start + rows_per_split, _rows_that_count(count_ptr, n, COUNTED))
-    x_ptr += group.to(tl.int64) * group_stride
+    start = split * steps_per_split * BM
+    end = tl.minimum(start + steps_per_split * BM, _rows_that_count(count_ptr, n, COUNTED))
+    k = multiple(k, UNIT)
+    row_stride = multiple(row_stride, UNIT)
+    x_ptr += group * multiple(group_stride, UNIT)
     row_max_ptr += group.to(tl.int64) * n
     row_sum_ptr += group.to(tl.int64) * n
     center_ptr += group.to(tl.int64) * k
@@ -101,7 +106,7 @@ def masses_kernel(
     for row in range(start, end, BM):
         rows = row + tl.arange(0, BM)
         inside = (rows < end)[:, None] & (columns < k)[None, :]
-        at = x_ptr + rows.to(tl.int64)[:, None] * row_stride + columns[None, :]
+        at = x_ptr + rows[:, None] * row_stride + columns[None, :]
         logits = _load(at, inside, center, inverse_high, inverse_low)
         maximum = tl.load(row_max_ptr + rows, mask=rows < end, other=0.0)
         weight = 1.0 / tl.load(row_sum_ptr + rows, mask=rows < end, other=1.0)

@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .._triton import two_floats
+from .._triton import two_floats, unit
 from .problem import Problem, Statistics, empty_statistics, readable
 from .tiled import product as product
 from .triton_kernels import backward_kernel, combine_kernel, forward_kernel
@@ -74,6 +74,7 @@ def _launch(
     student, teacher, center = problem.student[run], problem.teacher, problem.center
     rows, width = student[0].shape
     block = _block(len(teacher))
+    of_views, of_centers = [*_strides(student), *_strides(teacher)], problem.center_steps()
     kernel[(rows * triton.cdiv(width, block),)](
         student[0],
         teacher[0],
@@ -82,14 +83,14 @@ def _launch(
         len(student),
         len(teacher),
         width,
-        *_strides(student),
-        *_strides(teacher),
-        *problem.center_steps(),
+        *of_views,
+        *of_centers,
         *two_floats(1 / problem.student_temperature),
         *two_floats(1 / (problem.teacher_temperature or 1.0)),
         *strides,
         CENTER=center is not None,
         PROBABILITIES=problem.teacher_temperature is None,
+        UNIT=unit(width, *of_views, *of_centers[:2], *strides),
         VIEWS=TILE // block,
         BLOCK=block,
         num_warps=WARPS,

@@ -1,13 +1,14 @@
 """The Triton kernels themselves; their launchers are in triton.py.
 
 A program takes one block of one row: all teachers at once, T padded to VIEWS, then the students one
-after another, so that it reads each logit once. Views lie at equal distances.
+after another, so that it reads each logit once. Views lie at equal distances, which may be those
+of separate allocations. UNIT divides K and all strides.
 """
 
 import triton
 import triton.language as tl
 
-from .._triton import NOTHING, exp, scale
+from .._triton import NOTHING, exp, kernel, multiple, scale
 
 
 @triton.jit
@@ -22,16 +23,16 @@ def _place(K, BLOCK: tl.constexpr):
 def _teacher(
     teacher_ptr, center_ptr, row, columns, T, K,
     view_stride, row_stride, center_view, center_step, centers, high, low,
-    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, VIEWS: tl.constexpr,
+    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, UNIT: tl.constexpr, VIEWS: tl.constexpr,
 ):  # fmt: skip
     """The teachers' logits of a block, centred and scaled, or probabilities: (VIEWS, BLOCK)."""
     views = tl.arange(0, VIEWS)[:, None]
     inside = (views < T) & (columns < K)
-    at = views.to(tl.int64) * view_stride + row.to(tl.int64) * row_stride + columns
+    at = views * multiple(view_stride, UNIT) + row * multiple(row_stride, UNIT) + columns
     x = tl.load(teacher_ptr + at, mask=inside, other=0.0).to(tl.float32)
     if CENTER:
-        turn = (row % centers).to(tl.int64)
-        at = views.to(tl.int64) * center_view + turn * center_step + columns
+        turn = row % centers
+        at = views * multiple(center_view, UNIT) + turn * multiple(center_step, UNIT) + columns
         x -= tl.load(center_ptr + at, mask=inside, other=0.0)
     if not PROBABILITIES:
         x = tl.where(inside, scale(x, high, low), float("-inf"))
@@ -45,19 +46,22 @@ def _student(student_ptr, columns, K, high, low):
     return tl.where(columns < K, scale(x, high, low), NOTHING)
 
 
-@triton.jit
+@kernel
 def forward_kernel(
     student_ptr, teacher_ptr, center_ptr, partials_ptr, S, T, K,
-    student_view, student_row, teacher_view, teacher_row, center_view, center_step, centers,
+    student_view: tl.int64, student_row: tl.int64, teacher_view: tl.int64, teacher_row: tl.int64,
+    center_view: tl.int64, center_step: tl.int64, centers,
     student_high, student_low, teacher_high, teacher_low,
-    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, VIEWS: tl.constexpr, BLOCK: tl.constexpr,
+    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, UNIT: tl.constexpr, VIEWS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The statistics of one block. partials: (2 S + 2 T + S T, rows · blocks), in their order."""
+    K = multiple(K, UNIT)
     row, columns = _place(K, BLOCK)
     weights = _teacher(
         teacher_ptr, center_ptr, row, columns, T, K, teacher_view, teacher_row,
         center_view, center_step, centers, teacher_high, teacher_low,
-        CENTER, PROBABILITIES, VIEWS,
+        CENTER, PROBABILITIES, UNIT, VIEWS,
     )  # fmt: skip
     teacher_max = tl.zeros((VIEWS, 1), tl.float32)
     if not PROBABILITIES:
@@ -69,7 +73,8 @@ def forward_kernel(
     of_teachers = partials_ptr + (2 * S + views) * step
     tl.store(of_teachers, teacher_max, mask=views < T)
     tl.store(of_teachers + T * step, tl.sum(weights, 1, keep_dims=True), mask=views < T)
-    student_ptr += row.to(tl.int64) * student_row
+    student_view = multiple(student_view, UNIT)
+    student_ptr += row * multiple(student_row, UNIT)
     for s in range(S):
         logits = _student(student_ptr, columns, K, student_high, student_low)
         student_max = tl.maximum(tl.max(logits), NOTHING)
@@ -81,7 +86,7 @@ def forward_kernel(
         student_ptr += student_view
 
 
-@triton.jit
+@kernel
 def combine_kernel(
     partials_ptr, student_max_ptr, student_sum_ptr, teacher_max_ptr, teacher_sum_ptr, cost_ptr,
     S, T, blocks, BLOCKS: tl.constexpr,
@@ -112,30 +117,36 @@ def combine_kernel(
         tl.store(cost_ptr + (s * T + t).to(tl.int64) * rows + row, cost)
 
 
-@triton.jit
+@kernel
 def backward_kernel(
     student_ptr, teacher_ptr, center_ptr, student_max_ptr, student_sum_ptr, teacher_max_ptr,
     teacher_sum_ptr, pairs_ptr, row_grad_ptr, out_ptr, S, T, K,
-    student_view, student_row, teacher_view, teacher_row, center_view, center_step, centers,
-    student_high, student_low, teacher_high, teacher_low, out_view, out_row,
-    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, VIEWS: tl.constexpr, BLOCK: tl.constexpr,
+    student_view: tl.int64, student_row: tl.int64, teacher_view: tl.int64, teacher_row: tl.int64,
+    center_view: tl.int64, center_step: tl.int64, centers,
+    student_high, student_low, teacher_high, teacher_low,
+    out_view: tl.int64, out_row: tl.int64,
+    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, UNIT: tl.constexpr, VIEWS: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Every student's gradient of one block; ``out`` may be the students."""
+    K = multiple(K, UNIT)
     row, columns = _place(K, BLOCK)
     rows = tl.num_programs(0) // tl.cdiv(K, BLOCK)
     views = tl.arange(0, VIEWS)[:, None]
     weights = _teacher(
         teacher_ptr, center_ptr, row, columns, T, K, teacher_view, teacher_row,
         center_view, center_step, centers, teacher_high, teacher_low,
-        CENTER, PROBABILITIES, VIEWS,
+        CENTER, PROBABILITIES, UNIT, VIEWS,
     )  # fmt: skip
     mass = tl.load(teacher_sum_ptr + views * rows + row, mask=views < T, other=1.0)
     if not PROBABILITIES:
         teacher_max = tl.load(teacher_max_ptr + views * rows + row, mask=views < T, other=0.0)
         weights = exp(weights - teacher_max) * (1.0 / mass)
         mass = tl.full((VIEWS, 1), 1.0, tl.float32)
-    student_ptr += row.to(tl.int64) * student_row
-    out_ptr += row.to(tl.int64) * out_row
+    student_view = multiple(student_view, UNIT)
+    student_ptr += row * multiple(student_row, UNIT)
+    out_view = multiple(out_view, UNIT)
+    out_ptr += row * multiple(out_row, UNIT)
     for s in range(S):
         student_max = tl.load(student_max_ptr + s * rows + row)
         student_sum = tl.load(student_sum_ptr + s * rows + row)

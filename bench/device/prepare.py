@@ -1,0 +1,88 @@
+"""What a device would spend its first minutes on, built beforehand on a machine without one.
+
+The extension for sm_90a, and Triton's cache: the rehearsal says what the tests would compile, and
+the same Triton compiles it here. Its cache goes by the kernels' source, the installed Triton and the
+compiler's options, so it is of use only to the same commit and the same Triton.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("torch==2.11.0", "triton==3.6.0", "numpy", "setuptools", "pybind11", "cmake", "ninja",
+            "pytest", "pytest-xdist", "hypothesis", "pillow", "scikit-image")  # fmt: skip
+ARCHITECTURE = "90a-real"
+EXTENSION, CACHE, RECORDING = "_C*.so", "triton.tar.xz", "launches.json"
+
+
+def prepare(folder: Path, python: str) -> None:
+    """Fill ``folder``; what is there already is kept where nothing changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = folder / "environment"
+    interpreter = environment / "bin" / "python"
+    if not interpreter.exists():
+        told(f"installing {', '.join(PACKAGES[:2])} for {python}",
+             [python, "-m", "venv", environment])  # fmt: skip
+        told("", [interpreter, "-m", "pip", "install", "--quiet", *PACKAGES])
+    path = os.pathsep.join([str(interpreter.parent), os.environ["PATH"]])
+    build = {"SSLKERNELS_CUDA": "on", "SSLKERNELS_CUDA_ARCHS": ARCHITECTURE, "PATH": path}
+    told(f"building the extension for {ARCHITECTURE}",
+         [interpreter, "setup.py", "--quiet", "build_ext", "--build-lib", folder / "lib"],
+         **build)  # fmt: skip
+    for built in folder.glob("lib/sslkernels/_C*.so"):
+        shutil.copy(built, folder)
+        shutil.copy(built, ROOT / "sslkernels")
+    pytest = [interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    recording = folder / RECORDING
+    told("rehearsing the tests for a device: what would Triton compile?",
+         [*pytest, "-p", "bench.rehearsal.plugin", "--recording", recording, "tests/gpu"],
+         may_fail=True)  # fmt: skip
+    told("compiling it", [interpreter, "-m", "bench.rehearsal.compile", recording],
+         TRITON_CACHE_DIR=str(folder / "triton"), TRITON_STORE_BINARY_ONLY="1")  # fmt: skip
+    pack(folder)
+    sizes = {path.name: f"{path.stat().st_size / 2**20:.1f} MiB" for path in carried(folder)}
+    print("to be carried: " + ", ".join(f"{name} ({size})" for name, size in sizes.items()))
+
+
+def told(about: str, command: list, *, may_fail: bool = False, **environment: str) -> None:
+    """Run a command, and say what for and how long it took."""
+    start = time.monotonic()
+    if about:
+        print(f"{about} …", flush=True)
+    outcome = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment})
+    if outcome.returncode and not may_fail:
+        sys.exit(f"failed with status {outcome.returncode}: {' '.join(map(str, command))}")
+    if about:
+        print(f"  {time.monotonic() - start:.0f} s", flush=True)
+
+
+def pack(folder: Path) -> None:
+    with tarfile.open(folder / CACHE, "w:xz") as archive:
+        archive.add(folder / "triton", "triton")
+
+
+def carried(folder: Path) -> list[Path]:
+    """What a machine with a device needs."""
+    return [folder / CACHE, *folder.glob(EXTENSION)]
+
+
+def install_prepared(folder: Path) -> None:
+    """Put the extension beside the package, and unpack the cache, whose files name each other."""
+    if not carried(folder)[0].exists():
+        sys.exit(f"{folder} holds no {CACHE}: python -m bench.device --prepare makes one")
+    for built in folder.glob(EXTENSION):
+        shutil.copy(built, ROOT / "sslkernels")
+    with tarfile.open(folder / CACHE) as archive:
+        archive.extractall(folder, filter="data")
+    for group in folder.glob("triton/*/__grp__*.json"):
+        content = json.loads(group.read_text())
+        here = {name: str(group.parent / name) for name in content["child_paths"]}
+        group.write_text(json.dumps({"child_paths": here}))

@@ -1,0 +1,13 @@
+"""Copies to a device that the host does not wait for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def to_device(x: Tensor, device: torch.device | str) -> Tensor:
+    """x on ``device``; from the CPU to a CUDA device by way of pinned memory, at no wait."""
+    if x.device.type == "cpu" and torch.device(device).type == "cuda":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
