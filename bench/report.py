@@ -20,8 +20,8 @@ Content = dict[str, Any]
 
 OPENING = """# Benchmarks
 
-Written by `python -m bench.report` from the files in `bench/results/`, which `make bench` and
-`make gpu` write. Do not edit; run again.
+Written by `python -m bench.report` from the files in `bench/results/`, which `make bench`
+writes. Do not edit; run again.
 
 Implementations of one line were timed in turns in one run, so that noise hits all alike. A factor
 is the median of the other's time over the median of ours: above 1, ours is faster. Each was

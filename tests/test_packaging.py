@@ -25,7 +25,7 @@ def test_the_extension_is_built_where_it_can_be():
 def test_cuda_code_is_compiled_where_torch_has_cuda():
     """Elsewhere test_cuda_targets.py compiles it."""
     expected = shutil.which("nvcc") is not None and torch.version.cuda is not None
-    assert _ext.HAS_CUDA_EXTENSION == expected
+    assert expected == _ext.HAS_CUDA_EXTENSION
     if expected and not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="CUDA driver|no CUDA-capable device"):
             _ext._C.cuda_pairwise_logsumexp_reduce(0, 0, 1, 1, 0, 0, 0)
@@ -59,9 +59,12 @@ def source(tmp_path):
 
 def test_without_a_compiler_it_installs_as_pure_python_and_says_so(source, tmp_path):
     target = tmp_path / "site"
-    outcome = install(source, target, CXX="/no/such/compiler", SSLKERNELS_CUDA="off")
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    assert "sslkernels: installing pure Python" in outcome.stdout + outcome.stderr
+    outcome = install(source, target, CXX="/no/such/compiler", SSLKERNELS_CUDA="auto")
+    said = outcome.stdout + outcome.stderr
+    assert outcome.returncode == 0, said
+    assert "sslkernels: installing pure Python" in said
+    without_cuda = torch.version.cuda is None and shutil.which("nvcc") is not None
+    assert ("torch has no CUDA here: csrc/cuda is left out" in said) == without_cuda
     code = f"""
 import torch, sslkernels, sslkernels._ext
 from sslkernels.data import load_digits

@@ -1,8 +1,8 @@
 """What a device would spend its first minutes on, built beforehand on a machine without one.
 
 The extension for sm_90a, and Triton's cache: the rehearsal says what the tests would compile, and
-the same Triton compiles it here. Its cache goes by the kernels' source, the installed Triton and the
-compiler's options, so it is of use only to the same commit and the same Triton.
+the same Triton compiles it here. Its cache goes by the kernels' source, the installed Triton and
+the compiler's options, so it is of use only to the same commit and the same Triton.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ from .methods import Method
 from .optimizers import make_optimizer, restore, set_schedule
 from .recipe import Recipe
 
+LATE = ("cuda",)  # devices that the host does not wait for
+
 
 class Stopped(Exception):
     """Training was asked to stop by a signal, and has written a checkpoint.
@@ -102,7 +104,8 @@ def train(
         network = DistributedDataParallel(method, [device] if device.type == "cuda" else None)
     if recipe.compile:
         network = torch.compile(network)
-    optimizer = make_optimizer(method, recipe)
+    is_late = device.type in LATE
+    optimizer = make_optimizer(method, recipe, can_skip=is_late)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     step, totals = 0, {"loss": 0.0, "seconds": 0.0}
 
@@ -136,8 +139,7 @@ def train(
 
     steps_per_epoch = len(batches)
     steps = recipe.epochs * steps_per_epoch
-    unread: deque[_Step] = deque()
-    lag = 1 if device.type == "cuda" else 0  # steps whose loss the host does not know
+    unread: deque[_Step] = deque()  # of which is_late leaves one
 
     def read(step: _Step) -> tuple[dict[str, float], float]:
         """The row of a step and the signal that ranks were sent; raises where the loss has gone."""
@@ -177,9 +179,9 @@ def train(
                     watched = tuple(seen)
                     numbers = torch.stack([*numbers, *(x.to(numbers) for x in seen.values())])
                 unread.append(_Step(row, batch.indices, watched, Late(numbers)))
-                if len(unread) > lag:
+                if len(unread) > is_late:
                     row, signal_number = read(unread.popleft())
-                update(method, optimizer, scaler, recipe.clip, numbers[0])
+                update(method, optimizer, scaler, recipe.clip, numbers[0] if is_late else None)
                 step += 1
                 method.progress = step / steps
                 method.after_step()
@@ -230,11 +232,11 @@ def memory_format(device: torch.device, precision: str) -> torch.memory_format:
 
 
 def update(
-    method: Method, optimizer: torch.optim.Optimizer, scaler: Any, clip: float, loss: Tensor
+    method: Method, optimizer: torch.optim.Optimizer, scaler: Any, clip: float, loss: Tensor | None
 ) -> None:
     """A step of the optimiser, after which the gradients are used up.
 
-    On a CUDA device it changes nothing where the loss, or what a scaler unscales, is not finite.
+    It changes nothing where ``loss``, of which the host knows nothing yet, is not finite.
     """
     scaler.unscale_(optimizer)
     method.before_step()
@@ -244,7 +246,7 @@ def update(
         scaler.step(optimizer)
         scaler.update()
         return
-    if loss.is_cuda:  # as a scaler tells an optimiser
+    if loss is not None:  # as a scaler tells an optimiser
         optimizer.grad_scale, optimizer.found_inf = None, (~loss.isfinite()).float()
     optimizer.step()
 

@@ -86,10 +86,13 @@ class LARS(torch.optim.Optimizer):
         return loss
 
 
-def make_optimizer(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(
+    method: Method, recipe: Recipe, *, can_skip: bool = False
+) -> torch.optim.Optimizer:
     """The recipe's, in groups: matrices decay; biases, norms and the like do not.
 
-    Where ``method.rate`` says so, a parameter learns at a multiple of the recipe's rate.
+    Where ``method.rate`` says so, a parameter learns at a multiple of the recipe's rate. With
+    ``can_skip`` a step does nothing where a tensor ``optimizer.found_inf`` says so.
     """
     members: dict[tuple[bool, float], list[Tensor]] = {(True, 1.0): [], (False, 1.0): []}
     for name, parameter in method.named_parameters():
@@ -101,7 +104,7 @@ def make_optimizer(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     if recipe.optimizer == "lars":
         return LARS(groups, recipe.learning_rate)
-    fused = next(method.parameters()).is_cuda  # only these leave out an update on the device
+    fused = can_skip or None  # only these of torch's heed found_inf; None: torch chooses
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.learning_rate, momentum=MOMENTUM, fused=fused)
     return torch.optim.AdamW(groups, recipe.learning_rate, fused=fused)

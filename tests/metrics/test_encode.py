@@ -1,9 +1,11 @@
 """Features of images, in evaluation mode."""
 
+import pytest
 import torch
 from torch import nn
 
 from sslkernels.metrics import encode
+from sslkernels.metrics.encode import autocast, settle_precision
 
 
 def test_is_evaluation_mode_and_each_part_returns_to_its_own():
@@ -17,6 +19,21 @@ def test_is_evaluation_mode_and_each_part_returns_to_its_own():
     assert encoder.training and encoder[1].training and not encoder[2].training
     assert encoder[1].num_batches_tracked == 0
     assert not features.requires_grad
+
+
+@pytest.mark.parametrize("known, expected", [
+    ({"avx512_bf16": True, "avx2": True}, "bfloat16"),
+    ({"amx_bf16": True}, "bfloat16"),
+    ({"avx2": True, "avx512_f": True, "avx512_bf16": False}, "float32"),
+    ({}, "float32"),
+])  # fmt: skip
+def test_auto_is_what_the_device_has_instructions_for(monkeypatch, known, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    cpu = torch.device("cpu")
+    assert settle_precision("auto", cpu) == expected
+    assert [settle_precision(x, cpu) for x in ("float32", "float16")] == ["float32", "float16"]
+    enabled = autocast(cpu, "auto")._enabled
+    assert enabled == (expected == "bfloat16")
 
 
 def test_precision_is_that_of_the_network_alone():

@@ -13,6 +13,7 @@ import torch
 from small_run import few_digits
 
 from sslkernels import NTXentLoss
+from sslkernels.metrics.encode import settle_precision
 from sslkernels.train import datasets, load_run
 from sslkernels.train.__main__ import main
 from sslkernels.train.backbones import SmallResNet
@@ -62,7 +63,13 @@ def test_run_writes_everything_and_learns(in_folder, few, capsys):
     output = capsys.readouterr().out
     for name, accuracy in accuracies.items():
         assert f"{name:<16} {accuracy:12.1%}" in output
-    assert "simclr on digits (read by memory), 4 steps an epoch, on cpu" in output
+    precision = recipe["precision"]  # chosen for this CPU
+    assert (
+        precision
+        == settle_precision("auto", torch.device("cpu"))
+        == checkpoint["recipe"]["precision"]
+    )
+    assert f"simclr on digits (read by memory), 4 steps an epoch, in {precision} on cpu" in output
     assert "runs/small/checkpoint.pt" in output
     rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -248,7 +255,7 @@ def test_stopped_from_outside_and_resumed(in_folder, one_thread, number):
 
 def test_resumes_the_run_that_is_named_and_no_other(in_folder, few, capsys):
     assert main(["simclr", "--name", "small", *SMALL, "epochs=1"]) == 0
-    assert main(["simclr", "--resume", "runs/small"]) == 0
+    assert main(["simclr", "--resume", "runs/small", "precision=auto"]) == 0
     assert main(["simclr", "--resume", "runs/small", "temperature=0.9"]) == 2
     assert "runs/small/ has temperature=0.2; it goes on as it began" in capsys.readouterr().err
     assert main(["vicreg", "--resume", "runs/small"]) == 2

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sslkernels.data import ViewBatch
-from sslkernels.train import Recipe, train
+from sslkernels.train import Recipe, loop, train
 from sslkernels.train.checkpoint import load
 from sslkernels.train.log import read_metrics
 from sslkernels.train.methods import Method
@@ -145,6 +145,36 @@ def test_non_finite_loss_stops_and_says_where(tmp_path):
     assert failure["images"].tolist() == list(range(16, 24))
     assert failure["step"] == 7
     assert torch.equal(failure["backbone"]["weight"], method.backbone.weight)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
+def test_a_loss_that_is_read_late(tmp_path, monkeypatch, optimizer):
+    """As on a GPU: the same weights and rows; where the loss is not finite, no weight changes."""
+    settings = recipe(optimizer=optimizer, learning_rate=0.01)
+    now, late = Quadratic(), Quadratic()
+    (tmp_path / "late").mkdir()
+    expected = train(now, BATCHES, settings, tmp_path)
+    monkeypatch.setattr(loop, "LATE", ("cpu",))
+    found = train(late, BATCHES, settings, tmp_path / "late")
+    torch.testing.assert_close(late.backbone.weight, now.backbone.weight)
+    assert [row["step"] for row in found] == [5, 10, 15, 20]
+    for key in ("loss", "learning_rate", "embedding_spread"):
+        assert [row[key] for row in found] == pytest.approx([row[key] for row in expected])
+    steps = [(tmp_path / name / "steps.jsonl").read_text().splitlines() for name in ("", "late")]
+    assert len(steps[0]) == len(steps[1]) == 12
+
+    failing, known = Quadratic(fail_at=8), Quadratic(fail_at=8)
+    (tmp_path / "failing").mkdir()
+    with pytest.raises(FloatingPointError, match="loss is nan at step 8, of images 16, 17, 18"):
+        train(failing, BATCHES, settings, tmp_path / "failing")
+    monkeypatch.setattr(loop, "LATE", ())
+    (tmp_path / "known").mkdir()
+    with pytest.raises(FloatingPointError):
+        train(known, BATCHES, settings, tmp_path / "known")
+    failure = load(tmp_path / "failing" / "failure.pt")
+    assert failing.calls == 9 and failure["step"] == 7
+    assert failure["images"].tolist() == list(range(16, 24))
+    torch.testing.assert_close(failure["backbone"]["weight"], known.backbone.weight)
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])
