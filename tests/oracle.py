@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from sslkernels import (
     pairwise_softplus,
     sinkhorn,
 )
+
+T = TypeVar("T")
 
 
 class RoundedProduct(torch.autograd.Function):
@@ -112,6 +115,11 @@ def results(
     return [x.detach().double() for x in (*values, *grads)]
 
 
+def repeated(draw: Callable[[], T], times: int) -> list[T]:
+    """Independent draws of one problem; a rehearsal without values makes do with one."""
+    return [draw() for _ in range(times)]
+
+
 def assert_as_exact_as_eager(
     draws: Sequence[tuple[list[Tensor], list[Tensor], list[Tensor]]], floor: float = 1.2e-7
 ) -> None:
@@ -172,7 +180,7 @@ def check_pairwise_logsumexp(
 
         return run(impl, dtype), run(None, dtype), run("reference", torch.float64)
 
-    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
+    assert_as_exact_as_eager(repeated(draw, draws), floor)
 
 
 def check_pairwise_softplus(
@@ -206,7 +214,7 @@ def check_pairwise_softplus(
 
         return run(impl, dtype), run(None, dtype), run("reference", torch.float64)
 
-    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
+    assert_as_exact_as_eager(repeated(draw, draws), floor)
 
 
 def check_nearest_neighbor(
@@ -245,7 +253,7 @@ def check_nearest_neighbor(
         eager = product(q, k.T).double().gather(1, indices)
         return [similarities.double()], [eager], [chosen]
 
-    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
+    assert_as_exact_as_eager(repeated(draw, draws), floor)
 
 
 def check_offdiagonal_norm(
@@ -293,7 +301,7 @@ def check_offdiagonal_norm(
             exact = wholes
         return ours, eager, exact
 
-    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
+    assert_as_exact_as_eager(repeated(draw, draws), floor)
 
 
 def check_sinkhorn(
@@ -317,4 +325,4 @@ def check_sinkhorn(
         centers = (x.double() for x in (ours, eager, exact))  # which mean the same plus a constant
         return tuple([x - x.mean(-1, keepdim=True)] for x in centers)
 
-    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
+    assert_as_exact_as_eager(repeated(draw, draws), floor)

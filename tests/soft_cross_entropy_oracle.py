@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from oracle import assert_as_exact_as_eager, results
+from oracle import assert_as_exact_as_eager, repeated, results
 from torch import Tensor
 
 from sslkernels import prototype_cross_entropy, soft_cross_entropy
@@ -83,7 +83,7 @@ def check_soft_cross_entropy(
 
         return run(impl, dtype), run(None, dtype), run("reference", torch.float64)
 
-    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
+    assert_as_exact_as_eager(repeated(draw, draws), floor)
 
 
 def check_prototype_cross_entropy(
@@ -137,4 +137,4 @@ def check_prototype_cross_entropy(
 
         return run(impl, dtype), run(None, dtype), run("reference", torch.float64)
 
-    assert_as_exact_as_eager([draw() for _ in range(draws)], floor)
+    assert_as_exact_as_eager(repeated(draw, draws), floor)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from oracle import repeated
 from torch import Tensor
 
 Step = Callable[[], Sequence[Tensor]]
@@ -37,8 +38,8 @@ def assert_repeats(step: Step, times: int = 5) -> None:
     """Bit for bit, and not because torch was asked for it."""
     torch.use_deterministic_algorithms(False)
     first = step()
-    for _ in range(times):
-        assert_equal(step(), first)
+    for again in repeated(step, times):
+        assert_equal(again, first)
 
 
 def assert_repeats_as_graph(step: Step) -> None:

@@ -8,12 +8,19 @@ import distillation_cases
 import formulas
 import torch
 import torch.nn.functional as F
-from case import Case
+from case import Case, numbers
 
 from sslkernels import functional
 
-QUEUE = F.normalize(torch.randn(70, 16, generator=torch.Generator().manual_seed(3)), dim=1)
-COVARIANCE = QUEUE.T @ QUEUE / 70
+
+def queue(like):
+    """Keys of other batches; as many as eager torch multiplies in TF32 too."""
+    return F.normalize(numbers(like, 76, like.shape[1], seed=3), dim=1)
+
+
+def covariance(like):
+    keys = queue(like)
+    return (keys[:, :, None] * keys[:, None, :]).mean(0)  # no product that autocast would lower
 
 
 def pair_loss(function, *options, **keywords):
@@ -48,14 +55,19 @@ def supcon_unlabelled_formula(x0, x1, temperature):
     return formulas.supcon(torch.stack([x0, x1], 1), torch.eye(len(x0)), temperature)
 
 
+def mask_of(labels):
+    """1.5 for an image itself, 0.5 for another of its label."""
+    own = torch.eye(len(labels), dtype=torch.float64, device=labels.device)
+    return own + 0.5 * formulas.same(labels).double()
+
+
 def supcon_masked(x0, x1, temperature, labels, gather=None):
-    mask = formulas.same(labels).double() * 0.5 + torch.eye(len(x0)).double()
-    return functional.supcon(torch.stack([x0, x1], 1), mask=mask, temperature=temperature)
+    features = torch.stack([x0, x1], 1)
+    return functional.supcon(features, mask=mask_of(labels), temperature=temperature)
 
 
 def supcon_masked_formula(x0, x1, temperature, labels):
-    mask = formulas.same(labels).double() * 0.5 + torch.eye(len(x0)).double()
-    return formulas.supcon(torch.stack([x0, x1], 1), mask, temperature)
+    return formulas.supcon(torch.stack([x0, x1], 1), mask_of(labels), temperature)
 
 
 def paired(query, key, n0, n1, temperature, gather=None):
@@ -84,8 +96,8 @@ def maps(x):
 
 
 def crops(*embeddings):
-    """Views of (N, 16): pooled features, maps of 2 x 2 cells, and grids that depend on images."""
-    cells = [x.view(-1, 2, 2, 4) for x in embeddings]
+    """Views of (N, D): pooled features, maps of 2 x 2 cells, and grids that depend on images."""
+    cells = [x.view(len(x), 2, 2, -1) for x in embeddings]
     return [(x, c, c[..., 1:3].detach() ** 2) for x, c in zip(embeddings, cells, strict=True)]
 
 
@@ -96,8 +108,8 @@ def vicregl(*embeddings, gather=None):
 
 
 def tico(z_a, z_b, gather=None):
-    covariance = functional.tico_covariance(z_a, COVARIANCE.to(z_a.device), 0.4, gather=gather)
-    return functional.tico(z_a, z_b, covariance, 3.0, gather=gather)
+    updated = functional.tico_covariance(z_a, covariance(z_a), 0.4, gather=gather)
+    return functional.tico(z_a, z_b, updated, 3.0, gather=gather)
 
 
 CASES = {
@@ -109,8 +121,8 @@ CASES = {
     "dcl": Case(functional.dcl, formulas.dcl),
     "dclw": Case(functional.dclw, formulas.dclw),
     "moco": Case(
-        lambda q, k, t, gather=None: functional.moco(q, k, QUEUE.to(q), t, gather=gather),
-        lambda q, k, t: formulas.moco(q, k, QUEUE, t),
+        lambda q, k, t, gather=None: functional.moco(q, k, queue(q).to(q), t, gather=gather),
+        lambda q, k, t: formulas.moco(q, k, queue(q), t),
     ),
     "moco_v3": Case(functional.moco_v3, formulas.moco_v3, constant=1),
     "nnclr": Case(
@@ -235,5 +247,5 @@ CASES = {
     "w_mse": Case(
         partial(functional.w_mse, eps=0.2), lambda x, y: formulas.w_mse(x, y, 0.2), scalars=()
     ),
-    "tico": Case(tico, lambda x, y: formulas.tico(x, y, COVARIANCE, 0.4, 3.0), scalars=()),
+    "tico": Case(tico, lambda x, y: formulas.tico(x, y, covariance(x), 0.4, 3.0), scalars=()),
 } | distillation_cases.CASES

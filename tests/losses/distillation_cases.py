@@ -7,44 +7,56 @@ from functools import partial
 import distillation_formulas as formulas
 import torch
 import torch.nn.functional as F
-from case import Case
+from case import Case, numbers
 
 from sslkernels import functional
 
-_generator = torch.Generator().manual_seed(4)
-CENTER = torch.randn(16, generator=_generator)
-PROTOTYPES, TEACHER_PROTOTYPES = (torch.randn(40, 16, generator=_generator) for _ in range(2))
-MAGNITUDE = torch.rand(40, 1, generator=_generator) + 0.5
-PRIOR = torch.arange(1, 41).double() / torch.arange(1, 41).sum()
+K = 40  # prototypes
 
 
-def on(x, like):
-    """A constant in the dtype of an input, on its device."""
-    return x.to(like)
+def center(like):
+    return numbers(like, like.shape[-1], seed=4).to(like)
+
+
+def prototypes(like):
+    return numbers(like, K, like.shape[1], seed=5).to(like)
+
+
+def teacher_prototypes(like):
+    return numbers(like, K, like.shape[1], seed=6).to(like)
+
+
+def magnitude(like):
+    return (numbers(like, K, 1, seed=7).abs() + 0.5).to(like)
+
+
+def prior(like):
+    weights = torch.arange(1, K + 1, dtype=torch.float64, device=like.device)
+    return weights / weights.sum()
 
 
 def dino(s0, s1, s2, t0, t1, gather=None, **options):
-    return functional.dino([s0, s1, s2], [t0, t1], center=on(CENTER, s0), gather=gather, **options)
+    return functional.dino([s0, s1, s2], [t0, t1], center=center(s0), gather=gather, **options)
 
 
 def dino_formula(*x, **options):
-    return formulas.dino(x[:3], x[3:], 0.1, 0.04, on(CENTER, x[0]), **options)
+    return formulas.dino(x[:3], x[3:], 0.1, 0.04, center(x[0]), **options)
 
 
 def dino_of_features(s0, s1, s2, t0, t1, gather=None):
     return functional.dino(
         [s0, s1, s2],
         [t0, t1],
-        prototypes=(on(PROTOTYPES, s0), on(MAGNITUDE, s0)),
-        teacher_prototypes=on(TEACHER_PROTOTYPES, s0),
+        prototypes=(prototypes(s0), magnitude(s0)),
+        teacher_prototypes=teacher_prototypes(s0),
         gather=gather,
     )
 
 
 def dino_of_features_formula(*x):
-    own = F.normalize(on(PROTOTYPES, x[0]), dim=1) * on(MAGNITUDE, x[0])
+    own = F.normalize(prototypes(x[0]), dim=1) * magnitude(x[0])
     students = [s @ own.T for s in x[:3]]
-    teachers = [t @ on(TEACHER_PROTOTYPES, x[0]).T for t in x[3:]]
+    teachers = [t @ teacher_prototypes(x[0]).T for t in x[3:]]
     return formulas.dino(students, teachers, 0.1, 0.04)
 
 
@@ -56,18 +68,16 @@ def one_of_two(student):
 
 
 def ibot(student, teacher, gather=None, **options):
-    mask, center = one_of_two(student), on(CENTER, student)
-    return functional.ibot(student, teacher, mask, center=center, gather=gather, **options)
+    options["center"] = center(student)
+    return functional.ibot(student, teacher, one_of_two(student), gather=gather, **options)
 
 
 def ibot_formula(student, teacher):
-    mask, center = one_of_two(student), on(CENTER, student)
-    return formulas.ibot(student, teacher, mask, 0.1, 0.04, center)
+    return formulas.ibot(student, teacher, one_of_two(student), 0.1, 0.04, center(student))
 
 
 def msn(anchors, targets, gather=None, **options):
-    prototypes = on(PROTOTYPES, anchors)
-    return functional.msn(anchors, targets, prototypes, gather=gather, **options)
+    return functional.msn(anchors, targets, prototypes(anchors), gather=gather, **options)
 
 
 def small(x):
@@ -105,10 +115,10 @@ CASES = {
         scalars=(),
         prepare=small,
     ),
-    "msn": Case(msn, lambda a, t: formulas.msn(a, t, on(PROTOTYPES, a)), constant=1, scalars=()),
+    "msn": Case(msn, lambda a, t: formulas.msn(a, t, prototypes(a)), constant=1, scalars=()),
     "pmsn": Case(
-        lambda a, t, gather=None: msn(a, t, distribution=PRIOR.to(a.device), gather=gather),
-        lambda a, t: formulas.msn(a, t, on(PROTOTYPES, a), PRIOR.to(a.device)),
+        lambda a, t, gather=None: msn(a, t, distribution=prior(a), gather=gather),
+        lambda a, t: formulas.msn(a, t, prototypes(a), prior(a)),
         constant=1,
         scalars=(),
     ),

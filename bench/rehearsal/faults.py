@@ -1,0 +1,34 @@
+"""What a device would refuse, and where in the package it came from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import sslkernels
+
+PACKAGE = Path(sslkernels.__file__).parent
+
+
+class Fault(Exception):
+    """Work for the device that would fail there, or that would stop for it."""
+
+
+class Place(NamedTuple):
+    """A function of the package: its file below ``sslkernels/``, and its name in it."""
+
+    file: str
+    function: str
+
+
+def place() -> Place | None:
+    """The innermost function of the package that is running."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(PACKAGE):
+            function, *_ = frame.f_code.co_qualname.split(".<locals>")
+            return Place(path.relative_to(PACKAGE).as_posix(), function)
+        frame = frame.f_back
+    return None

@@ -1,0 +1,83 @@
+"""Launches of Triton kernels: bound and specialised by Triton itself, recorded instead of run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
+
+from .cuda import H100, State
+from .device import CUDA, on_device
+from .faults import Fault
+from .recording import Specialisation
+
+TARGET = GPUTarget("cuda", 90, 32)
+LARGEST_GRID = (2**31 - 1, 2**16 - 1, 2**16 - 1)
+
+specialisations: dict[Specialisation, None] = {}  # in the order of their first launch
+launched: Counter[str] = Counter()  # by name
+
+
+class Driver:
+    """Of a device that Triton asks nothing but what it is."""
+
+    utils = SimpleNamespace(
+        get_device_properties=lambda _: {
+            "max_shared_mem": 227 * 1024,
+            "multiprocessor_count": H100.multi_processor_count,
+        }
+    )
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return TARGET
+
+    def get_active_torch_device(self) -> Any:
+        return CUDA
+
+
+class Kernel:
+    """In the place of a compiled kernel."""
+
+    packed_metadata = function = None
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def launch_metadata(self, *_: Any) -> None:
+        return None
+
+    def run(self, x, y, z, stream, function, metadata, launch_metadata, enter, leave, *arguments):
+        for index, argument in enumerate(arguments):
+            if isinstance(argument, Tensor) and not on_device(argument):
+                raise Fault(f"{self.name}: argument {index} is a pointer to the CPU's memory")
+        if not all(0 < size <= most for size, most in zip((x, y, z), LARGEST_GRID, strict=True)):
+            raise Fault(f"{self.name}: no device launches a grid of {x} x {y} x {z}")
+        launched[self.name] += 1
+
+
+def record(self: JITFunction, key, signature, device, constexprs, options, attrs, warmup) -> Kernel:
+    """In the place of ``JITFunction._do_compile``."""
+    kernel = self.device_caches[device][0][key] = Kernel(self.fn.__name__)
+    known = len(specialisations)
+    defaults = self.device_caches[device][3].parse_options({})
+    specialisation = Specialisation.of(self, signature, constexprs, options, defaults, attrs)
+    specialisations.setdefault(specialisation)
+    if State.capturing and len(specialisations) > known:
+        raise Fault(f"{kernel.name}: compiles while a graph is captured, {specialisation}")
+    return kernel
+
+
+def install() -> None:
+    driver.set_active(Driver())
+    JITFunction._do_compile = record

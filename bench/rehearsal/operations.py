@@ -1,0 +1,147 @@
+"""Every operation on the device: no wait, one device, and operators that agree with their fakes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .cuda import State
+from .device import Device, on_device
+from .faults import Fault, Place, place
+
+aten = torch.ops.aten
+COPIES = {aten._to_copy.default, aten.copy_.default}
+# the number of results, or the host's next step, depends on values; or the host looks for errors
+WAITING = {
+    aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default,
+    aten.masked_select.default, aten._unique2.default, aten.unique_dim.default,
+    aten.unique_consecutive.default, aten.bincount.default, aten.repeat_interleave.Tensor,
+    aten._linalg_eigh.default, aten._linalg_svd.default, aten._linalg_check_errors.default,
+}  # fmt: skip
+MASKABLE = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
+CUDA_KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
+
+
+class Operations(TorchDispatchMode):
+    """Attributes:
+    documented: functions of the package that may wait although waiting is an error.
+    waited: how often each function of the package waited, whether or not it was one.
+    invented: how often the host was given a value, of which there are none.
+    """
+
+    def __init__(self, documented: Collection[Place] = ()) -> None:
+        super().__init__()
+        self.device = Device()
+        self.documented = documented
+        self.waited: Counter[Place] = Counter()
+        self.invented = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if is_composite(func):
+            with self:
+                return func.decompose(*args, **kwargs)
+        found = list(tensors(args)) + list(tensors(kwargs.values()))
+        if not any(map(on_device, found)):
+            if func in COPIES and to_device(kwargs):
+                self.wait(func, kwargs.get("non_blocking", False))
+            return func(*args, **kwargs)
+        if func in COPIES:
+            return self.copy(func, args, kwargs)
+        for x in found:
+            if not on_device(x) and x.dim() > 0:
+                raise Fault(f"{func} of tensors on the device and on the CPU, {tuple(x.shape)}")
+        if func.namespace == "sslkernels":
+            return self.run(func, args, kwargs)
+        if func in WAITING:
+            self.wait(func)
+            self.invented += 1
+            return without_values(func, args, kwargs)
+        if func in MASKABLE and any(x.dtype == torch.bool for x in tensors(args[1])):
+            self.wait(func)
+        return func(*args, **kwargs)
+
+    def run(self, operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The body of an operator of ours for CUDA; it must return what the fake promises."""
+        with self, self.device:
+            results = operator.redispatch(CUDA_KERNELS, *args, **kwargs)
+        promised = operator(*args, **kwargs)
+        pairs = zip(tensors([results]), tensors([promised]), strict=True)
+        for index, (result, promise) in enumerate(pairs):
+            if described(result) != described(promise):
+                raise Fault(
+                    f"{operator}, result {index}: {described(result)}; "
+                    f"its fake promises {described(promise)}"
+                )
+        return results
+
+    def copy(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Between host and device, if it is one. What comes back is 1, 2, 3 …, or true."""
+        if func is aten.copy_.default:
+            target, source = args[:2]
+            if on_device(target) != on_device(source):
+                self.wait(func, args[2] if len(args) > 2 else False)
+            return func(*args, **kwargs) if on_device(target) else target
+        if kwargs.get("device") is None or kwargs["device"].type != "cpu":
+            return func(*args, **kwargs)
+        self.wait(func)
+        self.invented += 1
+        x = args[0]
+        values = torch.arange(1, x.numel() + 1, device="cpu").view(x.shape)
+        return values.to(kwargs.get("dtype") or x.dtype)
+
+    def wait(self, func: Any, asynchronous: bool = False) -> None:
+        """The host waits for the device to finish."""
+        if asynchronous:
+            return
+        where = place()
+        if where is not None:
+            self.waited[where] += 1
+        if State.capturing or not (State.may_wait() or where in self.documented):
+            during = "while a graph is captured" if State.capturing else "for the device"
+            raise Fault(f"{func}: the host waits {during}, in {where}")
+
+
+@cache
+def is_composite(func: Any) -> bool:
+    """Whether it is made of other operations, which are to be seen one by one."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+
+
+def to_device(kwargs: dict[str, Any]) -> bool:
+    return kwargs.get("device") is not None and kwargs["device"].type != "cpu"
+
+
+def without_values(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Something of the right type, for hosts that ask."""
+    x = args[0]
+    if func is aten._local_scalar_dense.default:
+        return True if x.dtype == torch.bool else 1.0 if x.dtype.is_floating_point else 1
+    if func is aten.equal.default:
+        return True
+    if func is aten._linalg_check_errors.default:
+        return None
+    return func(*args, **kwargs)
+
+
+def tensors(values: Any) -> Iterator[Tensor]:
+    """All of them, in lists and tuples as well."""
+    for x in values:
+        if isinstance(x, Tensor):
+            yield x
+        elif isinstance(x, (list, tuple)):
+            yield from tensors(x)
+
+
+def described(x: Tensor) -> tuple:
+    """What callers rely on; the stride of a dimension of one entry is nobody's matter."""
+    strides = tuple(s for s, n in zip(x.stride(), x.shape, strict=True) if n > 1 and x.numel())
+    return tuple(x.shape), strides, x.dtype, x.device

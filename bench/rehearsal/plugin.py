@@ -1,0 +1,86 @@
+"""Tests for a device, rehearsed: ``python -m pytest -p bench.rehearsal.plugin tests/gpu``.
+
+The options (``--every``, ``--recording``) are in pytest's own help.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from . import Rehearsal, install, launches, recording
+
+install()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("rehearsal")
+    group.addoption("--every", type=int, default=1, metavar="N",
+                    help="rehearse every N-th parameter set of a test")  # fmt: skip
+    group.addoption("--recording", type=Path, metavar="FILE",
+                    help="write there what Triton would compile")  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    import oracle
+
+    oracle.repeated = lambda draw, times: [draw()]  # without values one is as good as many
+    torch.compile = lambda *_, **__: pytest.skip("torch.compile cannot be rehearsed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Any:
+    """While marks are set there seems to be a device; then a share of the tests is chosen."""
+    is_available, torch.cuda.is_available = torch.cuda.is_available, lambda: True
+    try:
+        outcome = yield
+    finally:
+        torch.cuda.is_available = is_available
+    seen: Counter[str] = Counter()
+    chosen = []
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        if needs_values(item) and seen[function] % config.getoption("every"):
+            seen[function] += 1
+            continue
+        seen[function] += 1
+        chosen.append(item)
+    items[:] = chosen
+    return outcome
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    with Rehearsal() as item.rehearsal:
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: Any) -> Any:
+    """What a test asserts of values that it was made to believe is not judged."""
+    try:
+        return (yield)
+    except AssertionError:
+        if not (needs_values(pyfuncitem) and pyfuncitem.rehearsal.operations.invented):
+            raise
+        return True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = session.config.getoption("recording")
+    if path is not None:
+        recording.write(path, launches.specialisations)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    count, launched = len(launches.specialisations), launches.launched.total()
+    terminalreporter.write_line(f"{launched} launches of {count} specialisations")
+
+
+def needs_values(item: pytest.Item) -> bool:
+    """Whether the test is one for a device."""
+    return item.get_closest_marker("gpu") is not None

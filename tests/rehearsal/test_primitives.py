@@ -1,0 +1,138 @@
+"""Every primitive in every dtype, by each implementation that runs on a device; ragged shapes."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from steps import no_wait
+
+from bench.rehearsal import extension, launches
+from sslkernels import (
+    augment_views,
+    nearest_neighbor,
+    offdiagonal_norm,
+    pairwise_logsumexp,
+    pairwise_softplus,
+    prototype_cross_entropy,
+    prototype_sinkhorn,
+    sinkhorn,
+    soft_cross_entropy,
+)
+from sslkernels.data import SimCLRViews, draw_parameters
+
+N, M, D, K = 70, 130, 20, 300
+each_dtype = pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str
+)
+
+
+def random(*shape, dtype=torch.float32):
+    return torch.randn(shape, device="cuda", dtype=dtype, requires_grad=True)
+
+
+def logsumexp(dtype, impl):
+    rows, columns = pairwise_logsumexp(
+        random(N, D, dtype=dtype), random(M, D, dtype=dtype), random(), exclude=(0, 3),
+        columns=True, impl=impl,
+    )  # fmt: skip
+    return rows.sum() + columns.sum()
+
+
+def logsumexp_with_itself(dtype, impl):
+    q = random(N, D, dtype=dtype)
+    return pairwise_logsumexp(q, q, random(), exclude=(0, 35, -35), impl=impl).sum()
+
+
+def softplus(dtype, impl):
+    q, k = random(N, D, dtype=dtype), random(M, D, dtype=dtype)
+    return pairwise_softplus(q, k, random(), random(), impl=impl).sum()
+
+
+def cross_entropy(dtype, impl):
+    student, teacher = random(3, N, K, dtype=dtype), random(2, N, K, dtype=dtype)
+    pairs = torch.ones(3, 2, device="cuda").fill_diagonal_(0)
+    center = random(K).detach()
+    return soft_cross_entropy(student, teacher, center=center, pairs=pairs, impl=impl).sum()
+
+
+def cross_entropy_of_prototypes(dtype, impl):
+    features, prototypes = random(3, N, D, dtype=dtype), random(K, D, dtype=dtype)
+    others, theirs = random(2, N, D, dtype=dtype), random(K, D, dtype=dtype)
+    magnitude = random(K, 1, dtype=dtype)
+    return prototype_cross_entropy(
+        features, prototypes, others, theirs, magnitude=magnitude, impl=impl
+    ).sum()
+
+
+def norm_of_rows(dtype, impl):
+    norm, diagonal = offdiagonal_norm(
+        random(N, M, dtype=dtype), random(N, M, dtype=dtype), columns="standardized",
+        route="sample", impl=impl,
+    )  # fmt: skip
+    return norm + diagonal.sum()
+
+
+def norm_of_columns(dtype, impl):
+    norm, diagonal = offdiagonal_norm(
+        random(M, N, dtype=dtype), columns="centered", route="feature", impl=impl
+    )
+    return norm + diagonal.sum()
+
+
+def nearest(dtype, impl):
+    return nearest_neighbor(random(N, D, dtype=dtype), random(M, D, dtype=dtype), impl=impl)[0]
+
+
+def plan(dtype, impl):
+    rows = torch.full((), 50, device="cuda")
+    return sinkhorn(random(2, N, K, dtype=dtype), rows=rows, impl=impl)
+
+
+def plan_of_prototypes(dtype, impl):
+    return prototype_sinkhorn(random(N, D, dtype=dtype), random(K, D, dtype=dtype), impl=impl)
+
+
+def views(dtype, impl):
+    images = torch.zeros(3, 50, 60, 3, dtype=torch.uint8, device="cuda")
+    sizes = torch.full((3, 2), 50, device="cuda")
+    generator = torch.Generator("cuda").manual_seed(0)
+    parameters = draw_parameters(SimCLRViews().views, sizes, generator)
+    return augment_views(images, parameters, size=33, dtype=dtype, impl=impl)
+
+
+DIFFERENTIABLE = [
+    logsumexp, logsumexp_with_itself, softplus, cross_entropy, cross_entropy_of_prototypes,
+    norm_of_rows, norm_of_columns,
+]  # fmt: skip
+PRIMITIVES = [*DIFFERENTIABLE, nearest, plan, plan_of_prototypes, views]
+WITH_CUDA = [
+    logsumexp, logsumexp_with_itself, cross_entropy, cross_entropy_of_prototypes, plan,
+    plan_of_prototypes,
+]  # fmt: skip
+IMPLEMENTATIONS = [
+    (primitive, impl)
+    for primitive in PRIMITIVES
+    for impl in ("auto", "triton", "tiled", "cuda", "reference")
+    if impl not in ("tiled", "reference") or primitive is not views
+    if impl != "cuda" or primitive in WITH_CUDA
+]
+
+
+@each_dtype
+@pytest.mark.parametrize("primitive, impl", IMPLEMENTATIONS)
+def test_runs_without_waiting(primitive, impl, dtype):
+    if impl == "triton" and dtype == torch.float32 and primitive is nearest:
+        pytest.skip("without TF32 there is no such kernel")
+    primitive(dtype, impl)  # copies what later calls find on the device
+    launched, called = launches.launched.total(), extension.called.total()
+    # the reference implementations are oracles, and may wait
+    with no_wait() if impl != "reference" else nullcontext():
+        result = primitive(dtype, impl)
+        if primitive in DIFFERENTIABLE:
+            result.backward()
+    assert result.is_cuda
+    # parts of the prototypes leave nothing for a cluster to do
+    of_extension = impl == "cuda" and primitive is not plan_of_prototypes
+    assert (extension.called.total() > called) == of_extension
+    if impl in ("triton", "tiled", "reference"):
+        assert (launches.launched.total() > launched) == (impl == "triton")
