@@ -5,6 +5,7 @@
 
 import pytest
 import torch
+from covering import covering
 from oracle import check_pairwise_logsumexp
 
 from sslkernels import pairwise_logsumexp
@@ -13,15 +14,19 @@ from sslkernels.primitives._triton import fuses
 from sslkernels.primitives.pairwise_logsumexp import tiles
 
 
-@pytest.mark.parametrize("scale", [4.0, 100.0, -3.0], ids=["free", "shifted", "negative"])
-@pytest.mark.parametrize("n, m, exclude, columns", [
-    (150, None, (0,), False),
-    (150, None, (0, 75, -75), True),
-    (70, None, (), True),
-    (70, 140, (0, 7), True),
-    (70, 140, (), False),
-])  # fmt: skip
-def test_float32(route, n, m, exclude, columns, scale):
+@pytest.mark.parametrize("route, scale, case", covering(
+    ["fused", "by products"],
+    [4.0, 100.0, -3.0],  # free, shifted, negative
+    [
+        (150, None, (0,), False),
+        (150, None, (0, 75, -75), True),
+        (70, None, (), True),
+        (70, 140, (0, 7), True),
+        (70, 140, (), False),
+    ],
+), indirect=["route"], ids=str)  # fmt: skip
+def test_float32(route, scale, case):
+    n, m, exclude, columns = case
     # floor: the interpreter's products of a tile and of its transpose round differently
     floor = max(1e-6, scale * torch.finfo(torch.float32).eps)
     check_pairwise_logsumexp("triton", n, m, 33, scale, exclude, columns, draws=2, floor=floor)

@@ -8,6 +8,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from covering import covering
 from oracle import check_pairwise_softplus
 
 from sslkernels import pairwise_softplus
@@ -15,10 +16,14 @@ from sslkernels.primitives._tile_table import BACKWARD
 from sslkernels.primitives._triton import fuses
 
 
-@pytest.mark.parametrize("scale, bias", [(10.0, -10.0), (1.0, 0.0), (100.0, 5.0), (-5.0, -2.0)])
-@pytest.mark.parametrize("n, m, exclude", [(150, 150, (0,)), (70, 140, (0, 7, -3)), (140, 70, ())])
-def test_float32(route, n, m, exclude, scale, bias):
-    check_pairwise_softplus("triton", n, m, 33, scale, bias, exclude, draws=6)
+@pytest.mark.parametrize("route, logits, shape", covering(
+    ["fused", "by products"],
+    [(10.0, -10.0), (1.0, 0.0), (100.0, 5.0), (-5.0, -2.0)],
+    [(150, 150, (0,)), (70, 140, (0, 7, -3)), (140, 70, ())],
+), indirect=["route"], ids=str)  # fmt: skip
+def test_float32(route, logits, shape):
+    n, m, exclude = shape
+    check_pairwise_softplus("triton", n, m, 33, *logits, exclude, draws=6)
 
 
 @pytest.mark.parametrize("scale, bias", [(10.0, -10.0), (1.0, 0.0), (100.0, 0.0)])

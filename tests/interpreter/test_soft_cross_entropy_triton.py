@@ -4,6 +4,7 @@ from functools import reduce as fold
 
 import pytest
 import torch
+from covering import covering
 from soft_cross_entropy_oracle import check_prototype_cross_entropy, check_soft_cross_entropy
 
 from sslkernels import soft_cross_entropy
@@ -31,13 +32,13 @@ def assert_close(found, expected, relative=1e-5):
         assert (a - b).norm() <= relative * b.norm()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("temperature", [0.04, None], ids=["logits", "probabilities"])
-@pytest.mark.parametrize("students, teachers, rows, width", [
-    (1, 1, 5, 17), (1, 1, 1, 2), (2, 1, 2, 4097), (10, 2, 2, 2048), (3, 3, 2, 3001), (2, 5, 3, 700),
-])  # fmt: skip
-def test_as_exact_as_eager(dtype, temperature, students, teachers, rows, width):
-    sizes = (students, teachers, rows, width)
+@pytest.mark.parametrize("dtype, temperature, sizes", covering(
+    [torch.float32, torch.float16],
+    [0.04, None],  # of logits, of probabilities
+    [(1, 1, 5, 17), (1, 1, 1, 2), (2, 1, 2, 4097), (10, 2, 2, 2048), (3, 3, 2, 3001),
+     (2, 5, 3, 700)],
+), ids=str)  # fmt: skip
+def test_as_exact_as_eager(dtype, temperature, sizes):
     check_soft_cross_entropy(
         "triton", *sizes, teacher_temperature=temperature, dtype=dtype, draws=2, floor=2e-6
     )

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from covering import covering
 
 from sslkernels import Standardized, offdiagonal_norm
 from sslkernels._ext import HAS_EXTENSION
@@ -31,21 +32,21 @@ def test_gradcheck(impl, route, columns, n, d):
 
 
 @pytest.mark.parametrize("impl", ["tiled"] + ["cpu"] * HAS_EXTENSION)
-@each_route
-@pytest.mark.parametrize("kind, numbers", [
-    ("raw", []), ("centered", []), ("standardized", [1e-3, 1.0, 0.0]),
-])  # fmt: skip
-@pytest.mark.parametrize("n, d", [(6, 4), (4, 6)])
-@pytest.mark.parametrize("symmetric", [True, False])
-def test_opcheck(impl, route, kind, numbers, n, d, symmetric):
-    a = torch.randn(n, d)
-    b = a if symmetric else torch.randn(n, d)
-    arguments = (a, b, symmetric, kind, numbers, impl, route)
+@pytest.mark.parametrize("route, columns, shape, symmetric", covering(
+    ["sample", "feature"],
+    [("raw", []), ("centered", []), ("standardized", [1e-3, 1.0, 0.0])],
+    [(6, 4), (4, 6)],
+    [True, False],
+), ids=str)  # fmt: skip
+def test_opcheck(impl, route, columns, shape, symmetric):
+    a = torch.randn(shape)
+    b = a if symmetric else torch.randn(shape)
+    arguments = (a, b, symmetric, *columns, impl, route)
     torch.library.opcheck(forward_op, arguments)
     _, diagonal, statistics, *kept = forward_op(*arguments)
     for needs in itertools.product([True, False], repeat=2):
         torch.library.opcheck(backward_op, (
-            a, b, statistics, diagonal, *kept, torch.randn(()), torch.randn(d), list(needs),
+            a, b, statistics, diagonal, *kept, torch.randn(()), torch.randn(shape[1]), list(needs),
             symmetric, impl, route,
         ))  # fmt: skip
 

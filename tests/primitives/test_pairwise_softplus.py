@@ -46,10 +46,10 @@ def test_ragged_shapes(impl, n, m, d, scale, bias):
     check_pairwise_softplus(impl, n, m, d, scale, bias, draws=2, floor=1e-6)
 
 
-@pytest.mark.parametrize("m, exclude", [(410, (0,)), (500, ()), (500, (-380, -7, 0, 1, 400))])
+@pytest.mark.parametrize("m, exclude", [(200, (0,)), (250, ()), (250, (-190, -7, 0, 1, 240))])
 @pytest.mark.parametrize("scale, bias", [(10.0, -10.0), (20.0, 0.0)])
 def test_instruction_sets(instruction_set, m, exclude, scale, bias):
-    check_pairwise_softplus("cpu", 410, m, 70, scale, bias, exclude)
+    check_pairwise_softplus("cpu", 200, m, 70, scale, bias, exclude)
 
 
 @each_implementation
@@ -221,14 +221,14 @@ def test_only_the_gradients_asked_for(impl):
 
 @each_implementation
 def test_extra_memory_does_not_grow_with_the_scores(impl):
-    """16,384² float32 scores would be 1 GiB."""
+    """8192² float32 scores would be 256 MiB."""
     code = f"""
 import torch
 from sslkernels import pairwise_softplus
 def peak():
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-q, k = (torch.randn(16384, 16, requires_grad=True) for _ in range(2))
+q, k = (torch.randn(8192, 16, requires_grad=True) for _ in range(2))
 warm = q[:1000].detach().requires_grad_()
 pairwise_softplus(warm, k[:1000].detach(), 0.1, impl="{impl}").sum().backward()
 before = peak()

@@ -1,0 +1,184 @@
+"""What is compiled: each Triton kernel with each tile of its table, for each architecture.
+
+By default not all of it: see ``Job.is_chosen``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, NamedTuple
+
+FIRST, *OTHERS = ARCHITECTURES = ("sm_90", "sm_80", "sm_86", "sm_100")
+DTYPES = {2: "bf16", 4: "fp32"}
+VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
+    "pairwise_logsumexp.forward_kernel": [
+        {"EXCLUDED": 4, "TRIANGLE": True, "COLUMNS": True},
+        {"EXCLUDED": 1, "TRIANGLE": False, "COLUMNS": True},
+        {"EXCLUDED": 0, "TRIANGLE": False, "COLUMNS": False},
+    ],
+    "pairwise_logsumexp.backward_kernel": [
+        {"EXCLUDED": 4, "ROW": True, "COLUMN": True},
+        {"EXCLUDED": 0, "ROW": True, "COLUMN": False},
+        {"EXCLUDED": 0, "ROW": False, "COLUMN": True},
+    ],
+    "nearest_neighbor.nearest_kernel": [{"EXCLUDED": 4}, {"EXCLUDED": 0}],
+    "pairwise_softplus.forward_kernel": [{"EXCLUDED": 4}, {"EXCLUDED": 0}],
+    "pairwise_softplus.backward_kernel": [
+        {"EXCLUDED": 4, "ROW": True, "GRADIENT": True},
+        {"EXCLUDED": 4, "ROW": False, "GRADIENT": True},
+        {"EXCLUDED": 0, "ROW": True, "GRADIENT": False},
+    ],
+    "offdiagonal_norm.square_sum_kernel": [{"TRIANGLE": True}, {"TRIANGLE": False}],
+}
+TILE_OF_COLUMNS = {"ROWS": 8, "COLUMNS": 128}
+RAW, STANDARDIZED = ({"RAW": raw, **TILE_OF_COLUMNS} for raw in (True, False))
+ROW_KERNELS = {
+    "pairwise_logsumexp.combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
+    "pairwise_logsumexp.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
+    "pairwise_logsumexp.weigh_kernel": [{"COLUMN": True, "BM": 16, "BN": 256}],
+    "pairwise_softplus.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}],
+    "pairwise_softplus.weigh_kernel": [{"BLOCK": 4, "LENGTH": 512}],
+    "offdiagonal_norm.deviations_kernel": [{**TILE_OF_COLUMNS, "column_stride": 1}],
+    "offdiagonal_norm.dot_kernel": [
+        STANDARDIZED,
+        {**RAW, "a_column_stride": 1, "b_column_stride": 1},
+    ],
+    "offdiagonal_norm.standardize_kernel": [
+        {**TILE_OF_COLUMNS, "column_stride": 1},
+        {**TILE_OF_COLUMNS, "row_stride": 1},
+    ],
+    "offdiagonal_norm.restore_kernel": [{**STANDARDIZED, "column_stride": 1}],
+    "offdiagonal_norm.gradient_kernel": [
+        STANDARDIZED,
+        {**STANDARDIZED, "own_column_stride": 1, "other_column_stride": 1},
+        {**RAW, "own_column_stride": 1, "other_column_stride": 1},
+    ],
+    "offdiagonal_norm.input_gradient_kernel": [{**TILE_OF_COLUMNS, "column_stride": 1}],
+    "sinkhorn.rows_kernel": [{"COUNTED": True, "BLOCK": 4096}],
+    "sinkhorn.columns_kernel": [{"COUNTED": True, "BM": 16, "BN": 256}],
+    "sinkhorn.masses_kernel": [
+        {"COUNTED": counted, "BM": 16, "BN": 256} for counted in (True, False)
+    ],
+    "soft_cross_entropy.combine_kernel": [{"BLOCKS": 32}, {"BLOCKS": 4096}],
+}
+WIDE_TILE = {"SIDE": 128, "ROWS": 16}
+TILE_OF_VIEW = {1: WIDE_TILE, 3: {"SIDE": 64, "ROWS": 16}}
+VIEW_KERNELS = {  # whose sums are not contracted, as they are launched
+    "augment_views.resize_kernel": [
+        {"C": channels, "REACH": reach, **TILE_OF_VIEW[channels]}
+        for channels, reach in ((3, 2), (3, 1), (1, 2))
+    ],
+    "augment_views.color_kernel": [
+        {"C": channels, "TILES": 64, "BLOCK": 1024, **layout}
+        for channels, layout in ((3, {"pixel_stride": 1}), (3, {"channel_stride": 1}), (1, {}))
+    ],
+    "augment_views.blur_kernel": [
+        {"C": channels, "RADIUS": 11, **WIDE_TILE, **layout}
+        for channels, layout in ((3, {"pixel_stride": 1}), (3, {"channel_stride": 1}), (1, {}))
+    ],
+}
+
+LOGITS = {"CENTER": True, "PROBABILITIES": False}
+TEACHERS = [
+    {**LOGITS, "VIEWS": 1, "BLOCK": 4096, "T": 1},
+    {**LOGITS, "VIEWS": 2, "BLOCK": 2048},
+    {**LOGITS, "VIEWS": 64, "BLOCK": 64},
+    {"CENTER": False, "PROBABILITIES": True, "VIEWS": 2, "BLOCK": 2048},
+]
+WIDE_ROW_KERNELS = {
+    "soft_cross_entropy.forward_kernel": TEACHERS,
+    "soft_cross_entropy.backward_kernel": TEACHERS,
+}
+
+
+def tables():
+    from sslkernels.primitives._tile_table import BACKWARD, FORWARD
+    from sslkernels.primitives.nearest_neighbor.tiles import TILES
+    from sslkernels.primitives.offdiagonal_norm.tiles import TILES as PRODUCTS
+
+    return {
+        "pairwise_logsumexp.forward_kernel": FORWARD,
+        "pairwise_logsumexp.backward_kernel": BACKWARD,
+        "nearest_neighbor.nearest_kernel": TILES,
+        "pairwise_softplus.forward_kernel": FORWARD,
+        "pairwise_softplus.backward_kernel": BACKWARD,
+        "offdiagonal_norm.square_sum_kernel": {
+            arch: {size: {None: tile} for size, tile in tiles.items()}
+            for arch, tiles in PRODUCTS.items()
+        },
+    }
+
+
+HEAVIEST_OF_TABLES = {
+    "pairwise_logsumexp.forward_kernel",
+    "pairwise_logsumexp.backward_kernel",
+    "nearest_neighbor.nearest_kernel",
+    "offdiagonal_norm.square_sum_kernel",
+}
+
+
+class Job(NamedTuple):
+    """One specialisation. ``place``: of the tile in its table, else of the kernel among all."""
+
+    name: str
+    arch: str
+    dtype: str
+    constants: dict[str, Any]
+    warps: int
+    stages: int
+    place: int = 0
+    is_heaviest: bool = True
+
+    def is_chosen(self, is_first_tile: bool) -> bool:
+        """Whether it is compiled by default.
+
+        For the first architecture the heaviest variant with every tile, and the others with one
+        tile of each dtype. For the other architectures every tile of a table with the heaviest
+        kernel that has it; what else there is, for one of them in turn.
+        """
+        if self.arch == FIRST:
+            return self.is_heaviest or is_first_tile
+        in_turn = self.arch == OTHERS[self.place % len(OTHERS)]
+        return self.is_heaviest and (self.name in HEAVIEST_OF_TABLES or in_turn)
+
+
+def jobs(everything: bool) -> Iterator[Job]:
+    for name, table in tables().items():
+        for arch in ARCHITECTURES:
+            tiles = [
+                (size, depth, tile)
+                for size, by_depth in table[arch].items()
+                for depth, tile in by_depth.items()
+            ]
+            for place, (size, depth, tile) in enumerate(tiles):
+                for index, variant in enumerate(VARIANTS[name]):
+                    *shape, warps, stages = tile
+                    constants = dict(
+                        zip(("BM", "BN", "BD"), shape, strict=True),
+                        PRECISION="tf32" if size == 4 else "ieee",
+                        **({"D": depth} if depth else {}),
+                        **variant,
+                    )
+                    job = Job(name, arch, DTYPES[size], constants, warps, stages, place, index == 0)
+                    if everything or job.is_chosen(depth == min(table[arch][size])):
+                        yield job
+    for place, (name, dtype, constants, warps) in enumerate(without_tiles()):
+        for arch in ARCHITECTURES:
+            job = Job(name, arch, dtype, constants, warps, 3, place)
+            if everything or job.is_chosen(True):
+                yield job
+
+
+def without_tiles() -> Iterator[tuple[str, str, dict[str, Any], int]]:
+    for name, variants in ROW_KERNELS.items():
+        for variant in variants:
+            yield name, "bf16", variant, 4
+    for name, variants in VIEW_KERNELS.items():
+        # resizing takes bytes to bytes, whatever the dtype
+        dtypes = ["bf16"] if name.endswith("resize_kernel") else DTYPES.values()
+        for dtype, variant in product(dtypes, variants):
+            yield name, dtype, variant, 8
+    for name, variants in WIDE_ROW_KERNELS.items():
+        for dtype, variant in product(DTYPES.values(), variants):
+            yield name, dtype, variant, 8
