@@ -29,7 +29,7 @@ lint: .venv/tools
 # The Triton kernels, compiled for every architecture by another Triton installed beside.
 compile-targets: .venv/tools
 	$(PIP) install --quiet --no-deps --target .venv/triton-$(TRITON) triton==$(TRITON)
-	SSLKERNELS_COMPILE=all PYTHONPATH=.venv/triton-$(TRITON) $(BIN)/python -m pytest tests/compile
+	SSLKERNELS_COMPILE=all PYTHONPATH=.venv/triton-$(TRITON) $(BIN)/python -m pytest -rP tests/compile
 
 # On a machine with a GPU, with the torch that is there: nothing is downloaded.
 gpu:

@@ -31,9 +31,12 @@ VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest 
     ],
     "offdiagonal_norm.square_sum_kernel": [{"TRIANGLE": True}, {"TRIANGLE": False}],
 }
+BETWEEN = (136, 200, 300, 500)  # widths of embeddings that no tile is made for
+UNIT_OF_3000 = 8  # which 3000 prototypes, SwAV's, are a multiple of
 TILE_OF_COLUMNS = {"ROWS": 8, "COLUMNS": 128}
 RAW, STANDARDIZED = ({"RAW": raw, **TILE_OF_COLUMNS} for raw in (True, False))
 ROW_KERNELS = {
+    "_triton.operand_kernel": [{"ROUNDED": False, "BM": 16, "BN": 128}],
     "pairwise_logsumexp.combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
     "pairwise_logsumexp.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
     "pairwise_logsumexp.weigh_kernel": [{"COLUMN": True, "BM": 16, "BN": 256}],
@@ -55,10 +58,11 @@ ROW_KERNELS = {
         {**RAW, "own_column_stride": 1, "other_column_stride": 1},
     ],
     "offdiagonal_norm.input_gradient_kernel": [{**TILE_OF_COLUMNS, "column_stride": 1}],
-    "sinkhorn.rows_kernel": [{"COUNTED": True, "BLOCK": 4096}],
-    "sinkhorn.columns_kernel": [{"COUNTED": True, "BM": 16, "BN": 256}],
+    "sinkhorn.rows_kernel": [{"COUNTED": True, "UNIT": UNIT_OF_3000, "BLOCK": 4096}],
+    "sinkhorn.columns_kernel": [{"COUNTED": True, "UNIT": UNIT_OF_3000, "BM": 16, "BN": 256}],
     "sinkhorn.masses_kernel": [
-        {"COUNTED": counted, "BM": 16, "BN": 256} for counted in (True, False)
+        {"COUNTED": counted, "UNIT": unit, "BM": 16, "BN": 256}
+        for counted, unit in ((True, UNIT_OF_3000), (False, 16))
     ],
     "soft_cross_entropy.combine_kernel": [{"BLOCKS": 32}, {"BLOCKS": 4096}],
 }
@@ -81,10 +85,10 @@ VIEW_KERNELS = {  # whose sums are not contracted, as they are launched
 
 LOGITS = {"CENTER": True, "PROBABILITIES": False}
 TEACHERS = [
-    {**LOGITS, "VIEWS": 1, "BLOCK": 4096, "T": 1},
-    {**LOGITS, "VIEWS": 2, "BLOCK": 2048},
-    {**LOGITS, "VIEWS": 64, "BLOCK": 64},
-    {"CENTER": False, "PROBABILITIES": True, "VIEWS": 2, "BLOCK": 2048},
+    {**LOGITS, "UNIT": 16, "VIEWS": 1, "BLOCK": 4096},
+    {**LOGITS, "UNIT": UNIT_OF_3000, "VIEWS": 2, "BLOCK": 2048},
+    {**LOGITS, "UNIT": 16, "VIEWS": 64, "BLOCK": 64},
+    {"CENTER": False, "PROBABILITIES": True, "UNIT": 1, "VIEWS": 2, "BLOCK": 2048},
 ]
 WIDE_ROW_KERNELS = {
     "soft_cross_entropy.forward_kernel": TEACHERS,
@@ -151,6 +155,8 @@ def jobs(everything: bool) -> Iterator[Job]:
                 for size, by_depth in table[arch].items()
                 for depth, tile in by_depth.items()
             ]
+            if arch == FIRST:
+                tiles += between(table[arch])
             for place, (size, depth, tile) in enumerate(tiles):
                 for index, variant in enumerate(VARIANTS[name]):
                     *shape, warps, stages = tile
@@ -168,6 +174,18 @@ def jobs(everything: bool) -> Iterator[Job]:
             job = Job(name, arch, dtype, constants, warps, 3, place)
             if everything or job.is_chosen(True):
                 yield job
+
+
+def between(by_size: dict[int, dict[int | None, Any]]) -> Iterator[tuple[int, int, Any]]:
+    """Tiles with widths that they are not made for, as ``operand`` pads them."""
+    from sslkernels.primitives._tile_table import ceil
+    from sslkernels.primitives._triton import UNIT
+
+    for size, by_depth in by_size.items():
+        for width in sorted({UNIT * ceil(d, UNIT) for d in BETWEEN} - by_depth.keys()):
+            deeper = [depth for depth in by_depth if depth and depth > width]
+            if deeper:
+                yield size, width, by_depth[min(deeper)]
 
 
 def without_tiles() -> Iterator[tuple[str, str, dict[str, Any], int]]:

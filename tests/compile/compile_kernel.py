@@ -1,7 +1,7 @@
 """One Triton kernel, compiled without a GPU and held to the limits of its architecture.
 
 triton.compile checks no limits, so the cubin is held to them here: no spills, registers and shared
-memory that a block can have, and tensor-core instructions.
+memory that a block can have, tensor-core instructions, and what ptxas warns of.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from contextlib import redirect_stdout
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
+from typing import Any, NamedTuple
 
 import triton
 from compile_jobs import VARIANTS, VIEW_KERNELS, Job
@@ -27,17 +30,33 @@ TENSOR_CORE = {
 INPUTS = [
     f"{x}_ptr" for x in ("q", "k", "x", "a", "b", "own", "other", "values", "student", "teacher")
 ]
-STRIDES = ("_stride", "_view", "_row", "_step")
+SERIALIZED: set[tuple[str, str, int]] = set()
 BYTES = {"data_ptr": "u8", "levels_ptr": "u8", "offsets_ptr": "i64", "sizes_ptr": "i64"}
 
 
-def kernel_of(name: str):
+class Compiled(NamedTuple):
+    """What a kernel asks of its architecture."""
+
+    registers: int  # per thread
+    stack: int  # bytes per thread
+    shared: int  # bytes
+    ptx: str
+    warnings: str  # of ptxas
+
+    def resident(self, warps: int) -> int:
+        """CTAs that an SM of sm_90 holds at a time."""
+        by_registers = 65536 // (-(-self.registers // 8) * 8 * 32 * warps)
+        return min(by_registers, 228 * KIB // (self.shared + KIB), 64 // warps)
+
+
+def kernel_of(name: str) -> Any:
     primitive, name = name.split(".")
-    return getattr(import_module(f"sslkernels.primitives.{primitive}.triton_kernels"), name)
+    rest = "" if primitive == "_triton" else ".triton_kernels"
+    return getattr(import_module(f"sslkernels.primitives.{primitive}{rest}"), name)
 
 
-def compile_one(job: Job) -> tuple[int, int, int, str]:
-    """Registers, stack, shared memory and PTX of one specialisation."""
+def compile_one(job: Job) -> Compiled:
+    """One specialisation."""
     name, arch, dtype, constants, warps, stages, *_ = job
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -46,9 +65,12 @@ def compile_one(job: Job) -> tuple[int, int, int, str]:
     of_views = name in VIEW_KERNELS
     inputs = ["out_ptr"] if of_views else INPUTS
 
-    def kind(argument):
+    def kind(parameter):
+        argument = parameter.name
         if argument in constants:
             return "constexpr"
+        if parameter.annotation_type:
+            return parameter.annotation_type
         if argument.endswith(("_high", "_low", "_scale", "_shift")):
             return "fp32"
         if not argument.endswith("_ptr"):
@@ -62,20 +84,23 @@ def compile_one(job: Job) -> tuple[int, int, int, str]:
         }
         return "*" + kinds.get(argument, "fp32")
 
-    signature = {argument: kind(argument) for argument in kernel.arg_names}
+    signature = {parameter.name: kind(parameter) for parameter in kernel.params}
     aligned = {
-        (i,): [["tt.divisibility", 16]]
-        for i, argument in enumerate(kernel.arg_names)
-        if argument not in constants
-        and (
-            argument.endswith("_ptr" if of_views else ("_ptr", *STRIDES))
-            or argument == "K"
-            or (argument == "d" and name in VARIANTS)
-        )
+        (x.num,): [["tt.divisibility", 16]]
+        for x in kernel.params
+        if x.name not in constants
+        and is_specialized(x)
+        and (x.name.endswith("_ptr") or not of_views)
     }
     source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned)
-    with TemporaryDirectory() as cache, NamedTemporaryFile(suffix=".cubin") as file:
+    log = StringIO()
+    with (
+        TemporaryDirectory() as cache,
+        NamedTemporaryFile(suffix=".cubin") as file,
+        redirect_stdout(log),
+    ):
         os.environ["TRITON_CACHE_DIR"] = cache
+        os.environ["TRITON_DUMP_PTXAS_LOG"] = "1"
         compiled = triton.compile(
             source,
             target=GPUTarget("cuda", int(arch.removeprefix("sm_")), 32),
@@ -89,13 +114,22 @@ def compile_one(job: Job) -> tuple[int, int, int, str]:
         ).stdout
     registers = int(re.search(r"REG:(\d+)", usage)[1])
     stack = int(re.search(r"STACK:(\d+)", usage)[1])
-    return registers, stack, compiled.metadata.shared, compiled.asm["ptx"]
+    ptx = compiled.asm["ptx"]
+    return Compiled(registers, stack, compiled.metadata.shared, ptx, log.getvalue())
 
 
-def faults(job: Job) -> str:
-    """What of the budget this job breaks, as text; empty if nothing."""
+def is_specialized(parameter: Any) -> bool:
+    """Whether Triton compiles anew for another alignment of the argument."""
+    if parameter.name.endswith("_ptr"):
+        return not parameter.do_not_specialize_on_alignment
+    return not (parameter.is_constexpr or parameter.do_not_specialize)
+
+
+def judged(job: Job) -> tuple[str, str]:
+    """What the kernel takes, as text; and what of the budget it breaks, empty if nothing."""
     name, arch, dtype, constants, warps, *_ = job
-    registers, stack, shared, ptx = compile_one(job)
+    compiled = compile_one(job)
+    registers, stack, shared, ptx, warnings = compiled
     found = []
     if stack:
         found.append(f"{stack} bytes of stack")
@@ -108,4 +142,11 @@ def faults(job: Job) -> str:
         wanted = TENSOR_CORE[arch] if constants["BM"] >= 64 else "mma.sync"
         if wanted not in ptx:
             found.append(f"no {wanted}")
-    return f"{name} {arch} {dtype} {constants}: {', '.join(found)}" if found else ""
+    is_known = (name, dtype, constants.get("D")) in SERIALIZED
+    if "Potential Performance Loss" in warnings and not is_known:
+        found.append(" ".join(warnings.split()))
+    label = f"{name} {arch} {dtype} {constants}"
+    size = f"{registers} registers, {shared / KIB:.1f} KiB"
+    if arch == "sm_90":
+        size += f", {compiled.resident(warps)} CTAs per SM"
+    return f"{label}: {size}", f"{label}: {', '.join(found)}" if found else ""
