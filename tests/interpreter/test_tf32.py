@@ -30,7 +30,9 @@ def tensor_cores(monkeypatch):
         return multiply(self, a, b, d, input_precision, *rest)
 
     monkeypatch.setattr(InterpreterBuilder, "create_dot", create_dot)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
 def test_operands_are_padded_and_rounded():
