@@ -19,8 +19,9 @@ from .recording import Specialisation
 TARGET = GPUTarget("cuda", 90, 32)
 LARGEST_GRID = (2**31 - 1, 2**16 - 1, 2**16 - 1)
 
-specialisations: dict[Specialisation, None] = {}  # in the order of their first launch
+compilations: list[Specialisation] = []
 launched: Counter[str] = Counter()  # by name
+_kernels: set[JITFunction] = set()
 
 
 class Driver:
@@ -68,14 +69,22 @@ class Kernel:
 
 def record(self: JITFunction, key, signature, device, constexprs, options, attrs, warmup) -> Kernel:
     """In the place of ``JITFunction._do_compile``."""
-    kernel = self.device_caches[device][0][key] = Kernel(self.fn.__name__)
-    known = len(specialisations)
-    defaults = self.device_caches[device][3].parse_options({})
+    known, _, _, backend, _ = self.device_caches[device]
+    defaults = backend.parse_options({})
     specialisation = Specialisation.of(self, signature, constexprs, options, defaults, attrs)
-    specialisations.setdefault(specialisation)
-    if State.capturing and len(specialisations) > known:
-        raise Fault(f"{kernel.name}: compiles while a graph is captured, {specialisation}")
-    return kernel
+    if State.capturing:
+        raise Fault(f"{self.fn.__name__} compiles while a graph is captured: {specialisation}")
+    compilations.append(specialisation)
+    _kernels.add(self)
+    known[key] = Kernel(self.fn.__name__)
+    return known[key]
+
+
+def forget() -> None:
+    """Let every kernel be compiled once more."""
+    for kernel in _kernels:
+        for known, *_ in kernel.device_caches.values():
+            known.clear()
 
 
 def install() -> None:

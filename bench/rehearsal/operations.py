@@ -84,7 +84,10 @@ class Operations(TorchDispatchMode):
         return results
 
     def copy(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Between host and device, if it is one. What comes back is 1, 2, 3 …, or true."""
+        """Between host and device, if it is one.
+
+        What comes back is ones; 1, 2, 3 … in the rows of a matrix, for an interval not to be empty.
+        """
         if func is aten.copy_.default:
             target, source = args[:2]
             if on_device(target) != on_device(source):
@@ -95,8 +98,8 @@ class Operations(TorchDispatchMode):
         self.wait(func)
         self.invented += 1
         x = args[0]
-        values = torch.arange(1, x.numel() + 1, device="cpu").view(x.shape)
-        return values.to(kwargs.get("dtype") or x.dtype)
+        ones = torch.ones(x.shape, dtype=kwargs.get("dtype") or x.dtype, device="cpu")
+        return ones.cumsum(-1).to(ones.dtype) if x.dim() > 1 else ones
 
     def wait(self, func: Any, asynchronous: bool = False) -> None:
         """The host waits for the device to finish."""

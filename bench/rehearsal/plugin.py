@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from . import Rehearsal, install, launches, recording
+from . import Rehearsal, install, launches, recording, smoke
 
 install()
+smoke.check()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,11 +74,11 @@ def pytest_pyfunc_call(pyfuncitem: Any) -> Any:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = session.config.getoption("recording")
     if path is not None:
-        recording.write(path, launches.specialisations)
+        recording.write(path, dict.fromkeys(launches.compilations))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    count, launched = len(launches.specialisations), launches.launched.total()
+    count, launched = len(set(launches.compilations)), launches.launched.total()
     terminalreporter.write_line(f"{launched} launches of {count} specialisations")
 
 

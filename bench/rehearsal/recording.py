@@ -13,7 +13,7 @@ from triton.compiler import ASTSource
 
 
 class Specialisation(NamedTuple):
-    """Pairs where Triton has dictionaries: their order is part of its key, and they have no hash."""
+    """Pairs where Triton has dictionaries: they have no hash, and their order is in its key."""
 
     module: str
     kernel: str
@@ -38,6 +38,14 @@ class Specialisation(NamedTuple):
         parts = (signature, constants, attributes, chosen)
         pairs = (tuple((key, _frozen(value)) for key, value in x.items()) for x in parts)
         return cls(kernel.fn.__module__, kernel.fn.__name__, *pairs)
+
+    def arguments(self) -> dict[str, tuple]:
+        """Of each argument its type, its value if that is constant, and its attributes."""
+        constants, attributes = dict(self.constants), dict(self.attributes)
+        return {
+            name: (kind, constants.get((place,)), attributes.get((place,)))
+            for place, (name, kind) in enumerate(self.signature)
+        }
 
     def source(self) -> ASTSource:
         """What ``triton.compile`` takes, as a launch would give it."""

@@ -118,18 +118,24 @@ IMPLEMENTATIONS = [
 ]
 
 
+def run(primitive, dtype, impl):
+    """Forward, and backward where there is one."""
+    result = primitive(dtype, impl)
+    if primitive in DIFFERENTIABLE:
+        result.backward()
+    return result
+
+
 @each_dtype
 @pytest.mark.parametrize("primitive, impl", IMPLEMENTATIONS)
 def test_runs_without_waiting(primitive, impl, dtype):
     if impl == "triton" and dtype == torch.float32 and primitive is nearest:
         pytest.skip("without TF32 there is no such kernel")
-    primitive(dtype, impl)  # copies what later calls find on the device
+    run(primitive, dtype, impl)  # copies what later calls find on the device
     launched, called = launches.launched.total(), extension.called.total()
     # the reference implementations are oracles, and may wait
     with no_wait() if impl != "reference" else nullcontext():
-        result = primitive(dtype, impl)
-        if primitive in DIFFERENTIABLE:
-            result.backward()
+        result = run(primitive, dtype, impl)
     assert result.is_cuda
     # parts of the prototypes leave nothing for a cluster to do
     of_extension = impl == "cuda" and primitive is not plan_of_prototypes
