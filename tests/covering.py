@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 from typing import Any
 
 
-def covering(*axes: Sequence[Any]) -> list[tuple[Any, ...]]:
+def covering(*axes: Iterable[Any]) -> list[tuple[Any, ...]]:
     """Some of the product, in which each pair of values of two axes is met at least once."""
-    rows = list(product(*(range(len(axis)) for axis in axes)))
-    missing = {pair for row in rows for pair in _pairs(row)}
+    axes = [list(axis) for axis in axes]
+    pairs = {row: _pairs(row) for row in product(*(range(len(axis)) for axis in axes))}
+    missing = {pair for of_row in pairs.values() for pair in of_row}
     chosen = []
     while missing:
-        best = max(rows, key=lambda row: len(missing.intersection(_pairs(row))))
-        missing.difference_update(_pairs(best))
+        best = max(pairs, key=lambda row: len(missing.intersection(pairs[row])))
+        missing.difference_update(pairs[best])
         chosen.append(tuple(axis[i] for axis, i in zip(axes, best, strict=True)))
     return chosen
+
+
+def starting_with(rows: Sequence[tuple[Any, ...]], *values: Any) -> list[tuple[Any, ...]]:
+    """What follows these values in the rows that start with them."""
+    return [row[len(values) :] for row in rows if row[: len(values)] == values]
 
 
 def _pairs(row: tuple[int, ...]) -> list[tuple[tuple[int, int], tuple[int, int]]]:

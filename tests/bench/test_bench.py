@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from small_roofs import small_roofs
 
 from bench import measure, memory
 from bench.__main__ import main
@@ -25,8 +26,10 @@ def one_thread():
 
 @pytest.fixture
 def no_memory(monkeypatch):
-    """Leave out the memory, whose measurement starts a process for each implementation."""
+    """Leave out the memory, whose measurement starts a process for each implementation, and the
+    machine's roofs."""
     monkeypatch.setattr(measure, "extra_memory_cpu", lambda *arguments: None)
+    monkeypatch.setattr(measure, "make_roofs", small_roofs)
 
 
 def run(tmp_path, *arguments):

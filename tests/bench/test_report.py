@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
+from small_roofs import small_roofs
 
-from bench import report, step, views
+from bench import measure, report, step, views
 from bench.__main__ import main
 from bench.baselines import BASELINES
 from bench.plot import KINDS
@@ -19,6 +20,8 @@ def results(tmp_path_factory):
     patch, threads = pytest.MonkeyPatch(), torch.get_num_threads()
     for module in ("bench.__main__", "bench.views", "bench.step"):
         patch.setattr(f"{module}.RESULTS", folder)
+    patch.setattr(measure, "make_roofs", small_roofs)
+    patch.setattr(measure, "extra_memory_cpu", lambda *_: dict.fromkeys(measure.MODES, 5 << 20))
     patch.setitem(PEERS, "nt_xent", (64, 16))
     patch.setitem(PEERS, "vicreg", (16, 32))
     command = "--suite peers --quick --save --device cpu --op nt_xent,vicreg --baseline eager,gram"

@@ -18,6 +18,8 @@ def load():
 
 installed(load)
 
+# Of as many ranks as differ: each has to import lightly.
+pytestmark = pytest.mark.parametrize("gang", [4], indirect=True)
 CASES = [
     ("NTXentLoss", {}, 2),
     ("NTXentLoss", {"memory_bank_size": (20, 6)}, 2),

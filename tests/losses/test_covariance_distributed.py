@@ -6,6 +6,7 @@ import formulas
 import pytest
 import torch
 import torch.distributed as dist
+from covering import covering, starting_with
 
 from sslkernels import functional, offdiagonal_norm
 from sslkernels.distributed import Gather
@@ -28,6 +29,7 @@ def norms(a, b, columns, **options):
 
 
 each_loss = pytest.mark.parametrize("name", list(LOSSES))
+two_ranks = pytest.mark.parametrize("gang", [2], indirect=True)  # have the graph of more
 NORMS = ["raw", "centered", "standardized", "one raw", "one centered", "one standardized"]
 LOSSES |= {f"norm of {x}": partial(norms, columns=x) for x in NORMS}
 
@@ -76,13 +78,13 @@ def shares(size, total):
 ROUTED = [name for name in LOSSES if name != "spectral_contrastive" and "per rank" not in name]
 
 
+SHAPES = [(24, 50), (100, 7), (12, 192), (320, 20), (48, 3)]  # the last: few features for ranks
+WAYS = covering([2, 4], ROUTED, ["sample", "feature"], SHAPES)
+
+
 @pytest.mark.parametrize("name", ROUTED)
-@pytest.mark.parametrize("route", ["sample", "feature"])
-def test_equals_one_process(gang, name, route):
-    shapes = [(24, 50), (100, 7), (12, 192), (320, 20)]
-    if route == "feature":
-        shapes.append((48, 3))  # fewer features than ranks
-    for total, d in shapes:
+def test_equals_one_process(gang, name):
+    for route, (total, d) in starting_with(WAYS, gang.size, name):
         sizes = shares(gang.size, total)
         found, mean = run(gang, name, sizes, d, torch.float64, route=route)
         assert_equal(mean, step(name, sizes, d, torch.float64, route=route), 1e-12)
@@ -90,15 +92,15 @@ def test_equals_one_process(gang, name, route):
             assert all(torch.equal(values[0], found[0][0]) for values in found)
 
 
-@pytest.mark.parametrize("name", ["barlow_twins", "vicreg", "vibcreg", "spectral_contrastive"])
-@pytest.mark.parametrize("total, d", [(24, 50), (100, 7), (12, 192)])
-def test_float32_and_half_precision(gang, name, total, d):
-    sizes = shares(gang.size, total)
-    for dtype, tolerance in (
-        (torch.float32, 1e-5),
-        (torch.float16, 2e-3),  # of gradients, rounded on each rank
-        (torch.bfloat16, 2e-2),
-    ):
+TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}  # of gradients
+FOUR = ["barlow_twins", "vicreg", "vibcreg", "spectral_contrastive"]
+SHAPES_AND_DTYPES = covering([2, 4], FOUR, SHAPES[:3], TOLERANCES)
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_float32_and_half_precision(gang, name):
+    for (total, d), dtype in starting_with(SHAPES_AND_DTYPES, gang.size, name):
+        sizes, tolerance = shares(gang.size, total), TOLERANCES[dtype]
         _, mean = run(gang, name, sizes, d, dtype)
         assert_equal(mean, step(name, sizes, d, dtype), tolerance)
 
@@ -152,7 +154,7 @@ def on_subgroup(rank, name, members, sizes):
         return step(name, sizes, 16, torch.float64, members.index(rank), gather=Gather(group=group))
 
 
-@pytest.mark.parametrize("name", ["barlow_twins", "vicreg", "vibcreg", "spectral_contrastive"])
+@pytest.mark.parametrize("name", FOUR)
 def test_subgroup(gang, name):
     members = [0, 1] if gang.size == 2 else [1, 3]
     for sizes in ([5, 6], [30, 20]):  # by samples, by features
@@ -179,6 +181,7 @@ def test_bitwise_repeatable(gang, name):
             assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@two_ranks
 @each_loss
 @pytest.mark.parametrize("n, d", [(6, 40), (20, 8)])
 def test_compile_without_graph_breaks(gang, name, n, d):

@@ -1,5 +1,6 @@
 """Centres, prototypes and neighbours of 2 and 4 ranks against one process."""
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -71,6 +72,7 @@ def compiled_on_rank(rank):
     return outcomes
 
 
+@pytest.mark.parametrize("gang", [2], indirect=True)  # have the graph of more
 def test_compiled(gang):
     for eager, compiled in gang.run(compiled_on_rank):
         torch.testing.assert_close(compiled, eager)

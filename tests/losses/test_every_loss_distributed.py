@@ -8,12 +8,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from cases import CASES
+from covering import covering, starting_with
 
 import sslkernels
 from sslkernels.distributed import Gather
 
 GATHERING = [name for name, case in CASES.items() if case.gathers]
 routes = pytest.mark.parametrize("route", ["all", "ring"])
+two_ranks = pytest.mark.parametrize("gang", [2], indirect=True)  # have the graph of more
 
 
 def step(name, route, sizes, dtype, rank=None, group=None, grad_scale="mean"):
@@ -57,12 +59,13 @@ def shares(size, even=True):
     return [12] * size if even else [12, 7, 9, 8][:size]
 
 
+WAYS = covering([2, 4], GATHERING, ["all", "ring"], [torch.float32, torch.float64], [True, False])
+
+
 @pytest.mark.parametrize("name", GATHERING)
-@routes
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-12)],
-                         ids=["float32", "float64"])  # fmt: skip
-def test_equals_one_process(gang, name, route, dtype, tolerance):
-    for sizes in (shares(gang.size), shares(gang.size, even=False)):
+def test_equals_one_process(gang, name):
+    for route, dtype, even in starting_with(WAYS, gang.size, name):
+        sizes, tolerance = shares(gang.size, even), 1e-5 if dtype == torch.float32 else 1e-12
         expected = step(name, None, sizes, dtype)
         found = mean_of(gang.run(on_rank, name, route, sizes, dtype))
         assert_equal(found, expected, tolerance)
@@ -151,11 +154,13 @@ def compiled_queue_on_rank(rank, route):
     return banks
 
 
+@two_ranks
 def test_compiled_queue(gang):
     for eager, compiled in gang.run(compiled_queue_on_rank, "all"):
         torch.testing.assert_close(compiled, eager)
 
 
+@two_ranks
 @routes
 def test_compile_without_graph_breaks(gang, route):
     for rank in gang.run(compiled_on_rank, route):

@@ -267,6 +267,7 @@ def compiled_on_rank(rank):
     return found
 
 
+@pytest.mark.parametrize("gang", [2], indirect=True)  # have the graph of more
 def test_compile_without_graph_breaks_on_ranks(gang):
     for eager4, compiled4, eager40, compiled40 in gang.run(compiled_on_rank):
         torch.testing.assert_close(compiled4, eager4)

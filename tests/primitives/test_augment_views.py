@@ -5,6 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from covering import covering
 from PIL import Image
 from views_oracle import ADJUST, F, levels, natural_images, plain_parameters, torchvision_view
 
@@ -137,19 +138,21 @@ def test_every_colour(name, value):
 class TestKernel:
     """The C++ kernel against the reference."""
 
-    @pytest.mark.parametrize("size", [1, 2, 3, 12, 15, 16, 17, 33, 64])
-    @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-    def test_sizes(self, size, interpolation):
+    @pytest.mark.parametrize("size, interpolation, channels, scale", covering(
+        [1, 2, 3, 12, 15, 16, 17, 33, 64],
+        ["bilinear", "bicubic"],
+        [1, 3],
+        [(0.02, 1.0), (1.0, 1.0)],
+    ), ids=str)  # fmt: skip
+    def test_sizes(self, size, interpolation, channels, scale):
         shapes = [(1, 1), (1, 40), (40, 1), (5, 7), (16, 5), (17, 6), (200, 3), (3, 200), (90, 70)]
-        for channels in (1, 3):
-            images = RaggedImages.of([
-                torch.randint(0, 256, (*shape, channels), dtype=torch.uint8) for shape in shapes
-            ])  # fmt: skip
-            for scale in ((0.02, 1.0), (1.0, 1.0)):
-                assert_equals_reference(
-                    images, random_parameters(images.sizes, 4, scale=scale), size=size,
-                    interpolation=interpolation, mean=(0,) * channels, std=(1,) * channels,
-                )  # fmt: skip
+        images = RaggedImages.of([
+            torch.randint(0, 256, (*shape, channels), dtype=torch.uint8) for shape in shapes
+        ])  # fmt: skip
+        assert_equals_reference(
+            images, random_parameters(images.sizes, 4, scale=scale), size=size,
+            interpolation=interpolation, mean=(0,) * channels, std=(1,) * channels,
+        )  # fmt: skip
 
     def test_instruction_sets(self, instruction_set):
         images = RaggedImages.of(natural_images())

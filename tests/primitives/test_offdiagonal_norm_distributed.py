@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from covering import covering
 
 from sslkernels import Standardized, offdiagonal_norm
 from sslkernels.distributed import Gather
@@ -28,11 +29,9 @@ def on_rank(rank, *arguments):
     return step(*arguments, rank=rank)
 
 
-@pytest.mark.parametrize("columns", COLUMNS, ids=str)
-@pytest.mark.parametrize("symmetric", [True, False], ids=["itself", "another"])
-@pytest.mark.parametrize("route", ["sample", "feature"])
-@pytest.mark.parametrize("even", [True, False], ids=["even", "uneven"])
-@pytest.mark.parametrize("d", [1, 6, 150])
+@pytest.mark.parametrize("columns, symmetric, route, even, d", covering(
+    COLUMNS, [True, False], ["sample", "feature"], [True, False], [1, 6, 150]
+), ids=str)  # fmt: skip
 def test_equals_one_process(gang, columns, symmetric, route, even, d):
     sizes = [12] * gang.size if even else [12, 7, 9, 8][: gang.size]
     norm, diagonal, *grads = step(sizes, d, columns, symmetric, route)

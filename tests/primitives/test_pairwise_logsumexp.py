@@ -28,10 +28,10 @@ def instruction_set(request):
 
 @each_implementation
 @pytest.mark.parametrize("dtype, temperature, m", covering(
-    DTYPES, [0.5, 0.1, 0.05, 0.01, -1.0], [None, 250]
+    DTYPES, [0.5, 0.1, 0.05, 0.01, -1.0], [None, 150]
 ), ids=str)  # fmt: skip
 def test_as_exact_as_eager(impl, dtype, temperature, m):
-    check_pairwise_logsumexp(impl, 400, m, 48, 1 / temperature, (0, 3, -3), dtype=dtype)
+    check_pairwise_logsumexp(impl, 200, m, 48, 1 / temperature, (0, 3, -3), dtype=dtype)
 
 
 @each_implementation

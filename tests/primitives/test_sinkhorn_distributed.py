@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from covering import covering, starting_with
 
 from sslkernels import prototype_sinkhorn, sinkhorn
 from sslkernels.distributed import Gather, ranks_of, stack_ranks
@@ -55,19 +56,23 @@ def assert_equals_one_process(found, expected, tolerance):
         torch.testing.assert_close(center.double(), expected, rtol=tolerance, atol=tolerance)
 
 
-each_kind = pytest.mark.parametrize("kind", ["logits", "groups", "features"])
+KINDS = ["logits", "groups", "features"]
+each_kind = pytest.mark.parametrize("kind", KINDS)
+two_ranks = pytest.mark.parametrize("gang", [2], indirect=True)  # have the graph of more
+
+
+WAYS = covering([2, 4], KINDS, [
+    ("tiled", torch.float64, 1e-12), ("auto", torch.float32, 3e-6), ("tiled", torch.float32, 3e-6),
+], [True, False])  # fmt: skip
 
 
 @each_kind
-@pytest.mark.parametrize("impl, dtype, tolerance", [
-    ("tiled", torch.float64, 1e-12), ("auto", torch.float32, 3e-6), ("tiled", torch.float32, 3e-6),
-], ids=str)  # fmt: skip
-@pytest.mark.parametrize("even", [True, False], ids=["even", "uneven"])
-def test_equals_one_process(gang, kind, impl, dtype, tolerance, even):
-    sizes = [90] * gang.size if even else [120, 7, 901, 1][: gang.size]
-    expected = step(kind, sizes, "tiled", torch.float64)
-    found = gang.run(on_rank, kind, sizes, impl, dtype)
-    assert_equals_one_process(found, expected, tolerance)
+def test_equals_one_process(gang, kind):
+    for (impl, dtype, tolerance), even in starting_with(WAYS, gang.size, kind):
+        sizes = [90] * gang.size if even else [120, 7, 901, 1][: gang.size]
+        expected = step(kind, sizes, "tiled", torch.float64)
+        found = gang.run(on_rank, kind, sizes, impl, dtype)
+        assert_equals_one_process(found, expected, tolerance)
 
 
 @each_kind
@@ -80,6 +85,7 @@ def test_ranks_with_few_rows_or_none(gang, kind):
     assert all((center == 0).all() for center in nothing)
 
 
+@two_ranks
 @each_kind
 def test_compiles(gang, kind):
     arguments = kind, [120, 7, 31, 1][: gang.size], "auto", torch.float32
@@ -97,6 +103,7 @@ def stacked(rank, compiled):
     return function(torch.full((2, 3), float(rank)))
 
 
+@two_ranks
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
 def test_what_every_rank_holds(gang, compiled):
     expected = torch.stack([torch.full((2, 3), 2.0 * rank) for rank in range(gang.size)])

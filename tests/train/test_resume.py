@@ -109,8 +109,7 @@ def whole(tmp_path_factory):
     return folders
 
 
-@pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("after", [3, 5])
+@pytest.mark.parametrize("name, after", zip(RUNS, itertools.cycle([3, 5]), strict=False))
 def test_killed_and_resumed(whole, tmp_path, name, after):
     steps = 2 if name == "ibot" else 4  # an epoch
     with pytest.raises(Killed):
@@ -120,8 +119,7 @@ def test_killed_and_resumed(whole, tmp_path, name, after):
     same_run(tmp_path, whole[name])
 
 
-@pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("after", [1, 2, 4])
+@pytest.mark.parametrize("name, after", zip(2 * [*RUNS], itertools.cycle([1, 2, 4]), strict=False))
 def test_terminated_and_resumed(whole, tmp_path, name, after):
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as stop:

@@ -88,19 +88,23 @@ def test_micro_batches_give_the_same_gradient_or_are_refused(name):
     except ValueError as error:
         assert "micro_batch must be 0" in str(error) and "a smaller batch_size" in str(error)
         return
-    whole, parts = tiny_method(name).eval(), tiny_method(name).eval()  # statistics stand still
+    # SwAV's unit vectors are float32. Gradients that large parts leave are held to the largest.
+    dtype, tolerance = (torch.float32, 1e-5) if name == "swav" else (torch.float64, 1e-10)
+    whole, parts = (tiny_method(name).eval().to(dtype) for _ in range(2))  # statistics stand still
     batch = tiny_batch(name)
+    batch = batch._replace(views=[view.to(dtype) for view in batch.views])
     torch.manual_seed(2)
     loss = whole.loss(*whole(*whole.inputs(batch)))
     loss.backward()
     torch.manual_seed(2)
     found, _ = GradCache(parts, parts.loss, 3)(*parts.inputs(batch))
     torch.testing.assert_close(found, loss.detach())
+    largest = max(p.grad.abs().max() for p in whole.parameters() if p.grad is not None)
     for (key, a), (_, b) in zip(parts.named_parameters(), whole.named_parameters(), strict=True):
         if b.grad is None:
             assert a.grad is None, key
         else:
-            torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4, msg=key)
+            assert (a.grad - b.grad).abs().max() <= tolerance * largest, key
 
 
 @pytest.mark.parametrize("name", ["moco_v2", "nnclr"])
