@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 META, CUDA = torch.device("meta"), torch.device("cuda:0")
 FIRST_ADDRESS, ALIGNMENT = 1 << 32, 512  # as the caching allocator aligns
 
+_pinned: set[int] = set()  # addresses of storages
 _places: dict[int, tuple[int, int]] = {}  # of storages: address and size
 _end = FIRST_ADDRESS
 
@@ -37,6 +38,8 @@ class Device(TorchFunctionMode):
             kwargs["device"] = CUDA
         if getattr(kwargs.get("generator"), "device", None) == CUDA:
             del kwargs["generator"]
+        if kwargs.pop("pin_memory", False):
+            return pin(func(*args, **kwargs))
         if func in FROM_THE_HOST and kwargs.get("device") == CUDA:
             return copied(func, args, kwargs)
         if func is Tensor.cuda or func is Tensor.to and args[1:] and args[1] in ("cuda", "cuda:0"):
@@ -53,6 +56,16 @@ def on_device(x: Any) -> bool:
 def inside(x: Any) -> Any:
     """A device as torch is to be told."""
     return META if isinstance(x, torch.device) and x.type == "cuda" else x
+
+
+def pin(x: Tensor) -> Tensor:
+    """x, whose copies may be on their way while the host goes on."""
+    _pinned.add(x.untyped_storage().data_ptr())
+    return x
+
+
+def is_pinned(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.untyped_storage().data_ptr() in _pinned
 
 
 def copied(func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:

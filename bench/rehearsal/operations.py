@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .cuda import State
-from .device import Device, on_device
+from .device import Device, is_pinned, on_device, pin
 from .faults import Fault, Place, place
 
 aten = torch.ops.aten
@@ -51,8 +51,10 @@ class Operations(TorchDispatchMode):
                 return func.decompose(*args, **kwargs)
         found = list(tensors(args)) + list(tensors(kwargs.values()))
         if not any(map(on_device, found)):
+            if func is aten._pin_memory.default:
+                return pin(args[0].clone())
             if func in COPIES and to_device(kwargs):
-                self.wait(func, kwargs.get("non_blocking", False))
+                self.wait(func, kwargs.get("non_blocking", False) and is_pinned(args[0]))
             return func(*args, **kwargs)
         if func in COPIES:
             return self.copy(func, args, kwargs)
@@ -91,7 +93,8 @@ class Operations(TorchDispatchMode):
         if func is aten.copy_.default:
             target, source = args[:2]
             if on_device(target) != on_device(source):
-                self.wait(func, args[2] if len(args) > 2 else False)
+                asynchronous = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
+                self.wait(func, asynchronous and (is_pinned(target) or is_pinned(source)))
             return func(*args, **kwargs) if on_device(target) else target
         if kwargs.get("device") is None or kwargs["device"].type != "cpu":
             return func(*args, **kwargs)

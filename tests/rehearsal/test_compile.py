@@ -25,7 +25,7 @@ def kernels():
     """All that the package launches."""
     package = sslkernels.primitives
     for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if info.name.rpartition(".")[2].startswith("triton"):
+        if info.name.rpartition(".")[2].lstrip("_").startswith("triton"):
             for name, x in inspect.getmembers(import_module(info.name)):
                 if isinstance(x, JITFunction) and name.endswith("_kernel"):
                     yield x.fn.__module__, name

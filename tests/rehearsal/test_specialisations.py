@@ -36,7 +36,8 @@ def difference(new, known):
 @each_dtype
 @pytest.mark.parametrize("name", CASES)
 def test_another_batch_size(name, dtype):
-    assert not compiles_anew(*(loss_step(name, n, D, dtype) for n in (300, 1024)))
+    """Of multiples of 16; others are a case more of some kernels, whose strides they are."""
+    assert not compiles_anew(*(loss_step(name, n, D, dtype) for n in (304, 1024)))
 
 
 @each_dtype
