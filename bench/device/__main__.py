@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary = run_stages(
         stages, folder, 60 * arguments.minutes, dry=arguments.dry, prepared=prepared
     )
-    print("\n" + tell(folder))
+    print("\nA dry run: its numbers mean nothing." if arguments.dry else "\n" + tell(folder))
     return int(any(row["code"] != 0 for row in summary["stages"].values()))
 
 

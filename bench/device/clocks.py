@@ -135,7 +135,7 @@ def compiled_shared(compiled: Any) -> int:
 
 def clock_rate() -> float:
     """MHz, while the device is at work."""
-    return float(torch.cuda.clock_rate())
+    return float(torch.cuda.clock_rate())  # by nvidia-ml-py
 
 
 if __name__ == "__main__":

@@ -38,9 +38,15 @@ def main() -> None:
 
 def page(results: Path) -> str:
     """The page in Markdown: a section for each device, or one that says that there is none."""
-    folders = sorted(path for path in results.glob("*/run") if (path / "device.json").exists())
+    folders = sorted(path for path in results.glob("*/run") if is_of_a_device(path))
     sections = [f"\n## {folder.parent.name}\n\n{tell(folder)}" for folder in folders]
     return OPENING + "".join(sections or [f"\n## No device yet\n\n{tell(results / NEVER)}"])
+
+
+def is_of_a_device(folder: Path) -> bool:
+    """Whether its numbers mean something: those of a dry run do not."""
+    stages = read_summary(folder)["stages"].values()
+    return bool(stages) and not any(row["dry"] for row in stages)
 
 
 def tell(folder: Path) -> str:

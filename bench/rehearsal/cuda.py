@@ -13,7 +13,12 @@ from torch.utils._device import DeviceContext
 from .device import CUDA, inside
 
 H100 = SimpleNamespace(
-    name="H100, rehearsed", major=9, minor=0, multi_processor_count=132, total_memory=80 * 2**30
+    name="H100, rehearsed",
+    major=9,
+    minor=0,
+    multi_processor_count=132,
+    total_memory=80 * 2**30,
+    clock_rate=1_755_000,
 )
 
 
@@ -86,6 +91,8 @@ def install() -> None:
         "current_stream": lambda *_: Stream(),
         "stream": lambda _: nullcontext(),
         "graph": capture,
+        "mem_get_info": lambda *_: (H100.total_memory,) * 2,
+        "clock_rate": lambda *_: 1755,
         "get_rng_state": lambda *_: torch.get_rng_state(),
         "is_current_stream_capturing": lambda: State.capturing,
         "set_sync_debug_mode": set_sync_debug_mode,
@@ -96,7 +103,7 @@ def install() -> None:
     for name in (
         "current_device", "synchronize", "empty_cache", "reset_peak_memory_stats",
         "memory_allocated", "max_memory_allocated", "set_rng_state", "_exchange_device",
-        "_maybe_exchange_device",
+        "_maybe_exchange_device", "_sleep",
     ):  # fmt: skip
         stand_ins[name] = nothing
     for name, stand_in in stand_ins.items():
