@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
@@ -109,3 +111,8 @@ def faults(job: Job) -> str:
         if wanted not in ptx:
             found.append(f"no {wanted}")
     return f"{name} {arch} {dtype} {constants}: {', '.join(found)}" if found else ""
+
+
+def all_faults(jobs: Iterable[Job]) -> list[str]:
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return [text for text in pool.map(faults, jobs) if text]
