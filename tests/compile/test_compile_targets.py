@@ -1,6 +1,6 @@
 """Every Triton kernel with every tile of its table, compiled without a GPU.
 
-``SSLKERNELS_COMPILE=all`` compiles each variant for every architecture, not only those that show most.
+``SSLKERNELS_COMPILE=all`` compiles each variant of each kernel for every architecture.
 """
 
 import os
