@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from importlib import import_module
 from io import StringIO
@@ -150,3 +152,11 @@ def judged(job: Job) -> tuple[str, str]:
     if arch == "sm_90":
         size += f", {compiled.resident(warps)} CTAs per SM"
     return f"{label}: {size}", f"{label}: {', '.join(found)}" if found else ""
+
+
+def all_faults(jobs: Iterable[Job]) -> list[str]:
+    """Of all of them; prints what each takes."""
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        sizes, faults = zip(*pool.map(judged, jobs), strict=True)
+    print("\n".join(sizes))
+    return [text for text in faults if text]

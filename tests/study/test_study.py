@@ -35,7 +35,7 @@ from sslkernels.train.methods.two_views import TwoViews
 @pytest.fixture
 def few_digits(monkeypatch):
     def load(device):
-        return [type(split)(*(t[::14] for t in split)) for split in load_digits(device)]
+        return [type(split)(*(t[::28] for t in split)) for split in load_digits(device)]
 
     monkeypatch.setattr(datasets, "load_digits", load)
 

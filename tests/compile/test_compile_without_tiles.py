@@ -1,0 +1,54 @@
+"""The Triton kernels that have no table of tiles, and all kernels with strides of one."""
+
+import os
+
+import pytest
+
+pytest.importorskip("triton")
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"
+)
+
+from compile_jobs import (  # noqa: E402
+    FIRST,
+    ROW_KERNELS,
+    TILE_OF_VIEW,
+    VARIANTS,
+    VIEW_KERNELS,
+    WIDE_ROW_KERNELS,
+    WIDE_TILE,
+    Job,
+    jobs,
+)
+from compile_kernel import all_faults, compile_one, is_specialized, kernel_of  # noqa: E402
+
+
+def test_views_are_compiled_as_they_are_launched():
+    from sslkernels.primitives.augment_views import triton as launcher
+
+    assert (launcher.RESIZE_TILE, launcher.BLUR_TILE) == (TILE_OF_VIEW, WIDE_TILE)
+    assert launcher.OPTIONS["num_warps"] == 8
+
+
+def test_strides_of_one_compile():
+    """Triton makes a constant of an argument that is 1, which must not break a kernel's types."""
+    tile = {"BM": 64, "BN": 64, "BD": 16, "D": 16, "PRECISION": "ieee", "EXCLUDED": 1}
+    everything = {**VARIANTS, **ROW_KERNELS, **VIEW_KERNELS, **WIDE_ROW_KERNELS}
+    compiled = []
+    for name, variants in everything.items():
+        parameters = kernel_of(name).params
+        numbers = [x for x in parameters if not x.name.endswith("_ptr")]
+        ones = {x.name: 1 for x in numbers if is_specialized(x)}
+        shape = {key: tile[key] for key in tile if key in {x.name for x in parameters}}
+        for variant in variants:
+            job = Job(name, FIRST, "bf16", {**shape, **variant, **ones}, 4, 2)
+            if ones and job not in compiled:  # variants that differ in nothing but a stride
+                compile_one(job)
+                compiled.append(job)
+    assert len(compiled) > 20
+
+
+def test_they_fit_their_architecture():
+    everything = os.environ.get("SSLKERNELS_COMPILE") == "all"
+    broken = all_faults(job for job in jobs(everything) if job.name not in VARIANTS)
+    assert not broken, "\n".join(broken)
