@@ -24,6 +24,7 @@ WAITING = {
     aten.unique_consecutive.default, aten.bincount.default, aten.repeat_interleave.Tensor,
     aten._linalg_eigh.default, aten._linalg_svd.default, aten._linalg_check_errors.default,
 }  # fmt: skip
+UNORDERED = {aten.scatter_add.default, aten.scatter_add_.default}  # sums of floats by atomics
 MASKABLE = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 CUDA_KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 
@@ -67,6 +68,8 @@ class Operations(TorchDispatchMode):
             self.wait(func)
             self.invented += 1
             return without_values(func, args, kwargs)
+        if func in UNORDERED and args[3].is_floating_point():
+            raise Fault(f"{func} adds in another order each time, in {place()}")
         if func in MASKABLE and any(x.dtype == torch.bool for x in tensors(args[1])):
             self.wait(func)
         return func(*args, **kwargs)

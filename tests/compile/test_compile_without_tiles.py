@@ -13,6 +13,7 @@ from compile_jobs import (  # noqa: E402
     FIRST,
     ROW_KERNELS,
     TILE_OF_VIEW,
+    UNIT_OF_3000,
     VARIANTS,
     VIEW_KERNELS,
     WIDE_ROW_KERNELS,
@@ -52,3 +53,13 @@ def test_they_fit_their_architecture():
     everything = os.environ.get("SSLKERNELS_COMPILE") == "all"
     broken = all_faults(job for job in jobs(everything) if job.name not in VARIANTS)
     assert not broken, "\n".join(broken)
+
+
+def test_rows_of_3000_prototypes_are_read_16_bytes_at_a_time():
+    """Which are a multiple of 8, and not of 16."""
+    for name, variants in {**ROW_KERNELS, **WIDE_ROW_KERNELS}.items():
+        for variant in variants:
+            if variant.get("UNIT") == UNIT_OF_3000:
+                ptx = compile_one(Job(name, FIRST, "bf16", variant, 8, 3)).ptx
+                assert ".global.v4.b32" in ptx or ".global.v2.b32" in ptx, name
+                assert ".global.b16" not in ptx, name

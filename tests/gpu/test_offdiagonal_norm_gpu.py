@@ -6,6 +6,7 @@ from device import assert_no_wait, assert_repeats, assert_repeats_as_graph, floa
 from oracle import check_offdiagonal_norm
 
 from sslkernels import Standardized, offdiagonal_norm
+from sslkernels.primitives._operator import unit_of
 from sslkernels.primitives.offdiagonal_norm import triton
 from sslkernels.primitives.offdiagonal_norm.columns import Columns
 
@@ -193,3 +194,8 @@ def test_compiles():
     a, b = torch.randn(500, 64, device="cuda"), torch.randn(500, 64, device="cuda")
     compiled = torch.compile(function, fullgraph=True)
     torch.testing.assert_close(compiled(a, b), function(a, b))
+
+
+def test_units_are_exact_powers_of_two():
+    peaks = 1.7 * 2.0 ** torch.arange(-110, 111, device="cuda", dtype=torch.float32)
+    assert (torch.frexp(unit_of(peaks)).mantissa == 0.5).all()

@@ -19,6 +19,7 @@ from sslkernels.primitives.sinkhorn import triton as sinkhorn_triton
 
 dino = import_module("sslkernels.losses.distillation.dino")  # not the functions of these names
 koleo = import_module("sslkernels.losses.distillation.koleo")
+vicregl = import_module("sslkernels.losses.covariance.vicregl")
 
 
 @pytest.fixture
@@ -145,3 +146,13 @@ def test_compiling_while_a_graph_is_captured():
         torch.cuda.graph(torch.cuda.CUDAGraph()),
     ):
         pairwise_logsumexp(q, q)
+
+
+def test_a_gradient_that_is_added_in_any_order(plant):
+    plant(
+        vicregl._cells,
+        "return x[torch.arange(len(x), device=x.device)[:, None], index]",
+        "return x.gather(1, index[:, :, None].expand(-1, -1, x.shape[2]))",
+    )
+    with pytest.raises(Fault, match="scatter_add.* adds in another order each time"):
+        run("vicregl")
