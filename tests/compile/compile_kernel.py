@@ -32,7 +32,14 @@ TENSOR_CORE = {
 INPUTS = [
     f"{x}_ptr" for x in ("q", "k", "x", "a", "b", "own", "other", "values", "student", "teacher")
 ]
-SERIALIZED: set[tuple[str, str, int]] = set()
+# Whose wgmma wait for each other on sm_90, as ptxas says (C7515). To be emptied.
+SERIALIZED = {
+    *(
+        ("pairwise_logsumexp.backward_kernel", "bf16", d)
+        for d in (64, 128, 144, 208, 256, 304, 512)
+    ),
+    *(("pairwise_softplus.backward_kernel", "bf16", d) for d in (304, 512)),
+}
 BYTES = {"data_ptr": "u8", "levels_ptr": "u8", "offsets_ptr": "i64", "sizes_ptr": "i64"}
 
 
