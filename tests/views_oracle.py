@@ -1,17 +1,12 @@
-"""torchvision on PIL images, fed with the parameters of a view; and natural images."""
+"""torchvision on PIL images, fed with the parameters of a view."""
 
 from __future__ import annotations
 
-from functools import cache
-
-import numpy as np
-import skimage.data
-import torch
 from PIL import Image
 from torch import Tensor
 
 from bench.peers import torchvision_transforms
-from sslkernels.primitives.augment_views.parameters import OPERATIONS, Parameters, pack_order
+from sslkernels.primitives.augment_views.parameters import OPERATIONS, Parameters
 
 transforms = torchvision_transforms()
 F = transforms.functional
@@ -25,27 +20,6 @@ ADJUST = {
     "saturation": F.adjust_saturation,
     "hue": F.adjust_hue,
 }
-
-
-@cache
-def natural_images() -> list[Tensor]:
-    """Photographs that ship with scikit-image, (h, w, 3) uint8, of different sizes."""
-    images = [
-        skimage.data.astronaut()[:400, :500],
-        skimage.data.coffee(),
-        skimage.data.chelsea(),
-        skimage.data.rocket(),
-    ]
-    return [torch.from_numpy(np.ascontiguousarray(image)) for image in images]
-
-
-def plain_parameters(image: Tensor, **changes: float) -> Tensor:
-    """(13,): the whole image and nothing done to it, but for these."""
-    height, width = image.shape[:2]
-    values = dict.fromkeys(Parameters._fields, 0.0)
-    values |= {"height": height, "width": width, "order": pack_order(range(4)), "solarize": 256}
-    values |= {"brightness": 1, "contrast": 1, "saturation": 1}
-    return torch.tensor(list((values | changes).values()), dtype=torch.float32)
 
 
 def torchvision_view(
@@ -73,10 +47,3 @@ def torchvision_view(
     if p.solarize < 256:
         picture = F.solarize(picture, p.solarize)
     return F.pil_to_tensor(picture)
-
-
-def levels(views: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    """Values in [0, 1] as whole levels 0 … 255; fails where they are not whole."""
-    x = 255 * (views.double() * std + mean)
-    assert (x - x.round()).abs().max() < 1e-3, "not whole levels"
-    return x.round().long()

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 from scipy import stats
-from views_oracle import natural_images, transforms
+from views_inputs import natural_images
+from views_oracle import transforms
 
 from sslkernels import RaggedImages, augment_views
 from sslkernels.data import View, draw_parameters, load_views, make_views, recipes

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from device import assert_no_wait, assert_repeats, assert_repeats_as_graph
-from views_oracle import levels, natural_images
+from views_inputs import levels, natural_images
 
 from sslkernels import RaggedImages, augment_views
 from sslkernels.data import SimCLRViews, draw_parameters, make_views, recipes

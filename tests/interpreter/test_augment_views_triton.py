@@ -8,7 +8,7 @@ from itertools import permutations
 
 import pytest
 import torch
-from views_oracle import levels, natural_images, plain_parameters
+from views_inputs import levels, natural_images, plain_parameters
 
 from sslkernels import RaggedImages, augment_views
 from sslkernels.data import View, draw_parameters

@@ -7,7 +7,8 @@ import pytest
 import torch
 from covering import covering
 from PIL import Image
-from views_oracle import ADJUST, F, levels, natural_images, plain_parameters, torchvision_view
+from views_inputs import levels, natural_images, plain_parameters
+from views_oracle import ADJUST, F, torchvision_view
 
 from sslkernels import RaggedImages, _ext, augment_views, source_coordinates
 from sslkernels.data import recipes
