@@ -30,10 +30,12 @@ CUDA_KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 
 
 class Operations(TorchDispatchMode):
-    """Attributes:
-    documented: functions of the package that may wait although waiting is an error.
-    waited: how often each function of the package waited, whether or not it was one.
-    invented: how often the host was given a value, of which there are none.
+    """Sees each of them, below autograd.
+
+    Attributes:
+        documented: functions of the package that may wait although waiting is an error.
+        waited: how often each function of the package waited, whether or not it was one.
+        invented: how often the host was told a value, of which there are none.
     """
 
     def __init__(self, documented: Collection[Place] = ()) -> None:
@@ -72,6 +74,7 @@ class Operations(TorchDispatchMode):
             raise Fault(f"{func} adds in another order each time, in {place()}")
         if func in MASKABLE and any(x.dtype == torch.bool for x in tensors(args[1])):
             self.wait(func)
+            self.invented += 1
         return func(*args, **kwargs)
 
     def run(self, operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -101,7 +104,7 @@ class Operations(TorchDispatchMode):
             return func(*args, **kwargs) if on_device(target) else target
         if kwargs.get("device") is None or kwargs["device"].type != "cpu":
             return func(*args, **kwargs)
-        self.wait(func)
+        self.wait(func, kwargs.get("non_blocking", False))
         self.invented += 1
         x = args[0]
         ones = torch.ones(x.shape, dtype=kwargs.get("dtype") or x.dtype, device="cpu")
