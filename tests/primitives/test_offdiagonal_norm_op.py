@@ -97,7 +97,8 @@ def test_functional_transforms(route):
         return loss(a, b, impl="reference", route="auto")
 
     gradient, expected = (torch.func.grad(f, argnums=(0, 1))(a, b) for f in (loss, exact))
-    torch.testing.assert_close(gradient, expected)
+    for found, wanted in zip(gradient, expected, strict=True):
+        assert (found - wanted).norm() <= 1e-6 * wanted.norm()
     value, pullback = torch.func.vjp(loss, a, b)
     torch.testing.assert_close(value, loss(a, b))
     torch.testing.assert_close(pullback(torch.tensor(2.0))[0], 2 * gradient[0])
