@@ -20,7 +20,7 @@ from sslkernels.primitives._tile_table import Tile, multiprocessors
 from sslkernels.primitives._triton import launch
 from sslkernels.primitives.pairwise_logsumexp.triton_kernels import backward_kernel, forward_kernel
 
-from .arguments import results_file
+from .arguments import stage_arguments
 from .outcomes import read_lines
 
 TILES = 512  # of a program
@@ -48,7 +48,7 @@ CASES = (
 
 def main() -> None:
     """Measure what has no line yet."""
-    path = results_file(__doc__)
+    path = stage_arguments(__doc__).out
     done = {(row["group"], row["name"], row["d"]) for row in read_lines(path)}
     for case in CASES:
         if case[:3] not in done:

@@ -13,12 +13,12 @@ from sslkernels import _ext
 from sslkernels.functional import nt_xent
 
 from ..machine import describe_machine
-from .arguments import results_file
+from .arguments import stage_arguments
 
 
 def main() -> None:
     """Print and write it."""
-    path = results_file(__doc__)
+    path = stage_arguments(__doc__).out
     content = describe_machine("cuda") | {"_C with CUDA": _ext.HAS_CUDA_EXTENSION}
     content |= {"nvidia-smi": nvidia_smi(), "Triton's cache": cache_hits()}
     print(json.dumps(content, indent=1))

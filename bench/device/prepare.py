@@ -15,12 +15,13 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch==2.11.0", "triton==3.6.0", "numpy", "setuptools", "pybind11", "cmake", "ninja",
             "pytest", "pytest-xdist", "hypothesis", "pillow", "scikit-image")  # fmt: skip
 ARCHITECTURE = "90a-real"
-EXTENSION, CACHE, RECORDING = "_C*.so", "triton.tar.xz", "launches.json"
+EXTENSION, CACHE = "_C*.so", "triton.tar.xz"
 
 
 def prepare(folder: Path, python: str) -> None:
@@ -40,13 +41,20 @@ def prepare(folder: Path, python: str) -> None:
     for built in folder.glob("lib/sslkernels/_C*.so"):
         shutil.copy(built, folder)
         shutil.copy(built, ROOT / "sslkernels")
+    recordings = [folder / f"{name}-launches.json" for name in ("tests", "speed", "clocks")]
     pytest = [interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    recording = folder / RECORDING
     told("rehearsing the tests for a device: what would Triton compile?",
-         [*pytest, "-p", "bench.rehearsal.plugin", "--recording", recording, "tests/gpu"],
+         [*pytest, "-p", "bench.rehearsal.plugin", "--recording", recordings[0], "tests/gpu"],
          )  # fmt: skip
-    told("compiling it", [interpreter, "-m", "bench.rehearsal.compile", recording],
-         TRITON_CACHE_DIR=str(folder / "triton"), TRITON_STORE_BINARY_ONLY="1")  # fmt: skip
+    for recording in recordings[1:]:
+        name = recording.stem.partition("-")[0]
+        with TemporaryDirectory() as scratch:
+            dry = ["--dry", "--out", Path(scratch, "numbers"), "--recording", recording]
+            told(f"rehearsing {name}", [interpreter, "-m", f"bench.device.{name}", *dry])
+    for recording in recordings:
+        told(f"compiling {recording.stem}",
+             [interpreter, "-m", "bench.rehearsal.compile", recording],
+             TRITON_CACHE_DIR=str(folder / "triton"), TRITON_STORE_BINARY_ONLY="1")  # fmt: skip
     pack(folder)
     sizes = {path.name: f"{path.stat().st_size / 2**20:.1f} MiB" for path in carried(folder)}
     print("to be carried: " + ", ".join(f"{name} ({size})" for name, size in sizes.items()))

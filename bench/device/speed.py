@@ -19,7 +19,7 @@ from ..case import Shape
 from ..machine import describe_machine
 from ..measure import Settings, load, make_inputs, measure
 from ..table import as_content, describe_run
-from .arguments import results_file
+from .arguments import stage_arguments
 from .outcomes import read_lines
 
 # A small batch, where launches count, and a large one; the most used losses first.
@@ -42,12 +42,13 @@ SECONDS = 0.7  # of timing for each shape
 
 def main() -> None:
     """Measure what has no line yet."""
-    path = results_file(__doc__)
+    arguments = stage_arguments(__doc__)
+    path, seconds = arguments.out, 0.0 if arguments.dry else SECONDS
     done = {(row["op"], shape["shape"]) for row in read_lines(path) for shape in row["shapes"]}
     for op, shapes in SHAPES.items():
         for shape in shapes:
             if (op, "x".join(map(str, shape))) not in done:
-                add(path, losses(op, shape))
+                add(path, losses(op, shape, seconds))
     if ("views", "512x224") not in done:
         add(path, views())
 
@@ -57,9 +58,9 @@ def add(path: Path, content: dict[str, object]) -> None:
         file.write(json.dumps(content) + "\n")
 
 
-def losses(op: str, shape: Shape) -> dict[str, object]:
+def losses(op: str, shape: Shape, seconds: float) -> dict[str, object]:
     settings = Settings(
-        op, torch.bfloat16, "cuda", 0.1, ["fwd", "bwd", "fwdbwd"], seconds=SECONDS, min_rounds=3
+        op, torch.bfloat16, "cuda", 0.1, ["fwd", "bwd", "fwdbwd"], seconds=seconds, min_rounds=3
     )
     names = [name for name in BESIDE if name in BASELINES[op]]
     start = time.perf_counter()
