@@ -53,12 +53,13 @@ def _version(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """Of the checkout, with a mark where it was changed since."""
+    """Of the checkout, with a mark where it was changed since; of a copy without history what the
+    environment's SSLKERNELS_COMMIT says."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         run = subprocess.run(
             command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("SSLKERNELS_COMMIT")
     return run.stdout.strip()

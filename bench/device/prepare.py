@@ -17,11 +17,13 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..machine import commit
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch==2.11.0", "triton==3.6.0", "numpy", "setuptools", "pybind11", "cmake", "ninja",
             "pytest", "pytest-xdist", "hypothesis", "pillow", "scikit-image")  # fmt: skip
 ARCHITECTURE = "90a-real"
-EXTENSION, CACHE = "_C*.so", "triton.tar.xz"
+EXTENSION, CACHE, COMMIT = "_C*.so", "triton.tar.xz", "commit"
 
 
 def prepare(folder: Path, python: str) -> None:
@@ -56,6 +58,7 @@ def prepare(folder: Path, python: str) -> None:
              [interpreter, "-m", "bench.rehearsal.compile", recording],
              TRITON_CACHE_DIR=str(folder / "triton"), TRITON_STORE_BINARY_ONLY="1")  # fmt: skip
     pack(folder)
+    (folder / COMMIT).write_text(commit() or "")
     sizes = {path.name: f"{path.stat().st_size / 2**20:.1f} MiB" for path in carried(folder)}
     print("to be carried: " + ", ".join(f"{name} ({size})" for name, size in sizes.items()))
 
@@ -79,15 +82,19 @@ def pack(folder: Path) -> None:
 
 def carried(folder: Path) -> list[Path]:
     """What a machine with a device needs."""
-    return [folder / CACHE, *folder.glob(EXTENSION)]
+    return [folder / CACHE, folder / COMMIT, *folder.glob(EXTENSION)]
 
 
 def install_prepared(folder: Path) -> None:
-    """Put the extension beside the package, and unpack the cache, whose files name each other."""
+    """Put the extension beside the package, and unpack the cache, whose files name each other.
+
+    A copy of the checkout that has no history is told its commit.
+    """
     if not carried(folder)[0].exists():
         sys.exit(f"{folder} holds no {CACHE}: python -m bench.device --prepare makes one")
     for built in folder.glob(EXTENSION):
         shutil.copy(built, ROOT / "sslkernels")
+    os.environ.setdefault("SSLKERNELS_COMMIT", (folder / COMMIT).read_text())
     with tarfile.open(folder / CACHE) as archive:
         archive.extractall(folder, filter="data")
     for group in folder.glob("triton/*/__grp__*.json"):

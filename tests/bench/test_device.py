@@ -1,6 +1,7 @@
 """The run on a device: limits, what is kept of a run that is cut off, resuming, and its page."""
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -92,7 +93,7 @@ def test_the_page_is_what_the_results_say():
 def test_page_of_a_run(tmp_path):
     folder = tmp_path / "some-gpu" / "run"
     run([stage("correct", "pass")], folder)
-    test = "tests/gpu/test_sinkhorn_gpu.py::test_edges"
+    test = "tests/gpu/test_sinkhorn_gpu.py::test_ragged_and_wide"
     row = {"outcome": "passed", "commit": "abc", "date": "2030-01-02T03:04:05"}
     lines = [{"test": f"{test}[{i}]", **row} for i in range(3)]
     lines.append({**lines[0], "outcome": "failed"})
@@ -104,7 +105,7 @@ def test_page_of_a_run(tmp_path):
     write_lines(folder / "speed.jsonl", [content])
     text = page.page(tmp_path)
     assert "| correct | done |" in text and "## some-gpu" in text
-    assert "| sinkhorn | test_edges | 1 failed, 2 passed | 2030-01-02 | abc |" in text
+    assert "| sinkhorn | test_ragged_and_wide | 1 failed, 2 passed | 2030-01-02 | abc |" in text
     line = "| nt_xent | 512x128 | ok | 0.5 ms | 1.5 x | 1.5 x | 25 % | 2030-01-02 | abc |"
     assert line in text
     assert "| clip | 512x512 | never run |" in text
@@ -124,10 +125,14 @@ def test_prepared_files_are_put_where_they_belong(tmp_path, monkeypatch):
     there.mkdir()
     (there / prepare.CACHE).write_bytes((made / prepare.CACHE).read_bytes())
     (there / "_C.some.so").touch()
+    (there / prepare.COMMIT).write_text("abc")
+    monkeypatch.setenv("SSLKERNELS_COMMIT", "")
+    monkeypatch.delenv("SSLKERNELS_COMMIT")
     (tmp_path / "sslkernels").mkdir()
     monkeypatch.setattr(prepare, "ROOT", tmp_path)
     prepare.install_prepared(there)
     assert (tmp_path / "sslkernels" / "_C.some.so").exists()
+    assert os.environ["SSLKERNELS_COMMIT"] == "abc"
     found = json.loads((there / "triton" / "key" / "__grp__kernel.json").read_text())
     assert found["child_paths"] == {"kernel.cubin": str(there / "triton" / "key" / "kernel.cubin")}
     with tarfile.open(there / prepare.CACHE) as archive:
