@@ -141,17 +141,17 @@ def train(
     steps = recipe.epochs * steps_per_epoch
     unread: deque[_Step] = deque()  # of which is_late leaves one
 
-    def read(step: _Step) -> tuple[dict[str, float], float]:
+    def read(done: _Step) -> tuple[dict[str, float], float]:
         """The row of a step and the signal that ranks were sent; raises where the loss has gone."""
-        value, signal_number, *watched = step.told.read()
+        value, signal_number, *watched = done.told.read()
         if not math.isfinite(value):
-            save("failure.pt", images=step.images, step=step.row["step"] - 1)
-            raise FloatingPointError(_failure(value, step.row["step"], step.images, recipe))
+            save("failure.pt", images=done.images, step=done.row["step"] - 1)
+            raise FloatingPointError(_failure(value, done.row["step"], done.images, recipe))
         totals["loss"] += value
         log.step(value)
-        row = step.row | {"loss": value}
-        if step.watched is not None:
-            row |= zip(step.watched, watched, strict=True)
+        row = done.row | {"loss": value}
+        if done.watched is not None:
+            row |= zip(done.watched, watched, strict=True)
             speed = (row["step"] - first) * recipe.batch_size / (time.perf_counter() - start)
             row["images_per_second"] = speed
             log.steps(row)
