@@ -13,7 +13,7 @@ COLUMNS = ["raw", "centered", "standardized", Standardized(1e-3, 1, 1e-2)]
 ROUTES = ["sample", "feature"]
 DTYPES = ["float16", "float32", "float32 as TF32"]
 # Tiles of 8 rows and 128 columns: several of them in each direction, and in each split of the rows.
-SHAPES = [(17, 130), (37, 33)]
+SHAPES = [(17, 200), (37, 33)]
 
 each_columns = pytest.mark.parametrize("columns", COLUMNS, ids=str)
 each_route = pytest.mark.parametrize("route", ROUTES)
