@@ -109,7 +109,7 @@ def whole(tmp_path_factory):
     return folders
 
 
-@pytest.mark.parametrize("name, after", zip(RUNS, itertools.cycle([3, 5]), strict=False))
+@pytest.mark.parametrize("name, after", list(zip(RUNS, itertools.cycle([3, 5]), strict=False)))
 def test_killed_and_resumed(whole, tmp_path, name, after):
     steps = 2 if name == "ibot" else 4  # an epoch
     with pytest.raises(Killed):
@@ -119,7 +119,9 @@ def test_killed_and_resumed(whole, tmp_path, name, after):
     same_run(tmp_path, whole[name])
 
 
-@pytest.mark.parametrize("name, after", zip(2 * [*RUNS], itertools.cycle([1, 2, 4]), strict=False))
+@pytest.mark.parametrize(
+    "name, after", list(zip(2 * [*RUNS], itertools.cycle([1, 2, 4]), strict=False))
+)
 def test_terminated_and_resumed(whole, tmp_path, name, after):
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped) as stop:
