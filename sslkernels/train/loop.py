@@ -232,7 +232,11 @@ def memory_format(device: torch.device, precision: str) -> torch.memory_format:
 
 
 def update(
-    method: Method, optimizer: torch.optim.Optimizer, scaler: Any, clip: float, loss: Tensor | None
+    method: Method,
+    optimizer: torch.optim.Optimizer,
+    scaler: Any,
+    clip: float,
+    loss: Tensor | None = None,
 ) -> None:
     """A step of the optimiser, after which the gradients are used up.
 
