@@ -62,7 +62,7 @@ ROW_KERNELS = {
     "sinkhorn.columns_kernel": [{"COUNTED": True, "UNIT": UNIT_OF_3000, "BM": 16, "BN": 256}],
     "sinkhorn.masses_kernel": [
         {"COUNTED": counted, "UNIT": unit, "BM": 16, "BN": 256}
-        for counted, unit in ((True, UNIT_OF_3000), (False, 16))
+        for counted, unit in ((True, UNIT_OF_3000), (False, 4))
     ],
     "soft_cross_entropy.combine_kernel": [{"BLOCKS": 32}, {"BLOCKS": 4096}],
 }
@@ -85,9 +85,9 @@ VIEW_KERNELS = {  # whose sums are not contracted, as they are launched
 
 LOGITS = {"CENTER": True, "PROBABILITIES": False}
 TEACHERS = [
-    {**LOGITS, "UNIT": 16, "VIEWS": 1, "BLOCK": 4096},
+    {**LOGITS, "UNIT": 8, "VIEWS": 1, "BLOCK": 4096},
     {**LOGITS, "UNIT": UNIT_OF_3000, "VIEWS": 2, "BLOCK": 2048},
-    {**LOGITS, "UNIT": 16, "VIEWS": 64, "BLOCK": 64},
+    {**LOGITS, "UNIT": 8, "VIEWS": 64, "BLOCK": 64},
     {"CENTER": False, "PROBABILITIES": True, "UNIT": 1, "VIEWS": 2, "BLOCK": 2048},
 ]
 WIDE_ROW_KERNELS = {
