@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from parity import (
     assert_same_error,
@@ -204,6 +204,8 @@ def test_same_results(name, dtype, data, seed):
     arguments, steps = CASES[name]
     torch.manual_seed(seed)
     arguments, steps = data.draw(arguments), data.draw(steps)
+    if name == "KoLeoLoss" and dtype == torch.float32:
+        assume(steps[0][0].shape[1] > 1)  # else unit vectors are equal, but for their rounding
     if name in PROTOTYPES:
         arguments["output_dim"] = PROTOTYPES[name]
     if "memory_bank_size" in arguments:
