@@ -140,8 +140,8 @@ def total(splits: Tensor) -> Tensor:
 
 
 def unit(*sizes: int) -> int:
-    """What divides widths and strides of kernels that read whole rows, a constant of theirs: 8 or 4,
-    of which 16 bytes are read at a time in half precision or float32, else 1."""
+    """What divides widths and strides of kernels that read whole rows, a constant of theirs: 8 or
+    4 elements, which in half precision or float32 are read 16 bytes at a time; else 1."""
     return next(x for x in (8, 4, 1) if not any(size % x for size in sizes))
 
 

@@ -59,7 +59,7 @@ def test_rows_of_3000_prototypes_are_read_16_bytes_at_a_time():
     """Which are a multiple of 8, and not of 16."""
     for name, variants in {**ROW_KERNELS, **WIDE_ROW_KERNELS}.items():
         for variant in variants:
-            if variant.get("UNIT") == UNIT_OF_3000:
+            if variant.get("UNIT") == UNIT_OF_3000 and variant.get("VIEWS", 1) <= 2:
                 ptx = compile_one(Job(name, FIRST, "bf16", variant, 8, 3)).ptx
                 assert ".global.v4.b32" in ptx or ".global.v2.b32" in ptx, name
                 assert ".global.b16" not in ptx, name
