@@ -186,9 +186,7 @@ CASES = {
     "CAPILoss": (
         options(teacher_temperature=floats(0.06, 0.2), student_temperature=floats(0.1, 1),
                 sinkhorn_iterations=st.integers(1, 4)), tokens()),
-    "KoLeoLoss": (  # of one feature all distances are 0, and the gradient is rounding alone
-        options(p=st.sampled_from([1, 2])),
-        pairs(2).map(lambda x: [x[0][:1]]).filter(lambda x: x[0][0].shape[1] > 1)),
+    "KoLeoLoss": (options(p=st.sampled_from([1, 2])), pairs(2).map(lambda x: [x[0][:1]])),
 }  # fmt: skip
 PROTOTYPES = {"DINOLoss": 30, "IBOTPatchLoss": 30, "IBOTPlusPlusPatchLoss": 30}
 
