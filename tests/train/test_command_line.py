@@ -228,7 +228,7 @@ def one_thread():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_from_outside_and_resumed(in_folder, one_thread, number):
-    settings = ["simclr", *SMALL, "epochs=8", "batch_size=1000", "width=4", "--resume", "auto"]
+    settings = ["simclr", *SMALL, "epochs=3", "batch_size=1000", "width=4", "--resume", "auto"]
     settings += ["evaluate_every=100", "evaluation_images=200"]
     process = start(*settings, "--name", "broken")
     checkpoint = in_folder / "runs" / "broken" / "checkpoint.pt"
@@ -239,7 +239,7 @@ def test_stopped_from_outside_and_resumed(in_folder, one_thread, number):
     assert process.returncode == (128 + number if number == signal.SIGTERM else -number), output
     if number == signal.SIGTERM:
         assert "Go on with it: --resume runs/broken" in output
-    assert len(read_metrics(checkpoint.parent)) < 8
+    assert len(read_metrics(checkpoint.parent)) < 3
 
     assert main([*settings, "--name", "broken"]) == 0
     if number == signal.SIGKILL:
