@@ -11,7 +11,7 @@ import torch
 
 from .page import tell
 from .prepare import install_prepared, prepare
-from .run import run_stages
+from .run import read_summary, run_stages
 from .stages import STAGES
 
 
@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [stage.name for stage in STAGES]
     add = parser.add_argument
     add("--minutes", type=float, default=5.0, help="for all stages together (default: 5)")
-    add("--out", type=Path, default=Path("build/device-run"), metavar="DIR", help="of results")
+    add("--out", type=Path, metavar="DIR",
+        help="of results (default: build/device-run, or build/device-dry)")  # fmt: skip
     add("--resume", type=Path, metavar="DIR", help="as --out, of a run that is there already")
     add("--stages", metavar="A,B", nargs="?", const="", help="only these; none: list them")
     add("--prepared", type=Path, metavar="DIR", help="what --prepare made")
@@ -46,9 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if not (arguments.dry or torch.cuda.is_available()):
         parser.error("torch sees no CUDA device; --dry shows the run without one")
-    folder = (arguments.resume or arguments.out).resolve()
+    usual = Path("build/device-dry" if arguments.dry else "build/device-run")
+    folder = (arguments.resume or arguments.out or usual).resolve()
     if arguments.resume and not folder.is_dir():
         parser.error(f"--resume {arguments.resume}: there is no such folder")
+    if any(row["dry"] != arguments.dry for row in read_summary(folder)["stages"].values()):
+        parser.error(f"{folder} holds results of a {'real' if arguments.dry else 'dry'} run")
     prepared = arguments.prepared and arguments.prepared.resolve()
     if prepared:
         install_prepared(prepared)

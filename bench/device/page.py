@@ -110,7 +110,7 @@ def speed(contents: Sequence[dict[str, Any]]) -> str:
             lines.append((
                 op, shape, row["status"], number(row["p50_ms"], "ms"),
                 number(row.get("speedup_over_eager"), "x"),
-                number(host and host["eager"] / host["ours"], "x"),
+                number(host["eager"] / host["ours"] if len(host) == 2 else None, "x"),
                 number(row.get("fraction_of_roof") and 100 * row["fraction_of_roof"], "%"),
                 content["date"][:10], str(content["commit"]),
             ))  # fmt: skip

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -40,17 +43,27 @@ BESIDE = ("ours", "cuda", "eager", "tiled", "logits", "gram")
 SECONDS = 0.7  # of timing for each shape
 
 
-def main() -> None:
-    """Measure what has no line yet."""
+def main() -> int:
+    """Measure what has no line yet; 1 if something failed, which stops nothing else."""
     arguments = stage_arguments(__doc__)
     path, seconds = arguments.out, 0.0 if arguments.dry else SECONDS
     done = {(row["op"], shape["shape"]) for row in read_lines(path) for shape in row["shapes"]}
-    for op, shapes in SHAPES.items():
-        for shape in shapes:
-            if (op, "x".join(map(str, shape))) not in done:
-                add(path, losses(op, shape, seconds))
-    if ("views", "512x224") not in done:
-        add(path, views())
+    work = {
+        (op, "x".join(map(str, shape))): partial(losses, op, shape, seconds)
+        for op, shapes in SHAPES.items()
+        for shape in shapes
+    } | {("views", "512x224"): views}
+    failed = 0
+    for key, run in work.items():
+        if key in done:
+            continue
+        try:
+            add(path, run())
+        except Exception:
+            print("failed:", *key)
+            traceback.print_exc()
+            failed = 1
+    return failed
 
 
 def add(path: Path, content: dict[str, object]) -> None:
@@ -68,7 +81,8 @@ def losses(op: str, shape: Shape, seconds: float) -> dict[str, object]:
     for row in result.rows:
         print(op, row.shape, row.mode, row.impl, row.status, row.p50_ms, flush=True)
     content = as_content(describe_run(settings), "python -m bench.device", [result])
-    host = {name: host_milliseconds(settings, shape, name) for name in ("ours", "eager")}
+    ran = {row.impl for row in result.rows if row.status == "ok"} & {"ours", "eager"}
+    host = {name: host_milliseconds(settings, shape, name) for name in sorted(ran)}
     return content | {"host_ms": host, "seconds": round(time.perf_counter() - start, 1)}
 
 
@@ -113,4 +127,4 @@ def milliseconds(step, rounds: int = 20) -> Sequence[float]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

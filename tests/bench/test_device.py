@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.device import page, prepare
+from bench.device import page, prepare, speed
 from bench.device.__main__ import main
 from bench.device.outcomes import passed, read_lines
 from bench.device.run import run_stages
@@ -137,6 +137,33 @@ def test_prepared_files_are_put_where_they_belong(tmp_path, monkeypatch):
     assert found["child_paths"] == {"kernel.cubin": str(there / "triton" / "key" / "kernel.cubin")}
     with tarfile.open(there / prepare.CACHE) as archive:
         assert "triton/key/__grp__kernel.json" in archive.getnames()
+
+
+@pytest.mark.parametrize("was_dry", [True, False])
+def test_dry_results_and_others_are_kept_apart(tmp_path, was_dry, capsys, monkeypatch):
+    """Else what was done without a device would count as done."""
+    run_stages([stage("machine", "pass")], tmp_path, 60.0, dry=was_dry, prepared=None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--out", str(tmp_path), *["--dry"] * (not was_dry)])
+    assert f"holds results of a {'dry' if was_dry else 'real'} run" in capsys.readouterr().err
+
+
+def test_a_loss_that_fails_stops_no_other(tmp_path, monkeypatch, capsys):
+    def losses(op, shape, seconds):
+        if op == "clip":
+            raise RuntimeError("out of luck")
+        label = "x".join(map(str, shape))
+        return {"op": op, "shapes": [{"shape": label}], "rows": []}
+
+    file = tmp_path / "speed.jsonl"
+    monkeypatch.setattr(speed, "losses", losses)
+    monkeypatch.setattr(speed, "views", lambda: {"op": "views", "shapes": [{"shape": "512x224"}]})
+    monkeypatch.setattr("sys.argv", ["speed", "--out", str(file)])
+    assert speed.main() == 1 and "out of luck" in capsys.readouterr().err
+    assert {row["op"] for row in read_lines(file)} == {*SHAPES, "views"} - {"clip"}
+    count = len(read_lines(file))
+    assert speed.main() == 1 and len(read_lines(file)) == count  # what failed alone runs again
 
 
 @pytest.mark.parametrize("arguments, words", [
