@@ -1,27 +1,22 @@
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+FILES = sorted((Path(__file__).parent / "interpreter").glob("test_*.py"))
 
-def run(file: Path) -> subprocess.CompletedProcess:
-    return subprocess.run(
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_triton_kernels_in_the_interpreter(file):
+    """Each file in a process of its own: Triton reads the variable when a kernel is defined."""
+    pytest.importorskip("triton")
+    outcome = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
-
-
-def test_triton_kernels_in_the_interpreter():
-    """Which takes a process of its own; one for each file, as many at a time as there are cores."""
-    pytest.importorskip("triton")
-    files = sorted((Path(__file__).parent / "interpreter").glob("test_*.py"))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        outcomes = list(pool.map(run, files))
-    print(*(outcome.stdout for outcome in outcomes), sep="\n")
-    for outcome in outcomes:
-        assert outcome.returncode == 0, outcome.stdout[-4000:] + outcome.stderr[-2000:]
+    print(outcome.stdout)
+    assert outcome.returncode == 0, outcome.stdout[-4000:] + outcome.stderr[-2000:]

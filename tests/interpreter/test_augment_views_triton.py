@@ -32,12 +32,13 @@ def small_images():
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size, channels", [(1, 3), (17, 1), (70, 3)])
 def test_crops(interpolation, size, channels):
-    shapes = [(1, 1), (1, 40), (40, 1), (5, 7), (90, 70)]
+    shapes = [(1, 1), (1, 40), (40, 1), (5, 7), (60, 50)]
     images = RaggedImages.of([
         torch.randint(0, 256, (*shape, channels), dtype=torch.uint8) for shape in shapes
     ])  # fmt: skip
     view = View(scale=(0.05, 1.0), jitter=0, grayscale=0, blur=0)
-    parameters = draw_parameters([view] * 2, images.sizes, torch.Generator().manual_seed(0))
+    views = 1 if size > 64 else 2  # the larger one has several tiles in each direction
+    parameters = draw_parameters([view] * views, images.sizes, torch.Generator().manual_seed(0))
     found = difference(images, parameters, size, interpolation, channels)
     assert found.max() <= 1 and (found > 0).double().mean() < 1e-3
 
@@ -77,7 +78,7 @@ def test_blur(size):
 
 
 def test_whole_views():
-    images = RaggedImages.of(small_images())
+    images = RaggedImages.of(small_images()[:2])
     view = View(size=40, solarize=0.2)
     parameters = draw_parameters([view] * 2, images.sizes, torch.Generator().manual_seed(2))
     found = difference(images, parameters, 40)

@@ -49,7 +49,7 @@ def test_many_diagonals_take_the_other_route():
 
 
 def test_softplus_and_sigmoid_keep_their_relative_accuracy(route):
-    logits = torch.cat([torch.linspace(-86.9, 90.0, 5_000), -torch.logspace(-8, 1.9, 2_000)])
+    logits = torch.cat([torch.linspace(-86.9, 90.0, 1_000), -torch.logspace(-8, 1.9, 400)])
     q = logits[:, None].clone().requires_grad_()
     rows = pairwise_softplus(q, torch.ones(1, 1), impl="triton")
     (sigma,) = torch.autograd.grad(rows.sum(), q)

@@ -20,8 +20,8 @@ def assert_equals_reference(logits, epsilon=0.3, iterations=3, rows=None):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("shape", [
-    (1, 1), (1, 300), (40, 1), (5, 4096), (3, 9001), (100, 257), (3, 20, 130), (4, 1, 5),
-    (2, 33, 4200),
+    (1, 1), (1, 300), (40, 1), (5, 4096), (2, 8193), (70, 257), (2, 20, 130), (4, 1, 5),
+    (2, 17, 4200),
 ], ids=str)  # fmt: skip
 def test_as_exact_as_eager(dtype, shape):
     check_sinkhorn("triton", shape, dtype=dtype, draws=2, floor=1e-6)
@@ -29,11 +29,11 @@ def test_as_exact_as_eager(dtype, shape):
 
 @pytest.mark.parametrize("iterations", [1, 2, 10])
 def test_iterations(iterations):
-    check_sinkhorn("triton", (50, 300), iterations=iterations, draws=2, floor=1e-6)
+    check_sinkhorn("triton", (20, 300), iterations=iterations, draws=2, floor=1e-6)
 
 
 @pytest.mark.parametrize("shape, integer", [
-    ((40, 300), torch.int64), ((2, 20, 4100), torch.int32),
+    ((20, 300), torch.int64), ((2, 20, 4100), torch.int32),
 ], ids=str)  # fmt: skip
 def test_only_the_first_rows_count(shape, integer):
     logits = torch.randn(shape)
@@ -83,11 +83,11 @@ def test_bitwise_repeatable():
 
 
 @pytest.mark.parametrize("normalised", [False, True], ids=["plain", "weights"])
-@pytest.mark.parametrize("rows", [None, torch.tensor(37)], ids=["all", "some"])
+@pytest.mark.parametrize("rows", [None, torch.tensor(13)], ids=["all", "some"])
 def test_from_features(monkeypatch, normalised, rows):
     monkeypatch.setitem(_prototypes.CHUNK_BYTES, "cpu", 1)  # several chunks
-    features, prototypes = torch.randn(60, 8), torch.randn(600, 8)
-    magnitude = 0.5 + torch.rand(600) if normalised else None
+    features, prototypes = torch.randn(20, 8), torch.randn(300, 8)
+    magnitude = 0.5 + torch.rand(300) if normalised else None
     if rows is not None:
         features[rows:] = float("nan")
     arguments = {"magnitude": magnitude, "rows": rows}
