@@ -4,6 +4,8 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # No byte code beforehand: most of what is installed is never imported.
 INSTALL = $(PIP) install --quiet --no-compile -c .venv/constraints.txt
+# What is imported keeps its byte code: torch's takes seconds to make, in each of many processes.
+export PYTHONDONTWRITEBYTECODE :=
 TRITON ?= 3.6.0
 MINUTES ?= 5
 OUT ?= build/device-run

@@ -4,6 +4,7 @@ from collections import Counter
 import pytest
 import torch
 
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else each process starts others
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses to be repeatable
 
 

@@ -18,7 +18,8 @@ class Gang:
     """``run(function, *args)`` calls ``function(rank, *args)`` on every rank."""
 
     def __init__(self, size: int):
-        context = mp.get_context("spawn")
+        context = mp.get_context("forkserver")
+        context.set_forkserver_preload(["sslkernels"])  # once, not for each rank
         self.size = size
         self.folder = tempfile.TemporaryDirectory()
         self.tasks = [context.SimpleQueue() for _ in range(size)]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
-import torch
 import torch.distributed as dist
 
 ROUTES = ("all", "ring")
 GRADIENT_SCALES = ("mean", "reference")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,20 @@ def all_ranks() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-@torch.compiler.assume_constant_result
+def _constant(function: Callable[P, T]) -> Callable[P, T]:
+    """As torch.compiler.assume_constant_result, which would import the compiler for it."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@_constant
 def rank_of(gather: Gather | None) -> int:
     """This rank's number in the group that it gathers from; 0 if it is alone."""
     ranks = ranks_of(gather)
     return 0 if ranks is None else dist.get_rank(process_group(ranks.group))
 
 
-@torch.compiler.assume_constant_result
+@_constant
 def _size_and_name(group: str | None) -> tuple[int, str]:
     if not (dist.is_available() and dist.is_initialized()):
         return 1, ""
