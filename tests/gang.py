@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -54,6 +55,15 @@ class Gang:
             process.join(10)
             process.kill()
         self.folder.cleanup()
+
+
+@contextmanager
+def subgroup(members: Sequence[int]) -> Iterator[dist.ProcessGroup]:
+    """Some of a gang's ranks, as a group that ends: its threads would go on asking for work."""
+    group = dist.new_group(members)
+    yield group
+    dist.barrier()
+    dist.destroy_process_group(group)
 
 
 def _work(rank, size, meeting_point, tasks, results):

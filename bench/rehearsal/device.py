@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch._dynamo  # which would not load once torch.Generator is replaced
 import torch.fx.experimental._config
 from torch import Tensor
 from torch.overrides import TorchFunctionMode

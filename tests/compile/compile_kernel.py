@@ -109,7 +109,7 @@ def compile_one(job: Job) -> Compiled:
         redirect_stdout(log),
     ):
         os.environ["TRITON_CACHE_DIR"] = cache
-        os.environ["TRITON_DUMP_PTXAS_LOG"] = "1"
+        os.environ["TRITON_DUMP_PTXAS_LOG"] = os.environ["TRITON_DISABLE_LINE_INFO"] = "1"
         compiled = triton.compile(
             source,
             target=GPUTarget("cuda", int(arch.removeprefix("sm_")), 32),

@@ -8,6 +8,14 @@ import torch
 collect_ignore_glob = [] if os.environ.get("TRITON_INTERPRET") == "1" else ["test_*.py"]
 
 
+@pytest.fixture(autouse=True)
+def _faster(monkeypatch):
+    import faster
+
+    monkeypatch.setattr(faster.InterpretedFunction, "__call__", faster.call)
+    monkeypatch.setattr(faster.ReduceOps, "generic_reduce", faster.reduce)
+
+
 @pytest.fixture
 def fused_float32(monkeypatch):
     """Float32 takes the fused kernels, with all of its digits; test_tf32.py has those of TF32."""

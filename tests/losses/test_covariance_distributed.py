@@ -5,8 +5,8 @@ from functools import partial
 import formulas
 import pytest
 import torch
-import torch.distributed as dist
 from covering import covering, starting_with
+from gang import subgroup
 
 from sslkernels import functional, offdiagonal_norm
 from sslkernels.distributed import Gather
@@ -149,9 +149,10 @@ def test_reference_scale(gang, name):
 
 
 def on_subgroup(rank, name, members, sizes):
-    group = dist.new_group(members)
-    if rank in members:
-        return step(name, sizes, 16, torch.float64, members.index(rank), gather=Gather(group=group))
+    with subgroup(members) as group:
+        if rank in members:
+            gather = Gather(group=group)
+            return step(name, sizes, 16, torch.float64, members.index(rank), gather=gather)
 
 
 @pytest.mark.parametrize("name", FOUR)

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from cases import CASES
 from covering import covering, starting_with
+from gang import subgroup
 
 import sslkernels
 from sslkernels.distributed import Gather
@@ -92,10 +93,9 @@ def test_reference_scale_divides_what_embeddings_get(gang, name, route):
 
 
 def on_subgroup(rank, name, route, members, sizes):
-    group = dist.new_group(members)
-    if rank not in members:
-        return None
-    return step(name, route, sizes, torch.float64, members.index(rank), group)
+    with subgroup(members) as group:
+        if rank in members:
+            return step(name, route, sizes, torch.float64, members.index(rank), group)
 
 
 @pytest.mark.parametrize("name", ["nt_xent", "clip", "supcon", "dclw", "uniformity"])
