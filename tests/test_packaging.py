@@ -102,3 +102,9 @@ def test_wrong_mode_is_named(source, tmp_path):
     outcome = install(source, tmp_path / "site", SSLKERNELS_CUDA="maybe")
     assert outcome.returncode != 0
     assert "must be auto, on or off; got 'maybe'" in outcome.stdout + outcome.stderr
+
+
+def test_the_compiler_of_torch_is_not_loaded():
+    """Which takes longer than the package."""
+    code = "import sys, sslkernels; assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
-FIRST, *OTHERS = ARCHITECTURES = ("sm_90", "sm_80", "sm_86", "sm_100")
+FIRST, *OTHERS = ARCHITECTURES = ("sm_90", "sm_100", "sm_80", "sm_86")
 DTYPES = {2: "bf16", 4: "fp32"}
 VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
     "pairwise_logsumexp.forward_kernel": [
@@ -123,7 +123,10 @@ HEAVIEST_OF_TABLES = {
 
 
 class Job(NamedTuple):
-    """One specialisation. ``place``: of the tile in its table, else of the kernel among all."""
+    """One specialisation. ``place``: of the tile in its table, else of the kernel among all.
+
+    ``is_deepest``: whether no tile of its dtype in the table is for wider embeddings.
+    """
 
     name: str
     arch: str
@@ -133,18 +136,20 @@ class Job(NamedTuple):
     stages: int
     place: int = 0
     is_heaviest: bool = True
+    is_deepest: bool = False
 
     def is_chosen(self, is_first_tile: bool) -> bool:
         """Whether it is compiled by default.
 
         For the first architecture the heaviest variant with every tile, and the others with one
-        tile of each dtype. For the other architectures every tile of a table with the heaviest
-        kernel that has it; what else there is, for one of them in turn.
+        tile of each dtype. What else there is, for one of the other architectures in turn; for
+        all of them the deepest tiles of a table, with the heaviest kernel that has it.
         """
         if self.arch == FIRST:
             return self.is_heaviest or is_first_tile
         in_turn = self.arch == OTHERS[self.place % len(OTHERS)]
-        return self.is_heaviest and (self.name in HEAVIEST_OF_TABLES or in_turn)
+        is_tightest = self.is_deepest and self.name in HEAVIEST_OF_TABLES
+        return self.is_heaviest and (is_tightest or in_turn)
 
 
 def jobs(everything: bool) -> Iterator[Job]:
@@ -166,8 +171,10 @@ def jobs(everything: bool) -> Iterator[Job]:
                         **({"D": depth} if depth else {}),
                         **variant,
                     )
-                    job = Job(name, arch, DTYPES[size], constants, warps, stages, place, index == 0)
-                    if everything or job.is_chosen(depth == min(table[arch][size])):
+                    depths = table[arch][size].keys()
+                    marks = place, index == 0, depth == max(depths)
+                    job = Job(name, arch, DTYPES[size], constants, warps, stages, *marks)
+                    if everything or job.is_chosen(depth == min(depths)):
                         yield job
     for place, (name, dtype, constants, warps) in enumerate(without_tiles()):
         for arch in ARCHITECTURES:
