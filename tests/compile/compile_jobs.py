@@ -176,9 +176,9 @@ def jobs(everything: bool) -> Iterator[Job]:
                     job = Job(name, arch, DTYPES[size], constants, warps, stages, *marks)
                     if everything or job.is_chosen(depth == min(depths)):
                         yield job
-    for place, (name, dtype, constants, warps) in enumerate(without_tiles()):
+    for place, (name, dtype, constants, warps, is_first) in enumerate(without_tiles()):
         for arch in ARCHITECTURES:
-            job = Job(name, arch, dtype, constants, warps, 3, place)
+            job = Job(name, arch, dtype, constants, warps, 3, place, is_first)
             if everything or job.is_chosen(True):
                 yield job
 
@@ -195,15 +195,14 @@ def between(by_size: dict[int, dict[int | None, Any]]) -> Iterator[tuple[int, in
                 yield size, width, by_depth[min(deeper)]
 
 
-def without_tiles() -> Iterator[tuple[str, str, dict[str, Any], int]]:
-    for name, variants in ROW_KERNELS.items():
-        for variant in variants:
-            yield name, "bf16", variant, 4
-    for name, variants in VIEW_KERNELS.items():
-        # resizing takes bytes to bytes, whatever the dtype
-        dtypes = ["bf16"] if name.endswith("resize_kernel") else DTYPES.values()
-        for dtype, variant in product(dtypes, variants):
-            yield name, dtype, variant, 8
-    for name, variants in WIDE_ROW_KERNELS.items():
-        for dtype, variant in product(DTYPES.values(), variants):
-            yield name, dtype, variant, 8
+def without_tiles() -> Iterator[tuple[str, str, dict[str, Any], int, bool]]:
+    """With the number of warps, and whether it is the first variant."""
+    for kernels, dtypes, warps in (
+        (ROW_KERNELS, ["bf16"], 4),
+        (VIEW_KERNELS, DTYPES.values(), 8),
+        (WIDE_ROW_KERNELS, DTYPES.values(), 8),
+    ):
+        for name, variants in kernels.items():
+            of_bytes = name.endswith("resize_kernel")  # to bytes, whatever the dtype
+            for dtype, variant in product(["bf16"] if of_bytes else dtypes, variants):
+                yield name, dtype, variant, warps, variant is variants[0]

@@ -56,16 +56,17 @@ def test_routes(dtype, route, symmetric, shape, columns):
     check_offdiagonal_norm("triton", *shape, columns, symmetric, route, dtype, draws=6, floor=1e-6)
 
 
-@each_route
-@with_itself_or_not
-@pytest.mark.parametrize("n, d", [(1, 1), (1, 5), (2, 1), (2, 3)])
-def test_edges(route, symmetric, n, d):
-    for columns in COLUMNS:
-        inputs = [torch.randn(n, d) for _ in range(1 if symmetric else 2)]
-        exact = outcome([x.double() for x in inputs], columns=columns, impl="reference")
-        found = outcome(inputs, columns=columns, impl="triton", route=route)
-        for ours, expected in zip(found, exact, strict=True):
-            torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize(
+    "route, symmetric, shape, columns",
+    covering(ROUTES, [True, False], [(1, 1), (1, 5), (2, 1), (2, 3)], COLUMNS),
+    ids=str,
+)
+def test_edges(route, symmetric, shape, columns):
+    inputs = [torch.randn(shape) for _ in range(1 if symmetric else 2)]
+    exact = outcome([x.double() for x in inputs], columns=columns, impl="reference")
+    found = outcome(inputs, columns=columns, impl="triton", route=route)
+    for ours, expected in zip(found, exact, strict=True):
+        torch.testing.assert_close(ours.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @with_itself_or_not

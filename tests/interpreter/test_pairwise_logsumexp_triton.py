@@ -33,7 +33,7 @@ def test_float32(route, scale, case):
 
 
 @pytest.mark.parametrize("scale", [4.0, 100.0], ids=["free", "shifted"])
-@pytest.mark.parametrize("m", [None, 140], ids=["symmetric", "general"])
+@pytest.mark.parametrize("m", [None, 80], ids=["symmetric", "general"])
 def test_float16(m, scale):
     check_pairwise_logsumexp(
         "triton", 150, m, 20, scale, (0,), dtype=torch.float16, draws=6, floor=1e-6

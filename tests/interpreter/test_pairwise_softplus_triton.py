@@ -19,7 +19,7 @@ from sslkernels.primitives._triton import fuses
 @pytest.mark.parametrize("route, logits, shape", covering(
     ["fused", "by products"],
     [(10.0, -10.0), (1.0, 0.0), (100.0, 5.0), (-5.0, -2.0)],
-    [(150, 150, (0,)), (70, 140, (0, 7, -3)), (140, 70, ())],
+    [(140, 80, (0,)), (70, 140, (0, 7, -3)), (140, 70, ())],
 ), indirect=["route"], ids=str)  # fmt: skip
 def test_float32(route, logits, shape):
     n, m, exclude = shape
@@ -28,7 +28,7 @@ def test_float32(route, logits, shape):
 
 @pytest.mark.parametrize("scale, bias", [(10.0, -10.0), (1.0, 0.0), (100.0, 0.0)])
 def test_float16(scale, bias):
-    check_pairwise_softplus("triton", 150, 140, 20, scale, bias, (0,), dtype=torch.float16, draws=6)
+    check_pairwise_softplus("triton", 140, 80, 20, scale, bias, (0,), dtype=torch.float16, draws=6)
 
 
 @pytest.mark.parametrize("d", [1, 16, 100, 129, 300])
