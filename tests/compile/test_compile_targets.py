@@ -25,7 +25,7 @@ def test_every_tile_is_compiled_somewhere_by_default():
         }
 
     def places(chosen):
-        return {(job.name, job.place) for job in chosen if job.arch != FIRST}
+        return {(x.name, x.place) for x in chosen if x.arch != FIRST and x.is_heaviest}
 
     everything, chosen = list(jobs(everything=True)), list(jobs(everything=False))
     assert tiles(chosen) == tiles(everything)

@@ -161,11 +161,13 @@ def test_strides(impl, route, dtype, layout):
         "repeated": torch.randn(230, 1).expand(230, 50),
     }[layout].to(dtype)  # fmt: skip
     b = torch.randn(100, 230).T[:, ::2].to(dtype)
+    # sums in another order round some bfloat16 gradients to a neighbour, which is 8e-3 away
+    relative = 1e-5 if dtype == torch.float32 else 1e-3
     for columns, inputs in itertools.product(COLUMNS, ([a], [a, b], [b, a])):
         strided = outcome(inputs, columns=columns, impl=impl, route=route)
         plain = outcome([x.contiguous() for x in inputs], columns=columns, impl=impl, route=route)
         for x, y in zip(strided, plain, strict=True):
-            assert (x.double() - y.double()).norm() <= 1e-5 * y.double().norm()
+            assert (x.double() - y.double()).norm() <= relative * y.double().norm()
 
 
 @each_implementation

@@ -108,11 +108,13 @@ def backward(
     scratch = q.new_empty(0, dtype=dtype)
     for i, j, products, diagonals in tiles(q, k, exclude, symmetric):
         weights = buffer.resize_(products.shape)
-        part = None if column is None else column.at(j)
+        # a tile on the diagonal is weighed by rows, as the forward pass took it: products of i and j
+        # may round otherwise than those of j and i
+        part = None if column is None or (symmetric and i == j) else column.at(j)
         weigh(products, scale, diagonals, row.at(i), part, weights)
         for gradient, part, left, right in ((dq, i, weights, k[j]), (dk, j, weights.T, q[i])):
             if gradient is not None:
                 gradient[part] += product(left, right, scratch)
-        if symmetric and i != j:
+        if symmetric:
             dq[j] += product(weights.T, q[i], scratch)
     return dq, dk
