@@ -108,8 +108,7 @@ def backward(
     scratch = q.new_empty(0, dtype=dtype)
     for i, j, products, diagonals in tiles(q, k, exclude, symmetric):
         weights = buffer.resize_(products.shape)
-        # a tile on the diagonal is weighed by rows, as the forward pass took it: products of i and j
-        # may round otherwise than those of j and i
+        # on the diagonal by rows, as in the forward pass: q_i·q_j may round otherwise than q_j·q_i
         part = None if column is None or (symmetric and i == j) else column.at(j)
         weigh(products, scale, diagonals, row.at(i), part, weights)
         for gradient, part, left, right in ((dq, i, weights, k[j]), (dk, j, weights.T, q[i])):
