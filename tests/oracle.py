@@ -130,6 +130,7 @@ def assert_as_exact_as_eager(
     for index, parts in enumerate(zip(*(zip(*draw, strict=True) for draw in draws), strict=True)):
         ours, eager, exact = (torch.stack(x).flatten() for x in zip(*parts, strict=True))
         assert torch.isfinite(ours).all(), f"result {index} is not finite"
+        eager = torch.where(eager.isfinite(), eager, exact)  # else allows any error
         for name, size in (
             ("norm", torch.linalg.vector_norm),
             ("maximum", lambda x: x.abs().max()),

@@ -96,9 +96,13 @@ def maps(x):
 
 
 def crops(*embeddings):
-    """Views of (N, D): pooled features, maps of 2 x 2 cells, and grids that depend on images."""
+    """Views of (N, D): pooled features, maps of 2 x 2 cells, and grids that depend on images.
+
+    The grids are float32, lest half precision makes places equal that are not.
+    """
     cells = [x.view(len(x), 2, 2, -1) for x in embeddings]
-    return [(x, c, c[..., 1:3].detach() ** 2) for x, c in zip(embeddings, cells, strict=True)]
+    grids = [c[..., 1:3].detach().float() ** 2 for c in cells]
+    return list(zip(embeddings, cells, grids, strict=True))
 
 
 def vicregl(*embeddings, gather=None):
