@@ -2,9 +2,11 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <tuple>
 
 #include "sslkernels/augment_views.h"
+#include "sslkernels/contrastive.h"
 #include "sslkernels/cpu.h"
 #include "sslkernels/nearest_neighbor.h"
 #include "sslkernels/offdiagonal_norm.h"
@@ -93,6 +95,11 @@ LogSums log_sums(const LogSumsTuple& t) {
   return {pointer(std::get<0>(t)), pointer(std::get<1>(t))};
 }
 
+// (offset of the key that is the positive, addresses of labels and weights)
+using PositivesTuple = std::tuple<int64_t, uintptr_t, uintptr_t>;
+// (cpu::Form, whether keys find queries too, whether rows without a positive are left out)
+using FormTuple = std::tuple<int, bool, bool>;
+
 // addresses of (data, offsets, sizes)
 using ImagesTuple = std::tuple<uintptr_t, uintptr_t, uintptr_t>;
 // (views, images, channels, size)
@@ -157,6 +164,28 @@ PYBIND11_MODULE(_C, m) {
                                            {pointer(row_logsumexp), pointer(row_gradient)},
                                            {pointer(column_logsumexp), pointer(column_gradient)},
                                            pointer(dq), pointer(dk));
+        });
+  m.def("contrastive",
+        [](const std::vector<MatrixTuple>& queries, const MatrixTuple& key,
+           const MatrixTuple& positive, const PositivesTuple& positives,
+           const std::vector<int64_t>& exclude, const FormTuple& form,
+           const std::tuple<bool, bool, bool>& unit, double scale, double bias, int threads,
+           int64_t workspace, uintptr_t loss, const std::array<uintptr_t, 4>& derivatives) {
+          py::gil_scoped_release release;
+          const auto& [offset, labels, weights] = positives;
+          const auto& [kind, both_ways, skip_alone] = form;
+          const auto& [unit_query, unit_key, unit_positive] = unit;
+          const auto& [dquery, dkey, dpositive, scalars] = derivatives;
+          const cpu::ContrastiveResult result = cpu::contrastive(
+              {matrices(queries), matrix(key), matrix(positive), offset,
+               reinterpret_cast<const int64_t*>(labels), pointer(weights), exclude,
+               static_cast<cpu::Form>(kind), both_ways, skip_alone, unit_query, unit_key,
+               unit_positive, scale, bias, threads, workspace},
+              {pointer(dquery), pointer(dkey), pointer(dpositive), scalars != 0});
+          *pointer(loss) = static_cast<float>(result.loss);
+          if (!scalars) return;
+          pointer(scalars)[0] = static_cast<float>(result.scale);
+          pointer(scalars)[1] = static_cast<float>(result.bias);
         });
   m.def("nearest_neighbor", [](const MatrixTuple& q, const MatrixTuple& k, int64_t topk,
                                const std::vector<int64_t>& exclude, int threads,

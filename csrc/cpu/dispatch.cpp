@@ -1,5 +1,6 @@
 // Chooses, at run time, the widest instruction set that this processor and this build share.
 #include "sslkernels/augment_views.h"
+#include "sslkernels/contrastive.h"
 #include "sslkernels/cpu.h"
 #include "sslkernels/nearest_neighbor.h"
 #include "sslkernels/offdiagonal_norm.h"
@@ -10,6 +11,7 @@
 
 #define SSLKERNELS_DECLARE(isa)                                                              \
   namespace isa {                                                                            \
+  ContrastiveResult contrastive(const Contrastive&, const ContrastiveGradients&);            \
   void pairwise_logsumexp_forward(const Pairwise&, float*, float*);                          \
   void pairwise_logsumexp_backward(const Pairwise&, Side, Side, float*, float*);             \
   void pairwise_softplus_forward(const Pairwise&, float*);                                   \
@@ -75,7 +77,7 @@ bool use_instruction_set(const std::string& name) {
   switch (chosen) {                            \
     case Isa::avx512: return avx512::call;     \
     case Isa::avx2: return avx2::call;         \
-    case Isa::baseline: return baseline::call; \
+    default: return baseline::call;            \
   }
 #else
 #define SSLKERNELS_DISPATCH(call) return baseline::call;
@@ -97,6 +99,10 @@ void pairwise_softplus_forward(const Pairwise& problem, float* rows) {
 void pairwise_softplus_backward(const Pairwise& problem, const float* row_gradient, float* dq,
                                 float* dk, float* row_sigma) {
   SSLKERNELS_DISPATCH(pairwise_softplus_backward(problem, row_gradient, dq, dk, row_sigma))
+}
+
+ContrastiveResult contrastive(const Contrastive& problem, const ContrastiveGradients& gradients) {
+  SSLKERNELS_DISPATCH(contrastive(problem, gradients))
 }
 
 void nearest_neighbor(const Neighbors& problem, float* similarities, int64_t* indices) {

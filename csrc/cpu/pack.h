@@ -73,15 +73,45 @@ inline void load_tile(const Matrix& x, int64_t first, int count, float* out, lon
   std::fill_n(out + count * out_row, (round_up(count, kMicroRows) - count) * out_row, 0.0f);
 }
 
+// One of the log2(kLanes) steps of a transposition: exchanges blocks of kStep lanes of two rows.
+template <int kStep>
+inline void exchange(Vec& a, Vec& b) {
+  VecInt low, high;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    low[lane] = lane & kStep ? kLanes + lane - kStep : lane;
+    high[lane] = lane & kStep ? kLanes + lane : lane + kStep;
+  }
+  const Vec first = __builtin_shuffle(a, b, low);
+  b = __builtin_shuffle(a, b, high);
+  a = first;
+}
+
+template <int kStep>
+inline void exchange_all(Vec* rows) {
+  for (int i = 0; i < kLanes; ++i)
+    if (!(i & kStep)) exchange<kStep>(rows[i], rows[i + kStep]);
+  if constexpr (kStep > 1) exchange_all<kStep / 2>(rows);
+}
+
 // Panels of tileᵀ: column j of the product is row j of the tile. Pads with zero columns.
 inline void transpose_to_panels(const float* tile, long tile_row, int count, int depth,
                                 float* panels) {
   for (int first = 0; first < count; first += kPanel) {
     float* panel = panels + static_cast<long>(first) * depth;
-    for (int k = 0; k < depth; ++k)
-      for (int j = 0; j < kPanel; ++j)
-        panel[static_cast<long>(k) * kPanel + j] =
-            first + j < count ? tile[(first + j) * tile_row + k] : 0.0f;
+    for (int j = 0; j < kPanel; j += kLanes) {
+      const float* rows = tile + static_cast<long>(first + j) * tile_row;
+      const int known = std::clamp(count - first - j, 0, kLanes);
+      int k = 0;
+      for (; known == kLanes && k + kLanes <= depth; k += kLanes) {
+        Vec square[kLanes];
+        for (int i = 0; i < kLanes; ++i) square[i] = load(rows + i * tile_row + k);
+        exchange_all<kLanes / 2>(square);
+        for (int i = 0; i < kLanes; ++i) store(panel + static_cast<long>(k + i) * kPanel + j, square[i]);
+      }
+      for (; k < depth; ++k)
+        for (int i = 0; i < kLanes; ++i)
+          panel[static_cast<long>(k) * kPanel + j + i] = i < known ? rows[i * tile_row + k] : 0.0f;
+    }
   }
 }
 

@@ -24,9 +24,10 @@ from ..losses import (
     vibcreg,
     vicreg,
 )
-from ..losses._common import cross_entropy, dot, full_precision
+from ..losses._common import cross_entropy, full_precision
 from ..primitives import pairwise_logsumexp, soft_cross_entropy
 from ..primitives._operator import accumulation_dtype
+from ..primitives._rows import dot
 from .peer import Peer
 
 __all__ = [

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..distributed import Gather, mean_over_ranks, ranks_of, scale_gradient
 from ..primitives._operator import accumulation_dtype
+from ..primitives._rows import unit as unit_rows
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -62,37 +62,7 @@ def full_precision(x: Tensor) -> torch.autocast:
 
 def unit(x: Tensor, gather: Gather | None = None) -> Tensor:
     """Rows of length one, in x's dtype; a zero row stays zero."""
-    return _Unit.apply(scale_gradient(x, gather))[0]
-
-
-class _Unit(torch.autograd.Function):
-    """F.normalize in a third of its passes."""
-
-    @staticmethod
-    def forward(x):
-        wide = x.to(accumulation_dtype(x))
-        norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min_(1e-12)
-        return (wide / norms).to(x.dtype), norms
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*output)
-        ctx.mark_non_differentiable(output[1])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, _):
-        z, norms = ctx.saved_tensors
-        grad, z = grad.to(norms.dtype), z.to(norms.dtype)
-        with full_precision(z):  # torch.compile's backward may be in autocast
-            along = torch.linalg.vecdot(grad, z)[:, None]
-        return torch.addcmul(grad, z, along, value=-1).div_(norms).to(ctx.saved_tensors[0].dtype)
-
-
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """⟨a_i, b_i⟩ for every row, as float64: sums over rows that cancel then do not round."""
-    dtype = accumulation_dtype(a)
-    return torch.linalg.vecdot(a.to(dtype), b.to(dtype)).double()
+    return unit_rows(scale_gradient(x, gather))
 
 
 def cross_entropy(positives: Tensor, negatives: Tensor) -> Tensor:
@@ -128,20 +98,27 @@ def _check_alike(shape: str, fits: Callable[[Tensor], bool], embeddings: dict[st
     for name, x in embeddings.items():
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
-    names, tensors = " and ".join(embeddings), list(embeddings.values())
-    shapes = " and ".join(str(tuple(x.shape)) for x in tensors)
-    if any(not fits(x) or 0 in x.shape or x.shape != tensors[0].shape for x in tensors):
-        raise ValueError(
-            f"{names} must have one shape {shape}, no dimension of which is 0; got {shapes}"
-        )
-    if any(x.dtype != tensors[0].dtype or x.dtype not in DTYPES for x in tensors):
-        dtypes = " and ".join(str(x.dtype) for x in tensors)
-        raise TypeError(
-            f"{names} must have one dtype of float16, bfloat16, float32, float64; got {dtypes}"
-        )
-    if any(x.device != tensors[0].device for x in tensors):
-        devices = " and ".join(str(x.device) for x in tensors)
-        raise ValueError(f"{names} must be on one device, got {devices}")
+    first, *_ = embeddings.values()
+    for x in embeddings.values():
+        if not fits(x) or 0 in x.shape or x.shape != first.shape:
+            raise ValueError(
+                f"{_all(embeddings)} must have one shape {shape}, no dimension of which is 0; got "
+                f"{_all(tuple(x.shape) for x in embeddings.values())}"
+            )
+        if x.dtype != first.dtype or x.dtype not in DTYPES:
+            raise TypeError(
+                f"{_all(embeddings)} must have one dtype of float16, bfloat16, float32, float64; "
+                f"got {_all(x.dtype for x in embeddings.values())}"
+            )
+        if x.device != first.device:
+            raise ValueError(
+                f"{_all(embeddings)} must be on one device, got "
+                f"{_all(x.device for x in embeddings.values())}"
+            )
+
+
+def _all(values: Iterable[object]) -> str:
+    return " and ".join(map(str, values))
 
 
 def check_temperature(temperature: float | Tensor) -> None:
@@ -149,7 +126,7 @@ def check_temperature(temperature: float | Tensor) -> None:
     if isinstance(temperature, Tensor):
         if temperature.numel() != 1:
             raise ValueError(f"temperature must have one element, got {tuple(temperature.shape)}")
-    elif not (math.isfinite(temperature) and abs(temperature) >= 1e-8):
+    elif not 1e-8 <= abs(temperature) < math.inf:
         raise ValueError(f"temperature must be finite with |T| >= 1e-8, got {temperature}")
 
 
@@ -160,11 +137,18 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 def as_scalar(value: float | Tensor, x: Tensor) -> float | Tensor:
     """A number as it is; a tensor in float64, as whose gradient large parts cancel."""
-    if not isinstance(value, Tensor):
-        return value
-    if value.numel() != 1 or not value.is_floating_point():
+    check_scalar(value)
+    return value.to(x.device, torch.float64).reshape(()) if isinstance(value, Tensor) else value
+
+
+def check_scalar(value: float | Tensor) -> None:
+    if isinstance(value, Tensor) and (value.numel() != 1 or not value.is_floating_point()):
         raise ValueError(
             "a temperature, scale or bias must be a number or a floating-point tensor with one "
             f"element, got shape {tuple(value.shape)} of {value.dtype}"
         )
-    return value.to(x.device, torch.float64).reshape(())
+
+
+def inverse(temperature: float | Tensor, x: Tensor) -> float | Tensor:
+    """The factor of the logits of x, which :func:`as_scalar` has of the temperature."""
+    return 1 / as_scalar(temperature, x)

@@ -1,11 +1,80 @@
-"""What the operators do around their kernels."""
+"""How an operator is made: its schema, its place in torch, and its derivative."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from contextlib import contextmanager
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import Function
+
+_library = torch.library.Library("sslkernels", "FRAGMENT")
+
+
+def operator(function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """``function`` as an operator ``sslkernels::<its name>`` on CPU and CUDA tensors.
+
+    Its annotations are the schema: Tensor, Tensor | None, Sequence[int], float, bool, str and so
+    on; a result is a Tensor or a tuple of them. ``fake`` makes empty results of the right shapes.
+    """
+    name = function.__name__.strip("_")
+    _library.define(name + torch.library.infer_schema(function, mutates_args=()))
+    for key in ("CPU", "CUDA"):
+        _library.impl(name, function, key)
+    torch.library.register_fake(f"sslkernels::{name}", fake, lib=_library)
+    return getattr(torch.ops.sslkernels, name).default
+
+
+class Differentiable(Function):
+    """An autograd function whose second derivative is an error, never silently zero.
+
+    A subclass has ``forward``, ``setup_context`` and ``gradients(ctx, saved, *grads)``, which gets
+    the saved tensors and must not read them from ``ctx`` again: checkpointing allows it once. What
+    requires a gradient must be among them, or a second derivative would not find the error.
+    """
+
+    def __init_subclass__(cls) -> None:
+        # torch binds the arguments by this signature at every call, and would make it anew
+        cls.forward.__signature__ = inspect.signature(cls.forward)
+        cls.backward = staticmethod(_once(cls.gradients))
+
+
+def _once(gradients: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(gradients)
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        saved = ctx.saved_tensors
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+            return gradients(ctx, saved, *grads)
+        with torch.no_grad():
+            results = gradients(ctx, saved, *grads)
+        inputs = [x for x in (*saved, *grads) if x is not None and x.requires_grad]
+        return tuple(x if x is None else _Final.apply(x, *inputs) for x in results)
+
+    return backward
+
+
+class _Final(Function):
+    """A gradient that has no derivative."""
+
+    @staticmethod
+    def forward(gradient, *inputs):
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, *grads):
+        raise RuntimeError(
+            "the fused losses of sslkernels are differentiable once: their gradients have no "
+            "gradient. For a second derivative, as of a gradient penalty, write the loss in plain "
+            "torch"
+        )
 
 
 @contextmanager

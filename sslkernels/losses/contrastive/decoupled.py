@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from ...distributed import Gather, logsumexp_over_ranks, rows_of_all_ranks
-from ...primitives import pairwise_logsumexp
+from ...primitives._rows import dot
+from ...primitives.contrastive import Contrastive, contrastive_loss
 from .._common import (
     GatheringLoss,
-    as_scalar,
     check_embeddings,
     check_temperature,
-    dot,
     full_precision,
-    mean_loss,
+    inverse,
     unit,
 )
 
@@ -55,18 +54,17 @@ def dcl(
     """
     check_embeddings(out0=out0, out1=out1)
     check_temperature(temperature)
-    temperature = as_scalar(temperature, out0)
-    with full_precision(out0):
-        n = out0.shape[0]
-        z = unit(torch.cat([out0, out1]), gather)  # (2N, D)
-        rows = pairwise_logsumexp(
-            z, z, 1 / temperature, exclude=(-n, 0, n), gather=gather, impl=impl
-        )
-        z0, z1 = z.chunk(2)
-        positives = dot(z0, z1) / temperature
-        if weight_fn is not None:
-            positives = positives * _weights(weight_fn, z0, z1)
-        return mean_loss(rows - positives.repeat(2), out0, gather)
+    n = out0.shape[0]
+    problem = Contrastive(
+        out0,
+        out1,
+        scale=inverse(temperature, out0),
+        offset=n,
+        exclude=(-n, 0, n),
+        form="decoupled",
+        weights=None if weight_fn is None else _weights(weight_fn, out0, out1, gather),
+    )
+    return contrastive_loss(problem, gather=gather, impl=impl)
 
 
 def dclw(
@@ -153,11 +151,14 @@ def _von_mises_fisher(sigma: float, gather: Gather | None, z0: Tensor, z1: Tenso
     return 2 - count * torch.exp(scores - logsumexp_over_ranks(scores, gather))
 
 
-def _weights(weight_fn: WeightFunction, z0: Tensor, z1: Tensor) -> Tensor:
-    weights = weight_fn(z0, z1)
-    if weights.shape != z0.shape[:1]:
+def _weights(
+    weight_fn: WeightFunction, out0: Tensor, out1: Tensor, gather: Gather | None
+) -> Tensor:
+    with full_precision(out0):
+        weights = weight_fn(unit(out0, gather), unit(out1, gather))
+    if weights.shape != out0.shape[:1]:
         raise ValueError(
-            f"weight_fn must return one weight per pair, shape ({len(z0)},); "
+            f"weight_fn must return one weight per pair, shape ({len(out0)},); "
             f"got {tuple(weights.shape)}"
         )
-    return weights
+    return weights.repeat(2)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ...distributed import Gather
-from ...primitives import pairwise_logsumexp
 from ...primitives._operator import accumulation_dtype
+from ...primitives._rows import dot
+from ...primitives.contrastive import Contrastive, contrastive_loss, contrastive_rows
 from .._common import (
     GatheringLoss,
     as_scalar,
@@ -15,8 +16,8 @@ from .._common import (
     check_embeddings,
     check_temperature,
     cross_entropy,
-    dot,
     full_precision,
+    inverse,
     mean_loss,
     unit,
 )
@@ -64,25 +65,36 @@ def info_nce(
     check_choice("reduction", reduction, REDUCTIONS)
     check_choice("negative_mode", negative_mode, NEGATIVE_MODES)
     _check_negatives(negative_keys, negative_mode, query)
+    if negative_mode == "paired" and negative_keys is not None:
+        rows = _paired(query, positive_key, negative_keys, temperature, gather)
+        if reduction == "mean":
+            return mean_loss(rows, query, gather)
+    else:
+        scale = inverse(temperature, query)
+        if negative_keys is None:
+            problem = Contrastive(query, key=positive_key, scale=scale, exclude=(0,))
+        else:
+            problem = Contrastive(query, key=negative_keys, positive=positive_key, scale=scale)
+        if reduction == "mean":
+            return contrastive_loss(problem, gather=gather, impl=impl)
+        rows = contrastive_rows(problem, gather=gather, impl=impl)
+    return (rows.sum() if reduction == "sum" else rows).to(accumulation_dtype(query))
+
+
+def _paired(
+    query: Tensor,
+    positive_key: Tensor,
+    negative_keys: Tensor,
+    temperature: float | Tensor,
+    gather: Gather | None,
+) -> Tensor:
     temperature, dtype = as_scalar(temperature, query), accumulation_dtype(query)
     with full_precision(query):
         query, positive_key = unit(query, gather), unit(positive_key, gather)
-        positives = dot(query, positive_key) / temperature
-        if negative_mode == "paired" and negative_keys is not None:
-            keys = unit(negative_keys.flatten(0, 1)).view_as(negative_keys)
-            scores = torch.einsum("nd,nmd->nm", query.to(dtype), keys.to(dtype))
-            negatives = torch.logsumexp(scores.double() / temperature, 1)
-        else:
-            is_batch = negative_keys is None
-            keys = positive_key if is_batch else unit(negative_keys, gather)
-            exclude = (0,) if is_batch else ()
-            negatives = pairwise_logsumexp(
-                query, keys, 1 / temperature, exclude=exclude, gather=gather, impl=impl
-            )
-        loss = cross_entropy(positives, negatives)
-        if reduction == "mean":
-            return mean_loss(loss, query, gather)
-        return (loss.sum() if reduction == "sum" else loss).to(dtype)
+        keys = unit(negative_keys.flatten(0, 1)).view_as(negative_keys)
+        scores = torch.einsum("nd,nmd->nm", query.to(dtype), keys.to(dtype))
+        negatives = torch.logsumexp(scores.double() / temperature, 1)
+        return cross_entropy(dot(query, positive_key) / temperature, negatives)
 
 
 class InfoNCELoss(GatheringLoss):

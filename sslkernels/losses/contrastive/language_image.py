@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...distributed import Gather, scale_gradient
-from ...primitives import pairwise_logsumexp, pairwise_softplus
-from .._common import (
-    GatheringLoss,
-    as_scalar,
-    check_embeddings,
-    cross_entropy,
-    dot,
-    full_precision,
-    mean_loss,
-)
+from ...distributed import Gather
+from ...primitives.contrastive import Contrastive, contrastive_loss
+from .._common import GatheringLoss, check_embeddings, check_scalar
 
 
 def clip(
@@ -45,22 +36,17 @@ def clip(
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_embeddings(image_features=image_features, text_features=text_features)
-    logit_scale = as_scalar(logit_scale, image_features)
-    with full_precision(image_features):
-        image_features = scale_gradient(image_features, gather)
-        text_features = scale_gradient(text_features, gather)
-        rows, columns = pairwise_logsumexp(
-            image_features,
-            text_features,
-            logit_scale,
-            exclude=(0,),
-            columns=True,
-            gather=gather,
-            impl=impl,
-        )
-        positives = logit_scale * dot(image_features, text_features)
-        both = cross_entropy(positives, rows) + cross_entropy(positives, columns)
-        return mean_loss(both / 2, image_features, gather)
+    check_scalar(logit_scale)
+    problem = Contrastive(
+        image_features,
+        key=text_features,
+        scale=logit_scale,
+        exclude=(0,),
+        columns=True,
+        unit_query=False,
+        unit_key=False,
+    )
+    return contrastive_loss(problem, gather=gather, impl=impl)
 
 
 class CLIPLoss(GatheringLoss):
@@ -111,22 +97,19 @@ def siglip(
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_embeddings(image_features=image_features, text_features=text_features)
-    logit_scale = as_scalar(logit_scale, image_features)
-    logit_bias = as_scalar(logit_bias, image_features)
-    with full_precision(image_features):
-        image_features = scale_gradient(image_features, gather)
-        text_features = scale_gradient(text_features, gather)
-        negatives = pairwise_softplus(
-            image_features,
-            text_features,
-            logit_scale,
-            logit_bias,
-            exclude=(0,),
-            gather=gather,
-            impl=impl,
-        )
-        positives = logit_scale * dot(image_features, text_features) + logit_bias
-        return mean_loss(negatives + F.softplus(-positives, threshold=50), image_features, gather)
+    check_scalar(logit_scale)
+    check_scalar(logit_bias)
+    problem = Contrastive(
+        image_features,
+        key=text_features,
+        scale=logit_scale,
+        bias=logit_bias,
+        exclude=(0,),
+        form="sigmoid",
+        unit_query=False,
+        unit_key=False,
+    )
+    return contrastive_loss(problem, gather=gather, impl=impl)
 
 
 class SigLIPLoss(GatheringLoss):

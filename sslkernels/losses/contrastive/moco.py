@@ -5,18 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...distributed import Gather
-from ...primitives import pairwise_logsumexp
-from .._common import (
-    GatheringLoss,
-    as_scalar,
-    check_embeddings,
-    check_temperature,
-    cross_entropy,
-    dot,
-    full_precision,
-    mean_loss,
-    unit,
-)
+from ...primitives.contrastive import Contrastive, contrastive_loss
+from .._common import GatheringLoss, as_scalar, check_embeddings, check_temperature, inverse
 from .memory_bank import MemoryBank
 
 
@@ -56,12 +46,15 @@ def moco(
         raise ValueError(
             f"queue must be (K, {query.shape[1]}) like the queries, got {tuple(queue.shape)}"
         )
-    temperature = as_scalar(temperature, query)
-    with full_precision(query):
-        query, key = unit(query, gather), unit(key, gather)
-        positives = dot(query, key) / temperature
-        negatives = pairwise_logsumexp(query, queue.detach().to(query), 1 / temperature, impl=impl)
-        return mean_loss(cross_entropy(positives, negatives), query, gather)
+    problem = Contrastive(
+        query,
+        key=queue.detach().to(query),
+        positive=key,
+        scale=inverse(temperature, query),
+        unit_key=False,
+        gathers_keys=False,
+    )
+    return contrastive_loss(problem, gather=gather, impl=impl)
 
 
 class MoCoLoss(GatheringLoss):
@@ -132,14 +125,9 @@ def moco_v3(
     """
     check_embeddings(query=query, key=key)
     check_temperature(temperature)
-    temperature = as_scalar(temperature, query)
-    with full_precision(query):
-        query, key = unit(query, gather), unit(key.detach())
-        negatives = pairwise_logsumexp(
-            query, key, 1 / temperature, exclude=(0,), gather=gather, impl=impl
-        )
-        rows = cross_entropy(dot(query, key) / temperature, negatives)
-        return mean_loss(2 * temperature * rows, query, gather)
+    problem = Contrastive(query, key=key.detach(), scale=inverse(temperature, query), exclude=(0,))
+    loss = contrastive_loss(problem, gather=gather, impl=impl)
+    return (2 * as_scalar(temperature, query) * loss).to(loss.dtype)
 
 
 class MoCoV3Loss(GatheringLoss):

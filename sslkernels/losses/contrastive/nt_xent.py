@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ...distributed import Gather
-from ...primitives import pairwise_logsumexp
+from ...primitives.contrastive import Contrastive, contrastive_loss
 from .._common import (
     GatheringLoss,
-    as_scalar,
     check_choice,
     check_embeddings,
     check_temperature,
-    cross_entropy,
-    dot,
-    full_precision,
-    mean_loss,
-    unit,
+    inverse,
 )
 from .memory_bank import MemoryBank
 from .moco import moco
@@ -64,16 +58,12 @@ def nt_xent(
     check_embeddings(out0=out0, out1=out1)
     check_temperature(temperature)
     check_choice("convention", convention, CONVENTIONS)
-    temperature = as_scalar(temperature, out0)
-    with full_precision(out0):
-        n = out0.shape[0]
-        z = unit(torch.cat([out0, out1]), gather)  # (2N, D)
-        negatives = pairwise_logsumexp(
-            z, z, 1 / temperature, exclude=(-n, 0, n), gather=gather, impl=impl
-        )
-        positives = dot(*z.chunk(2)).repeat(2) / temperature
-        factor = 2 if convention == "google" else 1
-        return mean_loss(factor * cross_entropy(positives, negatives), out0, gather)
+    n = out0.shape[0]
+    problem = Contrastive(
+        out0, out1, scale=inverse(temperature, out0), offset=n, exclude=(-n, 0, n)
+    )
+    loss = contrastive_loss(problem, gather=gather, impl=impl)
+    return 2 * loss if convention == "google" else loss
 
 
 class NTXentLoss(GatheringLoss):

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ...distributed import Gather, all_reduce, rank_of, ranks_of
 from ...primitives import pairwise_logsumexp
+from ...primitives._rows import dot
+from ...primitives.contrastive import Contrastive, contrastive_loss
 from ...primitives.same_label import same_label_logsumexp, same_label_sum
 from .._common import (
     DTYPES,
@@ -14,8 +16,8 @@ from .._common import (
     as_scalar,
     check_choice,
     check_temperature,
-    dot,
     full_precision,
+    inverse,
     mean_loss,
     unit,
 )
@@ -67,12 +69,27 @@ def supcon(
     """
     _check(features, labels, mask, temperature, contrast_mode, convention, gather)
     images, views = features.shape[0], features.shape[1] if features.dim() == 3 else 1
-    temperature = as_scalar(temperature, features)
     is_scaled = convention == "official" and base_temperature is not None
-    factor = temperature / base_temperature if is_scaled else 1.0
+    is_scaled = is_scaled and (isinstance(temperature, Tensor) or temperature != base_temperature)
+    factor = as_scalar(temperature, features) / base_temperature if is_scaled else 1.0
     rows_of_views = features.unflatten(1, (views, -1)) if features.dim() == 2 else features
+    embeddings = rows_of_views.transpose(0, 1).reshape(images * views, -1)  # view by view
+    if mask is None:
+        labels = _row_labels(labels, images, views, features.device, gather)
+    if mask is None and contrast_mode == "all" and convention != "solo_learn":
+        problem = Contrastive(
+            embeddings,
+            labels=labels,
+            scale=inverse(temperature, features),
+            exclude=(0,),
+            form="decoupled",
+            skip_alone=convention == "pytorch_metric_learning",
+        )
+        loss = contrastive_loss(problem, gather=gather, impl=impl)
+        return (factor * loss).to(loss.dtype) if is_scaled else loss
+    temperature = as_scalar(temperature, features)
     with full_precision(features):
-        z = unit(rows_of_views.transpose(0, 1).reshape(images * views, -1), gather)  # view by view
+        z = unit(embeddings, gather)
         anchors = z if contrast_mode == "all" else z[:images]
         rows = pairwise_logsumexp(
             anchors, z, 1 / temperature, exclude=(0,), gather=gather, impl=impl
@@ -80,7 +97,6 @@ def supcon(
         if mask is not None:
             total, count = _masked_sums(z, mask, views)
         else:
-            labels = _row_labels(labels, images, views, z.device, gather)
             if convention == "solo_learn":
                 scale = 1 / temperature
                 if not isinstance(scale, Tensor):

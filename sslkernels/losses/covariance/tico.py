@@ -9,7 +9,8 @@ from torch.autograd.function import once_differentiable
 
 from ...distributed import Gather, rows_of_all_ranks, scale_gradient, sum_over_ranks
 from ...primitives._operator import accumulation_dtype
-from .._common import GatheringLoss, check_batch, check_embeddings, dot, full_precision, mean_loss
+from ...primitives._rows import dot
+from .._common import GatheringLoss, check_batch, check_embeddings, full_precision, mean_loss
 
 
 def tico_covariance(

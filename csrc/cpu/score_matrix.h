@@ -1,0 +1,321 @@
+// All scores scale · q kᵀ + bias of a small problem, kept in memory: log-sum-exps from one pass over
+// its tiles, then gradient weights in their place, then products of those.
+#pragma once
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "rows.h"
+#include "tile.h"
+
+namespace sslkernels::cpu::SSLKERNELS_ISA {
+
+constexpr double kFreeLogit = 40;  // up to it, e^s, its sums and their inverses fit float32
+
+inline int this_thread() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
+// A log-sum-exp for every row (or column), and the loss's derivative by it; +inf where nothing is
+// left. Empty: this side has no part in the loss.
+struct Sides {
+  std::vector<float> logsumexp, gradient;
+};
+
+class ScoreMatrix {
+ public:
+  ScoreMatrix(const Rows& q, const Rows& k, bool symmetric, double scale, double bias,
+              const std::vector<int64_t>& exclude, bool shifted, int threads)
+      : q_(q), k_(k), symmetric_(symmetric), shifted_(shifted), exclude_(exclude), n_(q.count()),
+        m_(k.count()), scale_(scale), bias_(bias), threads_(threads), d_(static_cast<int>(q.matrix().cols)),
+        tile_(tile_size()), row_tiles_(tiles(n_)), column_tiles_(tiles(m_)),
+        row_((m_ + kLanes - 1) / kLanes * kLanes + kLanes),
+        scores_(new float[static_cast<size_t>(n_ + kMicroRows) * row_]) {
+    const size_t panels = static_cast<size_t>(round_up(tile_, kPanel)) * d_;
+    const size_t out = static_cast<size_t>(tile_ + kMicroRows) * (round_up(d_, kLanes) + kLanes);
+    for (int t = 0; t < threads_; ++t) spaces_.emplace_back(std::max(panels, out));
+    // products of columns read some past the last: what lies there by chance may be denormal, and slow
+    for (int64_t i = 0; i < n_; ++i) std::fill_n(at(i, row_ - kLanes), kLanes, 0.0f);
+  }
+
+  static int64_t bytes(int64_t n, int64_t m) { return (n + kMicroRows) * (m + 2 * kLanes) * 4; }
+
+  // Row and column log-sum-exps. Scores stay (shifted), or their exponentials.
+  void logsumexp(std::vector<double>& rows, std::vector<double>& columns, bool want_columns) {
+    const bool by_column = want_columns || symmetric_;
+    Partials row_parts(column_tiles_, n_), column_parts(by_column ? row_tiles_ : 0, m_);
+    for_each_tile([&](const Tile& t) {
+      float* row_max = row_parts.maximum.data() + t.column / tile_ * n_ + t.row;
+      float* row_sum = row_parts.sum.data() + t.column / tile_ * n_ + t.row;
+      const int64_t at = t.row / tile_ * m_ + t.column;
+      const bool own = by_column && !(symmetric_ && t.row == t.column);
+      float* column_max = own ? column_parts.maximum.data() + at : nullptr;
+      float* column_sum = own ? column_parts.sum.data() + at : nullptr;
+      if (shifted_) {
+        reduce_shifted(t, row_max, row_sum, column_max, column_sum);
+      } else {
+        reduce(t, row_sum, column_sum);
+      }
+    });
+    rows.resize(n_);
+    for (int64_t i = 0; i < n_; ++i) {
+      Sum sum{shifted_};
+      const int64_t block = symmetric_ ? i / tile_ : 0;
+      for (int64_t c = block; c < column_tiles_; ++c) sum.add(row_parts, c * n_ + i);
+      for (int64_t r = 0; r < block; ++r) sum.add(column_parts, r * m_ + i);
+      rows[i] = sum.logsumexp();
+    }
+    columns.resize(want_columns ? m_ : 0);
+    for (int64_t j = 0; j < static_cast<int64_t>(columns.size()); ++j) {
+      Sum sum{shifted_};
+      for (int64_t r = 0; r < row_tiles_; ++r) sum.add(column_parts, r * m_ + j);
+      columns[j] = sum.logsumexp();
+    }
+  }
+
+  // The sum of softplus of all scores; if wanted, weights σ(s) · factor stay. Returns their sum too.
+  std::pair<double, double> softplus_sum(float factor, bool weights) {
+    std::vector<double> sums(column_tiles_, 0.0), sigmas(column_tiles_, 0.0);
+    for_each_tile([&](const Tile& t) {
+      const Vec bias = broadcast(static_cast<float>(bias_));
+      for (int r = 0; r < t.rows; ++r) {
+        float* s = at(t.row + r, t.column);
+        Vec sum{}, sigma_sum{};
+        for (int c = 0; c < t.columns; c += kLanes) {
+          // one exponential serves both: softplus(x) = max(x, 0) + log1p(t), σ(x) = (1 or t) / (1 + t)
+          const Vec x = SSLKERNELS_ISA::load(s + c) + bias, e = exp(-max(x, -x));
+          sum += max(x, Vec{}) + log1p(e);
+          if (weights) {
+            const Vec sigma = (x < 0.0f ? e : broadcast(1.0f)) / (e + 1.0f);
+            sigma_sum += sigma;
+            store(s + c, sigma * factor);
+          }
+        }
+        sums[t.column / tile_] += horizontal_sum(sum);
+        sigmas[t.column / tile_] += horizontal_sum(sigma_sum);
+      }
+    });
+    double sum = 0, sigma = 0;
+    for (int64_t c = 0; c < column_tiles_; ++c) sum += sums[c], sigma += sigmas[c];
+    return {sum, sigma * factor};
+  }
+
+  // Scores become gradient_i e^(s - row_i) + gradient_j e^(s - column_j).
+  void weigh(const Sides& row, const Sides& column) {
+    const std::vector<float> a = factors(row), b = factors(symmetric_ ? row : column);
+    const std::vector<float>& column_lse = (symmetric_ ? row : column).logsumexp;
+    run(column_tiles_, [&](int64_t task, int) {
+      const int64_t j = task * tile_;
+      const int width = round_up(static_cast<int>(std::min<int64_t>(tile_, m_ - j)), kLanes);
+      float factor[kTile] = {}, logsumexp[kTile] = {};
+      const int64_t columns = std::min<int64_t>(tile_, m_ - j);
+      const int64_t end = symmetric_ ? std::min(n_, j + tile_) : n_;
+      if (!b.empty()) {
+        std::copy_n(b.begin() + j, columns, factor);
+        std::copy_n(column_lse.begin() + j, columns, logsumexp);
+      }
+      for (int64_t i = 0; i < end; ++i) {
+        float* s = at(i, j);
+        const float row_factor = a[i], row_lse = row.logsumexp[i];
+        for (int c = 0; c < width; c += kLanes) {
+          const Vec x = SSLKERNELS_ISA::load(s + c), f = SSLKERNELS_ISA::load(factor + c);
+          if (!shifted_) {
+            store(s + c, x * (f + row_factor));
+          } else if (b.empty()) {
+            store(s + c, exp(x - row_lse) * row_factor);
+          } else {
+            store(s + c, exp(x - row_lse) * row_factor +
+                             exp(x - SSLKERNELS_ISA::load(logsumexp + c)) * f);
+          }
+        }
+      }
+    });
+  }
+
+  // body(i, gradient) for every row i: gradient = Σ_j w_ij k_j, of which it may write all.
+  template <class Body>
+  void row_gradients(const Body& body) {
+    const int step = task_rows(n_);
+    run((n_ + step - 1) / step, [&](int64_t task, int thread) {
+      const int64_t i = task * step, before = symmetric_ ? i / tile_ * tile_ : 0;
+      const int rows = static_cast<int>(std::min<int64_t>(step, n_ - i));
+      float* out = spaces_[thread];
+      const long out_row = round_up(d_, kLanes) + kLanes;
+      if (before)  // the other triangle's weights are those of columns
+        gemm(rows, d_, before, {at(0, i), 1, row_}, {k_.at(0), k_.row(), kPanel}, out, out_row, 1.0f,
+             false);
+      gemm(rows, d_, static_cast<int>(m_ - before), {at(i, before), row_, 1},
+           {k_.at(before), k_.row(), kPanel}, out, out_row, 1.0f, before > 0);
+      for (int r = 0; r < rows; ++r) body(i + r, out + r * out_row);
+    });
+  }
+
+  // The same for every column j: Σ_i w_ij q_i.
+  template <class Body>
+  void column_gradients(const Body& body) {
+    const int step = task_rows(m_);
+    run((m_ + step - 1) / step, [&](int64_t task, int thread) {
+      const int64_t j = task * step;
+      const int columns = static_cast<int>(std::min<int64_t>(step, m_ - j));
+      float* out = spaces_[thread];
+      const long out_row = round_up(d_, kLanes) + kLanes;
+      gemm(columns, d_, static_cast<int>(n_), {at(0, j), 1, row_}, {q_.at(0), q_.row(), kPanel}, out,
+           out_row, 1.0f, false);
+      for (int c = 0; c < columns; ++c) body(j + c, out + c * out_row);
+    });
+  }
+
+ private:
+  struct Tile {
+    int64_t row, column;
+    int rows, columns;
+  };
+  struct Partials {
+    std::vector<float> maximum, sum;
+    Partials(int64_t tiles, int64_t size) : maximum(tiles * size), sum(tiles * size) {}
+  };
+  struct Sum {
+    bool shifted;
+    double maximum = 0, sum = 0;
+    bool first = true;
+    void add(const Partials& parts, int64_t at) {
+      if (!shifted) {
+        sum += parts.sum[at];
+        return;
+      }
+      const double theirs = parts.maximum[at];
+      if (theirs == -kInfinity) {
+        sum += parts.sum[at];  // 0, or NaN
+        return;
+      }
+      if (first || theirs > maximum) {
+        sum = first ? sum : sum * std::exp(maximum - theirs);
+        maximum = theirs;
+        first = false;
+      }
+      sum += parts.sum[at] * std::exp(theirs - maximum);
+    }
+    double logsumexp() const { return maximum + std::log(sum); }
+  };
+
+  // Without a shift, gradient · e^-logsumexp at once.
+  std::vector<float> factors(const Sides& side) const {
+    std::vector<float> out = side.gradient;
+    for (size_t i = 0; !shifted_ && i < out.size(); ++i)
+      out[i] = static_cast<float>(out[i] * std::exp(-static_cast<double>(side.logsumexp[i])));
+    return out;
+  }
+
+  // Small problems are cut finer, so that there is a tile for every thread; 48 is a multiple of
+  // kMicroRows and of kLanes, whose roundings must not reach a neighbour.
+  int tile_size() const {
+    const int64_t rows = std::max(n_, m_);
+    return rows <= 256 ? 48 : rows <= 768 ? 96 : kTile;
+  }
+  int64_t tiles(int64_t size) const { return (size + tile_ - 1) / tile_; }
+  int task_rows(int64_t size) const {
+    int step = tile_;
+    while (step % (2 * kMicroRows) == 0 && size < 2 * threads_ * step) step /= 2;
+    return step;
+  }
+  float* at(int64_t i, int64_t j) const { return scores_.get() + i * row_ + j; }
+
+  template <class Body>
+  void run(int64_t tasks, const Body& body) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads_) if (threads_ > 1)
+    for (int64_t task = 0; task < tasks; ++task) body(task, this_thread());
+  }
+
+  // Scores of every tile, and body(tile); of a symmetric problem the tiles from the diagonal up.
+  template <class Body>
+  void for_each_tile(const Body& body) {
+    run(column_tiles_, [&](int64_t task, int thread) {
+      const int64_t j = (column_tiles_ - 1 - task) * tile_;  // the longest first
+      const int columns = static_cast<int>(std::min<int64_t>(tile_, m_ - j));
+      float* panels = spaces_[thread];
+      transpose_to_panels(k_.at(j), k_.row(), columns, d_, panels);
+      for (int64_t i = 0; i < (symmetric_ ? j + 1 : n_); i += tile_) {
+        const int rows = static_cast<int>(std::min<int64_t>(tile_, n_ - i));
+        gemm(rows, columns, d_, {q_.at(i), q_.row(), 1}, {panels, kPanel, static_cast<long>(kPanel) * d_},
+             at(i, j), row_, static_cast<float>(scale_), false);
+        mask(i, j, rows, columns);
+        body(Tile{i, j, rows, columns});
+      }
+    });
+  }
+
+  void mask(int64_t i, int64_t j, int rows, int columns) {
+    for (int r = 0; r < rows; ++r)
+      std::fill(at(i + r, j + columns), at(i + r, j) + round_up(columns, kLanes), -kInfinity);
+    for (const int64_t offset : exclude_) {
+      const int64_t start = i - j + offset;  // column of row 0 in this tile
+      for (int64_t r = std::max<int64_t>(0, -start); r < rows && r + start < columns; ++r)
+        *at(i + r, j + r + start) = -kInfinity;
+    }
+  }
+
+  void reduce(const Tile& t, float* row_sum, float* column_sum) const {
+    const int width = round_up(t.columns, kLanes);
+    Vec column[kTile / kLanes] = {};
+    for (int r = 0; r < t.rows; ++r) {
+      float* s = at(t.row + r, t.column);
+      Vec sum{};
+      for (int c = 0; c < width; c += kLanes) {
+        const Vec e = exp(SSLKERNELS_ISA::load(s + c));
+        store(s + c, e);
+        sum += e;
+        column[c / kLanes] += e;
+      }
+      row_sum[r] = horizontal_sum(sum);
+    }
+    for (int c = 0; column_sum && c < t.columns; ++c) column_sum[c] = column[c / kLanes][c % kLanes];
+  }
+
+  void reduce_shifted(const Tile& t, float* row_max, float* row_sum, float* column_max,
+                      float* column_sum) const {
+    const int width = round_up(t.columns, kLanes);
+    for (int r = 0; r < t.rows; ++r) {
+      const float* s = at(t.row + r, t.column);
+      Vec best = SSLKERNELS_ISA::load(s), sum{};
+      for (int c = kLanes; c < width; c += kLanes) best = max(best, SSLKERNELS_ISA::load(s + c));
+      row_max[r] = horizontal_max(best);
+      const float shift = row_max[r] == -kInfinity ? 0.0f : row_max[r];
+      for (int c = 0; c < width; c += kLanes) sum += exp(SSLKERNELS_ISA::load(s + c) - shift);
+      row_sum[r] = horizontal_sum(sum);
+    }
+    for (int c = 0; column_max && c < width; c += kLanes) {
+      Vec best = SSLKERNELS_ISA::load(at(t.row, t.column + c)), sum{};
+      for (int r = 1; r < t.rows; ++r)
+        best = max(best, SSLKERNELS_ISA::load(at(t.row + r, t.column + c)));
+      const Vec shift = best == -kInfinity ? Vec{} : best;
+      for (int r = 0; r < t.rows; ++r)
+        sum += exp(SSLKERNELS_ISA::load(at(t.row + r, t.column + c)) - shift);
+      for (int lane = 0; lane < kLanes && c + lane < t.columns; ++lane) {
+        column_max[c + lane] = best[lane];
+        column_sum[c + lane] = sum[lane];
+      }
+    }
+  }
+
+  const Rows &q_, &k_;
+  const bool symmetric_, shifted_;
+  const std::vector<int64_t>& exclude_;
+  const int64_t n_, m_;
+  const double scale_, bias_;
+  const int threads_, d_, tile_;
+  const int64_t row_tiles_, column_tiles_;
+  const long row_;
+  std::unique_ptr<float[]> scores_;
+  std::vector<Buffer> spaces_;
+};
+
+}  // namespace sslkernels::cpu::SSLKERNELS_ISA

@@ -1,0 +1,46 @@
+// A contrastive loss, and its gradients where they are wanted, in one call on the CPU.
+// The maths stands in sslkernels/primitives/contrastive/README.md.
+#pragma once
+
+#include <vector>
+
+#include "sslkernels/tensor.h"
+
+namespace sslkernels::cpu {
+
+enum class Form : int {
+  cross_entropy = 0,  // log(1 + e^(negatives - positive)), negatives a log-sum-exp
+  decoupled = 1,      // negatives - positive
+  sigmoid = 2,        // sum of softplus(negative) + softplus(-positive)
+};
+
+struct Contrastive {
+  std::vector<Matrix> queries;  // one or two matrices, whose rows follow each other: (n, d)
+  Matrix key;                   // (m, d); data null: the queries are the keys
+  Matrix positive;              // (n, d): row i is the positive of query i; data null: see below
+  int64_t offset;               // key (i + offset) mod m is the positive of query i
+  const int64_t* labels;        // (n) or null: the positive is the mean of the label's other rows
+  const float* weights;         // (n) or null: factors of the positives
+  std::vector<int64_t> exclude;  // diagonals j - i that are no negatives
+  Form form;
+  bool columns;        // keys find their queries too; half of either
+  bool skip_alone;     // the mean is over the rows whose label has other rows
+  bool unit_query, unit_key, unit_positive;  // divided by their lengths first
+  double scale, bias;
+  int threads;
+  int64_t workspace;  // bytes that scores may take; beyond, they are computed twice
+};
+
+// Contiguous float32; null where not wanted.
+struct ContrastiveGradients {
+  float *query, *key, *positive;
+  bool scale;  // also those of scale and bias
+};
+
+struct ContrastiveResult {
+  double loss, scale, bias;  // the loss and its derivatives
+};
+
+ContrastiveResult contrastive(const Contrastive& problem, const ContrastiveGradients& gradients);
+
+}  // namespace sslkernels::cpu

@@ -1,0 +1,42 @@
+"""What is done to every row of a matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._operator import Differentiable, accumulation_dtype
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """⟨a_i, b_i⟩ for every row, as float64."""
+    dtype = accumulation_dtype(a)
+    return torch.linalg.vecdot(a.to(dtype), b.to(dtype)).double()
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of length one, in x's dtype; a zero row stays zero."""
+    return _Unit.apply(x)[0]
+
+
+class _Unit(Differentiable):
+    """F.normalize in a third of its passes."""
+
+    @staticmethod
+    def forward(x):
+        wide = x.to(accumulation_dtype(x))
+        norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min_(1e-12)
+        return (wide / norms).to(x.dtype), norms
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*output, *inputs)
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def gradients(ctx, saved, grad, _):
+        z, norms, x = saved
+        grad, z = grad.to(norms.dtype), z.to(norms.dtype)
+        with torch.autocast(z.device.type, enabled=False):  # torch.compile's backward may be in one
+            along = torch.linalg.vecdot(grad, z)[:, None]
+        return (torch.addcmul(grad, z, along, value=-1).div_(norms).to(x.dtype),)

@@ -1,0 +1,54 @@
+"""Which way a contrastive loss is computed."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...distributed import Gather, ranks_of
+from .._arguments import choose
+from . import composed
+from .op import FUSED, fused
+from .problem import Contrastive
+
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
+
+
+def contrastive_loss(
+    problem: Contrastive, *, gather: Gather | None = None, impl: str = "auto"
+) -> Tensor:
+    """The mean over the queries, a scalar in float32 (float64 for float64 queries).
+
+    Args:
+        problem: see :class:`Contrastive`.
+        gather: the ranks whose keys are negatives too; the loss is the mean over this rank's
+            queries.
+        impl: see :func:`sslkernels.pairwise_logsumexp`. Where it has one operator for the whole
+            loss, gradients are computed with the loss, if an input requires one.
+    """
+    _check(problem)
+    impl = choose(impl, IMPLEMENTATIONS, problem.query)
+    has_constant_weights = problem.weights is None or not problem.weights.requires_grad
+    if impl in FUSED and ranks_of(gather) is None and has_constant_weights:
+        return fused(problem, impl)
+    return composed.loss(problem, gather, impl)
+
+
+def contrastive_rows(
+    problem: Contrastive, *, gather: Gather | None = None, impl: str = "auto"
+) -> Tensor:
+    """The loss of each query, (n,), in float64. Arguments as for :func:`contrastive_loss`."""
+    _check(problem)
+    return composed.rows(problem, gather, choose(impl, IMPLEMENTATIONS, problem.query)).rows
+
+
+def _check(problem: Contrastive) -> None:
+    query = problem.query
+    for name, x in (("keys", problem.key), ("positives", problem.positive)):
+        if x is None:
+            continue
+        if x.dtype != query.dtype:
+            raise TypeError(f"queries and {name} must have one dtype, got {query.dtype}, {x.dtype}")
+        if x.device != query.device:
+            raise ValueError(
+                f"queries and {name} must be on one device, got {query.device} and {x.device}"
+            )
