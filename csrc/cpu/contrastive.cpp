@@ -1,6 +1,7 @@
 // Compiled once per instruction set; dispatch.cpp chooses among them at run time.
 #include "sslkernels/contrastive.h"
 
+#include <optional>
 #include <unordered_map>
 
 #include "score_matrix.h"
@@ -118,12 +119,12 @@ class Solver {
         n_(count(problem.queries)), m_(symmetric_ ? n_ : problem.key.rows),
         threads_(static_cast<int>(std::clamp<int64_t>(
             n_ * m_ * d_ / kThreadWork, 1, std::max(1, problem.threads)))),
-        q_(problem.queries, problem.unit_query, true, threads_),
+        q_(problem.queries, problem.unit_query, true, threads_, arena_),
         wants_(out.query || out.key || out.positive || out.scale),
         wants_rows_(out.query || (out.scale && !out.key)) {
-    if (!symmetric_) key_.emplace(std::vector{p_.key}, p_.unit_key, false, threads_);
+    if (!symmetric_) key_.emplace(std::vector{p_.key}, p_.unit_key, false, threads_, arena_);
     if (p_.positive.data)
-      positive_.emplace(std::vector{p_.positive}, p_.unit_positive, false, threads_);
+      positive_.emplace(std::vector{p_.positive}, p_.unit_positive, false, threads_, arena_);
     if (p_.labels) classes_.emplace(p_.labels, n_);
   }
 
@@ -132,7 +133,8 @@ class Solver {
     if (ScoreMatrix::bytes(n_, m_) <= p_.workspace) {
       const double q_norm = q_.largest_norm(), k_norm = symmetric_ ? q_norm : k().largest_norm();
       const bool shifted = !(std::abs(p_.scale) * q_norm * k_norm <= kFreeLogit);  // NaN: shifted
-      ScoreMatrix scores(q_, k(), symmetric_, p_.scale, p_.bias, p_.exclude, shifted, threads_);
+      ScoreMatrix scores(q_, k(), symmetric_, p_.scale, p_.bias, p_.exclude, shifted, threads_,
+                         arena_);
       solve(scores);
     } else {
       Recomputed scores(q_, k(), symmetric_, p_, wants_rows_, out_.key);
@@ -288,6 +290,7 @@ class Solver {
   const bool symmetric_;
   const int64_t d_, n_, m_;
   const int threads_;
+  Arena arena_;
   const Rows q_;
   const bool wants_, wants_rows_;
   std::optional<Rows> key_, positive_;

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cmath>
-#include <optional>
 #include <vector>
 
+#include "arena.h"
 #include "pack.h"
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
@@ -12,7 +12,7 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 class Rows {
  public:
   // Those of x after each other. `padded`: the left side of products reads up to kMicroRows.
-  Rows(const std::vector<Matrix>& x, bool unit, bool padded, int threads)
+  Rows(const std::vector<Matrix>& x, bool unit, bool padded, int threads, Arena& arena)
       : d_(x.front().cols), unit_(unit) {
     for (const Matrix& part : x) count_ += part.rows;
     const Matrix& first = x.front();
@@ -23,8 +23,9 @@ class Rows {
       return;
     }
     row_ = round_up(static_cast<int>(d_), kLanes) + kLanes;
-    owned_.emplace(static_cast<size_t>(count_ + kMicroRows) * row_);
-    data_ = *owned_;
+    own_ = arena.take(static_cast<size_t>(count_ + kMicroRows) * row_);
+    data_ = own_;
+    std::fill_n(own_ + count_ * row_, kMicroRows * row_, 0.0f);
     if (unit) inverse_.resize(count_);
     int64_t at = 0;
     for (const Matrix& part : x) {
@@ -81,7 +82,8 @@ class Rows {
   static Vec load(const float* p) { return SSLKERNELS_ISA::load(p); }
 
   void load(const Matrix& x, int64_t i, int64_t at) {
-    float* out = *owned_ + at * row_;
+    float* out = own_ + at * row_;
+    std::fill(out + d_, out + row_, 0.0f);
     switch (x.dtype) {
       case DType::float32: load_rows<float>(x, i, 1, out, row_); break;
       case DType::bfloat16: load_rows<BFloat16>(x, i, 1, out, row_); break;
@@ -98,7 +100,7 @@ class Rows {
   bool unit_;
   const float* data_;
   long row_;
-  std::optional<Buffer> owned_;
+  float* own_ = nullptr;
   std::vector<float> inverse_;
 };
 

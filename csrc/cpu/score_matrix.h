@@ -34,15 +34,15 @@ struct Sides {
 class ScoreMatrix {
  public:
   ScoreMatrix(const Rows& q, const Rows& k, bool symmetric, double scale, double bias,
-              const std::vector<int64_t>& exclude, bool shifted, int threads)
+              const std::vector<int64_t>& exclude, bool shifted, int threads, Arena& arena)
       : q_(q), k_(k), symmetric_(symmetric), shifted_(shifted), exclude_(exclude), n_(q.count()),
         m_(k.count()), scale_(scale), bias_(bias), threads_(threads), d_(static_cast<int>(q.matrix().cols)),
         tile_(tile_size()), row_tiles_(tiles(n_)), column_tiles_(tiles(m_)),
         row_((m_ + kLanes - 1) / kLanes * kLanes + kLanes),
-        scores_(new float[static_cast<size_t>(n_ + kMicroRows) * row_]) {
+        scores_(arena.take(static_cast<size_t>(n_ + kMicroRows) * row_)) {
     const size_t panels = static_cast<size_t>(round_up(tile_, kPanel)) * d_;
     const size_t out = static_cast<size_t>(tile_ + kMicroRows) * (round_up(d_, kLanes) + kLanes);
-    for (int t = 0; t < threads_; ++t) spaces_.emplace_back(std::max(panels, out));
+    for (int t = 0; t < threads_; ++t) spaces_.push_back(arena.take(std::max(panels, out)));
     // products of columns read some past the last: what lies there by chance may be denormal, and slow
     for (int64_t i = 0; i < n_; ++i) std::fill_n(at(i, row_ - kLanes), kLanes, 0.0f);
   }
@@ -91,11 +91,12 @@ class ScoreMatrix {
         float* s = at(t.row + r, t.column);
         Vec sum{}, sigma_sum{};
         for (int c = 0; c < t.columns; c += kLanes) {
-          // one exponential serves both: softplus(x) = max(x, 0) + log1p(t), σ(x) = (1 or t) / (1 + t)
+          // one exponential and one quotient serve softplus(x) = max(x, 0) + log1p(e^-|x|) and σ(x)
           const Vec x = SSLKERNELS_ISA::load(s + c) + bias, e = exp(-max(x, -x));
-          sum += max(x, Vec{}) + log1p(e);
+          const Vec one = e + 1.0f, two = e + 2.0f, inverse = 1.0f / (one * two);
+          sum += max(x, Vec{}) + log1p(e, e * one * inverse);
           if (weights) {
-            const Vec sigma = (x < 0.0f ? e : broadcast(1.0f)) / (e + 1.0f);
+            const Vec sigma = (x < 0.0f ? e : broadcast(1.0f)) * two * inverse;
             sigma_sum += sigma;
             store(s + c, sigma * factor);
           }
@@ -227,7 +228,7 @@ class ScoreMatrix {
     while (step % (2 * kMicroRows) == 0 && size < 2 * threads_ * step) step /= 2;
     return step;
   }
-  float* at(int64_t i, int64_t j) const { return scores_.get() + i * row_ + j; }
+  float* at(int64_t i, int64_t j) const { return scores_ + i * row_ + j; }
 
   template <class Body>
   void run(int64_t tasks, const Body& body) {
@@ -314,8 +315,8 @@ class ScoreMatrix {
   const int threads_, d_, tile_;
   const int64_t row_tiles_, column_tiles_;
   const long row_;
-  std::unique_ptr<float[]> scores_;
-  std::vector<Buffer> spaces_;
+  float* scores_;
+  std::vector<float*> spaces_;
 };
 
 }  // namespace sslkernels::cpu::SSLKERNELS_ISA

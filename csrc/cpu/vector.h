@@ -84,13 +84,14 @@ inline uint32_t not_at_most(Vec v, float x) {
 
 // log(1 + t) for 0 <= t <= 1, within 1.5 ulp even of the smallest t. With z = t / (2 + t) it is
 // 2 atanh(z) = t - z (t - z² R(z²)); R is a least-maximum fit for z <= 1/3, relative error 4.5e-9.
-inline Vec log1p(Vec t) {
-  const Vec z = t / (t + 2.0f), u = z * z;
+inline Vec log1p(Vec t, Vec z) {
+  const Vec u = z * z;
   Vec p = u * 0.280119921f + 0.280018043f;
   p = p * u + 0.400215273f;
   p = p * u + 0.666664163f;
   return t - z * (t - u * p);
 }
+inline Vec log1p(Vec t) { return log1p(t, t / (t + 2.0f)); }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|); 0 below -87.
 inline Vec softplus(Vec x) { return max(x, Vec{}) + log1p(exp(-max(x, -x))); }
