@@ -7,6 +7,7 @@
 
 #include "sslkernels/augment_views.h"
 #include "sslkernels/contrastive.h"
+#include "sslkernels/covariance_loss.h"
 #include "sslkernels/cpu.h"
 #include "sslkernels/nearest_neighbor.h"
 #include "sslkernels/offdiagonal_norm.h"
@@ -170,22 +171,31 @@ PYBIND11_MODULE(_C, m) {
            const MatrixTuple& positive, const PositivesTuple& positives,
            const std::vector<int64_t>& exclude, const FormTuple& form,
            const std::tuple<bool, bool, bool>& unit, double scale, double bias, int threads,
-           int64_t workspace, uintptr_t loss, const std::array<uintptr_t, 4>& derivatives) {
+           int64_t workspace, uintptr_t loss, const std::array<uintptr_t, 6>& derivatives) {
           py::gil_scoped_release release;
           const auto& [offset, labels, weights] = positives;
           const auto& [kind, both_ways, skip_alone] = form;
           const auto& [unit_query, unit_key, unit_positive] = unit;
-          const auto& [dquery, dkey, dpositive, scalars] = derivatives;
-          const cpu::ContrastiveResult result = cpu::contrastive(
+          const auto& [dquery, dother, dkey, dpositive, dscale, dbias] = derivatives;
+          *pointer(loss) = static_cast<float>(cpu::contrastive(
               {matrices(queries), matrix(key), matrix(positive), offset,
                reinterpret_cast<const int64_t*>(labels), pointer(weights), exclude,
                static_cast<cpu::Form>(kind), both_ways, skip_alone, unit_query, unit_key,
                unit_positive, scale, bias, threads, workspace},
-              {pointer(dquery), pointer(dkey), pointer(dpositive), scalars != 0});
-          *pointer(loss) = static_cast<float>(result.loss);
-          if (!scalars) return;
-          pointer(scalars)[0] = static_cast<float>(result.scale);
-          pointer(scalars)[1] = static_cast<float>(result.bias);
+              {pointer(dquery), pointer(dother), pointer(dkey), pointer(dpositive),
+               pointer(dscale), pointer(dbias)}));
+        });
+  m.def("covariance_loss",
+        [](const MatrixTuple& a, const MatrixTuple& b, bool cross, bool standardized,
+           const std::array<double, 3>& deviation, const std::array<double, 5>& weights,
+           bool samples, int threads, uintptr_t loss, uintptr_t da, uintptr_t db) {
+          py::gil_scoped_release release;
+          const auto& [eps, correction, outer_eps] = deviation;
+          const auto& [off_diagonal, diagonal, variance, variance_eps, distance] = weights;
+          *pointer(loss) = static_cast<float>(cpu::covariance_loss(
+              {matrix(a), matrix(b), cross, standardized, eps, correction, outer_eps, off_diagonal,
+               diagonal, variance, variance_eps, distance, samples, threads},
+              pointer(da), pointer(db)));
         });
   m.def("nearest_neighbor", [](const MatrixTuple& q, const MatrixTuple& k, int64_t topk,
                                const std::vector<int64_t>& exclude, int threads,

@@ -120,15 +120,16 @@ class Solver {
         threads_(static_cast<int>(std::clamp<int64_t>(
             n_ * m_ * d_ / kThreadWork, 1, std::max(1, problem.threads)))),
         q_(problem.queries, problem.unit_query, true, threads_, arena_),
-        wants_(out.query || out.key || out.positive || out.scale),
-        wants_rows_(out.query || (out.scale && !out.key)) {
+        wants_query_(out.query || out.other),
+        wants_(wants_query_ || out.key || out.positive || out.scale || out.bias),
+        wants_rows_(wants_query_ || (out.scale && !out.key)) {
     if (!symmetric_) key_.emplace(std::vector{p_.key}, p_.unit_key, false, threads_, arena_);
     if (p_.positive.data)
       positive_.emplace(std::vector{p_.positive}, p_.unit_positive, false, threads_, arena_);
     if (p_.labels) classes_.emplace(p_.labels, n_);
   }
 
-  ContrastiveResult solve() {
+  double solve() {
     find_positives();
     if (ScoreMatrix::bytes(n_, m_) <= p_.workspace) {
       const double q_norm = q_.largest_norm(), k_norm = symmetric_ ? q_norm : k().largest_norm();
@@ -140,7 +141,9 @@ class Solver {
       Recomputed scores(q_, k(), symmetric_, p_, wants_rows_, out_.key);
       solve(scores);
     }
-    return result_;
+    if (out_.scale) *out_.scale = static_cast<float>(by_scale_);
+    if (out_.bias) *out_.bias = static_cast<float>(by_bias_);
+    return loss_;
   }
 
  private:
@@ -188,12 +191,12 @@ class Solver {
     pull_.assign(n_, 0.0);
     if (p_.form == Form::sigmoid) {
       const auto [loss, sigma] = scores.softplus_sum(1.0f / n_, wants_);
-      result_.loss = loss / n_;
-      result_.bias = sigma;
+      loss_ = loss / n_;
+      by_bias_ = sigma;
       for (int64_t i = 0; i < n_; ++i) {
-        result_.loss += softplus(-logit_[i]) / n_;
+        loss_ += softplus(-logit_[i]) / n_;
         pull_[i] = -sigmoid(-logit_[i]) / n_;
-        result_.bias += pull_[i];
+        by_bias_ += pull_[i];
       }
     } else {
       std::vector<double> rows, columns;
@@ -212,10 +215,10 @@ class Solver {
       double slope = alone(i) ? 0 : share;
       const double margin = logsumexp[i] - logit_[i];
       if (p_.form == Form::cross_entropy) {
-        result_.loss += share * softplus(margin);
+        loss_ += share * softplus(margin);
         slope *= sigmoid(margin);
       } else if (!alone(i)) {
-        result_.loss += share * margin;
+        loss_ += share * margin;
       }
       pull_[i] -= slope * weight(i);
       const bool empty = logsumexp[i] == -kInfinity;  // of nothing there is no gradient
@@ -235,21 +238,25 @@ class Solver {
     if (wants_rows_)
       scores.row_gradients([&](int64_t i, float* g) {
         if (out_.scale) along[i] = q_.dot(g, q_.at(i)) * (symmetric_ ? 0.5 : 1.0);
-        if (!out_.query) return;
+        if (!wants_query_) return;
         if (classes_) {
           add_class(i, g, class_pulls);
         } else {
           const bool both = symmetric_ && !positive_;  // it is its positive's positive
           add(g, positive(i), pull_[i] + (both ? pull_[partner(i)] : 0.0));
         }
-        write(q_, i, g, out_.query);
+        const int64_t first = p_.queries.front().rows;
+        if (i < first)
+          write(q_, i, g, out_.query, i);
+        else
+          write(q_, i, g, out_.other, i - first);
       });
     if (out_.key)
       scores.column_gradients([&](int64_t j, float* g) {
         if (out_.scale && !wants_rows_) along[j] = k().dot(g, k().at(j));
         const int64_t i = (j - p_.offset % m_ + m_) % m_;  // whose positive it is
         if (!positive_) add(g, q_.at(i), pull_[i]);
-        write(k(), j, g, out_.key);
+        write(k(), j, g, out_.key, j);
       });
     if (out_.positive) {
       std::vector<float> zero(d_ * threads_);
@@ -257,11 +264,11 @@ class Solver {
         float* g = zero.data() + this_thread() * d_;
         std::fill_n(g, d_, 0.0f);
         add(g, q_.at(i), pull_[i]);
-        write(*positive_, i, g, out_.positive);
+        write(*positive_, i, g, out_.positive, i);
       });
     }
-    for (const double x : along) result_.scale += x;
-    for (int64_t i = 0; i < n_; ++i) result_.scale += pull_[i] * similarity_[i];
+    for (const double x : along) by_scale_ += x;
+    for (int64_t i = 0; i < n_; ++i) by_scale_ += pull_[i] * similarity_[i];
   }
 
   void add(float* g, const float* x, double factor) const {
@@ -279,10 +286,12 @@ class Solver {
       g[k] += static_cast<float>(share * (sum[k] - x[k]) + pull[k] - share * x[k]);
   }
 
-  void write(const Rows& x, int64_t i, float* g, float* out) const {
+  // As row `at` of `out`, which may be null.
+  void write(const Rows& x, int64_t i, float* g, float* out, int64_t at) const {
+    if (!out) return;
     const float scale = static_cast<float>(p_.scale);
     for (int64_t k = 0; k < d_; ++k) g[k] *= scale;
-    x.finish(i, g, out + i * d_);
+    x.finish(i, g, out + at * d_);
   }
 
   const Contrastive& p_;
@@ -292,17 +301,17 @@ class Solver {
   const int threads_;
   Arena arena_;
   const Rows q_;
-  const bool wants_, wants_rows_;
+  const bool wants_query_, wants_, wants_rows_;
   std::optional<Rows> key_, positive_;
   std::optional<Classes> classes_;
   std::vector<double> similarity_, logit_, pull_, class_sums_;
   int64_t counted_ = 0;
-  ContrastiveResult result_{};
+  double loss_ = 0, by_scale_ = 0, by_bias_ = 0;
 };
 
 }  // namespace
 
-ContrastiveResult contrastive(const Contrastive& problem, const ContrastiveGradients& gradients) {
+double contrastive(const Contrastive& problem, const ContrastiveGradients& gradients) {
   return Solver(problem, gradients).solve();
 }
 

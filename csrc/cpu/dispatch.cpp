@@ -1,6 +1,7 @@
 // Chooses, at run time, the widest instruction set that this processor and this build share.
 #include "sslkernels/augment_views.h"
 #include "sslkernels/contrastive.h"
+#include "sslkernels/covariance_loss.h"
 #include "sslkernels/cpu.h"
 #include "sslkernels/nearest_neighbor.h"
 #include "sslkernels/offdiagonal_norm.h"
@@ -11,7 +12,8 @@
 
 #define SSLKERNELS_DECLARE(isa)                                                              \
   namespace isa {                                                                            \
-  ContrastiveResult contrastive(const Contrastive&, const ContrastiveGradients&);            \
+  double covariance_loss(const CovarianceLoss&, float*, float*);                             \
+  double contrastive(const Contrastive&, const ContrastiveGradients&);                       \
   void pairwise_logsumexp_forward(const Pairwise&, float*, float*);                          \
   void pairwise_logsumexp_backward(const Pairwise&, Side, Side, float*, float*);             \
   void pairwise_softplus_forward(const Pairwise&, float*);                                   \
@@ -101,8 +103,12 @@ void pairwise_softplus_backward(const Pairwise& problem, const float* row_gradie
   SSLKERNELS_DISPATCH(pairwise_softplus_backward(problem, row_gradient, dq, dk, row_sigma))
 }
 
-ContrastiveResult contrastive(const Contrastive& problem, const ContrastiveGradients& gradients) {
+double contrastive(const Contrastive& problem, const ContrastiveGradients& gradients) {
   SSLKERNELS_DISPATCH(contrastive(problem, gradients))
+}
+
+double covariance_loss(const CovarianceLoss& problem, float* da, float* db) {
+  SSLKERNELS_DISPATCH(covariance_loss(problem, da, db))
 }
 
 void nearest_neighbor(const Neighbors& problem, float* similarities, int64_t* indices) {

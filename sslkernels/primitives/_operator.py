@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -55,6 +55,75 @@ def _once(gradients: Callable[..., Any]) -> Callable[..., Any]:
         return tuple(x if x is None else _Final.apply(x, *inputs) for x in results)
 
     return backward
+
+
+def fused_loss(
+    compute: Callable[..., tuple[Tensor, Tensor]], tensors: int
+) -> Callable[..., Tensor]:
+    """A loss whose gradients are made with it, so that a backward pass only scales them.
+
+    ``compute(x_1, …, *others, wanted, impl)`` is made an operator. It returns the loss, () float32,
+    and the derivatives by each of its first ``tensors`` arguments that is wanted, one after the
+    other in one float32 tensor. What is returned has the arguments of ``compute`` without
+    ``wanted``, which it finds: a tensor's is, if it requires a gradient where gradients are on.
+    """
+
+    def fake(*arguments: Any) -> tuple[Tensor, Tensor]:
+        x, wanted = arguments[:tensors], arguments[-2]
+        first = next(y for y in x if y is not None)
+        return (
+            first.new_empty((), dtype=torch.float32),
+            first.new_empty(sum(_sizes(x, wanted)), dtype=torch.float32),
+        )
+
+    call = operator(compute, fake)
+
+    class FusedLoss(Differentiable):
+        @staticmethod
+        def forward(*arguments):
+            return call(*arguments)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.wanted = inputs[-2]
+            ctx.mark_non_differentiable(output[1])
+            ctx.set_materialize_grads(False)
+            ctx.save_for_backward(output[1], *inputs[:tensors])
+
+        @staticmethod
+        def gradients(ctx, saved, grad, _):
+            derivatives, *x = saved
+            out = [None] * len(ctx.needs_input_grad)
+            if grad is None:
+                return tuple(out)
+            parts = (derivatives * grad).split_with_sizes(_sizes(x, ctx.wanted))
+            for i, (y, part) in enumerate(zip(x, parts, strict=True)):
+                if ctx.needs_input_grad[i]:
+                    out[i] = part.view(y.shape).to(y.dtype)
+            return tuple(out)
+
+    def loss(*arguments: Any) -> Tensor:
+        *arguments, impl = arguments
+        is_on = torch.is_grad_enabled()
+        wanted = [is_on and x is not None and x.requires_grad for x in arguments[:tensors]]
+        return FusedLoss.apply(*arguments, wanted, impl)[0]
+
+    return loss
+
+
+def parts(inputs: Sequence[Any], wanted: Sequence[bool]) -> tuple[Tensor, list[int]]:
+    """The derivatives that such a loss returns, and where in memory each begins; 0: not wanted."""
+    sizes = _sizes(inputs, wanted)
+    out = inputs[0].new_empty(sum(sizes), dtype=torch.float32)
+    addresses, at = [], out.data_ptr()
+    for size in sizes:
+        addresses.append(at if size else 0)
+        at += 4 * size
+    return out, addresses
+
+
+def _sizes(inputs: Sequence[Any], wanted: Sequence[bool]) -> list[int]:
+    return [x.numel() if want else 0 for x, want in zip(inputs, wanted, strict=True)]
 
 
 class _Final(Function):

@@ -33,14 +33,11 @@ struct Contrastive {
 
 // Contiguous float32; null where not wanted.
 struct ContrastiveGradients {
-  float *query, *key, *positive;
-  bool scale;  // also those of scale and bias
+  float *query, *other;  // of the first and the second matrix of queries
+  float *key, *positive, *scale, *bias;
 };
 
-struct ContrastiveResult {
-  double loss, scale, bias;  // the loss and its derivatives
-};
-
-ContrastiveResult contrastive(const Contrastive& problem, const ContrastiveGradients& gradients);
+// Returns the loss.
+double contrastive(const Contrastive& problem, const ContrastiveGradients& gradients);
 
 }  // namespace sslkernels::cpu

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ...distributed import Gather, ranks_of, rows_of_all_ranks, scale_gradient
 from ...primitives import Standardized, offdiagonal_norm
+from ...primitives.covariance_loss import CovarianceLoss, fused
 from .._common import GatheringLoss, check_batch, check_choice, check_embeddings, full_precision
 
 STANDARDIZED = {
@@ -54,9 +55,21 @@ def barlow_twins(
     check_embeddings(z_a=z_a, z_b=z_b)
     check_choice("convention", convention, tuple(STANDARDIZED))
     columns = STANDARDIZED[convention]
+    check_batch("barlow_twins", z_a, gather)
+    if ranks_of(gather) is None:
+        problem = CovarianceLoss(
+            z_a,
+            z_b,
+            cross=True,
+            standardized=columns,
+            off_diagonal=SCALE[convention] * lambda_param / len(z_a) ** 2,
+            diagonal=SCALE[convention],
+        )
+        loss = fused(problem, impl=impl, route=route)
+        if loss is not None:
+            return loss
     with full_precision(z_a):
         count = rows_of_all_ranks(z_a, gather)
-        check_batch("barlow_twins", z_a, gather)
         z_a, z_b = (scale_gradient(z, gather) for z in (z_a, z_b))
         ranks = ranks_of(gather)
         if ranks is not None and not sync_statistics:

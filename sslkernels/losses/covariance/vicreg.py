@@ -19,6 +19,7 @@ from ...distributed import (
 )
 from ...primitives import Standardized, offdiagonal_norm
 from ...primitives._operator import accumulation_dtype
+from ...primitives.covariance_loss import CovarianceLoss, fused
 from ...primitives.offdiagonal_norm import norms_of_views
 from ...primitives.offdiagonal_norm.routes import choose
 from .._common import GatheringLoss, check_batch, check_choice, check_views, full_precision
@@ -65,6 +66,21 @@ def vicreg(
     check_views(z_a=z_a, z_b=z_b)
     check_choice("convention", convention, tuple(CONVENTIONS))
     check_batch("vicreg", z_a, gather)
+    if z_a.dim() == 2 and ranks_of(gather) is None:
+        n, d = z_a.shape
+        problem = CovarianceLoss(
+            z_a,
+            z_b,
+            cross=False,
+            standardized=None,
+            off_diagonal=nu_param / ((n - 1) ** 2 * d),
+            variance=mu_param * CONVENTIONS[convention] / d,
+            variance_eps=eps,
+            distance=lambda_param / (n * d),
+        )
+        loss = fused(problem, impl=impl, route=route)
+        if loss is not None:
+            return loss
     with full_precision(z_a):
         z_a, z_b = (scale_gradient(z, gather) for z in (z_a, z_b))
         ranks = ranks_of(gather)
@@ -112,10 +128,25 @@ def vibcreg(
     if z_a.dim() != 2:
         raise ValueError(f"vibcreg takes (N, D) embeddings, got {tuple(z_a.shape)}")
     check_batch("vibcreg", z_a, gather)
+    unit = Standardized(eps=0.0, outer_eps=1e-12)  # of length √N
+    if ranks_of(gather) is None:
+        n, d = z_a.shape
+        problem = CovarianceLoss(
+            z_a,
+            z_b,
+            cross=False,
+            standardized=unit,
+            off_diagonal=nu_param / (n * d) ** 2,
+            variance=mu_param / d,
+            variance_eps=eps,
+            distance=lambda_param / (n * d),
+        )
+        loss = fused(problem, impl=impl, route=route)
+        if loss is not None:
+            return loss
     with full_precision(z_a):
         z_a, z_b = (scale_gradient(z, gather) for z in (z_a, z_b))
         count = rows_of_all_ranks(z_a, gather)
-        unit = Standardized(eps=0.0, outer_eps=1e-12)  # of length √N
         variance = covariance = 0.0
         for z in (z_a, z_b):
             square, _ = offdiagonal_norm(z, columns=unit, gather=gather, impl=impl, route=route)

@@ -10,10 +10,10 @@ from .._operator import accumulation_dtype
 from .columns import Standardized
 from .op import OffdiagonalNorm
 from .reference import offdiagonal_norm_reference
+from .routes import choose as choose_route
 from .views import NormsOfViews
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
-ROUTES = ("auto", "sample", "feature")
 
 
 def offdiagonal_norm(
@@ -101,8 +101,7 @@ def _check(a: Tensor, b: Tensor | None, route: str) -> None:
             )
         if a.dtype != b.dtype:
             raise TypeError(f"a and b must have one dtype, got {a.dtype} and {b.dtype}")
-    if route not in ROUTES:
-        raise ValueError(f"route must be one of {', '.join(ROUTES)}; got {route!r}")
+    choose_route(route, *a.shape)
 
 
 def _kind(columns: str | Standardized) -> tuple[str, list[float]]:

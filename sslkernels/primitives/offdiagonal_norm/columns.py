@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,6 +45,12 @@ class Standardized:
 
     def numbers(self) -> list[float]:
         return [self.eps, float(self.correction), self.outer_eps]
+
+    @staticmethod
+    def of(numbers: Sequence[float]) -> Standardized:
+        """Of what :meth:`numbers` returns."""
+        eps, correction, outer_eps = numbers
+        return Standardized(eps, int(correction), outer_eps)
 
 
 class Columns(NamedTuple):

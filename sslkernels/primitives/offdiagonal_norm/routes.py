@@ -17,12 +17,18 @@ from ...distributed import Shares
 from .columns import Columns, some_rows
 
 Grads = tuple[Tensor | None, Tensor | None]
+ROUTES = ("auto", "sample", "feature")
 FEWEST_ROWS = 128  # of C at a time
 
 
 def choose(route: str, n: int, d: int) -> str:
-    """The cheaper route, if "auto". Beyond n = 3d/4 the sample route would also lose digits: all
-    of C minus its diagonal may then be small."""
+    """The cheaper route, if "auto"; raises if there is none of that name.
+
+    Beyond n = 3d/4 the sample route would also lose digits: all of C minus its diagonal may then be
+    small.
+    """
+    if route not in ROUTES:
+        raise ValueError(f"route must be one of {', '.join(ROUTES)}; got {route!r}")
     if route != "auto":
         return route
     return "sample" if 4 * n <= 3 * d else "feature"

@@ -1,0 +1,212 @@
+// Compiled once per instruction set; dispatch.cpp chooses among them at run time.
+#include "sslkernels/covariance_loss.h"
+
+#include <cmath>
+
+#include "arena.h"
+#include "product.h"
+#include "row.h"
+
+namespace sslkernels::cpu::SSLKERNELS_ISA {
+
+namespace {
+
+constexpr int64_t kThreadWork = 1 << 19;  // multiply-adds that are worth a thread
+
+double inner_product(const float* x, const float* y, int64_t count) {
+  double sum = 0;
+  for (int64_t start = 0; start < count; start += kRun) {
+    const int64_t end = std::min<int64_t>(count, start + kRun);
+    Vec lanes{};
+    int64_t i = start;
+    for (; i + kLanes <= end; i += kLanes) lanes += load(x + i) * load(y + i);
+    sum += horizontal_sum(lanes);
+    for (; i < end; ++i) sum += static_cast<double>(x[i]) * y[i];
+  }
+  return sum;
+}
+
+// One view: its standardised columns, what is found of them, and its gradient.
+struct View {
+  Matrix x;
+  float* gradient;
+  std::vector<double> mean, squares, diagonal;
+  std::vector<float> center, rest, scale, slope;
+  float* gram = nullptr;
+
+  View(const Matrix& matrix, float* out, int threads)
+      : x(matrix), gradient(out), mean(x.cols), squares(x.cols), center(x.cols), rest(x.cols),
+        scale(x.cols), slope(x.cols) {
+    column_statistics(x, threads, mean.data(), squares.data());
+  }
+
+  // With s the squared deviations of a column, slope is 2 scale'(s) / scale².
+  void standardize(const CovarianceLoss& p) {
+    const double degrees = std::max(x.rows - p.correction, 1.0);
+    for (int64_t j = 0; j < x.cols; ++j) {
+      center[j] = static_cast<float>(mean[j]);
+      rest[j] = static_cast<float>(mean[j] - center[j]);
+      const double deviation = std::sqrt(squares[j] / degrees + p.eps);
+      scale[j] = p.standardized ? static_cast<float>(1 / (deviation + p.outer_eps)) : 1.0f;
+      const bool pulls = p.standardized && deviation != 0;  // none where all is equal
+      slope[j] = pulls ? static_cast<float>(-1 / (degrees * deviation)) : 0.0f;
+    }
+  }
+
+  Columns columns() const { return {x, center.data(), rest.data(), scale.data(), false}; }
+  Columns transposed() const {
+    const Matrix t{x.data, x.dtype, x.cols, x.rows, x.col_stride, x.row_stride};
+    return {t, center.data(), rest.data(), scale.data(), true};
+  }
+};
+
+class CovarianceSolver {
+ public:
+  CovarianceSolver(const CovarianceLoss& problem, float* da, float* db)
+      : p_(problem), n_(problem.a.rows), d_(problem.a.cols),
+        threads_(static_cast<int>(std::clamp<int64_t>(n_ * d_ * std::min(n_, d_) / kThreadWork, 1,
+                                                      std::max(1, problem.threads)))),
+        a_(problem.a, da, threads_), b_(problem.b, db, threads_) {}
+
+  double solve() {
+    a_.standardize(p_);
+    b_.standardize(p_);
+    if (p_.cross) {
+      norm(a_, b_);
+    } else {
+      norm(a_, a_);
+      norm(b_, b_);
+    }
+    if (p_.distance) keep_close();
+    return loss_;
+  }
+
+ private:
+  // The terms of C = âᵀ b̂, and their gradients.
+  void norm(View& a, View& b) {
+    const bool own = &a == &b;
+    std::vector<double> diagonal(d_);
+    column_dot(a.columns(), b.columns(), threads_, diagonal.data());
+    float *first, *second = nullptr;
+    double square = 0;
+    if (p_.samples) {
+      first = gram(a);
+      second = own ? first : gram(b);
+      square = inner_product(first, second, n_ * n_);
+      for (const double x : diagonal) square -= x * x;
+    } else {
+      first = arena_.take(d_ * d_);
+      standardized_product(a.transposed(), b.columns(), own, threads_, {first, d_, false});
+      for (int64_t j = 0; j < d_; ++j) first[j * d_ + j] = 0.0f;
+      square = inner_product(first, first, d_ * d_);
+    }
+    loss_ += p_.off_diagonal * square;
+    std::vector<double> by_diagonal(d_, 0.0);  // the derivative by C_jj
+    for (int64_t j = 0; p_.cross && j < d_; ++j) {
+      const double error = diagonal[j] / n_ - 1;
+      loss_ += p_.diagonal * error * error;
+      by_diagonal[j] = 2 * p_.diagonal * error / n_;
+    }
+    if (a.gradient) gradient(a, b, own, first, second, diagonal, by_diagonal);
+    if (!own && b.gradient) gradient(b, a, own, first, first, diagonal, by_diagonal);
+    if (own && p_.variance) spread(a);
+  }
+
+  float* gram(const View& x) {
+    float* out = arena_.take(n_ * n_);
+    standardized_product(x.columns(), x.transposed(), true, threads_, {out, n_, false});
+    std::vector<double> squares(n_);
+    row_squares(x.columns(), threads_, squares.data());
+    for (int64_t i = 0; i < n_; ++i) out[i * n_ + i] = static_cast<float>(squares[i]);
+    return out;
+  }
+
+  // By view x, of the terms of C with `other`. Of samples, the Gram is that of the other view.
+  void gradient(View& x, View& other, bool own, float* product, float* other_gram,
+                const std::vector<double>& diagonal, const std::vector<double>& by_diagonal) {
+    const double times = own ? 2 : 1;
+    std::vector<float> weight(d_);
+    if (p_.samples) {
+      float* gram = own || &x == &b_ ? product : other_gram;
+      std::vector<float> large(n_);  // the Gram's diagonal, which is multiplied apart
+      for (int64_t i = 0; i < n_; ++i) large[i] = gram[i * (n_ + 1)], gram[i * (n_ + 1)] = 0.0f;
+      scale_rows(x.columns(), large.data(), threads_, x.gradient);
+      const Matrix rest{gram, DType::float32, n_, n_, n_, 1};
+      standardized_product({rest, nullptr, nullptr, nullptr, false}, x.columns(), false, threads_,
+                           {x.gradient, d_, true});
+      for (int64_t i = 0; i < n_; ++i) gram[i * (n_ + 1)] = large[i];
+      for (int64_t j = 0; j < d_; ++j)
+        weight[j] = static_cast<float>(times * (by_diagonal[j] - 2 * p_.off_diagonal * diagonal[j]));
+    } else {
+      const bool is_right = &x == &b_ && !own;  // C has its features as columns
+      const Matrix c{product, DType::float32, d_, d_, is_right ? d_ : 1, is_right ? 1 : d_};
+      standardized_product(other.columns(), {c, nullptr, nullptr, nullptr, false}, false, threads_,
+                           {x.gradient, d_, false});
+      for (int64_t j = 0; j < d_; ++j) weight[j] = static_cast<float>(times * by_diagonal[j]);
+    }
+    std::vector<double> sums(2 * d_);
+    finish_columns({x.columns(), other.columns(), x.gradient, d_, weight.data(), x.slope.data(),
+                    2 * times * p_.off_diagonal, static_cast<double>(n_), sums.data(), true, true},
+                   threads_);
+  }
+
+  // The floor under each column's variance.
+  void spread(View& x) {
+    std::vector<float> pull(d_, 0.0f);
+    for (int64_t j = 0; j < d_; ++j) {
+      const double deviation = std::sqrt(x.squares[j] / (n_ - 1.0) + p_.variance_eps);
+      if (deviation > 1) continue;  // NaN: the loss is NaN
+      loss_ += p_.variance * (1 - deviation);
+      pull[j] = static_cast<float>(-p_.variance / (deviation * (n_ - 1.0)));
+    }
+    if (!x.gradient) return;
+    const std::vector<float> ones(d_, 1.0f);
+    const Columns centered{x.x, x.center.data(), x.rest.data(), ones.data(), false};
+    for_each_row([&](int64_t i, float* row, float*) {
+      read(centered, i, 0, true, static_cast<int>(d_), row);
+      float* gradient = x.gradient + i * d_;
+      for (int64_t j = 0; j < d_; ++j) gradient[j] += pull[j] * row[j];
+    });
+  }
+
+  void keep_close() {
+    std::vector<double> sums(n_);
+    const Columns a{a_.x, nullptr, nullptr, nullptr, false}, b{b_.x, nullptr, nullptr, nullptr, false};
+    const float factor = static_cast<float>(2 * p_.distance);
+    for_each_row([&](int64_t i, float* left, float* right) {
+      read(a, i, 0, true, static_cast<int>(d_), left);
+      read(b, i, 0, true, static_cast<int>(d_), right);
+      for (int64_t j = 0; j < d_; ++j) left[j] -= right[j];
+      sums[i] = inner_product(left, left, d_);
+      for (int64_t j = 0; a_.gradient && j < d_; ++j) a_.gradient[i * d_ + j] += factor * left[j];
+      for (int64_t j = 0; b_.gradient && j < d_; ++j) b_.gradient[i * d_ + j] -= factor * left[j];
+    });
+    for (const double x : sums) loss_ += p_.distance * x;
+  }
+
+  // body(i, two rows for its use), by all threads.
+  template <class Body>
+  void for_each_row(const Body& body) {
+    std::vector<float> rows(2 * d_ * threads_);
+#pragma omp parallel for schedule(static) num_threads(threads_) if (threads_ > 1)
+    for (int t = 0; t < threads_; ++t) {
+      float* row = rows.data() + 2 * d_ * t;
+      for (int64_t i = n_ * t / threads_; i < n_ * (t + 1) / threads_; ++i) body(i, row, row + d_);
+    }
+  }
+
+  const CovarianceLoss& p_;
+  const int64_t n_, d_;
+  const int threads_;
+  Arena arena_;
+  View a_, b_;
+  double loss_ = 0;
+};
+
+}  // namespace
+
+double covariance_loss(const CovarianceLoss& problem, float* da, float* db) {
+  return CovarianceSolver(problem, da, db).solve();
+}
+
+}  // namespace sslkernels::cpu::SSLKERNELS_ISA

@@ -1,0 +1,4 @@
+from .op import fused
+from .problem import CovarianceLoss
+
+__all__ = ["CovarianceLoss", "fused"]

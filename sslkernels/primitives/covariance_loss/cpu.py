@@ -1,0 +1,32 @@
+"""One call of the C++ kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..._ext import extension, matrix
+from .._operator import parts
+from .problem import CovarianceLoss
+
+
+def covariance_loss(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    """The loss and its derivatives by a and b."""
+    derivatives, addresses = parts((p.a, p.b), wanted)
+    loss = p.a.new_empty((), dtype=torch.float32)
+    how = p.standardized
+    extension().covariance_loss(
+        matrix(p.a),
+        matrix(p.b),
+        p.cross,
+        how is not None,
+        how.numbers() if how else [0.0, 0.0, 0.0],
+        [p.off_diagonal, p.diagonal, p.variance, p.variance_eps, p.distance],
+        p.samples,
+        torch.get_num_threads(),
+        loss.data_ptr(),
+        *addresses,
+    )
+    return loss, derivatives

@@ -1,0 +1,59 @@
+"""The loss as one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from .._arguments import choose
+from .._operator import fused_loss
+from ..offdiagonal_norm import routes
+from ..offdiagonal_norm.columns import Standardized
+from . import cpu
+from .problem import CovarianceLoss
+
+WORKSPACE = 64 << 20  # bytes that a view's products may take
+
+# The loss, and the derivatives that are wanted by a and b.
+Implementation = Callable[[CovarianceLoss, Sequence[bool]], tuple[Tensor, Tensor]]
+FUSED: dict[str, Implementation] = {"cpu": cpu.covariance_loss}
+
+
+def covariance_loss(
+    a: Tensor,
+    b: Tensor,
+    cross: bool,
+    standardized: Sequence[float] | None,
+    off_diagonal: float,
+    diagonal: float,
+    variance: float,
+    variance_eps: float,
+    distance: float,
+    samples: bool,
+    wanted: Sequence[bool],
+    impl: str,
+) -> tuple[Tensor, Tensor]:
+    how = None if standardized is None else Standardized.of(standardized)
+    problem = CovarianceLoss(
+        a, b, cross, how, off_diagonal, diagonal, variance, variance_eps, distance, samples
+    )
+    return FUSED[impl](problem, wanted)
+
+
+_loss = fused_loss(covariance_loss, tensors=2)
+
+
+def fused(problem: CovarianceLoss, *, impl: str, route: str) -> Tensor | None:
+    """The loss of one process, where one operator has it: where products fit a workspace."""
+    n, d = problem.a.shape
+    impl = choose(impl, ("auto", "reference", "tiled", "cpu", "triton"), problem.a)
+    samples = routes.choose(route, n, d) == "sample"
+    size = n if samples else d
+    if impl not in FUSED or 4 * size * size > WORKSPACE:
+        return None
+    how = problem.standardized
+    return _loss(
+        *problem._replace(standardized=how and how.numbers(), samples=samples),
+        impl,
+    )
