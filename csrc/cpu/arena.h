@@ -2,21 +2,41 @@
 // than a small problem's arithmetic.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
+// Within a parallel region.
+inline int this_thread() {
+#ifdef _OPENMP
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
+// Those of a thread may be nested; each gives back what it took when it ends.
 class Arena {
  public:
-  Arena() : block_(mine()) {}
+  Arena() : block_(mine()), start_(block_.used) {}
   ~Arena() {
-    if (needed_ <= block_.size || needed_ > kMostKept) return;
-    block_.data.reset();
-    block_.data.reset(new float[needed_]);
-    block_.size = needed_;
+    block_.most = std::max(block_.most, block_.used);
+    block_.used = start_;
+    others_.clear();
+    if (start_ == 0 && block_.most > block_.size && block_.most <= kMostKept) {
+      block_.data.reset();
+      block_.data.reset(new float[block_.most]);
+      block_.size = block_.most;
+    }
+    if (start_ == 0) block_.most = 0;
   }
   Arena(const Arena&) = delete;
 
@@ -24,10 +44,9 @@ class Arena {
   float* take(size_t count) {
     constexpr size_t kAligned = kAlignment / sizeof(float);
     count = (count + kAligned - 1) / kAligned * kAligned + kAligned;
-    const size_t start = needed_;
-    needed_ += count;
-    float* at = block_.data.get() + start;
-    if (needed_ > block_.size) {
+    float* at = block_.data.get() + block_.used;
+    block_.used += count;
+    if (block_.used > block_.size) {
       others_.emplace_back(new float[count]);
       at = others_.back().get();
     }
@@ -40,7 +59,7 @@ class Arena {
   static constexpr size_t kMostKept = (32 << 20) / sizeof(float);
   struct Block {
     std::unique_ptr<float[]> data;
-    size_t size = 0;
+    size_t size = 0, used = 0, most = 0;
   };
   static Block& mine() {
     thread_local Block block;
@@ -48,7 +67,7 @@ class Arena {
   }
 
   Block& block_;
-  size_t needed_ = 0;
+  const size_t start_;
   std::vector<std::unique_ptr<float[]>> others_;
 };
 

@@ -60,11 +60,15 @@ void standardized_product(const Columns& x, const Columns& y, bool symmetric, in
   const int most_rows = static_cast<int>(std::min<int64_t>(n, kPackedRows));
   const int most_columns = static_cast<int>(std::min<int64_t>(m, kPackedRows));
   const int tile_rows = n * m >= 1 << 20 ? 96 : 48;  // few are cut finer, for every thread to work
-  PackedLeft left(x, most_rows);
-  PackedRight right(y, most_columns);
+  const int most_depth = static_cast<int>(std::min<int64_t>(depth, kPackedDepth));
+  const size_t scratch_size = static_cast<size_t>(round_up(tile_rows, kMicroRows)) * kProductColumns;
+  Arena arena;
+  PackedLeft left(x, most_rows, most_depth, arena);
+  PackedRight right(y, most_columns, most_depth, arena);
+  float* scratches = arena.take(scratch_size * threads);
 #pragma omp parallel num_threads(threads)
   {
-    Buffer scratch(static_cast<size_t>(tile_rows) * kProductColumns);
+    float* scratch = scratches + scratch_size * this_thread();
     for (int64_t jb = 0; jb < m; jb += kPackedRows)
       for (int64_t ib = 0; ib < (symmetric ? std::min(n, jb + kPackedRows) : n); ib += kPackedRows)
         for (int64_t k = 0; k < depth; k += kPackedDepth) {

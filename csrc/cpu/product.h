@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "arena.h"
 #include "pack.h"
 #include "sslkernels/offdiagonal_norm.h"
 
@@ -47,11 +48,12 @@ inline void read(const Columns& c, int64_t row, int64_t column, bool along, int 
 // A block of x, in the order in which it stands in memory. Rows are padded to kMicroRows.
 class PackedLeft {
  public:
-  PackedLeft(const Columns& x, int rows)
+  PackedLeft(const Columns& x, int rows, int depth, Arena& arena)
       : x_(x),
         along_(x.x.col_stride <= x.x.row_stride),
-        step_(along_ ? kPackedDepth + kLanes : round_up(rows, kMicroRows) + kLanes),
-        data_(static_cast<size_t>(step_) * (along_ ? round_up(rows, kMicroRows) : kPackedDepth)) {}
+        step_(along_ ? depth + kLanes : round_up(rows, kMicroRows) + kLanes),
+        data_(arena.take(static_cast<size_t>(step_) *
+                         (along_ ? round_up(rows, kMicroRows) : depth))) {}
 
   // One of `count` shares of it.
   void pack(int64_t row, int rows, int64_t k, int depth, int share, int count) {
@@ -78,21 +80,22 @@ class PackedLeft {
   const Columns& x_;
   const bool along_;
   const long step_;
-  Buffer data_;
+  float* data_;
 };
 
 // A block of y in panels of kPanel columns, padded with zeros.
 class PackedRight {
  public:
-  PackedRight(const Columns& y, int columns)
+  PackedRight(const Columns& y, int columns, int depth, Arena& arena)
       : y_(y),
         along_(y.x.col_stride <= y.x.row_stride),
-        data_(static_cast<size_t>(round_up(columns, kPanel)) * kPackedDepth) {}
+        depth_(depth),
+        data_(arena.take(static_cast<size_t>(round_up(columns, kPanel)) * depth)) {}
 
   void pack(int64_t k, int depth, int64_t column, int columns, int share, int count) {
     constexpr int kRun = 16;
     for (int first = share * kPanel; first < columns; first += count * kPanel) {
-      float* panel = data_ + static_cast<long>(first) * kPackedDepth;
+      float* panel = data_ + static_cast<long>(first) * depth_;
       const int width = std::min(kPanel, columns - first);
       if (along_) {
         for (int t = 0; t < depth; ++t) {
@@ -116,14 +119,15 @@ class PackedRight {
 
   // `column`: a multiple of kPanel.
   Right from(int column) const {
-    return {data_ + static_cast<long>(column) * kPackedDepth, kPanel,
-            static_cast<long>(kPanel) * kPackedDepth};
+    return {data_ + static_cast<long>(column) * depth_, kPanel,
+            static_cast<long>(kPanel) * depth_};
   }
 
  private:
   const Columns& y_;
   const bool along_;
-  Buffer data_;
+  const int depth_;
+  float* data_;
 };
 
 }  // namespace sslkernels::cpu::SSLKERNELS_ISA

@@ -2,10 +2,6 @@
 // its tiles, then gradient weights in their place, then products of those.
 #pragma once
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -16,14 +12,6 @@
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 constexpr double kFreeLogit = 40;  // up to it, e^s, its sums and their inverses fit float32
-
-inline int this_thread() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 // A log-sum-exp for every row (or column), and the loss's derivative by it; +inf where nothing is
 // left. Empty: this side has no part in the loss.
