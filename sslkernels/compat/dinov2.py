@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .._operator import accumulation_dtype
 from ..distributed import Gather
 from ..losses import koleo
 from ..losses._common import full_precision
 from ..losses.distillation.centered import CenteredLoss
 from ..primitives import sinkhorn, soft_cross_entropy
-from ..primitives._operator import accumulation_dtype
 from .peer import Peer
 
 __all__ = ["DINOLoss", "KoLeoLoss", "iBOTPatchLoss"]

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .._operator import accumulation_dtype
 from ..losses import nt_xent, supcon, vicreg
 from ..losses._common import full_precision, unit
-from ..primitives._operator import accumulation_dtype
 from .peer import Peer
 
 __all__ = ["NTXentLoss", "SelfSupervisedLoss", "SupConLoss", "VICRegLoss"]

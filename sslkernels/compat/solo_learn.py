@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from .._operator import accumulation_dtype
 from ..distributed import Gather
 from ..losses import (
     OfficialDINOLoss,
@@ -26,7 +27,6 @@ from ..losses import (
 )
 from ..losses._common import cross_entropy, full_precision
 from ..primitives import pairwise_logsumexp, soft_cross_entropy
-from ..primitives._operator import accumulation_dtype
 from ..primitives._rows import dot
 from .peer import Peer
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .._operator import accumulation_dtype
 from ..distributed import Gather, PendingMean
 from ..losses import barlow_twins, clip, negative_cosine_similarity, nt_xent, vicreg
 from ..losses._common import full_precision, unit
 from ..losses.covariance.vicreg import variance_and_covariance
 from ..primitives import sinkhorn, soft_cross_entropy
-from ..primitives._operator import accumulation_dtype
 from .peer import Peer
 
 __all__ = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from .._operator import Differentiable
 from .blocks import gather_blocks, row_counts
 from .gather import Gather, Ranks, process_group, rank_of, ranks_of
 
@@ -102,7 +102,7 @@ class _ScaleGradient(torch.autograd.Function):
         return grad * ctx.factor, None
 
 
-class _AllReduce(torch.autograd.Function):
+class _AllReduce(Differentiable):
     @staticmethod
     def forward(x, operation, group):
         return _all_reduce_op(x, operation, group)
@@ -112,14 +112,13 @@ class _AllReduce(torch.autograd.Function):
         _, ctx.operation, ctx.group = inputs
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
+    def gradients(ctx, saved, grad):
         if ctx.operation != "sum":
             return None, None, None
         return _all_reduce_op(grad, "sum", ctx.group), None, None
 
 
-class _GatherRows(torch.autograd.Function):
+class _GatherRows(Differentiable):
     @staticmethod
     def forward(x, group):
         return _all_gather_op(x, group)
@@ -130,12 +129,11 @@ class _GatherRows(torch.autograd.Function):
         ctx.save_for_backward(x)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        return _sum_rows_op(grad, *ctx.saved_tensors, ctx.group), None
+    def gradients(ctx, saved, grad):
+        return _sum_rows_op(grad, *saved, ctx.group), None
 
 
-class _Gram(torch.autograd.Function):
+class _Gram(Differentiable):
     @staticmethod
     def forward(x, group):
         if group is not None:
@@ -148,9 +146,8 @@ class _Gram(torch.autograd.Function):
         ctx.save_for_backward(x)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
+    def gradients(ctx, saved, grad):
+        (x,) = saved
         grad = grad + grad.T
         if ctx.group is not None:
             return _gram_backward_op(grad, x, ctx.group), None

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._operator import accumulation_dtype
 from ..distributed import Gather, mean_over_ranks, ranks_of, scale_gradient
-from ..primitives._operator import accumulation_dtype
 from ..primitives._rows import unit as unit_rows
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._operator import accumulation_dtype
 from ..distributed import (
     Gather,
     logsumexp_over_ranks,
@@ -15,7 +16,6 @@ from ..distributed import (
     scale_gradient,
 )
 from ..primitives import pairwise_logsumexp
-from ..primitives._operator import accumulation_dtype
 from ._common import (
     GatheringLoss,
     check_embeddings,
@@ -105,7 +105,7 @@ def alignment(x: Tensor, y: Tensor, alpha: float = 2.0, *, gather: Gather | None
         x, y = (scale_gradient(z, gather).to(accumulation_dtype(z)) for z in (x, y))
         difference = F.normalize(x, dim=1) - F.normalize(y, dim=1)
         squares = difference.square().sum(1)
-        powers = squares if alpha == 2 else torch.linalg.vector_norm(difference, dim=1) ** alpha
+        powers = squares if alpha == 2 else torch.linalg.vector_norm(difference, dim=1) ** float(alpha)
         return mean_over_ranks(powers, gather)
 
 

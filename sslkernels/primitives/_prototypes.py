@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._operator import accumulation_dtype
 from ._arguments import DTYPES, check_tensor
-from ._operator import accumulation_dtype
 
 CHUNK_BYTES = {"cpu": 3 << 20, "cuda": 128 << 20}  # of logits
 FEWEST = 192  # prototypes in a chunk: a matrix product needs some

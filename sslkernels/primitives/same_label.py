@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from .._operator import Differentiable
 from ..distributed import Gather, Ranks, meet_ranks, ranks_of
 
 TILE_ROWS, TILE_COLUMNS = 512, 2048
@@ -46,24 +46,23 @@ def same_label_logsumexp(
     return _SameLabelLogSumExp.apply(z, scale, labels, ranks_of(gather) or ())
 
 
-class _SameLabelSum(torch.autograd.Function):
+class _SameLabelSum(Differentiable):
     @staticmethod
     def forward(x, labels, ranks):
         return _sum_op(x, labels, *ranks)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, labels, ctx.ranks = inputs
-        ctx.save_for_backward(labels)
+        *tensors, ctx.ranks = inputs
+        ctx.save_for_backward(*tensors)
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, _):  # "shares a label" is symmetric: the sum is its own adjoint
-        return _sum_op(grad, *ctx.saved_tensors, *ctx.ranks)[0], None, None
+    def gradients(ctx, saved, grad, _):  # "shares a label" is symmetric: the sum is its own adjoint
+        return _sum_op(grad, saved[1], *ctx.ranks)[0], None, None
 
 
-class _SameLabelLogSumExp(torch.autograd.Function):
+class _SameLabelLogSumExp(Differentiable):
     @staticmethod
     def forward(z, scale, labels, ranks):
         return _logsumexp_op(z, scale, labels, *ranks)
@@ -74,9 +73,8 @@ class _SameLabelLogSumExp(torch.autograd.Function):
         ctx.save_for_backward(z, scale, labels, output)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        z, scale, labels, logsumexp = ctx.saved_tensors
+    def gradients(ctx, saved, grad):
+        z, scale, labels, logsumexp = saved
         dz = _logsumexp_backward_op(z, scale, labels, logsumexp, grad, *ctx.ranks)
         dscale = torch.linalg.vecdot(z.to(dz.dtype), dz).sum() / 2
         return (dz * scale).to(z.dtype), dscale.to(scale.dtype), None, None

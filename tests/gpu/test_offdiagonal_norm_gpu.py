@@ -6,7 +6,7 @@ from device import assert_no_wait, assert_repeats, assert_repeats_as_graph, floa
 from oracle import check_offdiagonal_norm
 
 from sslkernels import Standardized, offdiagonal_norm
-from sslkernels.primitives._operator import unit_of
+from sslkernels._operator import unit_of
 from sslkernels.primitives.offdiagonal_norm import triton
 from sslkernels.primitives.offdiagonal_norm.columns import Columns
 

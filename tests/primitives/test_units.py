@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sslkernels.primitives._operator import unit_of
+from sslkernels._operator import unit_of
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ... import losses
+from ..._operator import accumulation_dtype
 from ...losses import tico, tico_covariance
 from ...losses.covariance.w_mse import Whitening
 from ...losses.covariance.w_mse import norm_mse as norm_mse_loss
-from ...primitives._operator import accumulation_dtype
 from .contrastive import SaysIfGathering
 
 

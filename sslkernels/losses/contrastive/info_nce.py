@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather
-from ...primitives._operator import accumulation_dtype
 from ...primitives._rows import dot
 from ...primitives.contrastive import Contrastive, contrastive_loss, contrastive_rows
 from .._common import (
@@ -145,11 +145,13 @@ class InfoNCELoss(GatheringLoss):
 def _check_negatives(negative_keys: Tensor | None, mode: str, query: Tensor) -> None:
     if negative_keys is None:
         return
-    n, d = query.shape
-    shape, expected = tuple(negative_keys.shape), (f"({n}, M, {d})", f"(M, {d})")[mode != "paired"]
+    (n, d), shape = query.shape, negative_keys.shape
     wanted = 3 if mode == "paired" else 2
     if len(shape) != wanted or shape[-1] != d or (wanted == 3 and shape[0] != n) or 0 in shape:
-        raise ValueError(f"{mode} negative_keys must be {expected} with M at least 1, got {shape}")
+        expected = f"({n}, M, {d})" if mode == "paired" else f"(M, {d})"
+        raise ValueError(
+            f"{mode} negative_keys must be {expected} with M at least 1, got {tuple(shape)}"
+        )
     if negative_keys.dtype != query.dtype:
         raise TypeError(
             f"negative_keys must have the queries' dtype {query.dtype}, got {negative_keys.dtype}"

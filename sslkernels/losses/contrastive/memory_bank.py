@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather, all_gather
-from ...primitives._operator import accumulation_dtype
 
 
 class MemoryBank(nn.Module):

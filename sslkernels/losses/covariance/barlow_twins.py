@@ -62,7 +62,7 @@ def barlow_twins(
             z_b,
             cross=True,
             standardized=columns,
-            off_diagonal=SCALE[convention] * lambda_param / len(z_a) ** 2,
+            off_diagonal=SCALE[convention] * lambda_param,
             diagonal=SCALE[convention],
         )
         loss = fused(problem, impl=impl, route=route)

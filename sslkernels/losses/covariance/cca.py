@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ..._operator import Differentiable, accumulation_dtype
 from ...distributed import (
     Gather,
     ranks_of,
@@ -13,7 +13,6 @@ from ...distributed import (
     scale_gradient,
     sum_over_ranks,
 )
-from ...primitives._operator import accumulation_dtype
 from .._common import GatheringLoss, check_batch, check_embeddings, full_precision
 from .nuclear_norm import nonzero
 
@@ -90,7 +89,7 @@ class CCALoss(GatheringLoss):
         return cca(z_a, z_b, self.ridge, self.dimensions, gather=self.gather)
 
 
-class _SumOfCorrelations(torch.autograd.Function):
+class _SumOfCorrelations(Differentiable):
     @staticmethod
     def forward(a, b, ridge, dimensions, gather):
         count = rows_of_all_ranks(a, gather)
@@ -112,13 +111,12 @@ class _SumOfCorrelations(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.gather = inputs[-1]
-        ctx.save_for_backward(*output[1:])
+        ctx.save_for_backward(*output[1:], *inputs[:2])
         ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, *_):
-        x, y, directions_a, directions_b, values, count = ctx.saved_tensors
+    def gradients(ctx, saved, grad, *_):
+        x, y, directions_a, directions_b, values, count, *_ = saved
         grad = sum_over_ranks(grad, ctx.gather)
         grad_a = (y / (count - 1) - x * values) @ directions_a.T
         grad_b = (x / (count - 1) - y * values) @ directions_b.T

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ..._operator import Differentiable, accumulation_dtype
 from ...distributed import Gather, gram, rows_of_all_ranks, scale_gradient
-from ...primitives._operator import accumulation_dtype
 from .._common import check_embeddings, full_precision
 
 
@@ -41,7 +40,7 @@ def check_eps(eps: float) -> None:
         raise ValueError(f"eps must be above 0, got {eps}")
 
 
-class _HalfLogdet(torch.autograd.Function):
+class _HalfLogdet(Differentiable):
     """``½ logdet(I + αG)``."""
 
     @staticmethod
@@ -53,11 +52,10 @@ class _HalfLogdet(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(output[1], inputs[1])
+        ctx.save_for_backward(output[1], inputs[1], inputs[0])
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, _):
-        root, alpha = ctx.saved_tensors
+    def gradients(ctx, saved, grad, _):
+        root, alpha, _ = saved
         return torch.cholesky_inverse(root) * (grad * alpha / 2), None

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather, gather_rows, mean_over_ranks, scale_gradient
-from ...primitives._operator import accumulation_dtype
 from .._common import DTYPES, GatheringLoss, full_precision
 from .nuclear_norm import nuclear_norm
 

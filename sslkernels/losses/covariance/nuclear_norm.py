@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ..._operator import Differentiable
 
 
 def nuclear_norm(x: Tensor) -> Tensor:
@@ -23,7 +24,7 @@ def nonzero(singular_values: Tensor, longer_side: int) -> Tensor:
     return singular_values > tolerance * singular_values.amax(-1, keepdim=True)
 
 
-class _NuclearNorm(torch.autograd.Function):
+class _NuclearNorm(Differentiable):
     @staticmethod
     def forward(x):
         norm, polar = _norm_and_polar_op(x)
@@ -31,13 +32,12 @@ class _NuclearNorm(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(output[1])
+        ctx.save_for_backward(output[1], *inputs)
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, _):
-        return grad[..., None, None] * ctx.saved_tensors[0]
+    def gradients(ctx, saved, grad, _):
+        return (grad[..., None, None] * saved[0],)
 
 
 def _norm_and_polar(x: Tensor) -> tuple[Tensor, Tensor]:

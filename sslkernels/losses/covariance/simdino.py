@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather, mean_over_ranks, rows_of_all_ranks, scale_gradient
-from ...primitives._operator import accumulation_dtype
 from .._common import DTYPES, GatheringLoss, full_precision, unit
 from .coding_rate import check_eps, coding_rate
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather, gather_rows, ranks_of, scale_gradient
 from ...primitives import offdiagonal_norm
-from ...primitives._operator import accumulation_dtype
 from ...primitives.offdiagonal_norm.routes import choose
 from .._common import GatheringLoss, check_batch, check_embeddings, full_precision
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ..._operator import Differentiable, accumulation_dtype
 from ...distributed import Gather, rows_of_all_ranks, scale_gradient, sum_over_ranks
-from ...primitives._operator import accumulation_dtype
 from ...primitives._rows import dot
 from .._common import GatheringLoss, check_batch, check_embeddings, full_precision, mean_loss
 
@@ -128,7 +127,7 @@ class TiCoLoss(GatheringLoss):
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-class _QuadraticForm(torch.autograd.Function):
+class _QuadraticForm(Differentiable):
     """``a_i C a_iᵀ`` for every row, with gradient of a."""
 
     @staticmethod
@@ -140,9 +139,8 @@ class _QuadraticForm(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        a, covariance = ctx.saved_tensors
+    def gradients(ctx, saved, grad):
+        a, covariance = saved
         with full_precision(a):
             return (a @ (covariance + covariance.T)) * grad[:, None].to(a), None
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import (
     Gather,
     gather_rows,
@@ -18,7 +19,6 @@ from ...distributed import (
     sum_over_ranks,
 )
 from ...primitives import Standardized, offdiagonal_norm
-from ...primitives._operator import accumulation_dtype
 from ...primitives.covariance_loss import CovarianceLoss, fused
 from ...primitives.offdiagonal_norm import norms_of_views
 from ...primitives.offdiagonal_norm.routes import choose
@@ -67,16 +67,16 @@ def vicreg(
     check_choice("convention", convention, tuple(CONVENTIONS))
     check_batch("vicreg", z_a, gather)
     if z_a.dim() == 2 and ranks_of(gather) is None:
-        n, d = z_a.shape
         problem = CovarianceLoss(
             z_a,
             z_b,
             cross=False,
             standardized=None,
-            off_diagonal=nu_param / ((n - 1) ** 2 * d),
-            variance=mu_param * CONVENTIONS[convention] / d,
+            off_diagonal=nu_param,
+            power=1,
+            variance=mu_param * CONVENTIONS[convention],
             variance_eps=eps,
-            distance=lambda_param / (n * d),
+            distance=lambda_param,
         )
         loss = fused(problem, impl=impl, route=route)
         if loss is not None:
@@ -130,16 +130,16 @@ def vibcreg(
     check_batch("vibcreg", z_a, gather)
     unit = Standardized(eps=0.0, outer_eps=1e-12)  # of length √N
     if ranks_of(gather) is None:
-        n, d = z_a.shape
         problem = CovarianceLoss(
             z_a,
             z_b,
             cross=False,
             standardized=unit,
-            off_diagonal=nu_param / (n * d) ** 2,
-            variance=mu_param / d,
+            off_diagonal=nu_param,
+            power=2,
+            variance=mu_param,
             variance_eps=eps,
-            distance=lambda_param / (n * d),
+            distance=lambda_param,
         )
         loss = fused(problem, impl=impl, route=route)
         if loss is not None:

@@ -8,8 +8,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather, scale_gradient
-from ...primitives._operator import accumulation_dtype
 from .._common import GatheringLoss, check_batch, check_embeddings, check_views, full_precision
 from .vicreg import invariance, variance_and_covariance, vicreg
 

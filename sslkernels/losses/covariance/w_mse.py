@@ -8,11 +8,10 @@ from itertools import combinations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..._copy import to_device
+from ..._operator import Differentiable, accumulation_dtype
 from ...distributed import Gather, mean_over_ranks, scale_gradient, sum_over_ranks
-from ...primitives._operator import accumulation_dtype
 from .._common import DTYPES, check_embeddings, full_precision
 
 
@@ -213,7 +212,7 @@ def check_eps(eps: float) -> None:
         raise ValueError(f"eps must be from 0 to 1, got {eps}")
 
 
-class _Whiten(torch.autograd.Function):
+class _Whiten(Differentiable):
     """Whitened rows; and without gradient mean, covariance and the Cholesky factor."""
 
     @staticmethod
@@ -227,15 +226,14 @@ class _Whiten(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, ctx.eps, ctx.gather = inputs
+        x, ctx.eps, ctx.gather = inputs
         whitened, mean, covariance, root = output
-        ctx.save_for_backward(whitened, root)
+        ctx.save_for_backward(whitened, root, x)
         ctx.mark_non_differentiable(mean, covariance, root)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad, *_):
-        whitened, root = ctx.saved_tensors
+    def gradients(ctx, saved, grad, *_):
+        whitened, root, _ = saved
         with full_precision(grad):
             count = sum_over_ranks(grad.new_full((), grad.shape[-2]), ctx.gather)
             along = sum_over_ranks(grad.mT @ whitened, ctx.gather).tril()
@@ -251,7 +249,7 @@ class _Whiten(torch.autograd.Function):
             )
 
 
-class _Solve(torch.autograd.Function):
+class _Solve(Differentiable):
     """``L⁻¹ x`` for every row x, with gradient of x."""
 
     @staticmethod
@@ -260,12 +258,11 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(inputs[1])
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (root,) = ctx.saved_tensors
+    def gradients(ctx, saved, grad):
+        _, root = saved
         with full_precision(grad):
             return torch.linalg.solve_triangular(root, grad, upper=False, left=False), None
 

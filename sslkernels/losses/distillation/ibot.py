@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather, scale_gradient, share_of_mean
-from ...primitives._operator import accumulation_dtype
 from .._common import check_choice, mean_loss
 from .centered import CenteredLoss
 from .views import Prototypes, cross_entropies

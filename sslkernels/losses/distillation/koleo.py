@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather, first_row, gather_rows, scale_gradient
 from ...primitives import nearest_neighbor
-from ...primitives._operator import accumulation_dtype
 from .._common import (
     GatheringLoss,
     check_batch,

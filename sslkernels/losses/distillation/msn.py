@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import (
     Gather,
     rows_of_all_ranks,
@@ -16,7 +17,6 @@ from ...distributed import (
     sum_over_ranks,
 )
 from ...primitives import sinkhorn, soft_cross_entropy
-from ...primitives._operator import accumulation_dtype
 from .._common import GatheringLoss, check_temperature, full_precision, mean_loss, unit
 
 
@@ -221,12 +221,15 @@ def _check(anchors: Tensor, targets: Tensor, prototypes: Tensor, iterations: int
     for name, x in named.items():
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise TypeError(f"{name} must be a floating-point torch.Tensor")
-    shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in named.items())
     if any(x.dim() != 2 or 0 in x.shape or x.shape[1] != anchors.shape[1] for x in named.values()):
         raise ValueError(
-            f"anchors must be (V B, D), targets (B, D) and prototypes (K, D), got {shapes}"
+            "anchors must be (V B, D), targets (B, D) and prototypes (K, D), got "
+            + ", ".join(f"{name} {tuple(x.shape)}" for name, x in named.items())
         )
     if len(anchors) % len(targets):
-        raise ValueError(f"anchors must be some views of every target, V B for B; got {shapes}")
+        raise ValueError(
+            f"anchors must be some views of every target, V B for B; "
+            f"got {tuple(anchors.shape)} and {tuple(targets.shape)}"
+        )
     if iterations < 0:
         raise ValueError(f"sinkhorn_iterations must be at least 0, got {iterations}")

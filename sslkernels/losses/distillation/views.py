@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...primitives import prototype_cross_entropy, soft_cross_entropy
-from ...primitives._operator import accumulation_dtype
 
 Views = Tensor | Sequence[Tensor]  # (V, B, K), or V of (B, K)
 Prototypes = Tensor | tuple[Tensor, Tensor]  # (K, D); or those and the magnitude of weight_norm

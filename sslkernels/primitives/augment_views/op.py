@@ -7,7 +7,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from .._operator import plain
+from ..._operator import plain
 from .images import RaggedImages
 from .parameters import Parameters
 from .reference import augment_views_reference

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather, all_reduce, ranks_of, scale_gradient, share_of_mean
-from .._operator import accumulation_dtype
 from .._rows import dot, unit
 from ..pairwise_logsumexp import pairwise_logsumexp
 from ..pairwise_softplus import pairwise_softplus

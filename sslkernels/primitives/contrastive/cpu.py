@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._ext import address, extension, matrix
-from .._operator import parts
+from ..._operator import parts
 from .problem import Contrastive
 
 FORMS = {"cross_entropy": 0, "decoupled": 1, "sigmoid": 2}

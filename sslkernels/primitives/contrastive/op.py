@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .._operator import fused_loss
+from ..._operator import fused_loss
 from . import cpu
 from .problem import Contrastive
 
@@ -82,5 +82,5 @@ def _scalar(value: float | Tensor, x: Tensor) -> tuple[Tensor | None, float]:
     if isinstance(value, Tensor):
         return (value if value.device == x.device else value.to(x.device)), 0.0
     if torch.compiler.is_compiling():
-        return x.new_full((), value, dtype=torch.float32), 0.0
+        return x.new_ones((), dtype=torch.float32) * value, 0.0
     return None, value

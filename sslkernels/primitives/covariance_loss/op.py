@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from ..._operator import fused_loss
 from .._arguments import choose
-from .._operator import fused_loss
 from ..offdiagonal_norm import routes
 from ..offdiagonal_norm.columns import Standardized
 from . import cpu
@@ -26,6 +26,7 @@ def covariance_loss(
     cross: bool,
     standardized: Sequence[float] | None,
     off_diagonal: float,
+    power: int,
     diagonal: float,
     variance: float,
     variance_eps: float,
@@ -36,7 +37,7 @@ def covariance_loss(
 ) -> tuple[Tensor, Tensor]:
     how = None if standardized is None else Standardized.of(standardized)
     problem = CovarianceLoss(
-        a, b, cross, how, off_diagonal, diagonal, variance, variance_eps, distance, samples
+        a, b, cross, how, off_diagonal, power, diagonal, variance, variance_eps, distance, samples
     )
     return FUSED[impl](problem, wanted)
 

@@ -12,17 +12,19 @@ from ..offdiagonal_norm.columns import Standardized
 class CovarianceLoss(NamedTuple):
     """A weighted sum of terms of two views' features, (n, d), centred or standardised.
 
-    With ``C = âᵀ b̂`` (cross), or ``C = x̂ᵀ x̂`` of each view x, whose terms are added.
+    With ``C = âᵀ b̂ / n`` (cross), or ``C = x̂ᵀ x̂ / n`` of each view x, whose terms are added; the
+    divisor of centred features is n − 1.
 
     Attributes:
         a, b: the views.
         cross: see above.
         standardized: how; None: centred.
-        off_diagonal: weight of ``Σ_{i≠j} C_ij²``.
-        diagonal: weight of ``Σ_i (C_ii / n − 1)²``, if cross.
-        variance: weight of ``Σ_j max(0, 1 − √(Var x_j + variance_eps))``, unbiased, if not cross.
-        variance_eps: under the root.
-        distance: weight of ``Σ (a − b)²``.
+        off_diagonal: weight of ``Σ_{i≠j} C_ij² / d^power``.
+        power: of the number of features.
+        diagonal: weight of ``Σ_i (C_ii − 1)²``, if cross.
+        variance: weight of ``mean_j max(0, 1 − √(Var x_j + variance_eps))``, if not cross.
+        variance_eps: under the root, beside the unbiased variance.
+        distance: weight of ``mean (a − b)²``.
         samples: C by way of the views' Gram matrices, (n, n).
     """
 
@@ -31,6 +33,7 @@ class CovarianceLoss(NamedTuple):
     cross: bool
     standardized: Standardized | None
     off_diagonal: float
+    power: int = 0
     diagonal: float = 0.0
     variance: float = 0.0
     variance_eps: float = 0.0

@@ -9,8 +9,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype, plain
 from .._arguments import choose
-from .._operator import accumulation_dtype, plain
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._operator import accumulation_dtype
+from ..._operator import accumulation_dtype
 from .._tiles import fill_diagonals
 
 

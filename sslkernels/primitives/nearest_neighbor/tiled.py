@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._operator import accumulation_dtype
+from ..._operator import accumulation_dtype
 from .._tiles import fill_diagonals, tiles
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather
 from .._arguments import across_ranks, check_tensor, choose
-from .._operator import accumulation_dtype
 from .columns import Standardized
 from .op import OffdiagonalNorm
 from .reference import offdiagonal_norm_reference

@@ -6,11 +6,10 @@ from importlib import import_module
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
 
+from ..._operator import Differentiable, accumulation_dtype, plain
 from ...distributed import Shares
-from .._operator import accumulation_dtype, plain
 from . import routes
 from .columns import Columns, standardize
 
@@ -150,7 +149,7 @@ def materialized(
     )
 
 
-class OffdiagonalNorm(torch.autograd.Function):
+class OffdiagonalNorm(Differentiable):
     """Norm and diagonal of :func:`offdiagonal_norm`; the other results are for the backward."""
 
     @staticmethod
@@ -168,9 +167,8 @@ class OffdiagonalNorm(torch.autograd.Function):
         ctx.set_materialize_grads(False)  # those of the products would be as large
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, norm_grad, diagonal_grad, *_):
-        a, b, diagonal, statistics, first, second = ctx.saved_tensors
+    def gradients(ctx, saved, norm_grad, diagonal_grad, *_):
+        a, b, diagonal, statistics, first, second = saved
         impl, route, ranks = ctx.how
         needs = list(ctx.needs_input_grad[:2])
         given = materialized(norm_grad, diagonal_grad, diagonal)

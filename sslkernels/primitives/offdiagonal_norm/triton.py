@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .._operator import unit_of
+from ..._operator import unit_of
 from .._tile_table import multiprocessors
 from .._tiles import product as multiply
 from .._triton import operand, precision, tensor_cores

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .._operator import accumulation_dtype, plain
+from ..._operator import Differentiable, accumulation_dtype, plain
 from .columns import some_rows
 from .op import backward, forward, forward_fake, materialized
 
@@ -84,7 +83,7 @@ _forward_op = torch.ops.sslkernels.norms_of_views.default
 _backward_op = torch.ops.sslkernels.norms_of_views_backward.default
 
 
-class NormsOfViews(torch.autograd.Function):
+class NormsOfViews(Differentiable):
     """Norm, diagonal, statistics and Gram of each view, then the squared distance of the views."""
 
     @staticmethod
@@ -99,9 +98,8 @@ class NormsOfViews(torch.autograd.Function):
         ctx.set_materialize_grads(False)  # those of the products would be as large
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, norm_a, diagonal_a, _, __, norm_b, diagonal_b, ___, ____, distance):
-        a, b, *kept = ctx.saved_tensors
+    def gradients(ctx, saved, norm_a, diagonal_a, _, __, norm_b, diagonal_b, ___, ____, distance):
+        a, b, *kept = saved
         impl, route, ranks = ctx.how
         needs = list(ctx.needs_input_grad[:2])
         of_a = materialized(norm_a, diagonal_a, kept[0])

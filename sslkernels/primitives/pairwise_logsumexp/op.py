@@ -5,10 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 
 import torch
-from torch.autograd.function import once_differentiable
 
+from ..._operator import Differentiable, accumulation_dtype, plain, unit_of
 from ...distributed import Ranks, all_reduce
-from .._operator import accumulation_dtype, plain, unit_of
 from .ranks import AcrossRanks
 from .tiled import Side
 
@@ -92,7 +91,7 @@ _forward_op = torch.ops.sslkernels.pairwise_logsumexp.default
 _backward_op = torch.ops.sslkernels.pairwise_logsumexp_backward.default
 
 
-class PairwiseLogSumExp(torch.autograd.Function):
+class PairwiseLogSumExp(Differentiable):
     """(rows, columns) of :func:`pairwise_logsumexp`; ``columns`` is empty unless asked for."""
 
     @staticmethod
@@ -106,9 +105,8 @@ class PairwiseLogSumExp(torch.autograd.Function):
         ctx.save_for_backward(q, k, scale, row, column)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, row_grad, column_grad):
-        q, k, scale, row, column = ctx.saved_tensors
+    def gradients(ctx, saved, row_grad, column_grad):
+        q, k, scale, row, column = saved
         needs = list(ctx.needs_input_grad[:3])
         dq, dk, dscale = _backward_op(
             q,

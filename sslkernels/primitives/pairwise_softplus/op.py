@@ -5,10 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 
 import torch
-from torch.autograd.function import once_differentiable
 
+from ..._operator import Differentiable, accumulation_dtype, plain, unit_of
 from ...distributed import Ranks, all_reduce
-from .._operator import accumulation_dtype, plain, unit_of
 from .ranks import AcrossRanks
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
@@ -88,7 +87,7 @@ _forward_op = torch.ops.sslkernels.pairwise_softplus.default
 _backward_op = torch.ops.sslkernels.pairwise_softplus_backward.default
 
 
-class PairwiseSoftplus(torch.autograd.Function):
+class PairwiseSoftplus(Differentiable):
     """The rows of :func:`pairwise_softplus`."""
 
     @staticmethod
@@ -101,9 +100,8 @@ class PairwiseSoftplus(torch.autograd.Function):
         ctx.save_for_backward(q, k, scale, bias)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, row_grad):
-        q, k, scale, bias = ctx.saved_tensors
+    def gradients(ctx, saved, row_grad):
+        q, k, scale, bias = saved
         needs = list(ctx.needs_input_grad[:4])
         grads = _backward_op(q, k, scale, bias, ctx.exclude, row_grad, needs, ctx.impl, *ctx.ranks)
         grads = (grad if need else None for grad, need in zip(grads, needs, strict=True))

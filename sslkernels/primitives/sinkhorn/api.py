@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather
 from .._arguments import across_ranks, check_tensor, choose
-from .._operator import accumulation_dtype
 from .._prototypes import Prototypes, check_prototypes
 from .op import sinkhorn_op
 from .prototype_op import prototype_sinkhorn_op
@@ -123,7 +123,7 @@ def check_numbers(epsilon: float, iterations: int) -> None:
     """Raise unless epsilon is above 0 and there is an iteration."""
     if not isinstance(epsilon, int | float):
         raise TypeError(f"epsilon must be a number, got {epsilon!r}")
-    if not (math.isfinite(epsilon) and epsilon > 0):
+    if not 0 < epsilon < math.inf:
         raise ValueError(f"epsilon must be finite and above 0, got {epsilon}")
     if not isinstance(iterations, int):
         raise TypeError(f"iterations must be an integer, got {iterations!r}")

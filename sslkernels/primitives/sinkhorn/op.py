@@ -10,8 +10,8 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype, plain
 from ...distributed import Ranks, stack_ranks
-from .._operator import accumulation_dtype, plain
 from .reference import sinkhorn_reference
 from .sums import largest, moved
 

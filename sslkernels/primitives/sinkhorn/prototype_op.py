@@ -8,7 +8,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from .._operator import accumulation_dtype, plain
+from ..._operator import accumulation_dtype, plain
 from .._prototypes import Prototypes, chunks
 from .op import over_ranks
 from .sums import LogSum, largest, merge, moved
@@ -72,7 +72,7 @@ def _sinkhorn(features, prototypes, magnitude, epsilon, iterations, rows, impl, 
 
 
 def _fake(features, prototypes, *_):
-    return features.new_empty((1, len(prototypes)), dtype=accumulation_dtype(features))
+    return features.new_empty((1, prototypes.shape[0]), dtype=accumulation_dtype(features))
 
 
 for _key in ("CPU", "CUDA"):

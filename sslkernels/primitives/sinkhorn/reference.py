@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._operator import accumulation_dtype
+from ..._operator import accumulation_dtype
 from .sums import largest, moved
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .._operator import accumulation_dtype
+from ..._operator import accumulation_dtype
 from .._tiles import product as product
 from .sums import LogSum, log_sum, merge
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from .._arguments import DTYPES, choose
-from .._operator import accumulation_dtype
 from .._prototypes import Prototypes, check_prototypes
 from .op import cross_entropies_of
 from .problem import Problem, dtype_of
@@ -181,7 +181,7 @@ def check_temperatures(student: float, teacher: float | None, center: Tensor | N
             if center is not None:
                 raise ValueError("center is for a teacher's logits; with teacher_temperature=None "
                                  "its rows are probabilities: leave out center")  # fmt: skip
-        elif not (math.isfinite(value) and value > 0):
+        elif not 0 < value < math.inf:
             raise ValueError(f"{name}_temperature must be finite and above 0, got {value}")
 
 
@@ -236,13 +236,12 @@ def _check_views(name: str, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
             raise TypeError(f"{name} must hold tensors, got {type(x).__name__}")
         if x.dtype not in DTYPES:
             raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
-    shapes = ", ".join(str(tuple(x.shape)) for x in tensors)
     if not tensors or any(
         x.dim() not in dimensions or 0 in x.shape or x.shape != tensors[0].shape for x in tensors
     ):
         raise ValueError(
             f"{name} must be (views, B, K), or views that are each (B, K), none of them empty; "
-            f"got {shapes or 'no views'}"
+            f"got {', '.join(str(tuple(x.shape)) for x in tensors) or 'no views'}"
         )
     if any(x.dtype != tensors[0].dtype or x.device != tensors[0].device for x in tensors):
         raise ValueError(f"the views of {name} must have one dtype and device, got "

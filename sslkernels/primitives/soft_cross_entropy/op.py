@@ -8,10 +8,9 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..._ext import new_pages
-from .._operator import plain
+from ..._operator import Differentiable, plain
 from .problem import Problem, Statistics, cross_entropies, dtype_of
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
@@ -45,7 +44,7 @@ def _backward(*arguments):
 
 
 def _forward_fake(student, teacher, center, pairs, *_):
-    rows, dtype = len(student[0]), dtype_of(student[0], teacher[0])
+    rows, dtype = student[0].shape[0], dtype_of(student[0], teacher[0])
     shapes = ((len(student), rows), (2, len(student), rows), (2, len(teacher), rows))
     return tuple(pairs.new_empty(shape, dtype=dtype) for shape in shapes)
 
@@ -95,7 +94,7 @@ _forward_op = torch.ops.sslkernels.soft_cross_entropy.default
 _backward_op = torch.ops.sslkernels.soft_cross_entropy_backward.default
 
 
-class SoftCrossEntropy(torch.autograd.Function):
+class SoftCrossEntropy(Differentiable):
     """Rows (S, B) of :func:`soft_cross_entropy`.
 
     Takes the other arguments of the operator, whether one tensor (S, B, K) holds all students, and
@@ -117,9 +116,8 @@ class SoftCrossEntropy(torch.autograd.Function):
         ctx.mark_non_differentiable(*rows)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, row_grad, *_):
-        student_rows, teacher_rows, center, pairs, *views = ctx.saved_tensors
+    def gradients(ctx, saved, row_grad, *_):
+        student_rows, teacher_rows, center, pairs, *views = saved
         student, teacher = _views(views, pairs, ctx.stacked)
         grad = _backward_op(
             student, teacher, center, pairs, *ctx.how, student_rows, teacher_rows, row_grad

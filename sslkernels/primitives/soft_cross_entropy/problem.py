@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._operator import accumulation_dtype
+from ..._operator import accumulation_dtype
 
 
 class Problem(NamedTuple):

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..._ext import new_pages
-from .._operator import accumulation_dtype, plain, unit_of
+from ..._operator import Differentiable, accumulation_dtype, plain, unit_of
 from .._prototypes import Prototypes, chunks
 from .op import differentiates, known, summary
 from .problem import Problem, merge
@@ -129,7 +128,7 @@ def _gradients(arguments, needs):
 
 def _forward_fake(student, prototypes, magnitude, teacher, *_):
     (students, rows, _), dtype = student.shape, accumulation_dtype(student)
-    shapes = ((students, rows), (2, students, rows), (2, len(teacher), rows))
+    shapes = ((students, rows), (2, students, rows), (2, teacher.shape[0], rows))
     return tuple(student.new_empty(shape, dtype=dtype) for shape in shapes)
 
 
@@ -149,7 +148,7 @@ _forward_op = torch.ops.sslkernels.prototype_cross_entropy.default
 _backward_op = torch.ops.sslkernels.prototype_cross_entropy_backward.default
 
 
-class PrototypeCrossEntropy(torch.autograd.Function):
+class PrototypeCrossEntropy(Differentiable):
     """Rows (S, B) of :func:`prototype_cross_entropy`."""
 
     @staticmethod
@@ -165,9 +164,8 @@ class PrototypeCrossEntropy(torch.autograd.Function):
         ctx.mark_non_differentiable(*rows)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, row_grad, *_):
-        *tensors, student_rows, teacher_rows = ctx.saved_tensors
+    def gradients(ctx, saved, row_grad, *_):
+        *tensors, student_rows, teacher_rows = saved
         needs = list(ctx.needs_input_grad[:3])
         grads = _backward_op(*tensors, *ctx.how, student_rows, teacher_rows, row_grad, needs)
         grads = (grad if need else None for grad, need in zip(grads, needs, strict=True))
