@@ -13,16 +13,17 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
+RANKS = "str route='', str group='', int ranks=0"  # how a schema ends if ranks may share a problem
 
 
-def operator(function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """``function`` as an operator ``sslkernels::<its name>`` on CPU and CUDA tensors.
+def operator(schema: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """``function`` as an operator ``sslkernels::<its name in the schema>``, on CPU and CUDA.
 
-    Its annotations are the schema: Tensor, Tensor | None, Sequence[int], float, bool, str and so
-    on; a result is a Tensor or a tuple of them. ``fake`` makes empty results of the right shapes.
+    ``fake`` makes empty results of the right shapes. Sizes are read from ``shape``, not by ``len``,
+    which torch.compile would take for a constant.
     """
-    name = function.__name__.strip("_")
-    _library.define(name + torch.library.infer_schema(function, mutates_args=()))
+    _library.define(schema)
+    name = schema[: schema.index("(")]
     for key in ("CPU", "CUDA"):
         _library.impl(name, function, key)
     torch.library.register_fake(f"sslkernels::{name}", fake, lib=_library)
@@ -62,10 +63,10 @@ def fused_loss(
 ) -> Callable[..., Tensor]:
     """A loss whose gradients are made with it, so that a backward pass only scales them.
 
-    ``compute(x_1, …, *others, wanted, impl)`` is made an operator. It returns the loss, () float32,
-    and the derivatives by each of its first ``tensors`` arguments that is wanted, one after the
-    other in one float32 tensor. What is returned has the arguments of ``compute`` without
-    ``wanted``, which it finds: a tensor's is, if it requires a gradient where gradients are on.
+    ``compute(x_1, …, *others, wanted, impl)`` is made an operator, by its annotations. It returns
+    the loss, () float32, and the derivatives by each of its first ``tensors`` arguments that is
+    wanted, one after the other in one float32 tensor. The loss takes the arguments of ``compute``
+    but ``wanted``: wanted is what requires a gradient where gradients are on.
     """
 
     def fake(*arguments: Any) -> tuple[Tensor, Tensor]:
@@ -76,7 +77,8 @@ def fused_loss(
             first.new_empty(sum(_sizes(x, wanted)), dtype=torch.float32),
         )
 
-    call = operator(compute, fake)
+    schema = torch.library.infer_schema(compute, mutates_args=())
+    call = operator(compute.__name__ + schema, compute, fake)
 
     class FusedLoss(Differentiable):
         @staticmethod

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .._operator import Differentiable
+from .._operator import Differentiable, operator
 from .blocks import gather_blocks, row_counts
 from .gather import Gather, Ranks, process_group, rank_of, ranks_of
 
@@ -155,15 +155,6 @@ class _Gram(Differentiable):
             return grad @ x if x.shape[0] < x.shape[1] else x @ grad, None
 
 
-_library = torch.library.Library("sslkernels", "FRAGMENT")
-_library.define("all_reduce(Tensor x, str operation, str group) -> Tensor")
-_library.define("all_gather(Tensor x, str group) -> Tensor")
-_library.define("stack_ranks(Tensor x, str group, int ranks) -> Tensor")
-_library.define("sum_rows(Tensor rows, Tensor own, str group) -> Tensor")
-_library.define("gram(Tensor x, str group) -> Tensor")
-_library.define("gram_backward(Tensor grad, Tensor x, str group) -> Tensor")
-
-
 def _all_reduce(x: Tensor, operation: str, group: str) -> Tensor:
     out = x.clone(memory_format=torch.contiguous_format)
     dist.all_reduce(out, {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}[operation],
@@ -217,30 +208,27 @@ def _gram_fake(x: Tensor, group: str) -> Tensor:
     return x.new_empty(size, size)
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("all_reduce", _all_reduce, _key)
-    _library.impl("all_gather", _all_gather, _key)
-    _library.impl("stack_ranks", _stack_ranks, _key)
-    _library.impl("sum_rows", _sum_rows, _key)
-    _library.impl("gram", _gram, _key)
-    _library.impl("gram_backward", _gram_backward, _key)
-torch.library.register_fake(
-    "sslkernels::all_reduce", lambda x, operation, group: x.new_empty(x.shape), lib=_library
+_all_reduce_op = operator(
+    "all_reduce(Tensor x, str operation, str group) -> Tensor",
+    _all_reduce,
+    lambda x, operation, group: x.new_empty(x.shape),
 )
-torch.library.register_fake("sslkernels::all_gather", _all_gather_fake, lib=_library)
-torch.library.register_fake(
-    "sslkernels::stack_ranks", lambda x, group, ranks: x.new_empty(ranks, *x.shape), lib=_library
+_all_gather_op = operator(
+    "all_gather(Tensor x, str group) -> Tensor", _all_gather, _all_gather_fake
 )
-torch.library.register_fake(
-    "sslkernels::sum_rows", lambda rows, own, group: own.new_empty(own.shape), lib=_library
+_stack_ranks_op = operator(
+    "stack_ranks(Tensor x, str group, int ranks) -> Tensor",
+    _stack_ranks,
+    lambda x, group, ranks: x.new_empty(ranks, *x.shape),
 )
-torch.library.register_fake("sslkernels::gram", _gram_fake, lib=_library)
-torch.library.register_fake(
-    "sslkernels::gram_backward", lambda grad, x, group: x.new_empty(x.shape), lib=_library
+_sum_rows_op = operator(
+    "sum_rows(Tensor rows, Tensor own, str group) -> Tensor",
+    _sum_rows,
+    lambda rows, own, group: own.new_empty(own.shape),
 )
-_all_reduce_op = torch.ops.sslkernels.all_reduce.default
-_all_gather_op = torch.ops.sslkernels.all_gather.default
-_stack_ranks_op = torch.ops.sslkernels.stack_ranks.default
-_sum_rows_op = torch.ops.sslkernels.sum_rows.default
-_gram_op = torch.ops.sslkernels.gram.default
-_gram_backward_op = torch.ops.sslkernels.gram_backward.default
+_gram_op = operator("gram(Tensor x, str group) -> Tensor", _gram, _gram_fake)
+_gram_backward_op = operator(
+    "gram_backward(Tensor grad, Tensor x, str group) -> Tensor",
+    _gram_backward,
+    lambda grad, x, group: x.new_empty(x.shape),
+)

@@ -105,7 +105,9 @@ def alignment(x: Tensor, y: Tensor, alpha: float = 2.0, *, gather: Gather | None
         x, y = (scale_gradient(z, gather).to(accumulation_dtype(z)) for z in (x, y))
         difference = F.normalize(x, dim=1) - F.normalize(y, dim=1)
         squares = difference.square().sum(1)
-        powers = squares if alpha == 2 else torch.linalg.vector_norm(difference, dim=1) ** float(alpha)
+        powers = (
+            squares if alpha == 2 else torch.linalg.vector_norm(difference, dim=1) ** float(alpha)
+        )
         return mean_over_ranks(powers, gather)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .._operator import Differentiable
+from .._operator import RANKS, Differentiable, operator
 from ..distributed import Gather, Ranks, meet_ranks, ranks_of
 
 TILE_ROWS, TILE_COLUMNS = 512, 2048
@@ -178,34 +178,19 @@ def _full_precision(function):
     return run
 
 
-_library = torch.library.Library("sslkernels", "FRAGMENT")
-_RANKS = "str route='', str group='', int ranks=0"
-for _name, _arguments, _function, _fake in (
-    (
-        "same_label_sum",
-        "Tensor x, Tensor labels",
-        _sum,
-        lambda x, *_: (x.new_empty(x.shape), x.new_empty(x.shape[0])),
-    ),
-    (
-        "same_label_logsumexp",
-        "Tensor z, Tensor scale, Tensor labels",
-        _logsumexp,
-        lambda z, scale, *_: scale.new_empty(z.shape[0]),
-    ),
-    (
-        "same_label_logsumexp_backward",
-        "Tensor z, Tensor scale, Tensor labels, Tensor logsumexp, Tensor grad",
-        _logsumexp_backward,
-        lambda z, scale, *_: scale.new_empty(z.shape),
-    ),
-):
-    _results = "(Tensor, Tensor)" if _function is _sum else "Tensor"
-    _library.define(f"{_name}({_arguments}, {_RANKS}) -> {_results}")
-    for _key in ("CPU", "CUDA"):
-        _library.impl(_name, _full_precision(_function), _key)
-    torch.library.register_fake(f"sslkernels::{_name}", _fake, lib=_library)
-
-_sum_op = torch.ops.sslkernels.same_label_sum.default
-_logsumexp_op = torch.ops.sslkernels.same_label_logsumexp.default
-_logsumexp_backward_op = torch.ops.sslkernels.same_label_logsumexp_backward.default
+_sum_op = operator(
+    f"same_label_sum(Tensor x, Tensor labels, {RANKS}) -> (Tensor, Tensor)",
+    _full_precision(_sum),
+    lambda x, *_: (x.new_empty(x.shape), x.new_empty(x.shape[0])),
+)
+_logsumexp_op = operator(
+    f"same_label_logsumexp(Tensor z, Tensor scale, Tensor labels, {RANKS}) -> Tensor",
+    _full_precision(_logsumexp),
+    lambda z, scale, *_: scale.new_empty(z.shape[0]),
+)
+_logsumexp_backward_op = operator(
+    "same_label_logsumexp_backward(Tensor z, Tensor scale, Tensor labels, Tensor logsumexp,"
+    f" Tensor grad, {RANKS}) -> Tensor",
+    _full_precision(_logsumexp_backward),
+    lambda z, scale, *_: scale.new_empty(z.shape),
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..._operator import Differentiable
+from ..._operator import Differentiable, operator
 
 
 def nuclear_norm(x: Tensor) -> Tensor:
@@ -59,13 +59,8 @@ def _norm_and_polar(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # An operator, so that torch.compile need not know which way the matrix is longer.
-_library = torch.library.Library("sslkernels", "FRAGMENT")
-_library.define("norm_and_polar(Tensor x) -> (Tensor, Tensor)")
-for _key in ("CPU", "CUDA"):
-    _library.impl("norm_and_polar", _norm_and_polar, _key)
-torch.library.register_fake(
-    "sslkernels::norm_and_polar",
+_norm_and_polar_op = operator(
+    "norm_and_polar(Tensor x) -> (Tensor, Tensor)",
+    _norm_and_polar,
     lambda x: (x.new_empty(x.shape[:-2]), x.new_empty(x.shape)),
-    lib=_library,
 )
-_norm_and_polar_op = torch.ops.sslkernels.norm_and_polar.default

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import torch
 from torch import Tensor
 
-from ..._operator import plain
+from ..._operator import operator, plain
 from .images import RaggedImages
+from .kernels import kernels
 from .parameters import Parameters
 from .reference import augment_views_reference
-
-_library = torch.library.Library("sslkernels", "FRAGMENT")
-_library.define(
-    "augment_views(Tensor data, Tensor offsets, Tensor sizes, int channels, Tensor parameters,"
-    " int size, str interpolation, float[] mean, float[] std, ScalarType dtype,"
-    " bool channels_last, str impl) -> Tensor"
-)
 
 
 def _augment_views(
@@ -34,8 +26,7 @@ def _augment_views(
             return out.copy_(
                 augment_views_reference(images, parameters, size, interpolation, mean, std)
             )
-        kernels = import_module(f".{impl}", __package__)
-        kernels.augment_views(images, parameters, interpolation, mean, std, out)
+        kernels(impl).augment_views(images, parameters, interpolation, mean, std, out)
     return out
 
 
@@ -75,8 +66,10 @@ def _fake(
     return _empty(parameters, channels, size, dtype, channels_last)
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("augment_views", _augment_views, _key)
-torch.library.register_fake("sslkernels::augment_views", _fake, lib=_library)
-
-augment_views_op = torch.ops.sslkernels.augment_views.default
+augment_views_op = operator(
+    "augment_views(Tensor data, Tensor offsets, Tensor sizes, int channels, Tensor parameters,"
+    " int size, str interpolation, float[] mean, float[] std, ScalarType dtype,"
+    " bool channels_last, str impl) -> Tensor",
+    _augment_views,
+    _fake,
+)

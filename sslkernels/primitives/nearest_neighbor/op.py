@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from ..._operator import accumulation_dtype, plain
+from ..._operator import accumulation_dtype, operator, plain
 from .._arguments import choose
+from .kernels import Kernels, kernels
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
-
-_library = torch.library.Library("sslkernels", "FRAGMENT")
-_library.define(
-    "nearest_neighbor(Tensor q, Tensor k, SymInt topk, int[] exclude, str impl)"
-    " -> (Tensor similarities, Tensor indices)"
-)
 
 
 def _forward(
@@ -33,19 +26,20 @@ def _fake(q, k, topk, exclude, impl):
     return q.new_empty(shape, dtype=accumulation_dtype(q)), q.new_empty(shape, dtype=torch.int64)
 
 
-def _implementation(impl: str, q: Tensor, topk: int, exclude: Sequence[int]) -> ModuleType:
+def _implementation(impl: str, q: Tensor, topk: int, exclude: Sequence[int]) -> Kernels:
     """Here and not in api.py, as torch.compile cannot trace whether TF32 is allowed."""
     chosen = choose(impl, IMPLEMENTATIONS, q)
-    module = import_module(f".{chosen}", __package__)
+    module = kernels(chosen)
     if chosen == "triton" and (reason := module.obstacle(q, topk, exclude)):
         if impl == "triton":
             raise ValueError(f"impl='triton' {reason}; use impl='tiled' or 'auto'")
-        return import_module(".tiled", __package__)
+        return kernels("tiled")
     return module
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("nearest_neighbor", _forward, _key)
-torch.library.register_fake("sslkernels::nearest_neighbor", _fake, lib=_library)
-
-nearest_neighbor_op = torch.ops.sslkernels.nearest_neighbor.default
+nearest_neighbor_op = operator(
+    "nearest_neighbor(Tensor q, Tensor k, SymInt topk, int[] exclude, str impl)"
+    " -> (Tensor similarities, Tensor indices)",
+    _forward,
+    _fake,
+)

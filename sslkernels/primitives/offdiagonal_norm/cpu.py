@@ -13,6 +13,15 @@ from .columns import Columns
 Operand = tuple[tuple[int, ...], int, int, int, bool]  # sslkernels::cpu::Columns
 
 
+def fuses(x: Tensor) -> bool:
+    """Whether the sum of squares is found without any part of the product in memory: it is not."""
+    return False
+
+
+def square_sum(a: Columns, b: Columns | None) -> Tensor:
+    raise NotImplementedError
+
+
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and sum of squared deviations of each column, (d,) in float64."""
     mean, squares = x.new_empty(2, x.shape[1], dtype=torch.float64)

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
 
-from ..._operator import Differentiable, accumulation_dtype, plain
+from ..._operator import RANKS, Differentiable, accumulation_dtype, operator, plain
 from ...distributed import Shares
 from . import routes
 from .columns import Columns, standardize
+from .kernels import kernels as kernels_of
 
 # b is a where `symmetric`. kind: "raw", "centered", or "standardized" by the `numbers` of
 # Standardized. Results: norm, diagonal, statistics of a and b, and the products that
 # are kept: the Grams of the sample route, or C of the feature route.
-_library = torch.library.Library("sslkernels", "FRAGMENT")
-_library.define(
-    "offdiagonal_norm(Tensor a, Tensor b, bool symmetric, str kind, float[] numbers, str impl,"
-    " str route, str gather='', str group='', int ranks=0)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-_library.define(
-    "offdiagonal_norm_backward(Tensor a, Tensor b, Tensor statistics, Tensor diagonal,"
-    " Tensor first, Tensor second, Tensor norm_grad, Tensor diagonal_grad, bool[2] needs,"
-    " bool symmetric, str impl, str route, str gather='', str group='', int ranks=0)"
-    " -> (Tensor, Tensor)"
-)
 
 
 def forward(a, b, symmetric, kind, numbers, impl, route, *ranks):
     with plain(a):
-        kernels, shares = _implementation(impl), Shares(a, *ranks)
+        kernels, shares = kernels_of(impl), Shares(a, *ranks)
         route = routes.choose(route, shares.count, a.shape[1])
         sides = [a] if symmetric else [a, b]
         if route == "sample":
@@ -52,7 +39,7 @@ def backward(
     route, *ranks,
 ):  # fmt: skip
     with plain(a):
-        kernels, shares = _implementation(impl), Shares(a, *ranks)
+        kernels, shares = kernels_of(impl), Shares(a, *ranks)
         route = routes.choose(route, shares.count, a.shape[1])
         norm_grad, diagonal_grad = shares.total(torch.cat([norm_grad[None], diagonal_grad])).split(
             [1, len(diagonal_grad)]
@@ -94,10 +81,6 @@ def _pair(sides):
     return sides[0], sides[1] if len(sides) > 1 else None
 
 
-def _implementation(impl):
-    return import_module(f".{impl}", __package__)
-
-
 def forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
     n, d = a.shape
     dtype = accumulation_dtype(a)
@@ -110,7 +93,7 @@ def forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
         products = [a.new_empty(size(), size(), dtype=dtype) for _ in range(parts)]
     elif routes.choose(route, n, d) == "sample":
         products = [a.new_empty(n, n, dtype=dtype) for _ in range(parts)]
-    elif routes.in_one_piece(n, d) and not routes.fuses(_implementation(impl), a, 0):
+    elif routes.in_one_piece(n, d) and not routes.fuses(kernels_of(impl), a, 0):
         products = [a.new_empty(d, d, dtype=dtype)]
     else:
         products = []
@@ -129,14 +112,21 @@ def backward_fake(
     return tuple(x.new_empty(x.shape if y else 0) for x, y in zip((a, b), needs, strict=True))
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("offdiagonal_norm", forward, _key)
-    _library.impl("offdiagonal_norm_backward", backward, _key)
-torch.library.register_fake("sslkernels::offdiagonal_norm", forward_fake, lib=_library)
-torch.library.register_fake("sslkernels::offdiagonal_norm_backward", backward_fake, lib=_library)
-
-_forward_op = torch.ops.sslkernels.offdiagonal_norm.default
-_backward_op = torch.ops.sslkernels.offdiagonal_norm_backward.default
+_forward_op = operator(
+    "offdiagonal_norm(Tensor a, Tensor b, bool symmetric, str kind, float[] numbers, str impl,"
+    f" str route, {RANKS})"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    forward,
+    forward_fake,
+)
+_backward_op = operator(
+    "offdiagonal_norm_backward(Tensor a, Tensor b, Tensor statistics, Tensor diagonal,"
+    " Tensor first, Tensor second, Tensor norm_grad, Tensor diagonal_grad, bool[2] needs,"
+    f" bool symmetric, str impl, str route, {RANKS})"
+    " -> (Tensor, Tensor)",
+    backward,
+    backward_fake,
+)
 
 
 def materialized(

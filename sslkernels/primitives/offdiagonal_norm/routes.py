@@ -8,13 +8,13 @@ Elsewhere it computes some rows of C at a time, and in the backward pass again.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from ...distributed import Shares
 from .columns import Columns, some_rows
+from .kernels import Kernels
 
 Grads = tuple[Tensor | None, Tensor | None]
 ROUTES = ("auto", "sample", "feature")
@@ -35,7 +35,7 @@ def choose(route: str, n: int, d: int) -> str:
 
 
 def sample_forward(
-    kernels: ModuleType, a: Columns, b: Columns | None, shares: Shares
+    kernels: Kernels, a: Columns, b: Columns | None, shares: Shares
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Norm, diagonal, and the Grams. Ranks hold some columns each, with the rows of all ranks."""
     grams = [shares.total(kernels.gram(x)) for x in (a, b) if x is not None]
@@ -45,7 +45,7 @@ def sample_forward(
 
 
 def sample_backward(
-    kernels: ModuleType,
+    kernels: Kernels,
     a: Columns,
     b: Columns | None,
     grams: list[Tensor],
@@ -71,9 +71,9 @@ def sample_backward(
     )
 
 
-def fuses(kernels: ModuleType, x: Tensor, ranks: int) -> bool:
+def fuses(kernels: Kernels, x: Tensor, ranks: int) -> bool:
     """Whether a kernel of the feature route finds the norm without any part of C in memory."""
-    return not ranks and hasattr(kernels, "fuses") and kernels.fuses(x)
+    return not ranks and kernels.fuses(x)
 
 
 def in_one_piece(n: int, d: int) -> bool:
@@ -82,7 +82,7 @@ def in_one_piece(n: int, d: int) -> bool:
 
 
 def feature_forward(
-    kernels: ModuleType, a: Columns, b: Columns | None, shares: Shares
+    kernels: Kernels, a: Columns, b: Columns | None, shares: Shares
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Norm, diagonal, and C without its diagonal where it is to be kept."""
     kept = []
@@ -98,7 +98,7 @@ def feature_forward(
 
 
 def feature_backward(
-    kernels: ModuleType,
+    kernels: Kernels,
     a: Columns,
     b: Columns | None,
     kept: list[Tensor],
@@ -144,7 +144,7 @@ def feature_backward(
 
 
 def _rows_of_product(
-    kernels: ModuleType, a: Columns, b: Columns | None, shares: Shares
+    kernels: Kernels, a: Columns, b: Columns | None, shares: Shares
 ) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows of C, summed over ranks, with zeros on its diagonal."""
     n, d = shares.rows_per_rank, a.x.shape[1]

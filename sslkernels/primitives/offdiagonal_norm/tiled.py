@@ -13,6 +13,15 @@ from .columns import Columns
 WIDTH = 2048  # columns at a time
 
 
+def fuses(x: Tensor) -> bool:
+    """Whether the sum of squares is found without any part of the product in memory: it is not."""
+    return False
+
+
+def square_sum(a: Columns, b: Columns | None) -> Tensor:
+    raise NotImplementedError
+
+
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and sum of squared deviations of each column, (d,) in float64."""
     parts = [torch.var_mean(part.double(), 0, correction=0) for part in x.split(WIDTH, 1)]

@@ -8,20 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..._operator import Differentiable, accumulation_dtype, plain
+from ..._operator import RANKS, Differentiable, accumulation_dtype, operator, plain
 from .columns import some_rows
 from .op import backward, forward, forward_fake, materialized
-
-_library = torch.library.Library("sslkernels", "FRAGMENT")
-_library.define(
-    "norms_of_views(Tensor a, Tensor b, str impl, str route, str gather='', str group='',"
-    " int ranks=0)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-_library.define(
-    "norms_of_views_backward(Tensor a, Tensor b, Tensor[] kept, Tensor[] grads, bool[2] needs,"
-    " str impl, str route, str gather='', str group='', int ranks=0) -> (Tensor, Tensor)"
-)
 
 
 def _forward(a, b, impl, route, *ranks):
@@ -73,14 +62,19 @@ def _backward_fake(a, b, kept, grads, needs, impl, route, *ranks):
     return tuple(x.new_empty(x.shape if y else 0) for x, y in zip((a, b), needs, strict=True))
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("norms_of_views", _forward, _key)
-    _library.impl("norms_of_views_backward", _backward, _key)
-torch.library.register_fake("sslkernels::norms_of_views", _forward_fake, lib=_library)
-torch.library.register_fake("sslkernels::norms_of_views_backward", _backward_fake, lib=_library)
-
-_forward_op = torch.ops.sslkernels.norms_of_views.default
-_backward_op = torch.ops.sslkernels.norms_of_views_backward.default
+_forward_op = operator(
+    "norms_of_views(Tensor a, Tensor b, str impl, str route, str gather='', str group='',"
+    " int ranks=0)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _forward,
+    _forward_fake,
+)
+_backward_op = operator(
+    "norms_of_views_backward(Tensor a, Tensor b, Tensor[] kept, Tensor[] grads, bool[2] needs,"
+    f" str impl, str route, {RANKS}) -> (Tensor, Tensor)",
+    _backward,
+    _backward_fake,
+)
 
 
 class NormsOfViews(Differentiable):

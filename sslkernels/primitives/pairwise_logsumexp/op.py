@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import torch
 
-from ..._operator import Differentiable, accumulation_dtype, plain, unit_of
+from ..._operator import RANKS, Differentiable, accumulation_dtype, operator, plain, unit_of
 from ...distributed import Ranks, all_reduce
+from .kernels import kernels
 from .ranks import AcrossRanks
 from .tiled import Side
-
-_library = torch.library.Library("sslkernels", "FRAGMENT")
-_library.define(
-    "pairwise_logsumexp(Tensor q, Tensor? k, Tensor scale, int[] exclude, bool columns, str impl,"
-    " str route='', str group='', int ranks=0) -> (Tensor, Tensor)"
-)
-_library.define(
-    "pairwise_logsumexp_backward(Tensor q, Tensor? k, Tensor scale, int[] exclude, Tensor row,"
-    " Tensor row_grad, Tensor? column, Tensor? column_grad, bool[3] needs, str impl,"
-    " str route='', str group='', int ranks=0) -> (Tensor, Tensor, Tensor)"
-)
 
 
 def _forward(q, k, scale, exclude, columns, impl, *ranks):
@@ -62,8 +50,8 @@ def _backward(q, k, scale, exclude, row, row_grad, column, column_grad, needs, i
 
 
 def _implementation(impl, *ranks):
-    module = import_module(f".{impl}", __package__)
-    return AcrossRanks(module, Ranks(*ranks)) if any(ranks) else module
+    found = kernels(impl)
+    return AcrossRanks(found, Ranks(*ranks)) if any(ranks) else found
 
 
 def _forward_fake(q, k, scale, exclude, columns, impl, *ranks):
@@ -81,14 +69,19 @@ def _backward_fake(q, k, scale, exclude, row, row_grad, column, column_grad, nee
     )
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("pairwise_logsumexp", _forward, _key)
-    _library.impl("pairwise_logsumexp_backward", _backward, _key)
-torch.library.register_fake("sslkernels::pairwise_logsumexp", _forward_fake, lib=_library)
-torch.library.register_fake("sslkernels::pairwise_logsumexp_backward", _backward_fake, lib=_library)
-
-_forward_op = torch.ops.sslkernels.pairwise_logsumexp.default
-_backward_op = torch.ops.sslkernels.pairwise_logsumexp_backward.default
+_forward_op = operator(
+    "pairwise_logsumexp(Tensor q, Tensor? k, Tensor scale, int[] exclude, bool columns, str impl,"
+    f" {RANKS}) -> (Tensor, Tensor)",
+    _forward,
+    _forward_fake,
+)
+_backward_op = operator(
+    "pairwise_logsumexp_backward(Tensor q, Tensor? k, Tensor scale, int[] exclude, Tensor row,"
+    " Tensor row_grad, Tensor? column, Tensor? column_grad, bool[3] needs, str impl,"
+    f" {RANKS}) -> (Tensor, Tensor, Tensor)",
+    _backward,
+    _backward_fake,
+)
 
 
 class PairwiseLogSumExp(Differentiable):

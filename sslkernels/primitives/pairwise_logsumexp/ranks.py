@@ -6,19 +6,19 @@ Log-sum-exps of blocks merge exactly; a backward pass needs only the merged ones
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from ...distributed import Ranks, meet_ranks
+from .kernels import Kernels
 from .tiled import Side
 
 
 class AcrossRanks:
     """``forward`` and ``backward`` as every implementation has them, over all ranks' keys."""
 
-    def __init__(self, implementation: ModuleType, ranks: Ranks):
+    def __init__(self, implementation: Kernels, ranks: Ranks):
         self.implementation, self.ranks = implementation, ranks
 
     def forward(

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import torch
 
-from ..._operator import Differentiable, accumulation_dtype, plain, unit_of
+from ..._operator import RANKS, Differentiable, accumulation_dtype, operator, plain, unit_of
 from ...distributed import Ranks, all_reduce
+from .kernels import kernels
 from .ranks import AcrossRanks
-
-_library = torch.library.Library("sslkernels", "FRAGMENT")
-_library.define(
-    "pairwise_softplus(Tensor q, Tensor k, Tensor scale, Tensor bias, int[] exclude, str impl,"
-    " str route='', str group='', int ranks=0) -> Tensor"
-)
-_library.define(
-    "pairwise_softplus_backward(Tensor q, Tensor k, Tensor scale, Tensor bias, int[] exclude,"
-    " Tensor row_grad, bool[4] needs, str impl, str route='', str group='', int ranks=0)"
-    " -> (Tensor, Tensor, Tensor, Tensor)"
-)
 
 
 def _forward(q, k, scale, bias, exclude, impl, *ranks):
@@ -64,8 +52,8 @@ def _total(rows, unit):
 
 
 def _implementation(impl, *ranks):
-    module = import_module(f".{impl}", __package__)
-    return AcrossRanks(module, Ranks(*ranks)) if any(ranks) else module
+    found = kernels(impl)
+    return AcrossRanks(found, Ranks(*ranks)) if any(ranks) else found
 
 
 def _forward_fake(q, k, scale, bias, exclude, impl, *ranks):
@@ -77,14 +65,19 @@ def _backward_fake(q, k, scale, bias, exclude, row_grad, needs, impl, *ranks):
     return tuple(x.new_empty(x.shape if need else 0) for x, need in zip(inputs, needs, strict=True))
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("pairwise_softplus", _forward, _key)
-    _library.impl("pairwise_softplus_backward", _backward, _key)
-torch.library.register_fake("sslkernels::pairwise_softplus", _forward_fake, lib=_library)
-torch.library.register_fake("sslkernels::pairwise_softplus_backward", _backward_fake, lib=_library)
-
-_forward_op = torch.ops.sslkernels.pairwise_softplus.default
-_backward_op = torch.ops.sslkernels.pairwise_softplus_backward.default
+_forward_op = operator(
+    "pairwise_softplus(Tensor q, Tensor k, Tensor scale, Tensor bias, int[] exclude, str impl,"
+    f" {RANKS}) -> Tensor",
+    _forward,
+    _forward_fake,
+)
+_backward_op = operator(
+    "pairwise_softplus_backward(Tensor q, Tensor k, Tensor scale, Tensor bias, int[] exclude,"
+    f" Tensor row_grad, bool[4] needs, str impl, {RANKS})"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+    _backward,
+    _backward_fake,
+)
 
 
 class PairwiseSoftplus(Differentiable):

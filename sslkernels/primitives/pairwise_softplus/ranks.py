@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 
 from torch import Tensor
 
 from ...distributed import Ranks, meet_ranks
+from .kernels import Kernels
 
 
 class AcrossRanks:
     """``forward`` and ``backward`` as every implementation has them, over all ranks' keys."""
 
-    def __init__(self, implementation: ModuleType, ranks: Ranks):
+    def __init__(self, implementation: Kernels, ranks: Ranks):
         self.implementation, self.ranks = implementation, ranks
 
     def forward(

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 
 import torch
 from torch import Tensor
 
-from ..._operator import accumulation_dtype, plain
+from ..._operator import RANKS, accumulation_dtype, operator, plain
 from .._prototypes import Prototypes, chunks
+from .kernels import kernels
 from .op import over_ranks
 from .sums import LogSum, largest, merge, moved
-
-_library = torch.library.Library("sslkernels", "FRAGMENT")
-_library.define(
-    "prototype_sinkhorn(Tensor features, Tensor prototypes, Tensor? magnitude, float epsilon,"
-    " int iterations, Tensor? rows, str impl, str route='', str group='', int ranks=0) -> Tensor"
-)
 
 
 class _Head:
@@ -26,7 +20,7 @@ class _Head:
     def __init__(self, features, prototypes, magnitude, epsilon, count, impl):
         self.features, self.prototypes = features, Prototypes(prototypes, magnitude)
         self.epsilon, self.count = epsilon, count
-        self.kernels = import_module(f".{impl}", __package__)
+        self.kernels = kernels(impl)
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
         """Some prototypes, and their logits (1, N, k)."""
@@ -75,8 +69,9 @@ def _fake(features, prototypes, *_):
     return features.new_empty((1, prototypes.shape[0]), dtype=accumulation_dtype(features))
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("prototype_sinkhorn", _sinkhorn, _key)
-torch.library.register_fake("sslkernels::prototype_sinkhorn", _fake, lib=_library)
-
-prototype_sinkhorn_op = torch.ops.sslkernels.prototype_sinkhorn.default
+prototype_sinkhorn_op = operator(
+    "prototype_sinkhorn(Tensor features, Tensor prototypes, Tensor? magnitude, float epsilon,"
+    f" int iterations, Tensor? rows, str impl, {RANKS}) -> Tensor",
+    _sinkhorn,
+    _fake,
+)

@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from ..._ext import new_pages
-from ..._operator import Differentiable, plain
+from ..._operator import Differentiable, operator, plain
+from .kernels import Kernels, kernels
 from .problem import Problem, Statistics, cross_entropies, dtype_of
 
-_library = torch.library.Library("sslkernels", "FRAGMENT")
 _problem = (
     "Tensor[] student, Tensor[] teacher, Tensor? center, Tensor pairs,"
     " float student_temperature, float? teacher_temperature, str impl"
 )
 # Results: (S, B), and of the students' and of the teachers' rows the maximum and the sum.
-_library.define(f"soft_cross_entropy({_problem}) -> (Tensor, Tensor, Tensor)")
-_library.define(
-    f"soft_cross_entropy_backward({_problem}, Tensor student_rows, Tensor teacher_rows,"
-    " Tensor row_grad) -> Tensor"
-)
 
 
 def _forward(*arguments):
-    problem, kernels = unpack(*arguments)
+    problem, found = unpack(*arguments)
     with plain(problem.pairs):
-        statistics = kernels.reduce(problem)
+        statistics = found.reduce(problem)
         return summary(problem, statistics)
 
 
 def _backward(*arguments):
     *arguments, student_rows, teacher_rows, row_grad = arguments
-    problem, kernels = unpack(*arguments)
+    problem, found = unpack(*arguments)
     with plain(problem.pairs):
         out = new_pages(_gradient(problem.student))
         statistics = known(problem, student_rows, teacher_rows)
-        kernels.weigh(problem, statistics, row_grad.to(problem.dtype), out.unbind())
+        found.weigh(problem, statistics, row_grad.to(problem.dtype), out.unbind())
         return out
 
 
@@ -55,14 +48,14 @@ def _backward_fake(student, *_):
 
 def unpack(
     student, teacher, center, pairs, student_temperature, teacher_temperature, impl
-) -> tuple[Problem, ModuleType]:
+) -> tuple[Problem, Kernels]:
     """An operator's arguments as a problem in one dtype, and what shall solve it."""
     dtype = dtype_of(student[0], teacher[0])
     center = None if center is None else center.to(dtype)
     problem = Problem(
         student, teacher, center, pairs.to(dtype), student_temperature, teacher_temperature
     )
-    return problem, import_module(f".{impl}", __package__)
+    return problem, kernels(impl)
 
 
 def summary(problem: Problem, statistics: Statistics) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,14 +77,17 @@ def _gradient(student):
     return student[0].new_empty((len(student), *student[0].shape))
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("soft_cross_entropy", _forward, _key)
-    _library.impl("soft_cross_entropy_backward", _backward, _key)
-torch.library.register_fake("sslkernels::soft_cross_entropy", _forward_fake, lib=_library)
-torch.library.register_fake("sslkernels::soft_cross_entropy_backward", _backward_fake, lib=_library)
-
-_forward_op = torch.ops.sslkernels.soft_cross_entropy.default
-_backward_op = torch.ops.sslkernels.soft_cross_entropy_backward.default
+_forward_op = operator(
+    f"soft_cross_entropy({_problem}) -> (Tensor, Tensor, Tensor)",
+    _forward,
+    _forward_fake,
+)
+_backward_op = operator(
+    f"soft_cross_entropy_backward({_problem}, Tensor student_rows, Tensor teacher_rows,"
+    " Tensor row_grad) -> Tensor",
+    _backward,
+    _backward_fake,
+)
 
 
 class SoftCrossEntropy(Differentiable):

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..._ext import new_pages
-from ..._operator import Differentiable, accumulation_dtype, plain, unit_of
+from ..._operator import Differentiable, accumulation_dtype, operator, plain, unit_of
 from .._prototypes import Prototypes, chunks
+from .kernels import kernels
 from .op import differentiates, known, summary
 from .problem import Problem, merge
 
-_library = torch.library.Library("sslkernels", "FRAGMENT")
 _problem = (
     "Tensor student, Tensor prototypes, Tensor? magnitude, Tensor teacher,"
     " Tensor teacher_prototypes, Tensor? teacher_magnitude, Tensor? center, Tensor pairs,"
     " float student_temperature, float teacher_temperature, str impl"
 )
 # student (S, B, D), teacher (T, B, D'). Results: as of soft_cross_entropy.
-_library.define(f"prototype_cross_entropy({_problem}) -> (Tensor, Tensor, Tensor)")
-_library.define(
-    f"prototype_cross_entropy_backward({_problem}, Tensor student_rows, Tensor teacher_rows,"
-    " Tensor row_grad, bool[3] needs) -> (Tensor, Tensor, Tensor)"
-)
 
 
 class _Chunk(NamedTuple):
@@ -47,7 +41,7 @@ class _Head:
         self.rows, self.student = student.shape[1], student.flatten(0, 1)
         self.teacher, self.prototypes = teacher.flatten(0, 1), Prototypes(prototypes, magnitude)
         self.teacher_prototypes = Prototypes(teacher_prototypes, teacher_magnitude)
-        self.kernels = import_module(f".{impl}", __package__)
+        self.kernels = kernels(impl)
         # tensor cores take operands of one dtype
         self.operand = student.dtype if student.is_cuda else dtype
         self.problem = Problem(
@@ -136,16 +130,17 @@ def _backward_fake(*arguments):
     return _gradients(arguments, arguments[-1])
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("prototype_cross_entropy", _forward, _key)
-    _library.impl("prototype_cross_entropy_backward", _backward, _key)
-torch.library.register_fake("sslkernels::prototype_cross_entropy", _forward_fake, lib=_library)
-torch.library.register_fake(
-    "sslkernels::prototype_cross_entropy_backward", _backward_fake, lib=_library
+_forward_op = operator(
+    f"prototype_cross_entropy({_problem}) -> (Tensor, Tensor, Tensor)",
+    _forward,
+    _forward_fake,
 )
-
-_forward_op = torch.ops.sslkernels.prototype_cross_entropy.default
-_backward_op = torch.ops.sslkernels.prototype_cross_entropy_backward.default
+_backward_op = operator(
+    f"prototype_cross_entropy_backward({_problem}, Tensor student_rows, Tensor teacher_rows,"
+    " Tensor row_grad, bool[3] needs) -> (Tensor, Tensor, Tensor)",
+    _backward,
+    _backward_fake,
+)
 
 
 class PrototypeCrossEntropy(Differentiable):

@@ -1,0 +1,37 @@
+"""The implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from .images import RaggedImages
+
+
+class Kernels(Protocol):
+    """What a module of kernels holds."""
+
+    def augment_views(
+        self,
+        images: RaggedImages,
+        parameters: Tensor,
+        interpolation: str,
+        mean: Sequence[float],
+        std: Sequence[float],
+        out: Tensor,
+    ) -> None: ...
+
+
+def kernels(impl: str) -> Kernels:
+    """Those of an implementation, imported when they are first asked for."""
+    if impl == "cpu":
+        from . import cpu
+
+        return cpu
+    if impl == "triton":
+        from . import triton
+
+        return triton
+    raise ValueError(f"no kernels are called {impl!r}")

@@ -1,0 +1,37 @@
+"""The implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Kernels(Protocol):
+    """What a module of kernels holds."""
+
+    def forward(
+        self, q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+def kernels(impl: str) -> Kernels:
+    """Those of an implementation, imported when they are first asked for."""
+    if impl == "reference":
+        from . import reference
+
+        return reference
+    if impl == "tiled":
+        from . import tiled
+
+        return tiled
+    if impl == "cpu":
+        from . import cpu
+
+        return cpu
+    if impl == "triton":
+        from . import triton
+
+        return triton
+    raise ValueError(f"no kernels are called {impl!r}")

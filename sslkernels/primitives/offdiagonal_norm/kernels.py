@@ -1,0 +1,59 @@
+"""The implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from .columns import Columns
+
+
+class Kernels(Protocol):
+    """What a module of kernels holds."""
+
+    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def dot(self, a: Columns, b: Columns) -> Tensor: ...
+
+    def gram(self, a: Columns) -> Tensor: ...
+
+    def cross(self, a: Columns, b: Columns | None, rows: slice) -> Tensor: ...
+
+    def left(self, weights: Tensor, a: Columns) -> Tensor: ...
+
+    def right(self, a: Columns, weights: Tensor, out: Tensor, accumulate: bool) -> None: ...
+
+    def finish(
+        self,
+        product: Tensor,
+        own: Columns,
+        other: Columns,
+        weight: Tensor,
+        factor: Tensor,
+        count: float,
+        total: Callable[[Tensor], Tensor] | None,
+    ) -> Tensor: ...
+
+    def fuses(self, x: Tensor) -> bool:
+        """Whether ``square_sum`` serves x."""
+
+    def square_sum(self, a: Columns, b: Columns | None) -> Tensor: ...
+
+
+def kernels(impl: str) -> Kernels:
+    """Those of an implementation, imported when they are first asked for."""
+    if impl == "tiled":
+        from . import tiled
+
+        return tiled
+    if impl == "cpu":
+        from . import cpu
+
+        return cpu
+    if impl == "triton":
+        from . import triton
+
+        return triton
+    raise ValueError(f"no kernels are called {impl!r}")

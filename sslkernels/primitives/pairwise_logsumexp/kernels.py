@@ -1,0 +1,51 @@
+"""The implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from .tiled import Side
+
+
+class Kernels(Protocol):
+    """What a module of kernels holds."""
+
+    def forward(
+        self, q: Tensor, k: Tensor | None, scale: Tensor, exclude: Sequence[int], columns: bool
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def backward(
+        self,
+        q: Tensor,
+        k: Tensor | None,
+        scale: Tensor,
+        exclude: Sequence[int],
+        row: Side,
+        column: Side | None,
+        need_q: bool,
+        need_k: bool,
+    ) -> tuple[Tensor | None, Tensor | None]: ...
+
+
+def kernels(impl: str) -> Kernels:
+    """Those of an implementation, imported when they are first asked for."""
+    if impl == "tiled":
+        from . import tiled
+
+        return tiled
+    if impl == "cpu":
+        from . import cpu
+
+        return cpu
+    if impl == "triton":
+        from . import triton
+
+        return triton
+    if impl == "cuda":
+        from . import cuda
+
+        return cuda
+    raise ValueError(f"no kernels are called {impl!r}")

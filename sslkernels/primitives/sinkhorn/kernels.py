@@ -1,0 +1,49 @@
+"""The implementations."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from .sums import LogSum
+
+
+class Kernels(Protocol):
+    """What a module of kernels holds."""
+
+    def columns(self, x: Tensor, epsilon: float, count: Tensor | None) -> LogSum: ...
+
+    def rows(self, x: Tensor, center: Tensor, epsilon: float) -> LogSum: ...
+
+    def masses(
+        self,
+        x: Tensor,
+        center: Tensor,
+        epsilon: float,
+        count: Tensor | None,
+        sums: LogSum | None = None,
+    ) -> Tensor: ...
+
+    def product(self, a: Tensor, b: Tensor, out: Tensor) -> object: ...
+
+
+def kernels(impl: str) -> Kernels:
+    """Those of an implementation, imported when they are first asked for."""
+    if impl == "tiled":
+        from . import tiled
+
+        return tiled
+    if impl == "cpu":
+        from . import cpu
+
+        return cpu
+    if impl == "triton":
+        from . import triton
+
+        return triton
+    if impl == "cuda":
+        from . import cuda
+
+        return cuda
+    raise ValueError(f"no kernels are called {impl!r}")

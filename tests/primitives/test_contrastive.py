@@ -1,0 +1,205 @@
+"""The losses that are one operator on a CPU, against all scores at once, in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from covering import covering
+from oracle import assert_as_exact_as_eager, masked, repeated, results
+
+from sslkernels import _ext
+from sslkernels.primitives.contrastive import Contrastive, contrastive_loss, cpu
+
+pytestmark = pytest.mark.skipif(not _ext.HAS_EXTENSION, reason="sslkernels._C is not built")
+
+KEPT, RECOMPUTED = cpu.WORKSPACE, 0
+LABELS = torch.arange(1000) % 7 * 10**12
+WEIGHTS = torch.linspace(0.5, 1.5, 2000)
+# name: (tensors after the queries, problem of the queries, those, scale and bias)
+PROBLEMS = {
+    "two views": ("other", lambda q, x, **o: Contrastive(
+        q, x, offset=len(q), exclude=(-len(q), 0, len(q)), **o)),
+    "decoupled": ("other", lambda q, x, **o: Contrastive(
+        q, x, offset=len(q), exclude=(-len(q), 0, len(q)), form="decoupled",
+        weights=WEIGHTS[: 2 * len(q)], **o)),
+    "both ways": ("key", lambda q, k, **o: Contrastive(
+        q, key=k, exclude=(0,), columns=True, unit_query=False, unit_key=False, **o)),
+    "shifted positives": ("key", lambda q, k, **o: Contrastive(
+        q, key=k, offset=3, exclude=(3, 3 - len(q)), **o)),
+    "queue": ("queue and positive", lambda q, k, p, **o: Contrastive(
+        q, key=k, positive=p, unit_key=False, **o)),
+    "labels": ("", lambda q, **o: Contrastive(
+        q, labels=LABELS[: len(q)], exclude=(0,), form="decoupled", **o)),
+    "labels, some alone": ("", lambda q, **o: Contrastive(
+        q, labels=LABELS[: len(q)] + torch.arange(len(q)).clamp(max=3), exclude=(0,),
+        form="decoupled", skip_alone=True, **o)),
+    "sigmoid": ("key", lambda q, k, **o: Contrastive(
+        q, key=k, exclude=(0,), form="sigmoid", unit_query=False, unit_key=False, **o)),
+}  # fmt: skip
+
+
+def dense(p):
+    """The problem by all its scores."""
+
+    def rows(x, is_unit):
+        return F.normalize(x, dim=1) if is_unit else x
+
+    q = rows(p.query if p.other is None else torch.cat([p.query, p.other]), p.unit_query)
+    k = q if p.key is None else rows(p.key, p.unit_key)
+    scores = q @ k.T * p.scale + p.bias
+    index = torch.arange(len(q))
+    counted = torch.ones(len(q), dtype=torch.bool)
+    if p.labels is not None:
+        same = (p.labels[:, None] == p.labels) & (index[:, None] != index)
+        positives = (scores * same).sum(1) / same.sum(1).clamp(min=1)
+        counted = same.any(1)
+    elif p.positive is not None:
+        positives = (q * rows(p.positive, p.unit_positive)).sum(1) * p.scale + p.bias
+    else:
+        positives = scores[index, (index + p.offset) % len(k)]
+    if p.weights is not None:
+        positives = positives * p.weights.to(q.dtype)
+    wide = masked(scores, p.exclude)
+    positives = positives.to(wide.dtype)
+    if p.form == "sigmoid":
+        return (F.softplus(wide).sum(1) + F.softplus(-positives)).mean()
+    sides = [wide.logsumexp(1), *([wide.logsumexp(0)] if p.columns else [])]
+    losses = [side - positives for side in sides]
+    if p.form == "cross_entropy":
+        losses = [F.softplus(x, threshold=50) for x in losses]
+    loss = sum(losses) / len(losses) * counted
+    return loss.sum() / (counted.sum().clamp(min=1) if p.skip_alone else len(loss))
+
+
+def check(name, n=70, m=70, d=24, scale=5.0, dtype=torch.float32, draws=4, constant=(), impl="cpu"):
+    kind, problem = PROBLEMS[name]
+
+    def draw():
+        sizes = {"": [], "other": [n], "key": [n], "queue and positive": [m, n]}[kind]
+        inputs = [torch.randn(rows, d) for rows in (n, *sizes)]
+        if name in ("both ways", "sigmoid", "queue"):  # of length one, or nearly
+            inputs = [F.normalize(x, dim=1) for x in inputs]
+        inputs = [x.to(dtype) for x in inputs] + [torch.tensor(scale), torch.tensor(-0.5)]
+        if "sigmoid" not in name:
+            inputs.pop()
+
+        def run(function):
+            def loss(*x):
+                *x, last = x
+                scalars = {"scale": last}
+                if "sigmoid" in name:
+                    *x, first = x
+                    scalars = {"scale": first, "bias": last}
+                return (function(problem(*x, **scalars)),)
+
+            return loss
+
+        return tuple(
+            results(run(f), inputs, as_dtype, [torch.ones(())], constant)
+            for f, as_dtype in (
+                (lambda p: contrastive_loss(p, impl=impl), dtype),
+                (dense, dtype),
+                (dense, torch.float64),
+            )
+        )
+
+    assert_as_exact_as_eager(repeated(draw, draws), floor=1e-6)
+
+
+@pytest.mark.parametrize("name, workspace, dtype, scale", covering(
+    list(PROBLEMS), [KEPT, RECOMPUTED], [torch.float32, torch.bfloat16, torch.float16], [5.0, 90.0]
+), ids=str)  # fmt: skip
+def test_as_exact_as_eager(name, workspace, dtype, scale, monkeypatch):
+    monkeypatch.setattr(cpu, "WORKSPACE", workspace)
+    check(name, dtype=dtype, scale=scale, m=113)
+
+
+@pytest.mark.parametrize("name, n, d, scale", covering(
+    list(PROBLEMS), [4, 50, 97, 300, 800], [3, 16, 65, 130], [4.0, 90.0]
+), ids=str)  # fmt: skip
+def test_ragged_shapes(name, n, d, scale):
+    check(name, n=n, m=n + 31, d=d, scale=scale, draws=2)
+
+
+@pytest.mark.parametrize("isa", ["avx2", "baseline"])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_instruction_sets(isa, name):
+    sets = _ext.extension().instruction_sets()
+    if isa not in sets:
+        pytest.skip(f"this processor or build has no {isa}")
+    _ext.extension().use_instruction_set(isa)
+    try:
+        check(name, n=101, m=203, d=37, scale=5.0, draws=2)
+        check(name, n=101, m=203, d=37, scale=90.0, draws=2)
+    finally:
+        _ext.extension().use_instruction_set(sets[0])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_threads(threads, name):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        check(name, n=300, m=500, d=64, draws=1)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_same_bits_again(name):
+    x = [torch.randn(150, 40, requires_grad=True) for _ in range(3)]
+    kind, problem = PROBLEMS[name]
+    inputs = x[: {"": 1, "queue and positive": 3}.get(kind, 2)]
+
+    def run():
+        loss = contrastive_loss(problem(*inputs, scale=7.0))
+        return [loss, *torch.autograd.grad(loss, inputs)]
+
+    assert all(map(torch.equal, run(), run()))
+
+
+@pytest.mark.parametrize("constant", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
+@pytest.mark.parametrize("name", ["two views", "both ways"])
+@pytest.mark.parametrize("workspace", [KEPT, RECOMPUTED])
+def test_only_the_wanted_gradients(name, constant, workspace, monkeypatch):
+    monkeypatch.setattr(cpu, "WORKSPACE", workspace)
+    check(name, constant=constant, draws=1)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.01])
+def test_bfloat16_embeddings_are_rounded_once(temperature):
+    """Errors against the embeddings as given, beside those of products in bfloat16."""
+    ours, products = [], []
+    for _ in range(8):
+        x, y = (torch.randn(128, 64).bfloat16().requires_grad_() for _ in range(2))
+        given = [z.detach().double().requires_grad_() for z in (x, y)]
+        n = len(x)
+        options = {"offset": n, "exclude": (-n, 0, n), "scale": 1 / temperature}
+        exact = dense(Contrastive(*given, **options))
+        gradients = torch.autograd.grad(exact, given)
+        loss = contrastive_loss(Contrastive(x, y, **options))
+        found = torch.autograd.grad(loss, (x, y))
+        rough = [F.normalize(z, dim=1).bfloat16().double().requires_grad_() for z in given]
+        rough_loss = dense(Contrastive(*rough, **options, unit_query=False))
+        rough_gradients = torch.autograd.grad(rough_loss, rough)
+        ours.append(
+            [loss - exact, *(a.double() - b for a, b in zip(found, gradients, strict=True))]
+        )
+        products.append(
+            [rough_loss - exact]
+            + [
+                torch.autograd.grad(F.normalize(g, dim=1), g, r.detach())[0] - b
+                for g, r, b in zip(given, rough_gradients, gradients, strict=True)
+            ]
+        )
+    for a, b in zip(zip(*ours, strict=True), zip(*products, strict=True), strict=True):
+        mine, theirs = (torch.stack([y.detach().double() for y in x]).norm() for x in (a, b))
+        assert mine <= 2 * theirs
+
+
+def test_queries_and_keys_must_be_alike():
+    x = torch.randn(4, 8)
+    with pytest.raises(TypeError, match="one dtype"):
+        contrastive_loss(Contrastive(x, key=x.bfloat16()))
+    with pytest.raises(ValueError, match="impl must be one of"):
+        contrastive_loss(Contrastive(x, key=x), impl="fast")
