@@ -52,13 +52,13 @@ def _version(package: str) -> str | None:
         return None
 
 
-def commit() -> str | None:
+def commit(folder: Path | None = None) -> str | None:
     """Of the checkout, with a mark where it was changed since; of a copy without history what the
     environment's SSLKERNELS_COMMIT says."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         run = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            command, cwd=folder or Path(__file__).parent, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("SSLKERNELS_COMMIT")

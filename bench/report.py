@@ -11,6 +11,7 @@ from typing import Any
 from .cases import CASES
 from .measure import format_shape
 from .plot import plot_speedups
+from .small import Row, table
 from .suite import PEERS
 
 ROOT = Path(__file__).parents[1]
@@ -170,7 +171,19 @@ def _max_batch(device: Path) -> str:
     return f"{text}\n{_made([content])}"
 
 
-SECTIONS = (_step, _max_batch, _views, _large_batch)
+def _small(device: Path) -> str:
+    content = _read(device / "small.json")
+    if not content:
+        return ""
+    rows = [Row(**row) for row in content["rows"]]
+    return (
+        "### Small batches\n\nThe time of the plain torch lines over that of each, forward and "
+        "backward in float32, by rows of a batch: above 1, it is faster than plain torch. "
+        f"*before* is commit {content['before'] or '–'}.\n\n{table(rows)}\n\n{_made([content])}"
+    )
+
+
+SECTIONS = (_small, _step, _max_batch, _views, _large_batch)
 
 
 def _made(contents: Sequence[Content]) -> str:

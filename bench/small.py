@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import small_worker
-from .machine import describe_machine, slug
+from .machine import commit, describe_machine, slug
 from .small_worker import sampler
 
 ROWS = (32, 64, 128, 256, 512, 1024)
@@ -131,6 +131,7 @@ def main() -> None:
     if options.save:
         command = shlex.join(["python", "-m", "bench.small", *sys.argv[1:]])
         run = {"op": "small", **describe_machine("cpu"), "command": command}
+        run["before"] = commit(options.before) if options.before else None
         path = RESULTS / slug(str(run["device"])) / "small.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(run | {"rows": [asdict(row) for row in rows]}, indent=1) + "\n")

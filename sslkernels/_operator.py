@@ -98,10 +98,11 @@ def fused_loss(
             out = [None] * len(ctx.needs_input_grad)
             if grad is None:
                 return tuple(out)
-            parts = (derivatives * grad).split_with_sizes(_sizes(x, ctx.wanted))
-            for i, (y, part) in enumerate(zip(x, parts, strict=True)):
-                if ctx.needs_input_grad[i]:
-                    out[i] = part.view(y.shape).to(y.dtype)
+            found = [(i, y) for i, y in enumerate(x) if ctx.wanted[i]]
+            parts = (derivatives * grad).split_with_sizes([y.numel() for _, y in found])
+            for (i, y), part in zip(found, parts, strict=True):
+                part = part.view(y.shape)
+                out[i] = part if y.dtype == torch.float32 else part.to(y.dtype)
             return tuple(out)
 
     def loss(*arguments: Any) -> Tensor:
