@@ -11,8 +11,7 @@ from steps import loss_step, no_wait
 
 from bench.rehearsal import Fault, launches
 from sslkernels import pairwise_logsumexp, sinkhorn
-from sslkernels.losses import _common
-from sslkernels.losses.contrastive import language_image
+from sslkernels.primitives.contrastive import composed
 from sslkernels.primitives.pairwise_logsumexp import triton as logsumexp_triton
 from sslkernels.primitives.sinkhorn import cuda as sinkhorn_cuda
 from sslkernels.primitives.sinkhorn import triton as sinkhorn_triton
@@ -79,12 +78,11 @@ def test_a_tensor_made_on_the_cpu_and_copied(plant):
 
 def test_a_scalar_read_by_the_host(plant):
     plant(
-        _common.as_scalar,
+        composed._wide,
         "return value.to(x.device, torch.float64).reshape(())",
         "return float(value)",
-        used_in=language_image,
     )
-    with pytest.raises(Fault, match="_local_scalar_dense.*losses/_common.py.*as_scalar"):
+    with pytest.raises(Fault, match="_local_scalar_dense.*contrastive/composed.py.*_wide"):
         run("clip")
 
 
