@@ -37,20 +37,11 @@ inline void micro_kernel(int depth, Left a, const float* b, long b_row, float* c
       for (int v = 0; v < kVectors; ++v) sum[i][v] += left * right[v];
     }
   }
-  // unrolled, lest the accumulators leave their registers
-  const auto finish = [&](auto out_of) {
-#pragma GCC unroll 6
-    for (int i = 0; i < kMicroRows; ++i)
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        float* out = c + i * c_row + v * kLanes;
-        store(out, out_of(out, sum[i][v] * factor));
-      }
-  };
-  if (accumulate)
-    finish([](const float* out, Vec x) { return load(out) + x; });
-  else
-    finish([](const float*, Vec x) { return x; });
+  for (int i = 0; i < kMicroRows; ++i)
+    for (int v = 0; v < kVectors; ++v) {
+      float* out = c + i * c_row + v * kLanes;
+      store(out, accumulate ? load(out) + sum[i][v] * factor : sum[i][v] * factor);
+    }
 }
 
 // Rounds `rows` up to kMicroRows and `cols` to kLanes: the buffers must be that large.

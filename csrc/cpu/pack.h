@@ -94,7 +94,8 @@ inline void exchange_all(Vec* rows) {
 }
 
 // Panels of tileᵀ: column j of the product is row j of the tile. Pads with zero columns.
-inline void transpose_to_panels(const float* tile, long tile_row, int count, int depth,
+// Not inlined: GCC then leaves the products around it as they are.
+[[gnu::noinline]] inline void transpose_to_panels(const float* tile, long tile_row, int count, int depth,
                                 float* panels) {
   for (int first = 0; first < count; first += kPanel) {
     float* panel = panels + static_cast<long>(first) * depth;
