@@ -177,13 +177,13 @@ PYBIND11_MODULE(_C, m) {
           const auto& [kind, both_ways, skip_alone] = form;
           const auto& [unit_query, unit_key, unit_positive] = unit;
           const auto& [dquery, dother, dkey, dpositive, dscale, dbias] = derivatives;
-          *pointer(loss) = static_cast<float>(cpu::contrastive(
-              {matrices(queries), matrix(key), matrix(positive), offset,
-               reinterpret_cast<const int64_t*>(labels), pointer(weights), exclude,
-               static_cast<cpu::Form>(kind), both_ways, skip_alone, unit_query, unit_key,
-               unit_positive, scale, bias, threads, workspace},
-              {pointer(dquery), pointer(dother), pointer(dkey), pointer(dpositive),
-               pointer(dscale), pointer(dbias)}));
+          *pointer(loss) = static_cast<float>(
+              cpu::contrastive({matrices(queries), matrix(key), matrix(positive), offset,
+                                reinterpret_cast<const int64_t*>(labels), pointer(weights), exclude,
+                                static_cast<cpu::Form>(kind), both_ways, skip_alone, unit_query,
+                                unit_key, unit_positive, scale, bias, threads, workspace},
+                               {pointer(dquery), pointer(dother), pointer(dkey), pointer(dpositive),
+                                pointer(dscale), pointer(dbias)}));
         });
   m.def("covariance_loss",
         [](const MatrixTuple& a, const MatrixTuple& b, bool cross, bool standardized,

@@ -1,5 +1,5 @@
-// Memory of a kernel's call that the next call of the same thread finds again: fresh pages cost more
-// than a small problem's arithmetic.
+// Memory of a kernel's call that the next call of the same thread finds again: fresh pages cost
+// more than a small problem's arithmetic.
 #pragma once
 
 #include <algorithm>

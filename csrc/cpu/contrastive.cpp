@@ -115,10 +115,14 @@ class Classes {
 class Solver {
  public:
   Solver(const Contrastive& problem, const ContrastiveGradients& out)
-      : p_(problem), out_(out), symmetric_(!problem.key.data), d_(problem.queries.front().cols),
-        n_(count(problem.queries)), m_(symmetric_ ? n_ : problem.key.rows),
-        threads_(static_cast<int>(std::clamp<int64_t>(
-            n_ * m_ * d_ / kThreadWork, 1, std::max(1, problem.threads)))),
+      : p_(problem),
+        out_(out),
+        symmetric_(!problem.key.data),
+        d_(problem.queries.front().cols),
+        n_(count(problem.queries)),
+        m_(symmetric_ ? n_ : problem.key.rows),
+        threads_(static_cast<int>(
+            std::clamp<int64_t>(n_ * m_ * d_ / kThreadWork, 1, std::max(1, problem.threads)))),
         q_(problem.queries, problem.unit_query, true, threads_, arena_),
         wants_query_(out.query || out.other),
         wants_(wants_query_ || out.key || out.positive || out.scale || out.bias),
@@ -157,7 +161,9 @@ class Solver {
   double weight(int64_t i) const { return p_.weights ? p_.weights[i] : 1.0; }
   bool alone(int64_t i) const { return classes_ && classes_->others(i) == 0; }
   int64_t partner(int64_t i) const { return (i + p_.offset) % m_; }
-  const float* positive(int64_t i) const { return positive_ ? positive_->at(i) : k().at(partner(i)); }
+  const float* positive(int64_t i) const {
+    return positive_ ? positive_->at(i) : k().at(partner(i));
+  }
 
   template <class Body>
   void for_each(int64_t count, const Body& body) const {

@@ -35,8 +35,14 @@ struct View {
   float* gram = nullptr;
 
   View(const Matrix& matrix, float* out, int threads)
-      : x(matrix), gradient(out), mean(x.cols), squares(x.cols), center(x.cols), rest(x.cols),
-        scale(x.cols), slope(x.cols) {
+      : x(matrix),
+        gradient(out),
+        mean(x.cols),
+        squares(x.cols),
+        center(x.cols),
+        rest(x.cols),
+        scale(x.cols),
+        slope(x.cols) {
     column_statistics(x, threads, mean.data(), squares.data());
   }
 
@@ -63,10 +69,13 @@ struct View {
 class CovarianceSolver {
  public:
   CovarianceSolver(const CovarianceLoss& problem, float* da, float* db)
-      : p_(problem), n_(problem.a.rows), d_(problem.a.cols),
+      : p_(problem),
+        n_(problem.a.rows),
+        d_(problem.a.cols),
         threads_(static_cast<int>(std::clamp<int64_t>(n_ * d_ * std::min(n_, d_) / kThreadWork, 1,
                                                       std::max(1, problem.threads)))),
-        a_(problem.a, da, threads_), b_(problem.b, db, threads_) {}
+        a_(problem.a, da, threads_),
+        b_(problem.b, db, threads_) {}
 
   double solve() {
     a_.standardize(p_);
@@ -136,7 +145,8 @@ class CovarianceSolver {
                            {x.gradient, d_, true});
       for (int64_t i = 0; i < n_; ++i) gram[i * (n_ + 1)] = large[i];
       for (int64_t j = 0; j < d_; ++j)
-        weight[j] = static_cast<float>(times * (by_diagonal[j] - 2 * p_.off_diagonal * diagonal[j]));
+        weight[j] =
+            static_cast<float>(times * (by_diagonal[j] - 2 * p_.off_diagonal * diagonal[j]));
     } else {
       const bool is_right = &x == &b_ && !own;  // C has its features as columns
       const Matrix c{product, DType::float32, d_, d_, is_right ? d_ : 1, is_right ? 1 : d_};
@@ -171,7 +181,8 @@ class CovarianceSolver {
 
   void keep_close() {
     std::vector<double> sums(n_);
-    const Columns a{a_.x, nullptr, nullptr, nullptr, false}, b{b_.x, nullptr, nullptr, nullptr, false};
+    const Columns a{a_.x, nullptr, nullptr, nullptr, false},
+        b{b_.x, nullptr, nullptr, nullptr, false};
     const float factor = static_cast<float>(2 * p_.distance);
     for_each_row([&](int64_t i, float* left, float* right) {
       read(a, i, 0, true, static_cast<int>(d_), left);

@@ -75,11 +75,11 @@ bool use_instruction_set(const std::string& name) {
 }
 
 #ifdef SSLKERNELS_X86
-#define SSLKERNELS_DISPATCH(call)              \
-  switch (chosen) {                            \
-    case Isa::avx512: return avx512::call;     \
-    case Isa::avx2: return avx2::call;         \
-    default: return baseline::call;            \
+#define SSLKERNELS_DISPATCH(call)          \
+  switch (chosen) {                        \
+    case Isa::avx512: return avx512::call; \
+    case Isa::avx2: return avx2::call;     \
+    default: return baseline::call;        \
   }
 #else
 #define SSLKERNELS_DISPATCH(call) return baseline::call;

@@ -61,7 +61,8 @@ void standardized_product(const Columns& x, const Columns& y, bool symmetric, in
   const int most_columns = static_cast<int>(std::min<int64_t>(m, kPackedRows));
   const int tile_rows = n * m >= 1 << 20 ? 96 : 48;  // few are cut finer, for every thread to work
   const int most_depth = static_cast<int>(std::min<int64_t>(depth, kPackedDepth));
-  const size_t scratch_size = static_cast<size_t>(round_up(tile_rows, kMicroRows)) * kProductColumns;
+  const size_t scratch_size =
+      static_cast<size_t>(round_up(tile_rows, kMicroRows)) * kProductColumns;
   Arena arena;
   PackedLeft left(x, most_rows, most_depth, arena);
   PackedRight right(y, most_columns, most_depth, arena);

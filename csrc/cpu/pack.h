@@ -95,8 +95,8 @@ inline void exchange_all(Vec* rows) {
 
 // Panels of tileᵀ: column j of the product is row j of the tile. Pads with zero columns.
 // Not inlined: GCC then leaves the products around it as they are.
-[[gnu::noinline]] inline void transpose_to_panels(const float* tile, long tile_row, int count, int depth,
-                                float* panels) {
+[[gnu::noinline]] inline void transpose_to_panels(const float* tile, long tile_row, int count,
+                                                  int depth, float* panels) {
   for (int first = 0; first < count; first += kPanel) {
     float* panel = panels + static_cast<long>(first) * depth;
     for (int j = 0; j < kPanel; j += kLanes) {
@@ -107,7 +107,8 @@ inline void exchange_all(Vec* rows) {
         Vec square[kLanes];
         for (int i = 0; i < kLanes; ++i) square[i] = load(rows + i * tile_row + k);
         exchange_all<kLanes / 2>(square);
-        for (int i = 0; i < kLanes; ++i) store(panel + static_cast<long>(k + i) * kPanel + j, square[i]);
+        for (int i = 0; i < kLanes; ++i)
+          store(panel + static_cast<long>(k + i) * kPanel + j, square[i]);
       }
       for (; k < depth; ++k)
         for (int i = 0; i < kLanes; ++i)

@@ -10,15 +10,13 @@
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
 
-constexpr double kFreeLogit = 40;  // up to it, e^s, its sums and their inverses fit float32
 constexpr double kLowest = std::numeric_limits<float>::lowest();
 
 // One log-sum-exp per entry: maximum + log(sum). Without a shift the maximum stays 0.
 struct Sums {
   std::vector<float> maximum;
   std::vector<double> sum;
-  Sums(int64_t size, bool shifted)
-      : maximum(size, shifted ? -kInfinity : 0.0f), sum(size, 0.0) {}
+  Sums(int64_t size, bool shifted) : maximum(size, shifted ? -kInfinity : 0.0f), sum(size, 0.0) {}
   float shift(int64_t i) const { return maximum[i] == -kInfinity ? 0.0f : maximum[i]; }
   void write(float* logsumexp) const {
     for (size_t i = 0; logsumexp && i < sum.size(); ++i)
@@ -30,8 +28,8 @@ struct Sums {
       if (other.sum[i] == 0) continue;
       const double before = sum[i] == 0 ? -kInfinity : shift(i), theirs = other.shift(i);
       maximum[i] = static_cast<float>(std::max(before, theirs));
-      sum[i] = sum[i] * std::exp(before - maximum[i]) +
-               other.sum[i] * std::exp(theirs - maximum[i]);
+      sum[i] =
+          sum[i] * std::exp(before - maximum[i]) + other.sum[i] * std::exp(theirs - maximum[i]);
     }
   }
 };

@@ -119,8 +119,7 @@ class PackedRight {
 
   // `column`: a multiple of kPanel.
   Right from(int column) const {
-    return {data_ + static_cast<long>(column) * depth_, kPanel,
-            static_cast<long>(kPanel) * depth_};
+    return {data_ + static_cast<long>(column) * depth_, kPanel, static_cast<long>(kPanel) * depth_};
   }
 
  private:

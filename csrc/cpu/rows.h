@@ -91,7 +91,9 @@ class Rows {
     }
     if (!unit_) return;
     const double norm = std::sqrt(dot(out, out));
-    const float inverse = static_cast<float>(1 / (norm > 1e-12 ? norm : norm == norm ? 1e-12 : norm));
+    const float inverse = static_cast<float>(1 / (norm > 1e-12   ? norm
+                                                  : norm == norm ? 1e-12
+                                                                 : norm));
     for (int64_t k = 0; k < d_; ++k) out[k] *= inverse;
     inverse_[at] = inverse;
   }

@@ -1,5 +1,5 @@
-// All scores scale · q kᵀ + bias of a small problem, kept in memory: log-sum-exps from one pass over
-// its tiles, then gradient weights in their place, then products of those.
+// All scores scale · q kᵀ + bias of a small problem, kept in memory: log-sum-exps from one pass
+// over its tiles, then gradient weights in their place, then products of those.
 #pragma once
 
 #include <algorithm>
@@ -11,8 +11,6 @@
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
-constexpr double kFreeLogit = 40;  // up to it, e^s, its sums and their inverses fit float32
-
 // A log-sum-exp for every row (or column), and the loss's derivative by it; +inf where nothing is
 // left. Empty: this side has no part in the loss.
 struct Sides {
@@ -23,15 +21,27 @@ class ScoreMatrix {
  public:
   ScoreMatrix(const Rows& q, const Rows& k, bool symmetric, double scale, double bias,
               const std::vector<int64_t>& exclude, bool shifted, int threads, Arena& arena)
-      : q_(q), k_(k), symmetric_(symmetric), shifted_(shifted), exclude_(exclude), n_(q.count()),
-        m_(k.count()), scale_(scale), bias_(bias), threads_(threads), d_(static_cast<int>(q.matrix().cols)),
-        tile_(tile_size()), row_tiles_(tiles(n_)), column_tiles_(tiles(m_)),
+      : q_(q),
+        k_(k),
+        symmetric_(symmetric),
+        shifted_(shifted),
+        exclude_(exclude),
+        n_(q.count()),
+        m_(k.count()),
+        scale_(scale),
+        bias_(bias),
+        threads_(threads),
+        d_(static_cast<int>(q.matrix().cols)),
+        tile_(tile_size()),
+        row_tiles_(tiles(n_)),
+        column_tiles_(tiles(m_)),
         row_((m_ + kLanes - 1) / kLanes * kLanes + kLanes),
         scores_(arena.take(static_cast<size_t>(n_ + kMicroRows) * row_)) {
     const size_t panels = static_cast<size_t>(round_up(tile_, kPanel)) * d_;
     const size_t out = static_cast<size_t>(tile_ + kMicroRows) * (round_up(d_, kLanes) + kLanes);
     for (int t = 0; t < threads_; ++t) spaces_.push_back(arena.take(std::max(panels, out)));
-    // products of columns read some past the last: what lies there by chance may be denormal, and slow
+    // products of columns read some past the last: what lies there by chance may be denormal, and
+    // slow
     for (int64_t i = 0; i < n_; ++i) std::fill_n(at(i, row_ - kLanes), kLanes, 0.0f);
   }
 
@@ -70,7 +80,8 @@ class ScoreMatrix {
     }
   }
 
-  // The sum of softplus of all scores; if wanted, weights σ(s) · factor stay. Returns their sum too.
+  // The sum of softplus of all scores; if wanted, weights σ(s) · factor stay. Returns their sum
+  // too.
   std::pair<double, double> softplus_sum(float factor, bool weights) {
     std::vector<double> sums(column_tiles_, 0.0), sigmas(column_tiles_, 0.0);
     for_each_tile([&](const Tile& t) {
@@ -122,8 +133,8 @@ class ScoreMatrix {
           } else if (b.empty()) {
             store(s + c, exp(x - row_lse) * row_factor);
           } else {
-            store(s + c, exp(x - row_lse) * row_factor +
-                             exp(x - SSLKERNELS_ISA::load(logsumexp + c)) * f);
+            store(s + c,
+                  exp(x - row_lse) * row_factor + exp(x - SSLKERNELS_ISA::load(logsumexp + c)) * f);
           }
         }
       }
@@ -140,8 +151,8 @@ class ScoreMatrix {
       float* out = spaces_[thread];
       const long out_row = round_up(d_, kLanes) + kLanes;
       if (before)  // the other triangle's weights are those of columns
-        gemm(rows, d_, before, {at(0, i), 1, row_}, {k_.at(0), k_.row(), kPanel}, out, out_row, 1.0f,
-             false);
+        gemm(rows, d_, before, {at(0, i), 1, row_}, {k_.at(0), k_.row(), kPanel}, out, out_row,
+             1.0f, false);
       gemm(rows, d_, static_cast<int>(m_ - before), {at(i, before), row_, 1},
            {k_.at(before), k_.row(), kPanel}, out, out_row, 1.0f, before > 0);
       for (int r = 0; r < rows; ++r) body(i + r, out + r * out_row);
@@ -157,8 +168,8 @@ class ScoreMatrix {
       const int columns = static_cast<int>(std::min<int64_t>(step, m_ - j));
       float* out = spaces_[thread];
       const long out_row = round_up(d_, kLanes) + kLanes;
-      gemm(columns, d_, static_cast<int>(n_), {at(0, j), 1, row_}, {q_.at(0), q_.row(), kPanel}, out,
-           out_row, 1.0f, false);
+      gemm(columns, d_, static_cast<int>(n_), {at(0, j), 1, row_}, {q_.at(0), q_.row(), kPanel},
+           out, out_row, 1.0f, false);
       for (int c = 0; c < columns; ++c) body(j + c, out + c * out_row);
     });
   }
@@ -234,8 +245,9 @@ class ScoreMatrix {
       transpose_to_panels(k_.at(j), k_.row(), columns, d_, panels);
       for (int64_t i = 0; i < (symmetric_ ? j + 1 : n_); i += tile_) {
         const int rows = static_cast<int>(std::min<int64_t>(tile_, n_ - i));
-        gemm(rows, columns, d_, {q_.at(i), q_.row(), 1}, {panels, kPanel, static_cast<long>(kPanel) * d_},
-             at(i, j), row_, static_cast<float>(scale_), false);
+        gemm(rows, columns, d_, {q_.at(i), q_.row(), 1},
+             {panels, kPanel, static_cast<long>(kPanel) * d_}, at(i, j), row_,
+             static_cast<float>(scale_), false);
         mask(i, j, rows, columns);
         body(Tile{i, j, rows, columns});
       }
@@ -266,7 +278,8 @@ class ScoreMatrix {
       }
       row_sum[r] = horizontal_sum(sum);
     }
-    for (int c = 0; column_sum && c < t.columns; ++c) column_sum[c] = column[c / kLanes][c % kLanes];
+    for (int c = 0; column_sum && c < t.columns; ++c)
+      column_sum[c] = column[c / kLanes][c % kLanes];
   }
 
   void reduce_shifted(const Tile& t, float* row_max, float* row_sum, float* column_max,

@@ -9,6 +9,7 @@
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
+constexpr double kFreeLogit = 40;  // up to it, e^s, its sums and their inverses fit float32
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // A thread's tile: packed operands, the logits between them, their gradients.

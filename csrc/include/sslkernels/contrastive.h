@@ -15,16 +15,16 @@ enum class Form : int {
 };
 
 struct Contrastive {
-  std::vector<Matrix> queries;  // one or two matrices, whose rows follow each other: (n, d)
-  Matrix key;                   // (m, d); data null: the queries are the keys
-  Matrix positive;              // (n, d): row i is the positive of query i; data null: see below
-  int64_t offset;               // key (i + offset) mod m is the positive of query i
-  const int64_t* labels;        // (n) or null: the positive is the mean of the label's other rows
-  const float* weights;         // (n) or null: factors of the positives
+  std::vector<Matrix> queries;   // one or two matrices, whose rows follow each other: (n, d)
+  Matrix key;                    // (m, d); data null: the queries are the keys
+  Matrix positive;               // (n, d): row i is the positive of query i; data null: see below
+  int64_t offset;                // key (i + offset) mod m is the positive of query i
+  const int64_t* labels;         // (n) or null: the positive is the mean of the label's other rows
+  const float* weights;          // (n) or null: factors of the positives
   std::vector<int64_t> exclude;  // diagonals j - i that are no negatives
   Form form;
-  bool columns;        // keys find their queries too; half of either
-  bool skip_alone;     // the mean is over the rows whose label has other rows
+  bool columns;                              // keys find their queries too; half of either
+  bool skip_alone;                           // the mean is over the rows whose label has other rows
   bool unit_query, unit_key, unit_positive;  // divided by their lengths first
   double scale, bias;
   int threads;

@@ -15,7 +15,7 @@ struct CovarianceLoss {
   double eps, correction, outer_eps;
   double off_diagonal;  // Σ_{i≠j} C_ij²
   double diagonal;      // Σ_i (C_ii / n - 1)², if cross
-  double variance;      // Σ_j max(0, 1 - √(unbiased variance of column j + variance_eps)), each view's
+  double variance;  // Σ_j max(0, 1 - √(unbiased variance of column j + variance_eps)), each view's
   double variance_eps;
   double distance;  // Σ (a - b)²
   bool samples;     // by the Grams â âᵀ, (n, n), instead of C, (d, d)
