@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
-RANKS = "str route='', str group='', int ranks=0"  # how a schema ends if ranks may share a problem
+RANKS = "str gather='', str group='', int ranks=0"  # how a schema ends if ranks may share a problem
 
 
 def operator(schema: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
