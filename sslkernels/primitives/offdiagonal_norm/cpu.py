@@ -13,13 +13,8 @@ from .columns import Columns
 Operand = tuple[tuple[int, ...], int, int, int, bool]  # sslkernels::cpu::Columns
 
 
-def fuses(x: Tensor) -> bool:
-    """Whether the sum of squares is found without any part of the product in memory: it is not."""
-    return False
-
-
-def square_sum(a: Columns, b: Columns | None) -> Tensor:
-    raise NotImplementedError
+def fused_square_sum(x: Tensor) -> None:
+    """None: the product is made, some of it at a time."""
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from .columns import Columns
 
+# Σ_{i≠j} (âᵀ b̂)²_ij with no part of the product in memory; b is a if None.
+SquareSum = Callable[[Columns, Columns | None], Tensor]
+
 
 class Kernels(Protocol):
     """What a module of kernels holds."""
@@ -36,10 +39,7 @@ class Kernels(Protocol):
         total: Callable[[Tensor], Tensor] | None,
     ) -> Tensor: ...
 
-    def fuses(self, x: Tensor) -> bool:
-        """Whether ``square_sum`` serves x."""
-
-    def square_sum(self, a: Columns, b: Columns | None) -> Tensor: ...
+    def fused_square_sum(self, x: Tensor) -> SquareSum | None: ...
 
 
 def kernels(impl: str) -> Kernels:

@@ -93,7 +93,7 @@ def forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
         products = [a.new_empty(size(), size(), dtype=dtype) for _ in range(parts)]
     elif routes.choose(route, n, d) == "sample":
         products = [a.new_empty(n, n, dtype=dtype) for _ in range(parts)]
-    elif routes.in_one_piece(n, d) and not routes.fuses(kernels_of(impl), a, 0):
+    elif routes.in_one_piece(n, d) and routes.fused_square_sum(kernels_of(impl), a, 0) is None:
         products = [a.new_empty(d, d, dtype=dtype)]
     else:
         products = []

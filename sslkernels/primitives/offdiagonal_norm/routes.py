@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...distributed import Shares
 from .columns import Columns, some_rows
-from .kernels import Kernels
+from .kernels import Kernels, SquareSum
 
 Grads = tuple[Tensor | None, Tensor | None]
 ROUTES = ("auto", "sample", "feature")
@@ -71,9 +71,9 @@ def sample_backward(
     )
 
 
-def fuses(kernels: Kernels, x: Tensor, ranks: int) -> bool:
-    """Whether a kernel of the feature route finds the norm without any part of C in memory."""
-    return not ranks and kernels.fuses(x)
+def fused_square_sum(kernels: Kernels, x: Tensor, ranks: int) -> SquareSum | None:
+    """What finds the norm without any part of C in memory, where there is such a kernel."""
+    return None if ranks else kernels.fused_square_sum(x)
 
 
 def in_one_piece(n: int, d: int) -> bool:
@@ -86,8 +86,9 @@ def feature_forward(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Norm, diagonal, and C without its diagonal where it is to be kept."""
     kept = []
-    if fuses(kernels, a.x, shares.ranks):
-        norm = kernels.square_sum(a, b)
+    square_sum = fused_square_sum(kernels, a.x, shares.ranks)
+    if square_sum is not None:
+        norm = square_sum(a, b)
     else:
         norm = 0.0
         for _, product in _rows_of_product(kernels, a, b, shares):

@@ -14,6 +14,7 @@ from .._tile_table import multiprocessors
 from .._tiles import product as multiply
 from .._triton import operand, precision, tensor_cores
 from .columns import Columns
+from .kernels import SquareSum
 from .tiles import tile_of
 from .triton_kernels import (
     deviations_kernel,
@@ -110,9 +111,9 @@ def finish(
     return out
 
 
-def fuses(x: Tensor) -> bool:
-    """Whether ``square_sum`` is the way: elsewhere torch's matrix products are faster."""
-    return tensor_cores(x)
+def fused_square_sum(x: Tensor) -> SquareSum | None:
+    """``square_sum`` on tensor cores: elsewhere torch's matrix products are faster."""
+    return square_sum if tensor_cores(x) else None
 
 
 def square_sum(a: Columns, b: Columns | None) -> Tensor:
