@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
@@ -98,11 +99,15 @@ def fused_loss(
             out = [None] * len(ctx.needs_input_grad)
             if grad is None:
                 return tuple(out)
-            found = [(i, y) for i, y in enumerate(x) if ctx.wanted[i]]
-            parts = (derivatives * grad).split_with_sizes([y.numel() for _, y in found])
-            for (i, y), part in zip(found, parts, strict=True):
-                part = part.view(y.shape)
-                out[i] = part if y.dtype == torch.float32 else part.to(y.dtype)
+            found = [i for i, want in enumerate(ctx.wanted) if want]
+            derivatives, start = derivatives * grad, 0
+            for dtype, alike in groupby(found, lambda i: x[i].dtype):  # one cast for neighbours
+                alike = list(alike)
+                sizes = [x[i].numel() for i in alike]
+                part = derivatives.narrow(0, start, sum(sizes)).to(dtype)
+                start += sum(sizes)
+                for i, piece in zip(alike, part.split_with_sizes(sizes), strict=True):
+                    out[i] = piece.view(x[i].shape)
             return tuple(out)
 
     def loss(*arguments: Any) -> Tensor:
@@ -114,15 +119,18 @@ def fused_loss(
     return loss
 
 
-def parts(inputs: Sequence[Any], wanted: Sequence[bool]) -> tuple[Tensor, list[int]]:
-    """The derivatives that such a loss returns, and where in memory each begins; 0: not wanted."""
+def offsets(inputs: Sequence[Any], wanted: Sequence[bool]) -> tuple[Tensor, list[int]]:
+    """Room for the derivatives that such a loss returns, and where each begins; -1: not wanted."""
     sizes = _sizes(inputs, wanted)
+    starts = accumulate([0, *sizes[:-1]])
     out = inputs[0].new_empty(sum(sizes), dtype=torch.float32)
-    addresses, at = [], out.data_ptr()
-    for size in sizes:
-        addresses.append(at if size else 0)
-        at += 4 * size
-    return out, addresses
+    return out, [at if want else -1 for at, want in zip(starts, wanted, strict=True)]
+
+
+def parts(inputs: Sequence[Any], wanted: Sequence[bool]) -> tuple[Tensor, list[int]]:
+    """The same, with addresses; 0: not wanted."""
+    out, starts = offsets(inputs, wanted)
+    return out, [out.data_ptr() + 4 * at if at >= 0 else 0 for at in starts]
 
 
 def _sizes(inputs: Sequence[Any], wanted: Sequence[bool]) -> list[int]:

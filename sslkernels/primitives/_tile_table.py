@@ -148,9 +148,10 @@ def lookup(table: Table, q: Tensor) -> Tile:
     return tile._replace(BD=min(tile.BD, max(16, 1 << (d - 1).bit_length())))
 
 
-def columns_per_split(q: Tensor, tile: Tile, m: int) -> int:
+def columns_per_split(q: Tensor, tile: Tile, m: int, blocks: int | None = None) -> int:
     """Columns that one program of a row block takes: all, unless the rows alone leave SMs idle."""
-    splits = ceil(2 * multiprocessors(q.device), ceil(q.shape[0], tile.BM))
+    blocks = ceil(q.shape[0], tile.BM) if blocks is None else blocks
+    splits = ceil(2 * multiprocessors(q.device), blocks)
     return tile.BN * ceil(ceil(m, tile.BN), splits)
 
 

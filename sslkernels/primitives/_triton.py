@@ -17,7 +17,7 @@ UNIT = 16  # elements, whose multiples are read in one piece
 STRIDES = ("_stride", "_view", "_row", "_step")  # how their names end
 MATRICES = (
     "q", "k", "x", "a", "b", "own", "other", "values", "student", "teacher", "center", "out",
-    "gradient", "product", "products", "data", "levels",
+    "gradient", "product", "products", "data", "levels", "query", "key", "positive",
 )  # fmt: skip
 
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -68,16 +68,26 @@ def operand(x: Tensor) -> Tensor:
     """x as the fused kernels read it: rows in one piece, at multiples of UNIT, and padded to such
     a multiple with zeros. Where tensor cores take it as TF32, which cuts off digits, it is rounded.
     """
-    n, d = x.shape
-    width, rounded = UNIT * ceil(d, UNIT), precision(x) == "tf32"
-    whole = x.stride(1) == 1 and x.stride(0) % UNIT == 0 and x.data_ptr() % UNIT == 0
-    if whole and width == d and not rounded:
+    rounded = precision(x) == "tf32"
+    if is_whole(x) and not rounded:
         return x
+    n, d = x.shape
+    width = padded(d)
     out = x.new_empty(n, width)
     operand_kernel[(triton.cdiv(n, 16), triton.cdiv(width, 128))](
         x, out, n, d, *x.stride(), width, ROUNDED=rounded, BM=16, BN=128, num_warps=4
     )
     return out
+
+
+def is_whole(x: Tensor) -> bool:
+    """Whether its rows are in one piece, at multiples of UNIT, and as wide."""
+    at_units = x.stride(0) % UNIT == 0 and x.data_ptr() % UNIT == 0
+    return x.stride(1) == 1 and at_units and x.shape[1] % UNIT == 0
+
+
+def padded(d: int) -> int:
+    return UNIT * ceil(d, UNIT)
 
 
 def launch(
@@ -87,7 +97,7 @@ def launch(
     q: Tensor,
     k: Tensor,
     pointers: Sequence[Tensor],
-    blocks: Sequence[int],
+    numbers: Sequence[float],
     exclude: Sequence[int],
     **constants: bool,
 ) -> Any:
@@ -98,7 +108,7 @@ def launch(
         *pointers,
         q.shape[0],
         k.shape[0],
-        *blocks,
+        *numbers,
         q.stride(0),
         k.stride(0),
         *exclude,
@@ -112,23 +122,40 @@ def launch(
 
 
 class RowKernel:
-    """A fused kernel whose programs each take a block of rows and a split of the columns."""
+    """A fused kernel whose programs each take a block of rows and a split of the columns.
 
-    def __init__(self, kernel: Any, table: Table, q: Tensor, k: Tensor, exclude: Sequence[int]):
+    ``both``: the rows are those of q and then those of k, the columns of either the other.
+    """
+
+    def __init__(
+        self,
+        kernel: Any,
+        table: Table,
+        q: Tensor,
+        k: Tensor,
+        exclude: Sequence[int],
+        both: bool = False,
+    ) -> None:
         self.kernel, self.q, self.k, self.exclude = kernel, q, k, exclude
-        self.tile = lookup(table, q)
-        self.columns = columns_per_split(q, self.tile, k.shape[0])
-        self.splits = triton.cdiv(k.shape[0], self.columns)
+        self.tile, columns = lookup(table, q), k.shape[0]
+        self.blocks = triton.cdiv(q.shape[0], self.tile.BM)
+        if both:
+            self.blocks += triton.cdiv(columns, self.tile.BM)
+            columns = max(columns, q.shape[0])
+        self.columns = columns_per_split(q, self.tile, columns, self.blocks)
+        self.splits = triton.cdiv(columns, self.columns)
 
-    def __call__(self, *pointers: Tensor, **constants: bool) -> None:
+    def __call__(
+        self, pointers: Sequence[Tensor], numbers: Sequence[float] | None = None, **constants: bool
+    ) -> None:
         launch(
             self.kernel,
-            (triton.cdiv(self.q.shape[0], self.tile.BM), self.splits),
+            (self.blocks, self.splits),
             self.tile,
             self.q,
             self.k,
             pointers,
-            [self.columns],
+            [self.columns] if numbers is None else numbers,
             self.exclude,
             **constants,
         )

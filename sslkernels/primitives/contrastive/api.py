@@ -7,7 +7,8 @@ from torch import Tensor
 from ...distributed import Gather, ranks_of
 from .._arguments import choose
 from . import composed
-from .op import FUSED, fused
+from .kernels import kernels
+from .op import fused
 from .problem import Contrastive
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
@@ -26,11 +27,15 @@ def contrastive_loss(
             loss, gradients are computed with the loss, if an input requires one.
     """
     _check(problem)
-    impl = choose(impl, IMPLEMENTATIONS, problem.query)
+    chosen = choose(impl, IMPLEMENTATIONS, problem.query)
+    # by default on a GPU once a device has shown it correct and faster
+    is_default = chosen == "cpu" or impl == "triton"
     has_constant_weights = problem.weights is None or not problem.weights.requires_grad
-    if impl in FUSED and ranks_of(gather) is None and has_constant_weights:
-        return fused(problem, impl)
-    return composed.loss(problem, gather, impl)
+    if is_default and ranks_of(gather) is None and has_constant_weights:
+        found = kernels(chosen)
+        if found is not None and found.takes(problem):
+            return fused(problem, chosen)
+    return composed.loss(problem, gather, chosen)
 
 
 def contrastive_rows(

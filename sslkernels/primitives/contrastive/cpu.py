@@ -16,8 +16,11 @@ WORKSPACE = 64 << 20  # bytes: scores that fit are kept for the gradients, large
 NO_MATRIX = (0, 0, 0, 0, 0, 0)
 
 
+def takes(p: Contrastive) -> bool:
+    return True
+
+
 def contrastive(p: Contrastive, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    """The loss and its derivatives: see :data:`sslkernels.primitives.contrastive.op.FUSED`."""
     weights = None if p.weights is None else p.weights.to(torch.float32).contiguous()
     inputs = (p.query, p.other, p.key, p.positive, p.scale, p.bias)
     derivatives, addresses = parts(inputs, wanted)

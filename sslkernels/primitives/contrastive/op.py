@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ..._operator import fused_loss
-from . import cpu
+from .kernels import kernels
 from .problem import Contrastive
-
-# The loss, and the derivatives that are wanted by query, other, key, positive, scale and bias.
-Implementation = Callable[[Contrastive, Sequence[bool]], tuple[Tensor, Tensor]]
-FUSED: dict[str, Implementation] = {"cpu": cpu.contrastive}
 
 
 def contrastive(
@@ -48,7 +44,7 @@ def contrastive(
         form,
         *flags,
     )
-    return FUSED[impl](problem, wanted)
+    return kernels(impl).contrastive(problem, wanted)
 
 
 _loss = fused_loss(contrastive, tensors=6)

@@ -33,7 +33,7 @@ def forward(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> tuple[Te
     kernel = RowKernel(nearest_kernel, TILES, q, k, exclude)
     similarities = q.new_empty((kernel.splits, n), dtype=torch.float32)
     indices = q.new_empty((kernel.splits, n), dtype=torch.int64)
-    kernel(similarities, indices)
+    kernel([similarities, indices])
     if kernel.splits == 1:
         return similarities.view(n, 1), indices.view(n, 1)
     similarities, split = similarities.max(0)  # the first of equals, and of NaN

@@ -51,11 +51,13 @@ def forward(
         tile,
         q,
         k,
-        [scale, _bound(q, k, scale), *row_partials, *column_partials],
-        [row_blocks, block_rows, block_columns],
+        [scale, _largest(q, k), *[scale] * 3, *row_partials, *column_partials, *[scale] * 2],
+        [1, row_blocks, block_rows, block_columns],
         exclude,
         TRIANGLE=triangle,
         COLUMNS=triangle or columns,
+        INVERSE=False,
+        LABELS=False,
     )
     row = _combine(row_partials, column_partials, block_rows, triangle)
     if triangle or not columns:
@@ -81,11 +83,12 @@ def backward(
     k = q if symmetric else operand(k)
     row = _closed(row)
     column = row if symmetric else None if column is None else _closed(column)
-    bound = _bound(q, k, scale)
-    dq = _gradient(q, k, d, scale, bound, exclude, row, column) if need_q else None
+    largest = _largest(q, k)
+    dq = _gradient(q, k, d, scale, largest, exclude, row, column) if need_q else None
     if symmetric or not need_k:
         return dq, None
-    return dq, _gradient(k, q, d, scale, bound, [-offset for offset in exclude], column, row)
+    mirrored = [-offset for offset in exclude]
+    return dq, _gradient(k, q, d, scale, largest, mirrored, column, row)
 
 
 def _gradient(
@@ -93,7 +96,7 @@ def _gradient(
     k: Tensor,
     d: int,
     scale: Tensor,
-    bound: Tensor,
+    largest: Tensor,
     exclude: Sequence[int],
     row: Side | None,
     column: Side | None,
@@ -101,7 +104,16 @@ def _gradient(
     kernel = RowKernel(backward_kernel, BACKWARD, q, k, exclude)
     gradient = q.new_empty((kernel.splits, *q.shape), dtype=torch.float32)
     sides = [*(row or (scale, scale)), *(column or (scale, scale))]  # None is not read
-    kernel(scale, bound, *sides, gradient, ROW=row is not None, COLUMN=column is not None)
+    kernel(
+        [scale, largest, *[scale] * 4, *sides, *[scale] * 2, gradient, scale],
+        [1, kernel.columns, 0],
+        ROW=row is not None,
+        COLUMN=column is not None,
+        BOTH=False,
+        INVERSE=False,
+        LABELS=False,
+        SCALE=False,
+    )
     return total(gradient[..., :d])
 
 
@@ -157,14 +169,14 @@ def _weigh(
     )
 
 
-def _bound(q: Tensor, k: Tensor, scale: Tensor) -> Tensor:
-    """The largest |logit| that the norms allow, on the device; NaN where an input is."""
+def _largest(q: Tensor, k: Tensor) -> Tensor:
+    """A length whose square no product of the rows of q and k exceeds; NaN where an input is."""
 
     def largest_norm(x: Tensor) -> Tensor:
         return torch.linalg.vector_norm(x, dim=1, dtype=torch.float32).amax()
 
     q_norm = largest_norm(q)
-    return scale.abs() * q_norm * (q_norm if k is q else largest_norm(k))
+    return q_norm if k is q else (q_norm * largest_norm(k)).sqrt_()
 
 
 def _closed(side: Side) -> Side:

@@ -22,7 +22,7 @@ def forward(q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, exclude: Sequence
     q, k = operand(q), operand(k)
     kernel = RowKernel(forward_kernel, FORWARD, q, k, exclude)
     rows = q.new_empty((kernel.splits, q.shape[0]), dtype=torch.float32)
-    kernel(scale, bias, rows)
+    kernel([scale, bias, rows])
     return total(rows)
 
 
@@ -64,7 +64,7 @@ def _gradient(
     kernel = RowKernel(backward_kernel, BACKWARD, q, k, exclude)
     gradient = q.new_empty((kernel.splits, *q.shape) if need else 0, dtype=torch.float32)
     sigma = q.new_empty((kernel.splits, q.shape[0]) if row else 0, dtype=torch.float32)
-    kernel(scale, bias, grad, gradient, sigma, ROW=row, GRADIENT=need)
+    kernel([scale, bias, grad, gradient, sigma], ROW=row, GRADIENT=need)
     return total(gradient[..., :d]) if need else None, total(sigma) if row else None
 
 

@@ -19,7 +19,7 @@ def _decay(x):
 
 
 @triton.jit
-def _softplus(x):
+def softplus(x):
     """max(x, 0) + log(1 + t) with t = e^-|x|; the logarithm as log1p of csrc/cpu/vector.h."""
     t = _decay(x)
     z = t / (t + 2.0)
@@ -31,13 +31,13 @@ def _softplus(x):
 
 
 @triton.jit
-def _sigmoid(x):
+def sigmoid(x):
     t = _decay(x)
     return tl.where(x < 0.0, t, 1.0) / (t + 1.0)
 
 
 @triton.jit
-def _add(total, excess, more):
+def add(total, excess, more):
     """total + more, and by how much float32 has exceeded it so far (Kahan)."""
     more = more - excess
     after = total + more
@@ -70,7 +70,7 @@ def forward_kernel(
         logits = mask_tile(
             acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
         )  # (BM, BN)
-        total, excess = _add(total, excess, tl.sum(_softplus(logits), 1))
+        total, excess = add(total, excess, tl.sum(softplus(logits), 1))
     tl.store(rows_ptr + split.to(tl.int64) * n + rows, total, mask=rows < n)
 
 
@@ -106,9 +106,9 @@ def backward_kernel(
         logits = mask_tile(
             acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
         )  # (BM, BN)
-        sigma = _sigmoid(logits)
+        sigma = sigmoid(logits)
         if ROW:
-            total, excess = _add(total, excess, tl.sum(sigma, 1))
+            total, excess = add(total, excess, tl.sum(sigma, 1))
             weights = sigma * row_grad[:, None]
         else:
             column_grad = tl.load(grad_ptr + cols, mask=cols < m, other=0.0)
@@ -133,7 +133,7 @@ def reduce_kernel(
     total = tl.load(sums_ptr + i, mask=i < n, other=0.0)
     for start in range(0, m, LENGTH):
         logits, _, _ = _logits(products_ptr, scale_ptr, bias_ptr, i, start, n, m, LENGTH)
-        total += tl.sum(_softplus(logits), 1).to(tl.float64)
+        total += tl.sum(softplus(logits), 1).to(tl.float64)
     tl.store(sums_ptr + i, total, mask=i < n)
 
 
@@ -148,7 +148,7 @@ def weigh_kernel(
     total = tl.load(sums_ptr + i, mask=i < n, other=0.0)
     for start in range(0, m, LENGTH):
         logits, at, inside = _logits(products_ptr, scale_ptr, bias_ptr, i, start, n, m, LENGTH)
-        weights = _sigmoid(logits) * grad[:, None]
+        weights = sigmoid(logits) * grad[:, None]
         total += tl.sum(weights, 1).to(tl.float64)
         tl.store(out_ptr + at, weights.to(out_ptr.dtype.element_ty), mask=inside)
     tl.store(sums_ptr + i, total, mask=i < n)

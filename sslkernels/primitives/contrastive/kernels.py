@@ -1,0 +1,36 @@
+"""The implementations that make all of a loss at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from .problem import Contrastive
+
+
+class Kernels(Protocol):
+    """What a module of kernels holds."""
+
+    def takes(self, p: Contrastive) -> bool:
+        """Whether they compute this problem."""
+        ...
+
+    def contrastive(self, p: Contrastive, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
+        """The loss, () float32, and derivatives in one float32 tensor, one after the other: those
+        that are wanted by query, other, key, positive, scale and bias."""
+        ...
+
+
+def kernels(impl: str) -> Kernels | None:
+    """Those of an implementation, imported when they are first asked for; None: it has none."""
+    if impl == "cpu":
+        from . import cpu
+
+        return cpu
+    if impl == "triton":
+        from . import triton
+
+        return triton
+    return None

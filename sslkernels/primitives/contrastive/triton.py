@@ -1,0 +1,284 @@
+"""The losses by fused Triton kernels: for a forward pass three launches, for gradients two more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from ..._operator import offsets
+from .._tile_table import BACKWARD, FORWARD, columns_per_split, lookup
+from .._triton import RowKernel, fuses, is_whole, launch, padded, precision
+from ..pairwise_logsumexp.tiles import rows_per_block
+from ..pairwise_logsumexp.triton_kernels import backward_kernel, forward_kernel
+from .problem import Contrastive
+from .triton_kernels import margins_kernel, sigmoid_kernel
+from .triton_rows import GIVEN, KEY, NONE, SELF, finish_kernel, prepare_kernel
+
+TILE = 1024  # elements of the kernels that take rows one by one
+LARGEST_WEIGHT = 2.0**13  # of float16's, whose small ones would be lost; two sides may add up
+
+
+def takes(p: Contrastive) -> bool:
+    """Whether the kernels over pairs do."""
+    return fuses(p.query, p.exclude, BACKWARD)
+
+
+def contrastive(p: Contrastive, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    task = _Task(p, wanted)
+    return task.finish(task.sigmoid() if p.form == "sigmoid" else task.softmax())
+
+
+class _Sums(NamedTuple):
+    """Of the kernels over pairs; what is not there is None."""
+
+    loss: Tensor  # which add up to the loss of all queries, but for sigmoid's positives
+    grad: Tensor | None = None  # derivatives by the log-sum-exps
+    gradient: Tensor | None = None  # (splits, height, width)
+    weighted: Tensor | None = None  # (splits, height)
+    sigma: Tensor | None = None  # (splits, height)
+    counted: Tensor | None = None
+
+
+class _Task:
+    """A loss, its rows as the kernels over pairs read them, and the numbers of its launches."""
+
+    def __init__(self, p: Contrastive, wanted: Sequence[bool]) -> None:
+        self.p, self.wanted = p, wanted
+        q = p.query
+        self.first, d = q.shape
+        self.n = self.first if p.other is None else self.first + p.other.shape[0]
+        self.m = self.n if p.key is None else p.key.shape[0]
+        self.unit = LARGEST_WEIGHT if q.dtype == torch.float16 else 1.0
+        self.offset = p.offset % self.m
+        if p.labels is not None:
+            self.positive = NONE
+        elif p.positive is not None:
+            self.positive = GIVEN
+        else:
+            self.positive = SELF if p.key is None else KEY
+        self.block_d = max(16, triton.next_power_of_2(d))
+        self.block_rows = max(1, TILE // self.block_d)
+        self._prepare(d)
+
+    def _prepare(self, d: int) -> None:
+        p, n, m = self.p, self.n, self.m
+        matrices = (p.query, p.other, p.key, p.positive)
+        self.matrices = [x if x is None or x.stride(1) == 1 else x.contiguous() for x in matrices]
+        key = self.matrices[2]
+        is_raw, is_rounded = p.query.dtype == torch.bfloat16, precision(p.query) == "tf32"
+        self.both = key is not None and self.wanted[2]
+        is_taken = key is not None and is_whole(key) and (is_raw or not p.unit_key)
+        copies_keys = key is not None and (self.both or is_rounded or not is_taken)
+        self.has_inverse = is_raw and (p.unit_query or p.unit_key)
+        programs = triton.cdiv(n, self.block_rows)
+        programs += 0 if key is None else triton.cdiv(m, self.block_rows)
+        self.rows = n if key is None else n + m
+        self.x = p.query.new_empty((self.rows if copies_keys else n, padded(d)))
+        self.q = self.x[:n] if copies_keys else self.x
+        self.k = self.x if key is None else self.x[n:] if copies_keys else key
+        floats = p.query.new_empty(self.rows + n + programs + 2, dtype=torch.float32)
+        self.inverse, self.similarity, self.largest, self.scalars = floats.split_with_sizes(
+            [self.rows, n, programs, 2]
+        )
+        scale, bias = (x if isinstance(x, Tensor) else None for x in (p.scale, p.bias))
+        prepare_kernel[(programs,)](
+            *self.matrices,
+            scale,
+            bias,
+            self.x,
+            self.inverse,
+            self.largest,
+            self.similarity,
+            self.scalars,
+            1.0 if scale is not None else float(p.scale),
+            0.0 if bias is not None else float(p.bias),
+            self.first,
+            n,
+            m,
+            self.offset,
+            *self._strides(),
+            self.x.shape[1],
+            KEYS=key is not None,
+            COPY_KEYS=copies_keys,
+            RAW=is_raw,
+            ROUNDED=is_rounded,
+            **self._constants(),
+        )
+
+    def _strides(self) -> list[int]:
+        return [0 if x is None else x.stride(0) for x in self.matrices]
+
+    def _constants(self) -> dict[str, int]:
+        p = self.p
+        return {
+            "D": p.query.shape[1],
+            "TWO": p.other is not None,
+            "POSITIVE": self.positive.value,
+            "UNIT_QUERY": p.unit_query,
+            "UNIT_KEY": p.unit_key,
+            "UNIT_POSITIVE": p.unit_positive,
+            "BM": self.block_rows,
+            "BD": self.block_d,
+            "num_warps": 4,
+        }
+
+    def softmax(self) -> _Sums:
+        p, n, m, x = self.p, self.n, self.m, self.x
+        is_triangle = p.key is None and p.labels is None
+        has_columns = is_triangle or p.columns
+        tile = lookup(FORWARD, self.q)
+        if p.labels is not None:
+            tile = tile._replace(num_warps=8)  # which take registers
+        if has_columns:
+            block_rows = block_columns = rows_per_block(tile, max(n, m))
+        else:
+            block_rows, block_columns = tile.BM, columns_per_split(self.q, tile, m)
+        row_blocks, column_blocks = triton.cdiv(n, block_rows), triton.cdiv(m, block_columns)
+        by_row = x.new_empty((4, column_blocks, n), dtype=torch.float32)
+        by_column = x.new_empty((2, row_blocks, m if has_columns else 0), dtype=torch.float32)
+        programs = row_blocks * (row_blocks + 1) // 2 if is_triangle else row_blocks * column_blocks
+        none, labels = self.scalars, self.scalars if p.labels is None else p.labels
+        launch(
+            forward_kernel,
+            (programs,),
+            tile,
+            self.q,
+            self.k,
+            [none, self.largest, *self._inverses(), labels, *by_row[:2], *by_column, *by_row[2:]],
+            [len(self.largest), row_blocks, block_rows, block_columns],
+            p.exclude,
+            TRIANGLE=is_triangle,
+            COLUMNS=has_columns,
+            INVERSE=self.has_inverse,
+            LABELS=p.labels is not None,
+        )
+        weights = None if p.weights is None else p.weights.to(torch.float32).contiguous()
+        losses = n + m if p.columns else n
+        height = n + m if self.both else losses
+        loss, lse, grad, share, counted = x.new_empty((5, height), dtype=torch.float32)
+        block = 128
+        margins_kernel[(triton.cdiv(n, block) + triton.cdiv(height - n, block),)](
+            *by_row[:2],
+            *by_column,
+            *by_row[2:],
+            self.similarity,
+            weights,
+            self.scalars,
+            loss,
+            lse,
+            grad,
+            share,
+            counted,
+            n,
+            m,
+            block_rows,
+            block_columns,
+            row_blocks,
+            column_blocks,
+            self.offset,
+            0.5 if p.columns else 1.0,
+            self.unit,
+            TRIANGLE=is_triangle,
+            COLUMNS=p.columns,
+            LABELS=p.labels is not None,
+            DECOUPLED=p.form == "decoupled",
+            BLOCK=block,
+            num_warps=4,
+        )
+        count = counted[:n].sum() if p.skip_alone else None
+        self.weights = weights
+        if not any(self.wanted):
+            return _Sums(loss[:losses], grad, counted=count)
+        kernel, gradient, weighted = self._backward(backward_kernel)
+        columns = slice(n, None) if p.columns and not self.both else slice(None)
+        kernel(
+            [
+                none, self.largest, *self._inverses(self.both), labels, labels,
+                lse, grad, lse[columns], grad[columns], share, share, gradient, weighted,
+            ],
+            [len(self.largest), kernel.columns, 0],
+            ROW=True,
+            COLUMN=p.key is None or p.columns or self.both,
+            BOTH=self.both,
+            INVERSE=self.has_inverse,
+            LABELS=p.labels is not None,
+            SCALE=self.wanted[4],
+        )  # fmt: skip
+        return _Sums(loss[:losses], grad, gradient, weighted, counted=count)
+
+    def sigmoid(self) -> _Sums:
+        self.weights = None
+        has_gradient = any(self.wanted)
+        kernel, gradient, weighted = self._backward(sigmoid_kernel, has_gradient)
+        loss = self.x.new_empty((kernel.splits, self.n), dtype=torch.float32)
+        sigma = torch.empty_like(weighted)
+        kernel(
+            [self.scalars, *self._inverses(self.both), loss, sigma, weighted, gradient],
+            [kernel.columns, 0, self.unit],
+            BOTH=self.both,
+            INVERSE=self.has_inverse,
+            GRADIENT=has_gradient,
+        )
+        return _Sums(loss.view(-1), None, gradient, weighted, sigma)
+
+    def _inverses(self, both: bool = False) -> tuple[Tensor, Tensor]:
+        """Of rows and columns, which kernels over both sides find themselves."""
+        is_one = both or self.p.key is None
+        return self.inverse, self.inverse if is_one else self.inverse[self.n :]
+
+    def _backward(self, function, has_gradient: bool = True) -> tuple[RowKernel, Tensor, Tensor]:
+        """With room for the gradient of each row and a number beside it."""
+        kernel = RowKernel(function, BACKWARD, self.q, self.k, self.p.exclude, self.both)
+        if not has_gradient:
+            return kernel, *(self.x.new_empty(0, dtype=torch.float32) for _ in range(2))
+        size = (kernel.splits, self.n + self.m if self.both else self.n)
+        gradient = self.x.new_empty((*size, self.x.shape[1]), dtype=torch.float32)
+        return kernel, gradient, self.x.new_empty(size, dtype=torch.float32)
+
+    def finish(self, sums: _Sums) -> tuple[Tensor, Tensor]:
+        p, wanted = self.p, self.wanted
+        inputs = (p.query, p.other, p.key, p.positive, p.scale, p.bias)
+        derivatives, at = offsets(inputs, wanted)
+        loss = p.query.new_empty((), dtype=torch.float32)
+        none = self.scalars
+        programs = 1
+        if any(wanted[:4]):
+            rows = (self.n, self.m if self.both else 0, self.n if wanted[3] else 0)
+            programs += sum(triton.cdiv(size, self.block_rows) for size in rows)
+        splits, height = (0, 0) if sums.gradient is None else sums.gradient.shape[:2]
+        finish_kernel[(programs,)](
+            *self.matrices,
+            self.inverse,
+            self.similarity,
+            self.weights,
+            none if sums.grad is None else sums.grad,
+            none if sums.gradient is None else sums.gradient,
+            none if sums.weighted is None else sums.weighted,
+            none if sums.sigma is None else sums.sigma,
+            self.scalars,
+            sums.loss,
+            sums.counted,
+            loss,
+            derivatives,
+            self.first,
+            self.n,
+            self.m,
+            height,
+            sums.loss.numel(),
+            splits,
+            self.offset,
+            self.unit,
+            *at,
+            *self._strides(),
+            self.x.shape[1],
+            KEYS=self.both,
+            SYMMETRIC=p.key is None,
+            SIGMOID=p.form == "sigmoid",
+            COLUMNS=p.columns,
+            **self._constants(),
+        )
+        return loss, derivatives

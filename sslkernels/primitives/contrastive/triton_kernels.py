@@ -1,0 +1,154 @@
+"""Losses and weights of all pairs, beside those of ``pairwise_logsumexp``."""
+
+import triton.language as tl
+
+from .._triton import as_operand, kernel, load_rows, mask_tile
+from ..pairwise_logsumexp.triton_kernels import combine
+from ..pairwise_softplus.triton_kernels import add, sigmoid, softplus
+
+
+@kernel
+def margins_kernel(
+    row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr, same_ptr, count_ptr,
+    similarity_ptr, weights_ptr, scalars_ptr,
+    loss_ptr, lse_ptr, grad_ptr, share_ptr, counted_ptr,
+    n, m, rows_per_block, columns_per_block, row_blocks, column_blocks, offset, part, unit,
+    TRIANGLE: tl.constexpr, COLUMNS: tl.constexpr, LABELS: tl.constexpr,
+    DECOUPLED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The forward kernel's partial sums to losses of the rows, and if ``COLUMNS`` of the columns,
+    which else have none.
+
+    Behind each other, (n + m): log-sum-exps, +inf where empty; losses times ``part``, and their
+    derivatives by the former times ``unit``. With labels also share, the latter over the number of
+    positives (n), and whether there are any.
+    """
+    block = tl.program_id(0)
+    scale = tl.load(scalars_ptr)
+    row_programs = tl.cdiv(n, BLOCK)
+    if block < row_programs:
+        i = block * BLOCK + tl.arange(0, BLOCK)
+        inside, at = i < n, i
+        logsumexp = combine(
+            row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr, i, n, rows_per_block,
+            column_blocks, TRIANGLE, BLOCK,
+        )  # fmt: skip
+        query = i
+    else:
+        i = (block - row_programs) * BLOCK + tl.arange(0, BLOCK)
+        inside, at = i < m, n + i
+        query = (i + m - offset) % m
+        if COLUMNS:
+            logsumexp = combine(
+                column_max_ptr, column_sum_ptr, row_max_ptr, row_sum_ptr, i, m, columns_per_block,
+                row_blocks, False, BLOCK,
+            )  # fmt: skip
+        else:
+            logsumexp = tl.full((BLOCK,), float("-inf"), tl.float32)
+            part = 0.0
+    if LABELS:
+        total = tl.zeros((BLOCK,), tl.float32)
+        count = tl.zeros((BLOCK,), tl.float32)
+        for slot in range(column_blocks):
+            total += tl.load(same_ptr + slot * n + i, mask=inside, other=0.0)
+            count += tl.load(count_ptr + slot * n + i, mask=inside, other=0.0)
+        positive = total / tl.maximum(count, 1.0)
+    else:
+        positive = scale * tl.load(similarity_ptr + query, mask=inside & (query < n), other=0.0)
+    if weights_ptr is not None:
+        positive *= tl.load(weights_ptr + query, mask=inside & (query < n), other=0.0)
+    margin = logsumexp - positive
+    if DECOUPLED:
+        loss = margin
+        grad = tl.full((BLOCK,), 1.0, tl.float32)
+    else:
+        loss = softplus(margin)
+        grad = sigmoid(margin)
+    grad *= part * unit
+    if LABELS:
+        loss = tl.where(count > 0, loss, 0.0)
+        grad = tl.where(count > 0, grad, 0.0)
+        share = grad / tl.maximum(count, 1.0)
+        if weights_ptr is not None:
+            share *= tl.load(weights_ptr + query, mask=inside, other=0.0)
+        tl.store(share_ptr + i, share, mask=inside)
+        tl.store(counted_ptr + i, (count > 0).to(tl.float32), mask=inside)
+    is_empty = logsumexp == float("-inf")
+    tl.store(loss_ptr + at, loss * part, mask=inside)
+    tl.store(grad_ptr + at, grad, mask=inside)
+    tl.store(lse_ptr + at, tl.where(is_empty, float("inf"), logsumexp), mask=inside)
+
+
+@kernel
+def sigmoid_kernel(
+    q_ptr, k_ptr, scalars_ptr, q_inverse_ptr, k_inverse_ptr,
+    loss_ptr, sigma_ptr, weighted_ptr, gradient_ptr,
+    n, m, columns_per_split, first_block, unit, q_stride, k_stride, e0, e1, e2, e3,
+    D: tl.constexpr, EXCLUDED: tl.constexpr, BOTH: tl.constexpr, INVERSE: tl.constexpr,
+    GRADIENT: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """loss_i = Σ_j softplus(s_ij) (splits, n) and, if ``GRADIENT``, times ``unit``: sigma_i = Σ_j
+    σ(s_ij), weighted_i = Σ_j σ(s_ij) (s_ij − bias) / scale and gradient_i = Σ_j σ(s_ij) k_j.
+
+    ``BOTH`` and ``INVERSE`` as in the backward kernel of pairwise_logsumexp.
+    """
+    row, first, height = tl.program_id(0) + first_block, 0, n
+    split = tl.program_id(1)
+    scale = tl.load(scalars_ptr)
+    bias = tl.load(scalars_ptr + 1)
+    is_key = False
+    if BOTH:
+        height = n + m
+        is_key = row >= tl.cdiv(n, BM)
+        row = tl.where(is_key, row - tl.cdiv(n, BM), row)
+        first, second = tl.where(is_key, n, 0), tl.where(is_key, 0, n)
+        n, m = tl.where(is_key, m, n), tl.where(is_key, n, m)
+        sign = tl.where(is_key, -1, 1)
+        e0, e1, e2, e3 = e0 * sign, e1 * sign, e2 * sign, e3 * sign
+        k_ptr = q_ptr + second.to(tl.int64) * q_stride
+        q_ptr += first.to(tl.int64) * q_stride
+        q_inverse_ptr += first
+        k_inverse_ptr += second
+    row = row * BM
+    rows = row + tl.arange(0, BM)
+    depths = tl.arange(0, BD)
+    q = load_rows(q_ptr, rows, n, q_stride, depths, D)
+    if INVERSE:
+        row_inverse = tl.load(q_inverse_ptr + rows, mask=rows < n, other=0.0)
+        scale = scale * row_inverse[:, None]
+    gradient = tl.zeros((BM, BD), tl.float32)
+    total = tl.zeros((BM,), tl.float32)
+    excess = tl.zeros((BM,), tl.float32)
+    sigmas = tl.zeros((BM,), tl.float32)
+    weighted = tl.zeros((BM,), tl.float32)
+    start = split * columns_per_split
+    for column in range(start, tl.minimum(start + columns_per_split, m), BN):
+        cols = column + tl.arange(0, BN)
+        k = load_rows(k_ptr, cols, m, k_stride, depths, D)
+        acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+        if INVERSE:
+            inverse = tl.load(k_inverse_ptr + cols, mask=cols < m, other=0.0)
+            acc = acc * inverse[None, :]
+        logits = mask_tile(
+            acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
+        )  # (BM, BN)
+        total, excess = add(total, excess, tl.sum(softplus(logits), 1))
+        if GRADIENT:
+            weights = sigmoid(logits)
+            sigmas += tl.sum(weights, 1)
+            weighted += tl.sum(weights * acc, 1)
+            if INVERSE:
+                weights = weights * inverse[None, :]
+            weights = as_operand(weights * unit, k.dtype, PRECISION)
+            gradient = tl.dot(weights, k, gradient, input_precision=PRECISION)
+    at = split.to(tl.int64) * n + rows
+    tl.store(loss_ptr + at, total, mask=(rows < n) & (not is_key))
+    if GRADIENT:
+        if INVERSE:
+            weighted = weighted * row_inverse
+        at = split.to(tl.int64) * height + first + rows
+        tl.store(sigma_ptr + at, sigmas * unit, mask=rows < n)
+        tl.store(weighted_ptr + at, weighted * unit, mask=rows < n)
+        mask = (rows < n)[:, None] & (depths < D)[None, :]
+        tl.store(gradient_ptr + at[:, None] * D + depths[None, :], gradient, mask=mask)
