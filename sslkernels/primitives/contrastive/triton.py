@@ -19,6 +19,7 @@ from .triton_kernels import margins_kernel, sigmoid_kernel
 from .triton_rows import GIVEN, KEY, NONE, SELF, finish_kernel, prepare_kernel
 
 TILE = 1024  # elements of the kernels that take rows one by one
+AS_GIVEN = (torch.bfloat16,)  # with these dtypes rows are multiplied as they are, not as unit rows
 LARGEST_WEIGHT = 2.0**13  # of float16's, whose small ones would be lost; two sides may add up
 
 
@@ -69,7 +70,7 @@ class _Task:
         matrices = (p.query, p.other, p.key, p.positive)
         self.matrices = [x if x is None or x.stride(1) == 1 else x.contiguous() for x in matrices]
         key = self.matrices[2]
-        is_raw, is_rounded = p.query.dtype == torch.bfloat16, precision(p.query) == "tf32"
+        is_raw, is_rounded = p.query.dtype in AS_GIVEN, precision(p.query) == "tf32"
         self.both = key is not None and self.wanted[2]
         is_taken = key is not None and is_whole(key) and (is_raw or not p.unit_key)
         copies_keys = key is not None and (self.both or is_rounded or not is_taken)
@@ -223,6 +224,8 @@ class _Task:
             INVERSE=self.has_inverse,
             GRADIENT=has_gradient,
         )
+        if not has_gradient:
+            return _Sums(loss.view(-1))
         return _Sums(loss.view(-1), None, gradient, weighted, sigma)
 
     def _inverses(self, both: bool = False) -> tuple[Tensor, Tensor]:

@@ -42,14 +42,14 @@ def _inverse(norm, UNIT: tl.constexpr):
 @triton.jit
 def _store_operand(
     x, norm, inverse, x_ptr, inverse_ptr, largest_ptr, rows, size, x_stride, depths,
-    COPY: tl.constexpr, RAW: tl.constexpr, ROUNDED: tl.constexpr,
+    UNIT: tl.constexpr, COPY: tl.constexpr, RAW: tl.constexpr, ROUNDED: tl.constexpr,
 ):  # fmt: skip
     """The rows as they are multiplied, their factors, and the largest length with these."""
     tl.store(inverse_ptr + rows, inverse, mask=rows < size)
     tl.store(largest_ptr, tl.max(tl.where(norm == norm, norm * inverse, float("inf")), 0))
     if COPY:
-        if not RAW:
-            x = x * inverse[:, None]
+        if UNIT and not RAW:
+            x = x / tl.maximum(norm, 1e-12)[:, None]
         if ROUNDED:
             x = round_to_tf32(x)
         mask = (rows < size)[:, None] & (depths < x_stride)[None, :]
@@ -92,7 +92,7 @@ def prepare_kernel(
         inverse = _inverse(norm, UNIT_QUERY)
         _store_operand(
             x, norm, inverse, x_ptr, inverse_ptr, largest_ptr + block, rows, n, x_stride, depths,
-            True, RAW, ROUNDED,
+            UNIT_QUERY, True, RAW, ROUNDED,
         )  # fmt: skip
         if POSITIVE != NONE:
             if POSITIVE == SELF:
@@ -116,7 +116,7 @@ def prepare_kernel(
         norm = _norm(x)
         _store_operand(
             x, norm, _inverse(norm, UNIT_KEY), x_ptr + n.to(tl.int64) * x_stride, inverse_ptr + n,
-            largest_ptr + block, rows, m, x_stride, depths, COPY_KEYS, RAW, ROUNDED,
+            largest_ptr + block, rows, m, x_stride, depths, UNIT_KEY, COPY_KEYS, RAW, ROUNDED,
         )  # fmt: skip
 
 
@@ -300,7 +300,16 @@ def finish_kernel(
                 if POSITIVE == KEY:
                     at = (rows + m - offset) % m
                     y = _query_rows(
-                        query_ptr, other_ptr, at, first, n, query_stride, other_stride, depths, D, TWO
+                        query_ptr,
+                        other_ptr,
+                        at,
+                        first,
+                        n,
+                        query_stride,
+                        other_stride,
+                        depths,
+                        D,
+                        TWO,
                     )
                     is_positive = inside & (at < n)
                     pull = _pull(
