@@ -36,6 +36,8 @@ class Operations(TorchDispatchMode):
         documented: functions of the package that may wait although waiting is an error.
         waited: how often each function of the package waited, whether or not it was one.
         invented: how often the host was told a value, of which there are none.
+        seen: how often each operation on the device was called, those within operators of ours and
+            these as well.
     """
 
     def __init__(self, documented: Collection[Place] = ()) -> None:
@@ -44,6 +46,7 @@ class Operations(TorchDispatchMode):
         self.documented = documented
         self.waited: Counter[Place] = Counter()
         self.invented = 0
+        self.seen: Counter[Any] = Counter()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -59,6 +62,7 @@ class Operations(TorchDispatchMode):
             if func in COPIES and to_device(kwargs):
                 self.wait(func, kwargs.get("non_blocking", False) and is_pinned(args[0]))
             return func(*args, **kwargs)
+        self.seen[func] += 1
         if func in COPIES:
             return self.copy(func, args, kwargs)
         for x in found:

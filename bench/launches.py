@@ -1,0 +1,206 @@
+"""What a loss asks of host and device in a forward and a backward pass: ours beside plain torch.
+
+    python -m bench.launches
+    python -m bench.launches --ops nt_xent clip --detail
+    python -m bench.launches --save
+
+Counted on tensors without values (``bench/rehearsal``), in bfloat16, so no device is needed. A
+launch is an operation of torch that computes or copies, or a Triton kernel. The microseconds are a
+model of the host, not measured: so many for each operation, operator, autograd function and launch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction, Function
+
+from .baselines import BASELINES
+from .cases import CASES
+from .machine import commit
+
+ROWS = 512
+SHAPES = {  # N x D, or N x K prototypes
+    **dict.fromkeys(("nt_xent", "dcl", "supcon", "clip", "siglip", "moco"), (ROWS, 128)),
+    **dict.fromkeys(("barlow_twins", "vicreg"), (ROWS, 2048)),
+    "dino": (64, 4096),
+    "ibot_head": (ROWS, 4096),
+    "swav": (64, 3000),
+}
+# of a forward and a backward pass together
+BUDGETS = {
+    "nt_xent": 8, "clip": 9, "siglip": 6, "supcon": 12, "moco": 9, "dcl": 8, "barlow_twins": 14,
+    "vicreg": 18, "dino": 10, "ibot_head": 10, "swav": 20,
+}  # fmt: skip
+OPERATION, OPERATOR, FUNCTION, LAUNCH = 5.0, 30.0, 20.0, 12.5  # microseconds of the host, a model
+ALLOCATIONS = {
+    "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_local_scalar_dense",
+    "lift_fresh", "_unsafe_view", "detach", "is_same_size",
+}  # fmt: skip
+RESULTS = Path(__file__).parent / "results" / "launches.json"
+
+
+@dataclass
+class Count:
+    """Of both passes."""
+
+    operations: dict[str, int]  # of torch, that launch
+    operators: int  # of ours
+    functions: int  # calls of autograd functions in Python, forward and backward
+    kernels: dict[str, int]  # of Triton
+
+    @property
+    def launches(self) -> int:
+        return sum(self.operations.values()) + sum(self.kernels.values())
+
+    @property
+    def microseconds(self) -> float:
+        """Of the host, by the model."""
+        return (
+            OPERATION * sum(self.operations.values())
+            + OPERATOR * self.operators
+            + FUNCTION * self.functions
+            + LAUNCH * sum(self.kernels.values())
+        )
+
+
+def count(loss: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Count:
+    from .rehearsal import launches
+
+    with _rehearsal() as rehearsal, _applications() as applied:
+        loss(*inputs).backward()  # constants are made once
+        for x in inputs:
+            x.grad = None
+        seen, launched = rehearsal.operations.seen, launches.launched
+        seen.clear()
+        launched.clear()
+        applied.clear()
+        value = loss(*inputs)
+        functions = len(applied) + _backward_functions(value)
+        value.backward()
+    operations, operators = Counter[str](), 0
+    for function, times in seen.items():
+        if function.namespace == "sslkernels":
+            operators += times
+        elif not _launches_nothing(function):
+            operations[function.overloadpacket.__name__] += times
+    return Count(dict(operations), operators, functions, dict(launched))
+
+
+def _rehearsal() -> Any:
+    from .rehearsal import Rehearsal
+
+    return Rehearsal()
+
+
+def _launches_nothing(function: Any) -> bool:
+    """A view, or memory."""
+    results = function._schema.returns
+    is_view = any(x.alias_info is not None and not x.alias_info.is_write for x in results)
+    return is_view or function.overloadpacket.__name__ in ALLOCATIONS
+
+
+@contextmanager
+def _applications() -> Iterator[list[type]]:
+    """Every application of an autograd function."""
+    calls: list[type] = []
+    original = Function.apply.__func__
+
+    def apply(cls, *arguments):
+        calls.append(cls)
+        return original(cls, *arguments)
+
+    Function.apply = classmethod(apply)
+    try:
+        yield calls
+    finally:
+        Function.apply = classmethod(original)
+
+
+def _backward_functions(loss: Tensor) -> int:
+    seen, todo = set(), [loss.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            todo += [after for after, _ in node.next_functions]
+    return sum(isinstance(node, BackwardCFunction) for node in seen)
+
+
+def measure(op: str) -> dict[str, Count]:
+    """Of ours by Triton, and of plain torch."""
+    inputs = CASES[op].make_inputs(SHAPES[op], torch.bfloat16, "cpu", 0.1)
+    with _rehearsal():
+        inputs = [x.detach().cuda().requires_grad_(x.requires_grad) for x in inputs]
+    ours = BASELINES[op]["ours"].load(0.1, impl="triton")
+    return {
+        name: count(loss, inputs)
+        for name, loss in (("ours", ours), ("eager", BASELINES[op]["eager"].load(0.1)))
+    }
+
+
+def table(rows: dict[str, dict[str, Count]]) -> str:
+    """In Markdown."""
+    text = (
+        "| loss | shape | launches: ours | budget | plain torch | host, modelled: ours "
+        "| plain torch | ratio |\n|---|---|---|---|---|---|---|---|\n"
+    )
+    for op, row in rows.items():
+        ours, eager = row["ours"], row["eager"]
+        shape = "×".join(map(str, SHAPES[op]))
+        text += (
+            f"| `{op}` | {shape} | {ours.launches} | {BUDGETS[op]} | {eager.launches} "
+            f"| {ours.microseconds:.0f} µs | {eager.microseconds:.0f} µs "
+            f"| {ours.microseconds / eager.microseconds:.2f} |\n"
+        )
+    return text
+
+
+def read(content: dict[str, Any]) -> dict[str, dict[str, Count]]:
+    """The rows of a results file."""
+    return {
+        op: {name: Count(**values) for name, values in row.items()}
+        for op, row in content["rows"].items()
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Count, print and keep."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.launches", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--ops", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--detail", action="store_true", help="name operations and kernels")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
+    options = parser.parse_args(argv)
+    from .rehearsal import install
+
+    install()
+    rows = {op: measure(op) for op in options.ops}
+    print(table(rows))
+    if options.detail:
+        for op, row in rows.items():
+            for name, x in row.items():
+                print(f"{op} {name}: {x.operations} {x.operators} operators, {x.kernels}")
+    if options.save:
+        content = {
+            "command": "python -m bench.launches --save",
+            "commit": commit(),
+            "torch": torch.__version__,
+            "rows": {op: {name: asdict(x) for name, x in row.items()} for op, row in rows.items()},
+        }
+        RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+        print(f"wrote {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()
