@@ -2,38 +2,12 @@
 
 import pytest
 import torch
-from oracle import assert_as_exact_as_eager, repeated, results
+from covariance_problems import LOSSES, check
 
 from sslkernels import _ext, functional
 from sslkernels.primitives.covariance_loss import op
 
 pytestmark = pytest.mark.skipif(not _ext.HAS_EXTENSION, reason="sslkernels._C is not built")
-LOSSES = {
-    "barlow_twins": functional.barlow_twins,
-    "vicreg": functional.vicreg,
-    "vibcreg": functional.vibcreg,
-}
-
-
-def eager(name):
-    """The loss by the other way: torch, some columns at a time."""
-    return lambda a, b: (LOSSES[name](a, b, impl="tiled"),)
-
-
-def check(name, n, d, dtype=torch.float32, draws=4, constant=()):
-    def draw():
-        a = torch.randn(n, d) * torch.linspace(0.3, 1.5, d) + 1
-        inputs = [x.to(dtype) for x in (a, a + 0.3 * torch.randn(n, d))]
-        return tuple(
-            results(function, inputs, as_dtype, [torch.ones(())], constant)
-            for function, as_dtype in (
-                (lambda a, b: (LOSSES[name](a, b, impl="cpu"),), dtype),
-                (eager(name), dtype),
-                (eager(name), torch.float64),
-            )
-        )
-
-    assert_as_exact_as_eager(repeated(draw, draws), floor=2e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

@@ -12,27 +12,22 @@ from ..._operator import parts
 from .problem import CovarianceLoss
 
 
+def takes(p: CovarianceLoss) -> bool:
+    return True
+
+
 def covariance_loss(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
     """The loss and its derivatives by a and b."""
     derivatives, addresses = parts((p.a, p.b), wanted)
     loss = p.a.new_empty((), dtype=torch.float32)
     how = p.standardized
-    n, d = p.a.shape
-    degrees = n if how else n - 1
-    weights = [  # of sums
-        p.off_diagonal / (degrees**2 * d**p.power),
-        p.diagonal,
-        p.variance / d,
-        p.variance_eps,
-        p.distance / (n * d),
-    ]
     extension().covariance_loss(
         matrix(p.a),
         matrix(p.b),
         p.cross,
         how is not None,
         how.numbers() if how else [0.0, 0.0, 0.0],
-        weights,
+        p.weights(),
         p.samples,
         torch.get_num_threads(),
         loss.data_ptr(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -10,14 +10,10 @@ from ..._operator import fused_loss
 from .._arguments import choose
 from ..offdiagonal_norm import routes
 from ..offdiagonal_norm.columns import Standardized
-from . import cpu
+from .kernels import kernels
 from .problem import CovarianceLoss
 
 WORKSPACE = 64 << 20  # bytes that a view's products may take
-
-# The loss, and the derivatives that are wanted by a and b.
-Implementation = Callable[[CovarianceLoss, Sequence[bool]], tuple[Tensor, Tensor]]
-FUSED: dict[str, Implementation] = {"cpu": cpu.covariance_loss}
 
 
 def covariance_loss(
@@ -39,7 +35,7 @@ def covariance_loss(
     problem = CovarianceLoss(
         a, b, cross, how, off_diagonal, power, diagonal, variance, variance_eps, distance, samples
     )
-    return FUSED[impl](problem, wanted)
+    return kernels(impl).covariance_loss(problem, wanted)
 
 
 _loss = fused_loss(covariance_loss, tensors=2)
@@ -48,13 +44,15 @@ _loss = fused_loss(covariance_loss, tensors=2)
 def fused(problem: CovarianceLoss, *, impl: str, route: str) -> Tensor | None:
     """The loss of one process, where one operator has it: where products fit a workspace."""
     n, d = problem.a.shape
-    impl = choose(impl, ("auto", "reference", "tiled", "cpu", "triton"), problem.a)
+    chosen = choose(impl, ("auto", "reference", "tiled", "cpu", "triton"), problem.a)
     samples = routes.choose(route, n, d) == "sample"
     size = n if samples else d
-    if impl not in FUSED or 4 * size * size > WORKSPACE:
+    # by default on a GPU once a device has shown it correct and faster
+    found = kernels(chosen) if chosen == "cpu" or impl == "triton" else None
+    if found is None or not found.takes(problem) or 4 * size * size > WORKSPACE:
         return None
     how = problem.standardized
     return _loss(
         *problem._replace(standardized=how and how.numbers(), samples=samples),
-        impl,
+        chosen,
     )

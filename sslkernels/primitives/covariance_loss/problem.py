@@ -39,3 +39,16 @@ class CovarianceLoss(NamedTuple):
     variance_eps: float = 0.0
     distance: float = 0.0
     samples: bool = False
+
+    def weights(self) -> list[float]:
+        """Those of sums: of squares off the diagonal of âᵀ b̂, of the diagonal's terms, of the
+        variances', then ``variance_eps``, and of squared distances."""
+        n, d = self.a.shape
+        degrees = n if self.standardized else n - 1
+        return [
+            self.off_diagonal / (degrees**2 * d**self.power),
+            self.diagonal,
+            self.variance / d,
+            self.variance_eps,
+            self.distance / (n * d),
+        ]

@@ -1,0 +1,35 @@
+"""The implementations that make all of a loss at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from .problem import CovarianceLoss
+
+
+class Kernels(Protocol):
+    """What a module of kernels holds."""
+
+    def takes(self, p: CovarianceLoss) -> bool:
+        """Whether they compute this problem."""
+        ...
+
+    def covariance_loss(self, p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
+        """The loss, () float32, and derivatives in one float32 tensor: those wanted by a and b."""
+        ...
+
+
+def kernels(impl: str) -> Kernels | None:
+    """Those of an implementation, imported when they are first asked for; None: it has none."""
+    if impl == "cpu":
+        from . import cpu
+
+        return cpu
+    if impl == "triton":
+        from . import triton
+
+        return triton
+    return None
