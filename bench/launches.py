@@ -44,7 +44,7 @@ BUDGETS = {
 OPERATION, OPERATOR, FUNCTION, LAUNCH = 5.0, 30.0, 20.0, 12.5  # microseconds of the host, a model
 ALLOCATIONS = {
     "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_local_scalar_dense",
-    "lift_fresh", "_unsafe_view", "detach", "is_same_size",
+    "lift_fresh", "_unsafe_view", "detach", "is_same_size", "resize_",
 }  # fmt: skip
 RESULTS = Path(__file__).parent / "results" / "launches.json"
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from itertools import accumulate, groupby
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -100,14 +100,13 @@ def fused_loss(
             if grad is None:
                 return tuple(out)
             found = [i for i, want in enumerate(ctx.wanted) if want]
-            derivatives, start = derivatives * grad, 0
-            for dtype, alike in groupby(found, lambda i: x[i].dtype):  # one cast for neighbours
-                alike = list(alike)
-                sizes = [x[i].numel() for i in alike]
-                part = derivatives.narrow(0, start, sum(sizes)).to(dtype)
-                start += sum(sizes)
-                for i, piece in zip(alike, part.split_with_sizes(sizes), strict=True):
-                    out[i] = piece.view(x[i].shape)
+            derivatives, sizes = derivatives * grad, [x[i].numel() for i in found]
+            parts: dict[torch.dtype, Sequence[Tensor]] = {}
+            for place, i in enumerate(found):
+                dtype = x[i].dtype
+                if dtype not in parts:  # one cast for all of a dtype
+                    parts[dtype] = derivatives.to(dtype).split_with_sizes(sizes)
+                out[i] = parts[dtype][place].view(x[i].shape)
             return tuple(out)
 
     def loss(*arguments: Any) -> Tensor:

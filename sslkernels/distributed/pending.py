@@ -20,14 +20,17 @@ class PendingMean:
     """
 
     def __init__(self, total: Tensor, count: int, gather: Gather | None):
-        self._sums = torch.cat([total, total.new_full((1,), count)])
         ranks = ranks_of(gather)
-        self._work = None
-        if ranks is not None and torch.compiler.is_compiling():
-            self._sums = all_reduce(self._sums, "sum", ranks)
-        elif ranks is not None:
+        self._total, self._count, self._work = total, count, None
+        if ranks is None:
+            return
+        sums = torch.cat([total, total.new_full((1,), count)])
+        if torch.compiler.is_compiling():
+            sums = all_reduce(sums, "sum", ranks)
+        else:
             group = process_group(ranks.group)
-            self._work = dist.all_reduce(self._sums, group=group, async_op=True)
+            self._work = dist.all_reduce(sums, group=group, async_op=True)
+        self._total, self._count = sums[:-1], sums[-1]
 
     @property
     def travels(self) -> bool:
@@ -39,4 +42,4 @@ class PendingMean:
         if self._work is not None:
             self._work.wait()
             self._work = None
-        return self._sums[:-1] / self._sums[-1]
+        return self._total / self._count

@@ -46,9 +46,16 @@ class Prototypes(NamedTuple):
         return wide / torch.linalg.vector_norm(wide, dim=1, keepdim=True), magnitude.to(wide.dtype)
 
 
+def chunk_size(rows: int, device: str) -> int:
+    """The prototypes of a chunk."""
+    return max(
+        FEWEST, CHUNK_BYTES.get(device, CHUNK_BYTES["cuda"]) // (4 * rows) // FEWEST * FEWEST
+    )
+
+
 def chunks(rows: int, count: int, device: torch.device) -> Iterator[slice]:
     """Parts of ``count`` prototypes whose logits with so many rows fit the cache."""
-    size = max(FEWEST, CHUNK_BYTES[device.type] // (4 * rows) // FEWEST * FEWEST)
+    size = chunk_size(rows, device.type)
     for start in range(0, count, size):
         yield slice(start, min(count, start + size))
 

@@ -7,7 +7,7 @@ import torch
 from covering import covering
 from soft_cross_entropy_oracle import check_prototype_cross_entropy, check_soft_cross_entropy
 
-from sslkernels import soft_cross_entropy
+from sslkernels import functional, soft_cross_entropy
 from sslkernels.primitives.soft_cross_entropy import triton
 from sslkernels.primitives.soft_cross_entropy.problem import Problem, merge
 
@@ -104,6 +104,7 @@ def problem_of(students=3, teachers=2, rows=4, width=3000, **changes):
         torch.rand(students, teachers),
         0.1,
         0.04,
+        torch.float32,
     )
     return problem._replace(**changes)
 
@@ -111,7 +112,7 @@ def problem_of(students=3, teachers=2, rows=4, width=3000, **changes):
 def test_the_gradient_may_take_the_place_of_the_students():
     problem, row_grad = problem_of(), torch.randn(4, 3).T
     statistics = triton.reduce(problem)
-    apart = [torch.empty_like(x) for x in problem.student]
+    apart = torch.empty(3, 4, 3000).unbind()
     triton.weigh(problem, statistics, row_grad, apart)
     triton.weigh(problem, statistics, row_grad, problem.student)
     assert_equal(problem.student, apart)
@@ -174,3 +175,17 @@ def test_how_many_teachers():
         check_soft_cross_entropy("triton", 1, teachers, 2, 300, draws=1, floor=2e-6)
     with pytest.raises(ValueError, match="up to 64 teachers, got 65; use impl='tiled'"):
         outcome(student, torch.randn(65, 2, 300))
+
+
+@pytest.mark.parametrize("same_view", [False, True])
+@pytest.mark.parametrize("students", [2, 5, 19])
+def test_losses_of_many_views_that_lie_anywhere(students, same_view):
+    """More than a launch takes, too; pairs by a rule."""
+    views = [torch.randn(3 + i, 3, 50)[i].requires_grad_() for i in range(students)]
+    teacher = [torch.randn(3, 50) for _ in range(2)]
+    values = []
+    for impl in ("triton", "tiled"):
+        loss = functional.dino(views, teacher, same_view=same_view, impl=impl)
+        values.append([loss, *torch.autograd.grad(loss, views)])
+    for ours, theirs in zip(*values, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)

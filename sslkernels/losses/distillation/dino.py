@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...distributed import Gather, scale_gradient
+from ...distributed import Gather, ranks_of, scale_gradient
+from ...primitives.soft_cross_entropy import Pairs
 from .._common import mean_loss
 from .centered import CenteredLoss
 from .views import Prototypes, Views, count, cross_entropies
@@ -60,9 +61,10 @@ def dino(
             "give the student at least two, or same_view=True"
         )
     like = student[0]
-    pairs = torch.full(views, 1 / terms, dtype=torch.float64, device=like.device)
-    if not same_view:
-        pairs.fill_diagonal_(0)
+    # the mean over images at once, unless ranks have to be asked how many they have, or each
+    # number would compile anew
+    is_mean = ranks_of(gather) is None and not torch.compiler.is_compiling()
+    images = like.shape[0] if is_mean else 1
     student = (
         scale_gradient(student, gather)
         if isinstance(student, Tensor)
@@ -76,10 +78,10 @@ def dino(
         student_temperature=student_temp,
         teacher_temperature=teacher_temp,
         center=center,
-        pairs=pairs,
+        pairs=Pairs(1 / (terms * images), same_view),
         impl=impl,
     )
-    return mean_loss(rows.sum(0), like, gather)
+    return rows.sum() if is_mean else mean_loss(rows.sum(0), like, gather)
 
 
 class DINOLoss(CenteredLoss):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -61,7 +63,7 @@ def sum_of_logits(teacher: Views, prototypes: Prototypes | None) -> tuple[Tensor
     tensors = [teacher] if isinstance(teacher, Tensor) else teacher
     dtype = accumulation_dtype(tensors[0])
     with torch.no_grad(), torch.autocast(tensors[0].device.type, enabled=False):
-        total = sum(x.flatten(0, -2).sum(0, dtype=dtype) for x in tensors)
+        total = reduce(add, (x.flatten(0, -2).sum(0, dtype=dtype) for x in tensors))
         number = sum(x[..., 0].numel() for x in tensors)
         if prototypes is None:
             return total, number

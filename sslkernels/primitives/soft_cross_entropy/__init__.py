@@ -1,3 +1,4 @@
 from .api import prototype_cross_entropy, soft_cross_entropy
+from .problem import Pairs
 
-__all__ = ["prototype_cross_entropy", "soft_cross_entropy"]
+__all__ = ["Pairs", "prototype_cross_entropy", "soft_cross_entropy"]

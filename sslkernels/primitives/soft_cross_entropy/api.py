@@ -12,7 +12,7 @@ from ..._operator import accumulation_dtype
 from .._arguments import DTYPES, choose
 from .._prototypes import Prototypes, check_prototypes
 from .op import cross_entropies_of
-from .problem import Problem, dtype_of
+from .problem import Pairs, Problem, dtype_of
 from .prototype_op import prototype_cross_entropies
 from .reference import soft_cross_entropy_reference
 
@@ -26,7 +26,7 @@ def soft_cross_entropy(
     student_temperature: float = 0.1,
     teacher_temperature: float | None = 0.04,
     center: Tensor | None = None,
-    pairs: Tensor | None = None,
+    pairs: Tensor | Pairs | None = None,
     impl: str = "auto",
 ) -> Tensor:
     r"""Cross-entropies between teacher and student rows of logits; no distribution is stored.
@@ -73,7 +73,7 @@ def soft_cross_entropy(
     if like.device != other.device:
         raise ValueError(f"student and teacher must be on one device, got {like.device} and "
                          f"{other.device}")  # fmt: skip
-    counts, stacked = (_count(students), _count(teachers)), students[0].dim() == 3
+    counts = _count(students), _count(teachers)
     pairs = check_pairs(pairs, counts, like, dtype_of(like, other))
     check_temperatures(student_temperature, teacher_temperature, center)
     center = check_center(center, counts[1], *like.shape[-2:], like.device)
@@ -83,11 +83,13 @@ def soft_cross_entropy(
     if impl == "reference":
         views = ([v for x in side for v in (x.unbind() if x.dim() == 3 else [x])]
                  for side in (students, teachers))  # fmt: skip
-        dtype = pairs.dtype
-        problem = Problem(*views, None if center is None else center.to(dtype), pairs, *numbers)
+        dtype = dtype_of(like, other)
+        center = None if center is None else center.to(dtype)
+        problem = Problem(*views, center, matrix_of(pairs, counts, like, dtype), *numbers, dtype)
         rows = soft_cross_entropy_reference(problem)
     else:
-        rows = cross_entropies_of((*students, *teachers), center, pairs, numbers, impl, stacked)
+        tensors = (*students, *teachers)
+        rows = cross_entropies_of(tensors, center, pairs, numbers, impl, len(students))
     return rows[0] if isinstance(student, Tensor) and student.dim() == 2 else rows
 
 
@@ -102,7 +104,7 @@ def prototype_cross_entropy(
     student_temperature: float = 0.1,
     teacher_temperature: float = 0.04,
     center: Tensor | None = None,
-    pairs: Tensor | None = None,
+    pairs: Tensor | Pairs | None = None,
     impl: str = "auto",
 ) -> Tensor:
     r""":func:`soft_cross_entropy` of features and prototypes, whose logits are never stored.
@@ -164,9 +166,9 @@ def prototype_cross_entropy(
     their = [x if x is None else x.detach() for x in their]
     if impl == "reference":
         logits = (_logits(students, own, dtype), _logits(teachers, Prototypes(*their), dtype))
-        rows = soft_cross_entropy_reference(
-            Problem(*logits, None if center is None else center.to(dtype), pairs, *options)
-        )
+        center = None if center is None else center.to(dtype)
+        pairs = matrix_of(pairs, counts, students, dtype)
+        rows = soft_cross_entropy_reference(Problem(*logits, center, pairs, *options, dtype))
     else:
         rows = prototype_cross_entropies(
             students, *own, teachers, *their, center, pairs, *options, impl
@@ -186,16 +188,25 @@ def check_temperatures(student: float, teacher: float | None, center: Tensor | N
 
 
 def check_pairs(
-    pairs: Tensor | None, counts: tuple[int, int], like: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """(S, T) in the dtype and on the device of computation."""
+    pairs: Tensor | Pairs | None, counts: tuple[int, int], like: Tensor, dtype: torch.dtype
+) -> Tensor | Pairs:
+    """(S, T) in the dtype and on the device of computation, or a rule."""
     if pairs is None:
-        return like.new_ones(counts, dtype=dtype)
+        return Pairs(1.0)
+    if isinstance(pairs, Pairs):
+        return pairs
     if not isinstance(pairs, Tensor):
         raise TypeError(f"pairs must be a torch.Tensor or None, got {type(pairs).__name__}")
     if pairs.shape != counts:
         raise ValueError(f"pairs must be (students, teachers) = {counts}, got {tuple(pairs.shape)}")
     return pairs.detach().to(like.device, dtype)
+
+
+def matrix_of(
+    pairs: Tensor | Pairs, counts: tuple[int, int], like: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """(S, T)."""
+    return pairs.matrix(counts, like.device, dtype) if isinstance(pairs, Pairs) else pairs
 
 
 def check_center(

@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from ..._ext import address, extension, matrix
-from .problem import Problem, Statistics, empty_statistics, readable
+from .problem import Problem, Statistics, empty_statistics, readable, summary
+
+
+def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropies (S, B), and of the students' and the teachers' rows maximum and sum."""
+    return summary(problem, reduce(problem))
 
 
 def reduce(problem: Problem) -> Statistics:

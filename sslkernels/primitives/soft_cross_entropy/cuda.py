@@ -8,17 +8,22 @@ from torch import Tensor
 
 from ..._ext import address, extension, matrix, stream
 from .cpu import arguments
-from .problem import Problem, Statistics, empty_statistics, readable
+from .problem import Problem, Statistics, empty_statistics, readable, summary
 from .tiled import product as product
 
 MOST_TEACHERS = 4
+
+
+def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropies (S, B), and of the students' and the teachers' rows maximum and sum."""
+    return summary(problem, reduce(problem))
 
 
 def reduce(problem: Problem) -> Statistics:
     """The statistics of every row."""
     problem, out = _prepared(problem), empty_statistics(problem)
     extension(cuda=True).cuda_soft_cross_entropy_forward(
-        *arguments(problem), tuple(map(address, out)), stream(problem.pairs)
+        *arguments(problem), tuple(map(address, out)), stream(problem.student[0])
     )
     return out
 

@@ -13,6 +13,8 @@ from .problem import Problem, Statistics
 class Kernels(Protocol):
     """What a module of kernels holds."""
 
+    def forward(self, problem: Problem) -> tuple[Tensor, Tensor, Tensor]: ...
+
     def reduce(self, problem: Problem) -> Statistics: ...
 
     def weigh(

@@ -11,20 +11,29 @@ from torch import Tensor
 from ..._operator import accumulation_dtype
 
 
+class Pairs(NamedTuple):
+    """How much each student counts each teacher: ``weight``; without ``same``, the teacher of its
+    own index not at all. Kernels then need no matrix."""
+
+    weight: float
+    same: bool = True
+
+    def matrix(self, shape: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Tensor:
+        """(S, T)."""
+        out = torch.full(shape, self.weight, dtype=dtype, device=device)
+        return out if self.same else out.fill_diagonal_(0)
+
+
 class Problem(NamedTuple):
     """Every student row against the same row of every teacher."""
 
     student: Sequence[Tensor]  # S of (B, K)
     teacher: Sequence[Tensor]  # T of (B, K)
     center: Tensor | None  # (1 or T, 1 or C, K): rows take the C in turn
-    pairs: Tensor  # (S, T), in the dtype of computation
+    pairs: Tensor | Pairs  # (S, T), in the dtype of computation
     student_temperature: float
     teacher_temperature: float | None  # None: the teacher's rows are probabilities
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of computation."""
-        return self.pairs.dtype
+    dtype: torch.dtype  # of computation
 
     def part(self, columns: slice) -> Problem:
         """The same of some prototypes."""
@@ -65,7 +74,7 @@ def readable(problem: Problem) -> Problem:
         student=[_rows_contiguous(x) for x in problem.student],
         teacher=[_rows_contiguous(x) for x in problem.teacher],
         center=None if center is None else _rows_contiguous(center),
-        pairs=problem.pairs.contiguous(),
+        pairs=problem.pairs if isinstance(problem.pairs, Pairs) else problem.pairs.contiguous(),
     )
 
 
@@ -73,7 +82,8 @@ def empty_statistics(problem: Problem) -> Statistics:
     """Memory for them."""
     students, teachers, rows = len(problem.student), len(problem.teacher), len(problem.student[0])
     shapes = [(students, rows)] * 2 + [(teachers, rows)] * 2 + [(students, teachers, rows)]
-    return Statistics(*(problem.pairs.new_empty(shape) for shape in shapes))
+    like = problem.student[0]
+    return Statistics(*(like.new_empty(shape, dtype=problem.dtype) for shape in shapes))
 
 
 def merge(a: Statistics | None, b: Statistics) -> Statistics:
@@ -100,6 +110,16 @@ def cross_entropies(problem: Problem, statistics: Statistics) -> Tensor:
     else:
         entropies = logarithms + statistics.cost / mass
     return counted(problem.pairs[:, :, None], entropies).sum(1)
+
+
+def summary(problem: Problem, statistics: Statistics) -> tuple[Tensor, Tensor, Tensor]:
+    """The cross-entropies, and the statistics that a backward pass needs."""
+    student_max, student_sum, teacher_max, teacher_sum, _ = statistics
+    return (
+        cross_entropies(problem, statistics),
+        torch.stack([student_max, student_sum]),
+        torch.stack([teacher_max, teacher_sum]),
+    )
 
 
 def counted(pairs: Tensor, x: Tensor) -> Tensor:

@@ -10,17 +10,18 @@ from torch import Tensor
 
 from ..._ext import new_pages
 from ..._operator import Differentiable, accumulation_dtype, operator, plain, unit_of
-from .._prototypes import Prototypes, chunks
+from .._prototypes import Prototypes, chunk_size, chunks
 from .kernels import kernels
-from .op import differentiates, known, summary
-from .problem import Problem, merge
+from .op import differentiates, known, pairs_of, split_pairs
+from .problem import Problem, merge, summary
 
 _problem = (
     "Tensor student, Tensor prototypes, Tensor? magnitude, Tensor teacher,"
-    " Tensor teacher_prototypes, Tensor? teacher_magnitude, Tensor? center, Tensor pairs,"
-    " float student_temperature, float teacher_temperature, str impl"
+    " Tensor teacher_prototypes, Tensor? teacher_magnitude, Tensor? center, Tensor? pairs,"
+    " float weight, bool same, float student_temperature, float teacher_temperature, str impl"
 )
-# student (S, B, D), teacher (T, B, D'). Results: as of soft_cross_entropy.
+# student (S, B, D), teacher (T, B, D'). Results: as of soft_cross_entropy, and all logits, first
+# the students' (S B + T B, K), if they are one chunk: then a backward pass does not make them.
 
 
 class _Chunk(NamedTuple):
@@ -35,9 +36,9 @@ class _Head:
 
     def __init__(
         self, student, prototypes, magnitude, teacher, teacher_prototypes, teacher_magnitude,
-        center, pairs, student_temperature, teacher_temperature, impl,
+        center, pairs, weight, same, student_temperature, teacher_temperature, impl,
     ):  # fmt: skip
-        dtype = accumulation_dtype(student)
+        dtype, counts = accumulation_dtype(student), (len(student), len(teacher))
         self.rows, self.student = student.shape[1], student.flatten(0, 1)
         self.teacher, self.prototypes = teacher.flatten(0, 1), Prototypes(prototypes, magnitude)
         self.teacher_prototypes = Prototypes(teacher_prototypes, teacher_magnitude)
@@ -48,21 +49,27 @@ class _Head:
             (),
             (),
             None if center is None else center.to(dtype),
-            pairs.to(dtype),
+            pairs_of(pairs, weight, same, counts, student.device, dtype, impl),
             student_temperature,
             teacher_temperature,
+            dtype,
         )
 
-    def chunks(self) -> Iterator[_Chunk]:
+    def chunks(self, kept: Tensor | None = None) -> Iterator[_Chunk]:
+        """``kept``: the logits, if they are one chunk and there already."""
         heights = len(self.student), len(self.teacher)
-        memory, center = self.problem.pairs.new_empty(0), self.problem.center
+        memory = self.student.new_empty(0, dtype=self.problem.dtype)
+        center = self.problem.center
         for columns in chunks(sum(heights), len(self.prototypes.weight), memory.device):
-            both = memory.resize_(sum(heights), columns.stop - columns.start)
-            logits, others = both.split(heights)
             prototypes = self.prototypes.part(columns, self.operand)
-            self.kernels.product(self.student, prototypes.T, logits)
-            theirs = self.teacher_prototypes.part(columns, self.operand)
-            self.kernels.product(self.teacher, theirs.T, others)
+            if kept is None:
+                both = memory.resize_(sum(heights), columns.stop - columns.start)
+                logits, others = both.split(heights)
+                self.kernels.product(self.student, prototypes.T, logits)
+                theirs = self.teacher_prototypes.part(columns, self.operand)
+                self.kernels.product(self.teacher, theirs.T, others)
+            else:
+                logits, others = kept.split(heights)
             problem = self.problem._replace(
                 student=logits.split(self.rows),
                 teacher=others.split(self.rows),
@@ -71,45 +78,66 @@ class _Head:
             yield _Chunk(columns, prototypes, logits, problem)
 
 
+def _is_one_chunk(students: int, teachers: int, rows: int, count: int, device: str) -> bool:
+    return chunk_size((students + teachers) * rows, device) >= count
+
+
 def _forward(*arguments):
     head, statistics = _Head(*arguments), None
+    (students, rows, _), teachers = arguments[0].shape, arguments[3].shape[0]
     with plain(head.student):
+        if _is_one_chunk(students, teachers, rows, len(arguments[1]), head.student.device.type):
+            [chunk] = head.chunks()
+            results = head.kernels.forward(chunk.problem)
+            both = (students + teachers) * rows, len(arguments[1])
+            return *results, chunk.logits.as_strided(both, (both[1], 1))
         for chunk in head.chunks():
             statistics = merge(statistics, head.kernels.reduce(chunk.problem))
-        return summary(head.problem, statistics)
+        return *summary(head.problem, statistics), head.student.new_empty(0, 0)
 
 
 def _backward(*arguments):
-    *arguments, student_rows, teacher_rows, row_grad, needs = arguments
+    *arguments, student_rows, teacher_rows, kept, row_grad, needs = arguments
     head = _Head(*arguments)
     features, product = head.student, head.kernels.product
     with plain(features):
         statistics = known(head.problem, student_rows, teacher_rows)
         dtype, rounds = head.problem.dtype, head.operand != head.problem.dtype
-        unit = unit_of(row_grad.abs().amax()).to(dtype) if rounds else row_grad.new_ones(())
-        row_grad = row_grad.to(dtype) * unit
+        is_narrow = head.operand == torch.float16  # whose small weights would be lost
+        row_grad, unit = row_grad.to(dtype), None
+        if is_narrow:
+            unit = unit_of(row_grad.abs().amax()).to(dtype)
+            row_grad = row_grad * unit
         dstudent, dweight, dmagnitude = _gradients(arguments, needs)
         new_pages(dweight)
-        in_place = needs[1] and head.prototypes.magnitude is None and dweight.dtype == dtype
+        is_one = kept.numel() > 0
+        dtypes = (dtype, head.operand) if is_one and not is_narrow else (dtype,)
+        in_place = needs[1] and head.prototypes.magnitude is None and dweight.dtype in dtypes
         total, memory = (features.new_empty(0, dtype=dtype) for _ in range(2))
+        is_direct = is_one and dstudent.dtype in dtypes
         if needs[0]:
-            total = total.resize_(features.shape).zero_()
-        for columns, prototypes, logits, problem in head.chunks():
-            weights = torch.empty_like(logits, dtype=head.operand) if rounds else logits
+            total = dstudent.view(features.shape) if is_direct else total.resize_(features.shape)
+            if not is_one:
+                total.zero_()
+        for columns, prototypes, logits, problem in head.chunks(kept if is_one else None):
+            is_apart = rounds or is_one
+            weights = torch.empty_like(logits, dtype=head.operand) if is_apart else logits
             head.kernels.weigh(problem, statistics, row_grad, weights.split(head.rows))
             if needs[0]:
-                product(weights, prototypes, total, accumulate=True)
+                product(weights, prototypes, total, accumulate=not is_one)
             if needs[1] or needs[2]:
                 grad = dweight[columns] if in_place else memory.resize_(prototypes.shape)
                 product(weights.T, features, grad)
-                if rounds:
+                if is_narrow:
                     grad /= unit
                 grads = (None, None) if in_place else head.prototypes.gradients(columns, grad)
                 for whole, part, need in zip((dweight, dmagnitude), grads, needs[1:], strict=True):
                     if need and part is not None:
                         whole[columns] = part
-        if needs[0]:
-            dstudent.copy_(total.div_(unit).view_as(dstudent))
+        if needs[0] and is_narrow:
+            total /= unit
+        if needs[0] and not is_direct:
+            dstudent.copy_(total.view_as(dstudent))
         return dstudent, dweight, dmagnitude
 
 
@@ -123,7 +151,10 @@ def _gradients(arguments, needs):
 def _forward_fake(student, prototypes, magnitude, teacher, *_):
     (students, rows, _), dtype = student.shape, accumulation_dtype(student)
     shapes = ((students, rows), (2, students, rows), (2, teacher.shape[0], rows))
-    return tuple(student.new_empty(shape, dtype=dtype) for shape in shapes)
+    kept = 0, 0
+    if _is_one_chunk(students, teacher.shape[0], rows, prototypes.shape[0], student.device.type):
+        kept = (students + teacher.shape[0]) * rows, prototypes.shape[0]
+    return tuple(student.new_empty(shape, dtype=dtype) for shape in (*shapes, kept))
 
 
 def _backward_fake(*arguments):
@@ -131,13 +162,13 @@ def _backward_fake(*arguments):
 
 
 _forward_op = operator(
-    f"prototype_cross_entropy({_problem}) -> (Tensor, Tensor, Tensor)",
+    f"prototype_cross_entropy({_problem}) -> (Tensor, Tensor, Tensor, Tensor)",
     _forward,
     _forward_fake,
 )
 _backward_op = operator(
     f"prototype_cross_entropy_backward({_problem}, Tensor student_rows, Tensor teacher_rows,"
-    " Tensor row_grad, bool[3] needs) -> (Tensor, Tensor, Tensor)",
+    " Tensor kept, Tensor row_grad, bool[3] needs) -> (Tensor, Tensor, Tensor)",
     _backward,
     _backward_fake,
 )
@@ -152,23 +183,25 @@ class PrototypeCrossEntropy(Differentiable):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, student_temperature, teacher_temperature, impl = inputs
-        ctx.how = student_temperature, teacher_temperature, impl
+        tensors, ctx.how = inputs[:8], inputs[8:]
         _, *rows = output
         ctx.save_for_backward(*tensors, *rows)
         ctx.mark_non_differentiable(*rows)
 
     @staticmethod
     def gradients(ctx, saved, row_grad, *_):
-        *tensors, student_rows, teacher_rows = saved
+        tensors, rows = saved[:8], saved[8:]
         needs = list(ctx.needs_input_grad[:3])
-        grads = _backward_op(*tensors, *ctx.how, student_rows, teacher_rows, row_grad, needs)
+        grads = _backward_op(*tensors, *ctx.how, *rows, row_grad, needs)
         grads = (grad if need else None for grad, need in zip(grads, needs, strict=True))
         return *grads, *[None] * (len(ctx.needs_input_grad) - 3)
 
 
 def prototype_cross_entropies(*arguments) -> Tensor:
     """The rows, with a derivative where one is asked for."""
+    *tensors, pairs, student_temperature, teacher_temperature, impl = arguments
+    how = student_temperature, teacher_temperature, impl
+    arguments = (*tensors, *split_pairs(pairs), *how)
     if differentiates(arguments[:3]):
         return PrototypeCrossEntropy.apply(*arguments)[0]
     return _forward_op(*arguments)[0]

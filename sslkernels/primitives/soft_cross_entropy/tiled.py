@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 
 from .._tiles import product as multiply
-from .problem import Problem, Statistics, counted, merge
+from .problem import Problem, Statistics, counted, merge, summary
 from .reference import in_turn
 
 CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}  # logits of all teachers that are computed at a time
+
+
+def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropies (S, B), and of the students' and the teachers' rows maximum and sum."""
+    return summary(problem, reduce(problem))
 
 
 def reduce(problem: Problem) -> Statistics:
@@ -44,7 +49,7 @@ def product(a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None
 def chunks(problem: Problem) -> Iterator[slice]:
     """Parts of the prototypes whose logits fit the cache."""
     rows, width = problem.teacher[0].shape
-    size = max(1, CHUNK[problem.pairs.device.type] // (rows * len(problem.teacher)))
+    size = max(1, CHUNK[problem.student[0].device.type] // (rows * len(problem.teacher)))
     for start in range(0, width, size):
         yield slice(start, min(width, start + size))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,25 +11,46 @@ import triton
 from torch import Tensor
 
 from .._triton import two_floats, unit
-from .problem import Problem, Statistics, empty_statistics, readable
+from .problem import Pairs, Problem, Statistics, empty_statistics, readable
 from .tiled import product as product
 from .triton_kernels import backward_kernel, combine_kernel, forward_kernel
 
 MOST_TEACHERS = 64
+MOST_STUDENTS = 16  # of a launch
 TILE = 4096  # teachers' logits that a program holds in registers
 WARPS = 8
 
 
+def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropies (S, B), and of the students' and the teachers' rows maximum and sum."""
+    students, rows = len(problem.student), problem.student[0].shape[0]
+    sizes = students, 2 * students, 2 * len(problem.teacher)
+    entropies, of_students, of_teachers = (
+        problem.student[0].new_empty((size, rows), dtype=torch.float32) for size in sizes
+    )
+    of_students, of_teachers = of_students.view(2, students, rows), of_teachers.view(2, -1, rows)
+    _reduce(problem, Statistics(*of_students, *of_teachers, entropies), ENTROPIES=True)
+    return entropies, of_students, of_teachers
+
+
 def reduce(problem: Problem) -> Statistics:
     """The statistics of every row."""
-    problem, out = _prepared(problem), empty_statistics(problem)
+    out = empty_statistics(problem)
+    _reduce(problem, out, ENTROPIES=False)
+    return out
+
+
+def _reduce(problem: Problem, out: Statistics, ENTROPIES: bool) -> None:
+    """Instead of the cost ``out`` may hold the cross-entropies."""
+    problem = _prepared(problem)
     rows, width = problem.teacher[0].shape
     teachers = len(problem.teacher)
     blocks = triton.cdiv(width, _block(teachers))
+    weight, same = _rule(problem)
     for run in _runs(problem.student):
         students = len(problem.student[run])
         count = 2 * students + 2 * teachers + students * teachers
-        partials = problem.pairs.new_empty((count, rows * blocks))
+        partials = out.cost.new_empty((count, rows * blocks))
         _launch(forward_kernel, problem, run, [partials])
         combine_kernel[(rows, students)](
             partials,
@@ -37,13 +59,18 @@ def reduce(problem: Problem) -> Statistics:
             out.teacher_max,
             out.teacher_sum,
             out.cost[run],
+            _matrix(problem, run),
             students,
             teachers,
             blocks,
+            run.start,
+            weight,
+            ENTROPIES=ENTROPIES,
+            SAME=same,
+            PROBABILITIES=problem.teacher_temperature is None,
             BLOCKS=triton.next_power_of_2(blocks),
             num_warps=4,
         )
-    return out
 
 
 def weigh(
@@ -51,30 +78,40 @@ def weigh(
 ) -> None:
     """Write the gradient of every student, for (S, B) gradients of the rows.
 
-    ``out``: S of (B, K); they may be the students themselves.
+    ``out``: S of (B, K) at equal distances; they may be the students themselves.
     """
-    problem, row_grad = _prepared(problem), row_grad.contiguous()
-    for run in _runs(problem.student, out):
+    problem = _prepared(problem)
+    weight, same = _rule(problem)
+    for run in _runs(problem.student):
         pointers = [
             statistics.student_max[run],
             statistics.student_sum[run],
             statistics.teacher_max,
             statistics.teacher_sum,
-            problem.pairs[run],
+            _matrix(problem, run),
             row_grad[run],
             out[run.start],
         ]
-        _launch(backward_kernel, problem, run, pointers, *_strides(out[run]))
+        numbers = (*row_grad.stride(), run.start, weight)
+        _launch(backward_kernel, problem, run, pointers, _strides(out), numbers, SAME=same)
 
 
 def _launch(
-    kernel: Any, problem: Problem, run: slice, pointers: Sequence[Tensor], *strides: int
+    kernel: Any,
+    problem: Problem,
+    run: slice,
+    pointers: Sequence[Tensor | None],
+    strides: Sequence[int] = (),
+    numbers: Sequence[float] = (),
+    **constants: bool,
 ) -> None:
     """A program for each block of every row."""
     student, teacher, center = problem.student[run], problem.teacher, problem.center
     rows, width = student[0].shape
     block = _block(len(teacher))
-    of_views, of_centers = [*_strides(student), *_strides(teacher)], problem.center_steps()
+    distances = [_distance(student[0], x) for x in student[1:]]
+    of_views = [student[0].stride(0), *_strides(teacher)]
+    of_centers = problem.center_steps()
     kernel[(rows * triton.cdiv(width, block),)](
         student[0],
         teacher[0],
@@ -83,18 +120,30 @@ def _launch(
         len(student),
         len(teacher),
         width,
+        *distances,
+        *[0] * (MOST_STUDENTS - len(student)),
         *of_views,
         *of_centers,
         *two_floats(1 / problem.student_temperature),
         *two_floats(1 / (problem.teacher_temperature or 1.0)),
         *strides,
+        *numbers,
         CENTER=center is not None,
         PROBABILITIES=problem.teacher_temperature is None,
-        UNIT=unit(width, *of_views, *of_centers[:2], *strides),
+        UNIT=unit(width, *distances, *of_views, *of_centers[:2], *strides),
         VIEWS=TILE // block,
         BLOCK=block,
         num_warps=WARPS,
+        **constants,
     )
+
+
+def _matrix(problem: Problem, run: slice) -> Tensor | None:
+    return None if isinstance(problem.pairs, Pairs) else problem.pairs[run]
+
+
+def _rule(problem: Problem) -> Pairs:
+    return problem.pairs if isinstance(problem.pairs, Pairs) else Pairs(0.0)  # not read
 
 
 def _block(teachers: int) -> int:
@@ -103,28 +152,26 @@ def _block(teachers: int) -> int:
 
 
 def _prepared(problem: Problem) -> Problem:
-    """With rows that lie in one piece, and teachers at equal distances."""
+    """With rows that lie in one piece and have one stride, and teachers at equal distances."""
     if len(problem.teacher) > MOST_TEACHERS:
         raise ValueError(
             f"impl='triton' takes up to {MOST_TEACHERS} teachers, got {len(problem.teacher)}; "
             "use impl='tiled'"
         )
     problem = readable(problem)
-    if len(list(_runs(problem.teacher))) > 1:
-        problem = problem._replace(teacher=torch.stack(list(problem.teacher)).unbind())
-    return problem
+    student, teacher = problem.student, problem.teacher
+    if any(_distance(student[0], x) is None for x in student):
+        student = torch.stack(list(student)).unbind()
+    distances = {_distance(*pair) for pair in pairwise(teacher)}
+    if len(distances) > 1 or None in distances:
+        teacher = torch.stack(list(teacher)).unbind()
+    return problem._replace(student=student, teacher=teacher)
 
 
-def _runs(*sides: Sequence[Tensor]) -> Iterator[slice]:
-    """Parts of the views that lie at equal distances, on every side: one launch serves each."""
-    start = 0
-    for end in range(1, len(sides[0]) + 1):
-        if end == len(sides[0]) or not all(
-            _distance(x[end - 1], x[end]) == _distance(x[start], x[start + 1]) is not None
-            for x in sides
-        ):
-            yield slice(start, end)
-            start = end
+def _runs(students: Sequence[Tensor]) -> Iterator[slice]:
+    """Parts of them that a launch takes."""
+    for start in range(0, len(students), MOST_STUDENTS):
+        yield slice(start, start + MOST_STUDENTS)
 
 
 def _strides(views: Sequence[Tensor]) -> tuple[int, int]:

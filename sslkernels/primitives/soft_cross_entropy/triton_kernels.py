@@ -1,8 +1,9 @@
 """The Triton kernels themselves; their launchers are in triton.py.
 
 A program takes one block of one row: all teachers at once, T padded to VIEWS, then the students one
-after another, so that it reads each logit once. Views lie at equal distances, which may be those
-of separate allocations. UNIT divides K and all strides.
+after another, so that it reads each logit once. Teachers lie at equal distances, students anywhere:
+``view1`` … are theirs from the first, which may be those of separate allocations. UNIT divides K,
+distances and strides.
 """
 
 import triton
@@ -46,10 +47,48 @@ def _student(student_ptr, columns, K, high, low):
     return tl.where(columns < K, scale(x, high, low), NOTHING)
 
 
+@triton.jit
+def _distance(
+    s, view1, view2, view3, view4, view5, view6, view7, view8, view9, view10, view11, view12,
+    view13, view14, view15,
+):  # fmt: skip
+    """Of student s."""
+    at = tl.where(s == 1, view1, 0)
+    at = tl.where(s == 2, view2, at)
+    at = tl.where(s == 3, view3, at)
+    at = tl.where(s == 4, view4, at)
+    at = tl.where(s == 5, view5, at)
+    at = tl.where(s == 6, view6, at)
+    at = tl.where(s == 7, view7, at)
+    at = tl.where(s == 8, view8, at)
+    at = tl.where(s == 9, view9, at)
+    at = tl.where(s == 10, view10, at)
+    at = tl.where(s == 11, view11, at)
+    at = tl.where(s == 12, view12, at)
+    at = tl.where(s == 13, view13, at)
+    at = tl.where(s == 14, view14, at)
+    return tl.where(s == 15, view15, at)
+
+
+@triton.jit
+def _pairs(pairs_ptr, s, first, views, T, weight, SAME: tl.constexpr):
+    """How much student s counts the teachers: (VIEWS, 1)."""
+    if pairs_ptr is not None:
+        return tl.load(pairs_ptr + s * T + views, mask=views < T, other=0.0)
+    else:
+        counts = views < T
+        if not SAME:
+            counts = counts & (views != first + s)
+        return tl.where(counts, weight, 0.0)
+
+
 @kernel
 def forward_kernel(
     student_ptr, teacher_ptr, center_ptr, partials_ptr, S, T, K,
-    student_view: tl.int64, student_row: tl.int64, teacher_view: tl.int64, teacher_row: tl.int64,
+    view1: tl.int64, view2: tl.int64, view3: tl.int64, view4: tl.int64, view5: tl.int64,
+    view6: tl.int64, view7: tl.int64, view8: tl.int64, view9: tl.int64, view10: tl.int64,
+    view11: tl.int64, view12: tl.int64, view13: tl.int64, view14: tl.int64, view15: tl.int64,
+    student_row: tl.int64, teacher_view: tl.int64, teacher_row: tl.int64,
     center_view: tl.int64, center_step: tl.int64, centers,
     student_high, student_low, teacher_high, teacher_low,
     CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, UNIT: tl.constexpr, VIEWS: tl.constexpr,
@@ -73,25 +112,32 @@ def forward_kernel(
     of_teachers = partials_ptr + (2 * S + views) * step
     tl.store(of_teachers, teacher_max, mask=views < T)
     tl.store(of_teachers + T * step, tl.sum(weights, 1, keep_dims=True), mask=views < T)
-    student_view = multiple(student_view, UNIT)
     student_ptr += row * multiple(student_row, UNIT)
     for s in range(S):
-        logits = _student(student_ptr, columns, K, student_high, student_low)
+        view = _distance(
+            s, view1, view2, view3, view4, view5, view6, view7, view8, view9, view10, view11,
+            view12, view13, view14, view15,
+        )  # fmt: skip
+        at = student_ptr + multiple(view, UNIT)
+        logits = _student(at, columns, K, student_high, student_low)
         student_max = tl.maximum(tl.max(logits), NOTHING)
         below = student_max - logits
         tl.store(partials_ptr + s * step, student_max)
         tl.store(partials_ptr + (S + s) * step, tl.sum(exp(-below)))
         cost = tl.sum(weights * below, 1, keep_dims=True)  # (VIEWS, 1)
         tl.store(of_teachers + (2 * T + s * T) * step, cost, mask=views < T)
-        student_ptr += student_view
 
 
 @kernel
 def combine_kernel(
     partials_ptr, student_max_ptr, student_sum_ptr, teacher_max_ptr, teacher_sum_ptr, cost_ptr,
-    S, T, blocks, BLOCKS: tl.constexpr,
+    pairs_ptr, S, T, blocks, first, weight,
+    ENTROPIES: tl.constexpr, PROBABILITIES: tl.constexpr, SAME: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
-    """A row's statistics from those of its blocks, for one student and every teacher."""
+    """A row's statistics from those of its blocks, for one student and every teacher.
+
+    cost: (S, T, rows); or, if ``ENTROPIES``, cross-entropies (S, rows). first: of these students.
+    """
     row = tl.program_id(0)
     s = tl.program_id(1)
     rows = tl.num_programs(0)
@@ -104,7 +150,9 @@ def combine_kernel(
     student_max = tl.max(maxima, 0)
     shift = student_max - maxima
     tl.store(student_max_ptr + s * rows + row, student_max)
-    tl.store(student_sum_ptr + s * rows + row, tl.sum(sums * exp(-shift), 0))
+    student_sum = tl.sum(sums * exp(-shift), 0)
+    tl.store(student_sum_ptr + s * rows + row, student_sum)
+    total = 0.0
     for t in range(T):
         maxima = tl.load(partials_ptr + (2 * S + t) * step, mask=inside, other=NOTHING)
         sums = tl.load(partials_ptr + (2 * S + T + t) * step, mask=inside, other=0.0)
@@ -112,21 +160,40 @@ def combine_kernel(
         teacher_max = tl.max(maxima, 0)
         kept = exp(maxima - teacher_max)
         tl.store(teacher_max_ptr + t * rows + row, teacher_max)
-        tl.store(teacher_sum_ptr + t * rows + row, tl.sum(sums * kept, 0))
+        teacher_sum = tl.sum(sums * kept, 0)
+        tl.store(teacher_sum_ptr + t * rows + row, teacher_sum)
         cost = tl.sum(kept * (costs + shift * sums), 0)
-        tl.store(cost_ptr + (s * T + t).to(tl.int64) * rows + row, cost)
+        if ENTROPIES:
+            if PROBABILITIES:
+                entropy = teacher_sum * tl.log(student_sum) + cost
+            else:
+                entropy = tl.log(student_sum) + cost / teacher_sum
+            if pairs_ptr is not None:
+                pair = tl.load(pairs_ptr + s * T + t)
+            else:
+                pair = weight
+                if not SAME:
+                    pair = tl.where(first + s == t, 0.0, weight)
+            total += tl.where(pair == 0.0, 0.0, pair * entropy)  # what does not count may be NaN
+        else:
+            tl.store(cost_ptr + (s * T + t).to(tl.int64) * rows + row, cost)
+    if ENTROPIES:
+        tl.store(cost_ptr + s * rows + row, total)
 
 
 @kernel
 def backward_kernel(
     student_ptr, teacher_ptr, center_ptr, student_max_ptr, student_sum_ptr, teacher_max_ptr,
     teacher_sum_ptr, pairs_ptr, row_grad_ptr, out_ptr, S, T, K,
-    student_view: tl.int64, student_row: tl.int64, teacher_view: tl.int64, teacher_row: tl.int64,
+    view1: tl.int64, view2: tl.int64, view3: tl.int64, view4: tl.int64, view5: tl.int64,
+    view6: tl.int64, view7: tl.int64, view8: tl.int64, view9: tl.int64, view10: tl.int64,
+    view11: tl.int64, view12: tl.int64, view13: tl.int64, view14: tl.int64, view15: tl.int64,
+    student_row: tl.int64, teacher_view: tl.int64, teacher_row: tl.int64,
     center_view: tl.int64, center_step: tl.int64, centers,
     student_high, student_low, teacher_high, teacher_low,
-    out_view: tl.int64, out_row: tl.int64,
-    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, UNIT: tl.constexpr, VIEWS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    out_view: tl.int64, out_row: tl.int64, grad_view: tl.int64, grad_row: tl.int64, first, weight,
+    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, SAME: tl.constexpr, UNIT: tl.constexpr,
+    VIEWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Every student's gradient of one block; ``out`` may be the students."""
     K = multiple(K, UNIT)
@@ -143,20 +210,24 @@ def backward_kernel(
         teacher_max = tl.load(teacher_max_ptr + views * rows + row, mask=views < T, other=0.0)
         weights = exp(weights - teacher_max) * (1.0 / mass)
         mass = tl.full((VIEWS, 1), 1.0, tl.float32)
-    student_view = multiple(student_view, UNIT)
     student_ptr += row * multiple(student_row, UNIT)
+    row_grad_ptr += row * grad_row
     out_view = multiple(out_view, UNIT)
     out_ptr += row * multiple(out_row, UNIT)
     for s in range(S):
         student_max = tl.load(student_max_ptr + s * rows + row)
         student_sum = tl.load(student_sum_ptr + s * rows + row)
-        factor = tl.load(row_grad_ptr + s * rows + row) * student_high
-        pair = tl.load(pairs_ptr + s * T + views, mask=views < T, other=0.0)
+        factor = tl.load(row_grad_ptr + s * grad_view) * student_high
+        pair = _pairs(pairs_ptr, s, first, views, T, weight, SAME)
         # what is not counted may be NaN
         target = tl.sum(tl.where(pair == 0.0, 0.0, pair * weights), 0, keep_dims=True)
         total = tl.sum(tl.where(pair == 0.0, 0.0, pair * mass), 0, keep_dims=True)  # (1, 1)
-        logits = _student(student_ptr, columns, K, student_high, student_low)
+        view = _distance(
+            s, view1, view2, view3, view4, view5, view6, view7, view8, view9, view10, view11,
+            view12, view13, view14, view15,
+        )  # fmt: skip
+        at = student_ptr + multiple(view, UNIT)
+        logits = _student(at, columns, K, student_high, student_low)
         gradient = factor * (exp(logits - student_max) * (total / student_sum) - target)
         tl.store(out_ptr + columns, gradient.to(out_ptr.dtype.element_ty), mask=columns < K)
-        student_ptr += student_view
         out_ptr += out_view
