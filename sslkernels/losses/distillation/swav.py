@@ -60,25 +60,25 @@ def swav(
             "SwAV needs a high-resolution crop and another one to predict its assignment, "
             f"got {len(high)} high- and {len(low)} low-resolution crops"
         )
-    centers = []
     options = {"gather": gather, "impl": impl}
-    for i, crop in enumerate(high):
-        logits = crop.detach() if queue is None else torch.cat([crop, queue[i]]).detach()
-        if prototypes is None:
-            centers.append(sinkhorn(logits, epsilon, iterations, **options))
-        else:
-            weight, magnitude = split(prototypes)
-            centers.append(
-                prototype_sinkhorn(
-                    logits, weight, epsilon, iterations, magnitude=magnitude, **options
-                )
-            )
+    logits = high if queue is None else [torch.cat(x) for x in zip(high, queue, strict=True)]
+    logits = [x.detach() for x in logits]
+    if prototypes is not None:
+        weight, magnitude = split(prototypes)
+        how = {"magnitude": magnitude, **options}
+        center = torch.stack(
+            [prototype_sinkhorn(x, weight, epsilon, iterations, **how) for x in logits]
+        )
+    elif all(x.shape == logits[0].shape and x.dtype == logits[0].dtype for x in logits):
+        center = sinkhorn(torch.stack(logits), epsilon, iterations, **options)
+    else:
+        center = torch.stack([sinkhorn(x, epsilon, iterations, **options) for x in logits])
     return dino(
         high + low,
         high,
         student_temp=temperature,
         teacher_temp=epsilon,
-        center=torch.stack(centers)[:, None],
+        center=center[:, None],
         prototypes=prototypes,
         teacher_prototypes=prototypes,
         **options,

@@ -19,6 +19,10 @@ def _sinkhorn(logits, epsilon, iterations, rows, impl, *ranks):
     with plain(logits):
         if impl == "reference":
             return sinkhorn_reference(logits, epsilon, iterations, rows)
+        if impl == "triton" and not any(ranks):
+            from .triton import iterate
+
+            return iterate(logits, epsilon, iterations, rows)
         kernels = kernels_of(impl)
         log_mass = over_ranks(kernels.columns(logits, epsilon, rows).log(), *ranks)
         center, relative = moved(0.0, log_mass, epsilon), 0.0

@@ -13,10 +13,11 @@ from .._tile_table import ceil, multiprocessors
 from .._tiles import product as product
 from .._triton import total, two_floats, unit
 from .sums import LogSum, combine
-from .triton_kernels import columns_kernel, masses_kernel, rows_kernel
+from .triton_kernels import center_kernel, columns_kernel, masses_kernel, rows_kernel
 
 ROW = {"BLOCK": 4096, "num_warps": 4}
 TILE = {"BM": 16, "BN": 256, "num_warps": 4}
+CENTER = {"BLOCK": 512, "num_warps": 4}
 PROGRAMS = 4  # for each multiprocessor, which then always has something to load
 
 
@@ -27,12 +28,7 @@ def columns(x: Tensor, epsilon: float, count: Tensor | None) -> LogSum:
 
 def rows(x: Tensor, center: Tensor, epsilon: float, count: Tensor | None = None) -> LogSum:
     """Of (logits - center) / ε over these columns: (C, N); anything for rows that do not count."""
-    x = _readable(x)
-    groups, n, k = x.shape
-    blocks, splits = _split(x.device, groups * n, k, ROW["BLOCK"])
-    out = x.new_empty((2, splits, groups, n), dtype=torch.float32)
-    _launch(rows_kernel, (n, groups, splits), x, epsilon, count, [center, *out], blocks, ROW)
-    return combine(LogSum(*out))
+    return combine(LogSum(*_of_rows(x, center, epsilon, count)))
 
 
 def masses(
@@ -42,13 +38,68 @@ def masses(
 
     ``sums``: :func:`rows` over all columns; None where x has them all.
     """
+    of_rows = _of_rows(x, center, epsilon, count) if sums is None else [y[None] for y in sums]
+    return total(_masses(x, center, epsilon, count, of_rows))
+
+
+def iterate(x: Tensor, epsilon: float, iterations: int, count: Tensor | None) -> Tensor:
+    """The centre of one process, (C, k)."""
+    maxima, sums = _of_columns(columns_kernel, 2, x, epsilon, count)
+    center = _moved(None, maxima, sums, epsilon)
+    for _ in range(iterations - 1):
+        of_rows = _of_rows(x, center[0], epsilon, count)
+        sums = _masses(x, center[0], epsilon, count, of_rows)
+        center = _moved(center, None, sums, epsilon)
+    return center[0]
+
+
+def _moved(
+    center: tuple[Tensor, Tensor] | None, maxima: Tensor | None, sums: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """The next centre, and the largest of its logarithms of masses by block; from the last ones."""
+    splits, groups, k = sums.shape
+    blocks = triton.cdiv(k, CENTER["BLOCK"])
+    out = sums.new_empty((groups, k)), sums.new_empty((groups, blocks))
+    center_kernel[(blocks, groups)](
+        *(center or out),  # not read at first
+        sums if maxima is None else maxima,
+        sums,
+        *out,
+        k,
+        splits,
+        epsilon,
+        FIRST=center is None,
+        **CENTER,
+    )
+    return out
+
+
+def _of_rows(x: Tensor, center: Tensor, epsilon: float, count: Tensor | None) -> Tensor:
+    """Maximum and sum, (2, splits of the columns, C, N)."""
     x = _readable(x)
-    sums = sums or rows(x, center, epsilon, count)
-    return total(_of_columns(masses_kernel, 1, x, epsilon, count, center, *sums)[0])
+    groups, n, k = x.shape
+    blocks, splits = _split(x.device, groups * n, k, ROW["BLOCK"])
+    out = x.new_empty((2, splits, groups, n), dtype=torch.float32)
+    _launch(rows_kernel, (n, groups, splits), x, epsilon, count, [center, *out], [blocks], ROW)
+    return out
+
+
+def _masses(
+    x: Tensor, center: Tensor, epsilon: float, count: Tensor | None, of_rows: Sequence[Tensor]
+) -> Tensor:
+    """(splits of the rows, C, k)."""
+    known = center, *of_rows
+    return _of_columns(masses_kernel, 1, x, epsilon, count, known, [len(of_rows[0])])[0]
 
 
 def _of_columns(
-    kernel: Any, results: int, x: Tensor, epsilon: float, count: Tensor | None, *known: Tensor
+    kernel: Any,
+    results: int,
+    x: Tensor,
+    epsilon: float,
+    count: Tensor | None,
+    known: Sequence[Tensor] = (),
+    numbers: Sequence[int] = (),
 ) -> Tensor:
     """(results, splits of the rows, C, k)."""
     x = _readable(x)
@@ -57,7 +108,7 @@ def _of_columns(
     steps, splits = _split(x.device, groups * blocks, n, TILE["BM"])
     out = x.new_empty((results, splits, groups, k), dtype=torch.float32)
     grid = blocks, groups, splits
-    _launch(kernel, grid, x, epsilon, count, [*known, *out], steps, TILE)
+    _launch(kernel, grid, x, epsilon, count, [*known, *out], [steps, *numbers], TILE)
     return out
 
 
@@ -68,7 +119,7 @@ def _launch(
     epsilon: float,
     count: Tensor | None,
     pointers: Sequence[Tensor],
-    steps: int,
+    steps: Sequence[int],
     constants: dict[str, int],
 ) -> None:
     kernel[grid](
@@ -76,7 +127,7 @@ def _launch(
         x if count is None else count,  # not read
         *pointers,
         *x.shape[1:],
-        steps,
+        *steps,
         *x.stride()[:2],
         *two_floats(1 / epsilon),
         COUNTED=count is not None,

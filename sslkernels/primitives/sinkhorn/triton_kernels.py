@@ -84,13 +84,77 @@ def columns_kernel(
     tl.store(sum_ptr + at, tl.sum(total, 0), mask=columns < k)
 
 
+@triton.jit
+def _combined(max_ptrs, sum_ptrs, inside, splits, step, BLOCK: tl.constexpr):
+    """Maximum and sum of exponentials over splits; 0 and 1 outside."""
+    maximum = tl.where(inside, tl.full((BLOCK,), NOTHING, tl.float32), 0.0)
+    total = tl.where(inside, tl.zeros((BLOCK,), tl.float32), 1.0)
+    for _ in range(splits):
+        more_max = tl.load(max_ptrs, mask=inside, other=0.0)
+        more = tl.load(sum_ptrs, mask=inside, other=0.0)
+        best = tl.maximum(maximum, more_max)
+        total = total * exp(maximum - best) + more * exp(more_max - best)
+        maximum = best
+        max_ptrs += step
+        sum_ptrs += step
+    return maximum, total
+
+
+@kernel
+def center_kernel(
+    center_ptr, largest_ptr, max_ptr, sum_ptr, new_center_ptr, new_largest_ptr, k, splits, epsilon,
+    FIRST: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A block of the centre (C, k), by the prototypes' masses, sum (splits, C, k).
+
+    These are relative to the largest of the last iteration, of which largest, (C, programs), has
+    those of all blocks. ``FIRST``: the masses are those of the columns kernel, with max, and there
+    is no last iteration.
+    """
+    block, group = tl.program_id(0), tl.program_id(1)
+    columns = block * BLOCK + tl.arange(0, BLOCK)
+    inside = columns < k
+    step = tl.num_programs(1).to(tl.int64) * k
+    at = group.to(tl.int64) * k + columns
+    if FIRST:
+        maximum, total = _combined(max_ptr + at, sum_ptr + at, inside, splits, step, BLOCK)
+        log_mass = maximum + tl.log(total)
+        center = epsilon * log_mass
+    else:
+        total = tl.zeros((BLOCK,), tl.float32)
+        sums = sum_ptr + at
+        for _ in range(splits):
+            total += tl.load(sums, mask=inside, other=0.0)
+            sums += step
+        log_mass = tl.log(total)
+        largest_ptr += group * tl.num_programs(0)
+        relative = tl.full((128,), NOTHING, tl.float32)
+        for start in range(0, tl.num_programs(0), 128):
+            i = start + tl.arange(0, 128)
+            more = tl.load(largest_ptr + i, mask=i < tl.num_programs(0), other=NOTHING)
+            relative = tl.maximum(relative, more)
+        center = tl.load(center_ptr + at, mask=inside, other=0.0)
+        center += epsilon * (log_mass - tl.max(relative, 0))
+    # 0 where nothing is to be taken
+    center = tl.where(center == float("-inf"), 0.0, center)
+    tl.store(new_center_ptr + at, center, mask=inside)
+    largest = 0.0  # masses of the second iteration are relative to nothing
+    if not FIRST:
+        largest = tl.maximum(tl.max(tl.where(inside, log_mass, NOTHING), 0), NOTHING)
+    tl.store(new_largest_ptr + group * tl.num_programs(0) + block, largest)
+
+
 @kernel
 def masses_kernel(
     x_ptr, count_ptr, center_ptr, row_max_ptr, row_sum_ptr, mass_ptr, n, k, steps_per_split,
+    row_splits,
     group_stride: tl.int64, row_stride: tl.int64, inverse_high, inverse_low,
     COUNTED: tl.constexpr, UNIT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """What one split of the plan's rows gives to a block of columns: (splits, C, k)."""
+    """What one split of the plan's rows gives to a block of columns: (splits, C, k).
+
+    row_max, row_sum: of the rows kernel, (row_splits, C, n).
+    """
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
     group, split = tl.program_id(1), tl.program_id(2)
     start = split * steps_per_split * BM
@@ -100,6 +164,7 @@ def masses_kernel(
     x_ptr += group * multiple(group_stride, UNIT)
     row_max_ptr += group.to(tl.int64) * n
     row_sum_ptr += group.to(tl.int64) * n
+    step = tl.num_programs(1).to(tl.int64) * n
     center_ptr += group.to(tl.int64) * k
     center = tl.load(center_ptr + columns, mask=columns < k, other=0.0)[None, :]
     mass = tl.zeros((BM, BN), tl.float32)
@@ -108,8 +173,9 @@ def masses_kernel(
         inside = (rows < end)[:, None] & (columns < k)[None, :]
         at = x_ptr + rows[:, None] * row_stride + columns[None, :]
         logits = _load(at, inside, center, inverse_high, inverse_low)
-        maximum = tl.load(row_max_ptr + rows, mask=rows < end, other=0.0)
-        weight = 1.0 / tl.load(row_sum_ptr + rows, mask=rows < end, other=1.0)
-        mass += exp(logits - maximum[:, None]) * weight[:, None]
+        maximum, total = _combined(
+            row_max_ptr + rows, row_sum_ptr + rows, rows < end, row_splits, step, BM
+        )
+        mass += exp(logits - maximum[:, None]) * (1.0 / total)[:, None]
     at = (split * tl.num_programs(1) + group).to(tl.int64) * k + columns
     tl.store(mass_ptr + at, tl.sum(mass, 0), mask=columns < k)
