@@ -73,14 +73,14 @@ class Count:
         )
 
 
-def count(loss: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Count:
-    from .rehearsal import launches
+def count(loss: Callable[..., Tensor], inputs: Sequence[Tensor], seen: Counter[Any]) -> Count:
+    """Of one step; ``seen``: that of the rehearsal which this is called in."""
+    from .rehearsal.launches import launched
 
-    with _rehearsal() as rehearsal, _applications() as applied:
-        loss(*inputs).backward()  # constants are made once
+    with _applications() as applied:
+        loss(*inputs).backward()  # what is made once
         for x in inputs:
             x.grad = None
-        seen, launched = rehearsal.operations.seen, launches.launched
         seen.clear()
         launched.clear()
         applied.clear()
@@ -94,12 +94,6 @@ def count(loss: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Count:
         elif not _launches_nothing(function):
             operations[function.overloadpacket.__name__] += times
     return Count(dict(operations), operators, functions, dict(launched))
-
-
-def _rehearsal() -> Any:
-    from .rehearsal import Rehearsal
-
-    return Rehearsal()
 
 
 def _launches_nothing(function: Any) -> bool:
@@ -136,14 +130,13 @@ def _backward_functions(loss: Tensor) -> int:
     return sum(isinstance(node, BackwardCFunction) for node in seen)
 
 
-def measure(op: str) -> dict[str, Count]:
+def measure(op: str, seen: Counter[Any]) -> dict[str, Count]:
     """Of ours by Triton, and of plain torch."""
     inputs = CASES[op].make_inputs(SHAPES[op], torch.bfloat16, "cpu", 0.1)
-    with _rehearsal():
-        inputs = [x.detach().cuda().requires_grad_(x.requires_grad) for x in inputs]
+    inputs = [x.detach().cuda().requires_grad_(x.requires_grad) for x in inputs]
     ours = BASELINES[op]["ours"].load(0.1, impl="triton")
     return {
-        name: count(loss, inputs)
+        name: count(loss, inputs, seen)
         for name, loss in (("ours", ours), ("eager", BASELINES[op]["eager"].load(0.1)))
     }
 
@@ -182,10 +175,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--detail", action="store_true", help="name operations and kernels")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
     options = parser.parse_args(argv)
-    from .rehearsal import install
+    from .rehearsal import Rehearsal, install
 
     install()
-    rows = {op: measure(op) for op in options.ops}
+    with Rehearsal() as rehearsal:
+        rows = {op: measure(op, rehearsal.operations.seen) for op in options.ops}
     print(table(rows))
     if options.detail:
         for op, row in rows.items():
