@@ -83,6 +83,7 @@ def record(self: JITFunction, key, signature, device, constexprs, options, attrs
 def forget() -> None:
     """Let every kernel be compiled once more."""
     for kernel in _kernels:
+        kernel._compiled.clear()
         for known, *_ in kernel.device_caches.values():
             known.clear()
 

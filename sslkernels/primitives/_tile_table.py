@@ -145,7 +145,7 @@ def deepest(table: Table, q: Tensor) -> int:
 def lookup(table: Table, q: Tensor) -> Tile:
     d, tiles = q.shape[1], table[architecture(q.device)][q.element_size()]
     tile = tiles[min(depth for depth in tiles if depth >= d)]
-    return tile._replace(BD=min(tile.BD, max(16, 1 << (d - 1).bit_length())))
+    return tile._replace(BD=min(tile.BD, max(16, power_of_two(d))))
 
 
 def columns_per_split(q: Tensor, tile: Tile, m: int, blocks: int | None = None) -> int:
@@ -174,3 +174,8 @@ def multiprocessors(device: torch.device) -> int:
 
 def ceil(a: int, b: int) -> int:
     return -(-a // b)
+
+
+def power_of_two(x: int) -> int:
+    """The next one from x on."""
+    return 1 << (x - 1).bit_length()

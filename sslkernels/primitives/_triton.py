@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ._arguments import INTERPRETED
+from ._launcher import Kernel
 from ._tile_table import Table, Tile, ceil, columns_per_split, deepest, lookup
 
 MOST_EXCLUDED = 4  # diagonals that the fused kernels take
@@ -34,12 +36,14 @@ def kernel(function: Callable | None = None, *, widths: Sequence[str] = ()) -> A
     """
     if function is None:
         return lambda function: kernel(function, widths=widths)
+    if INTERPRETED:
+        return triton.jit(function)
     annotations = {x.name: x.annotation for x in inspect.signature(function).parameters.values()}
     names = [name for name, kind in annotations.items() if kind is not tl.constexpr]
     pointers = [name for name in names if name.endswith("_ptr")]
     strides = [x for x in names if x.endswith(STRIDES) and annotations[x] is not tl.int64]
     aligned = {*widths, *strides}
-    return triton.jit(
+    return Kernel(
         function,
         do_not_specialize=[name for name in names if name not in {*pointers, *aligned}],
         do_not_specialize_on_alignment=[
@@ -74,7 +78,7 @@ def operand(x: Tensor) -> Tensor:
     n, d = x.shape
     width = padded(d)
     out = x.new_empty(n, width)
-    operand_kernel[(triton.cdiv(n, 16), triton.cdiv(width, 128))](
+    operand_kernel[(ceil(n, 16), ceil(width, 128))](
         x, out, n, d, *x.stride(), width, ROUNDED=rounded, BM=16, BN=128, num_warps=4
     )
     return out
@@ -138,12 +142,12 @@ class RowKernel:
     ) -> None:
         self.kernel, self.q, self.k, self.exclude = kernel, q, k, exclude
         self.tile, columns = lookup(table, q), k.shape[0]
-        self.blocks = triton.cdiv(q.shape[0], self.tile.BM)
+        self.blocks = ceil(q.shape[0], self.tile.BM)
         if both:
-            self.blocks += triton.cdiv(columns, self.tile.BM)
+            self.blocks += ceil(columns, self.tile.BM)
             columns = max(columns, q.shape[0])
         self.columns = columns_per_split(q, self.tile, columns, self.blocks)
-        self.splits = triton.cdiv(columns, self.columns)
+        self.splits = ceil(columns, self.columns)
 
     def __call__(
         self, pointers: Sequence[Tensor], numbers: Sequence[float] | None = None, **constants: bool

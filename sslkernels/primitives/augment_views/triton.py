@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import triton
 from torch import Tensor
 
+from .._tile_table import ceil, power_of_two
 from .images import RaggedImages
 from .reference import RADIUS
 from .triton_kernels import blur_kernel, color_kernel, resize_kernel
@@ -40,9 +40,9 @@ def augment_views(
         images.data, images.offsets, images.sizes, parameters, levels, gray, count, size,
         C=channels, REACH=2 if interpolation == "bicubic" else 1, **tile, **OPTIONS,
     )  # fmt: skip
-    color_kernel[(views * count * triton.cdiv(size * size, BLOCK),)](
+    color_kernel[(views * count * ceil(size * size, BLOCK),)](
         parameters, levels, gray, out, size * size, tiles, *strides, *scales, *shifts,
-        C=channels, TILES=triton.next_power_of_2(tiles), BLOCK=BLOCK, **OPTIONS,
+        C=channels, TILES=power_of_two(tiles), BLOCK=BLOCK, **OPTIONS,
     )  # fmt: skip
     if size > 1:
         blur_kernel[(views * count * _tiles(size, **BLUR_TILE),)](
@@ -53,4 +53,4 @@ def augment_views(
 
 def _tiles(size: int, SIDE: int, ROWS: int) -> int:
     """Of a view."""
-    return triton.cdiv(size, SIDE) * triton.cdiv(size, ROWS)
+    return ceil(size, SIDE) * ceil(size, ROWS)

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import triton
 from torch import Tensor
 
 from ..._operator import offsets
-from .._tile_table import BACKWARD, FORWARD, columns_per_split, lookup
+from .._tile_table import BACKWARD, FORWARD, ceil, columns_per_split, lookup, power_of_two
 from .._triton import RowKernel, fuses, is_whole, launch, padded, precision
 from ..pairwise_logsumexp.tiles import rows_per_block
 from ..pairwise_logsumexp.triton_kernels import backward_kernel, forward_kernel
@@ -61,7 +60,7 @@ class _Task:
             self.positive = GIVEN
         else:
             self.positive = SELF if p.key is None else KEY
-        self.block_d = max(16, triton.next_power_of_2(d))
+        self.block_d = max(16, power_of_two(d))
         self.block_rows = max(1, TILE // self.block_d)
         self._prepare(d)
 
@@ -75,8 +74,8 @@ class _Task:
         is_taken = key is not None and is_whole(key) and (is_raw or not p.unit_key)
         copies_keys = key is not None and (self.both or is_rounded or not is_taken)
         self.has_inverse = is_raw and (p.unit_query or p.unit_key)
-        programs = triton.cdiv(n, self.block_rows)
-        programs += 0 if key is None else triton.cdiv(m, self.block_rows)
+        programs = ceil(n, self.block_rows)
+        programs += 0 if key is None else ceil(m, self.block_rows)
         self.rows = n if key is None else n + m
         self.x = p.query.new_empty((self.rows if copies_keys else n, padded(d)))
         self.q = self.x[:n] if copies_keys else self.x
@@ -138,7 +137,7 @@ class _Task:
             block_rows = block_columns = rows_per_block(tile, max(n, m))
         else:
             block_rows, block_columns = tile.BM, columns_per_split(self.q, tile, m)
-        row_blocks, column_blocks = triton.cdiv(n, block_rows), triton.cdiv(m, block_columns)
+        row_blocks, column_blocks = ceil(n, block_rows), ceil(m, block_columns)
         by_row = x.new_empty((4, column_blocks, n), dtype=torch.float32)
         by_column = x.new_empty((2, row_blocks, m if has_columns else 0), dtype=torch.float32)
         programs = row_blocks * (row_blocks + 1) // 2 if is_triangle else row_blocks * column_blocks
@@ -162,7 +161,7 @@ class _Task:
         height = n + m if self.both else losses
         loss, lse, grad, share, counted = x.new_empty((5, height), dtype=torch.float32)
         block = 128
-        margins_kernel[(triton.cdiv(n, block) + triton.cdiv(height - n, block),)](
+        margins_kernel[(ceil(n, block) + ceil(height - n, block),)](
             *by_row[:2],
             *by_column,
             *by_row[2:],
@@ -251,7 +250,7 @@ class _Task:
         programs = 1
         if any(wanted[:4]):
             rows = (self.n, self.m if self.both else 0, self.n if wanted[3] else 0)
-            programs += sum(triton.cdiv(size, self.block_rows) for size in rows)
+            programs += sum(ceil(size, self.block_rows) for size in rows)
         splits, height = (0, 0) if sums.gradient is None else sums.gradient.shape[:2]
         finish_kernel[(programs,)](
             *self.matrices,

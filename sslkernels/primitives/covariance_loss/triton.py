@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import triton
 from torch import Tensor
 
 from ..._operator import offsets
+from .._tile_table import ceil
 from .problem import CovarianceLoss
 from .triton_kernels import columns_kernel, finish_kernel, products_kernel
 
@@ -36,7 +36,7 @@ def covariance_loss(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, 
     block = _block(n, d)
     kind = {"CROSS": p.cross, "SAMPLES": p.samples}
     eps, correction, outer_eps = p.standardized.numbers() if p.standardized else (0.0, 0.0, 0.0)
-    columns_kernel[(triton.cdiv(d, block["COLUMNS"]),)](
+    columns_kernel[(ceil(d, block["COLUMNS"]),)](
         *views,
         values,
         columns,
@@ -58,7 +58,7 @@ def covariance_loss(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, 
     else:
         product = _product(*((values[:1].mT, values[1:]) if p.cross else (values.mT, values)))
     size = n if p.samples else d
-    programs = triton.cdiv(size, SIDE) ** 2
+    programs = ceil(size, SIDE) ** 2
     partials = p.a.new_empty(programs, dtype=torch.float32)
     lowered = p.a.new_empty((2, size, size) if has_gradient else 0)
     large = p.a.new_empty((2, n) if has_gradient and p.samples else 0, dtype=torch.float32)
@@ -69,7 +69,7 @@ def covariance_loss(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, 
     if has_gradient:
         product = _product(*((lowered, values) if p.samples else (values, lowered)))
     off_diagonal, *_, distance = weights
-    finish_kernel[(1 + (triton.cdiv(d, block["COLUMNS"]) if has_gradient else 0),)](
+    finish_kernel[(1 + (ceil(d, block["COLUMNS"]) if has_gradient else 0),)](
         *views,
         product,
         large,

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from ..._operator import unit_of
-from .._tile_table import multiprocessors
+from .._tile_table import ceil, multiprocessors
 from .._tiles import product as multiply
 from .._triton import operand, precision, tensor_cores
 from .columns import Columns
@@ -122,7 +121,7 @@ def square_sum(a: Columns, b: Columns | None) -> Tensor:
     others = values if b is None else operand(_values(b))
     n, d = values.shape
     tile = tile_of(values)
-    blocks = triton.cdiv(d, tile.BM)
+    blocks = ceil(d, tile.BM)
     triangle = b is None and d >= FEWEST_FOR_TRIANGLE
     programs = blocks * (blocks + 1) // 2 if triangle else blocks * blocks
     partials = values.new_empty(programs, dtype=torch.float32)
@@ -143,24 +142,22 @@ def _sum_rows(kernel: Any, x: Tensor, count: int, *arguments: Any, **constants: 
     n, d = x.shape
     splits, rows = _splits(x)
     sums = x.new_empty(count, splits, d, dtype=torch.float64)
-    kernel[(triton.cdiv(d, BLOCK["COLUMNS"]), splits)](
-        *arguments, sums, n, d, rows, **constants, **BLOCK
-    )
+    kernel[(ceil(d, BLOCK["COLUMNS"]), splits)](*arguments, sums, n, d, rows, **constants, **BLOCK)
     return sums.sum(1)
 
 
 def _splits(x: Tensor) -> tuple[int, int]:
     """How many splits of the rows fill the device, and the rows of each."""
     n, d = x.shape
-    blocks = max(1, triton.cdiv(d, BLOCK["COLUMNS"]))  # a rank may have no columns
-    wanted = triton.cdiv(2 * multiprocessors(x.device), blocks)
-    rows = BLOCK["ROWS"] * triton.cdiv(triton.cdiv(n, BLOCK["ROWS"]), wanted)
-    return triton.cdiv(n, rows), rows
+    blocks = max(1, ceil(d, BLOCK["COLUMNS"]))  # a rank may have no columns
+    wanted = ceil(2 * multiprocessors(x.device), blocks)
+    rows = BLOCK["ROWS"] * ceil(ceil(n, BLOCK["ROWS"]), wanted)
+    return ceil(n, rows), rows
 
 
 def _each_tile(kernel: Any, x: Tensor, *arguments: Any, **constants: bool) -> None:
     n, d = x.shape
-    kernel[(triton.cdiv(n, BLOCK["ROWS"]), triton.cdiv(d, BLOCK["COLUMNS"]))](
+    kernel[(ceil(n, BLOCK["ROWS"]), ceil(d, BLOCK["COLUMNS"]))](
         *arguments, n, d, **constants, **BLOCK
     )
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import triton
 from torch import Tensor
 
-from .._tile_table import BACKWARD, FORWARD, columns_per_split, lookup
+from .._tile_table import BACKWARD, FORWARD, ceil, columns_per_split, lookup
 from .._tiles import fill_diagonals
 from .._triton import RowKernel, fuses, launch, operand, total
 from . import tiled
@@ -39,7 +38,7 @@ def forward(
     else:
         block_rows = tile.BM
         block_columns = columns_per_split(q, tile, m)
-    row_blocks, column_blocks = triton.cdiv(n, block_rows), triton.cdiv(m, block_columns)
+    row_blocks, column_blocks = ceil(n, block_rows), ceil(m, block_columns)
     row_partials = q.new_empty((2, column_blocks, n), dtype=torch.float32)
     column_partials = q.new_empty(
         (2, row_blocks, m if triangle or columns else 0), dtype=torch.float32
@@ -120,7 +119,7 @@ def _gradient(
 def _combine(partials: Tensor, others: Tensor, block: int, triangle: bool) -> Tensor:
     _, slots, size = partials.shape
     out = partials.new_empty(size)
-    combine_kernel[(triton.cdiv(size, 128),)](
+    combine_kernel[(ceil(size, 128),)](
         *partials, *others, out, size, block, slots, TRIANGLE=triangle, BLOCK=128, num_warps=4
     )
     return out
@@ -135,11 +134,11 @@ def _reduce(
 ) -> None:
     fill_diagonals(products, diagonals, float("-inf"))
     n, m = products.shape
-    reduce_kernel[(triton.cdiv(n, 4),)](
+    reduce_kernel[(ceil(n, 4),)](
         products, scale, rows, n, m, m, 1, BLOCK=4, LENGTH=1024, num_warps=4
     )
     if columns is not None:
-        reduce_kernel[(triton.cdiv(m, 64),)](
+        reduce_kernel[(ceil(m, 64),)](
             products, scale, columns, m, n, 1, m, BLOCK=64, LENGTH=64, num_warps=4
         )
 
@@ -154,7 +153,7 @@ def _weigh(
 ) -> None:
     fill_diagonals(products, diagonals, float("-inf"))
     n, m = products.shape
-    weigh_kernel[(triton.cdiv(n, 16), triton.cdiv(m, 256))](
+    weigh_kernel[(ceil(n, 16), ceil(m, 256))](
         products,
         scale,
         *_closed(row),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import triton
 from torch import Tensor
 
-from .._tile_table import BACKWARD, FORWARD
+from .._tile_table import BACKWARD, FORWARD, ceil
 from .._tiles import fill_diagonals
 from .._triton import RowKernel, fuses, operand, total
 from . import tiled
@@ -73,7 +72,7 @@ def _reduce(
 ) -> None:
     fill_diagonals(products, diagonals, float("-inf"))
     n, m = products.shape
-    reduce_kernel[(triton.cdiv(n, 4),)](
+    reduce_kernel[(ceil(n, 4),)](
         products, scale, bias, rows, n, m, BLOCK=4, LENGTH=1024, num_warps=4
     )
 
@@ -89,6 +88,6 @@ def _weigh(
 ) -> None:
     fill_diagonals(products, diagonals, float("-inf"))
     n, m = products.shape
-    weigh_kernel[(triton.cdiv(n, 4),)](
+    weigh_kernel[(ceil(n, 4),)](
         products, scale, bias, row_grad, row_sigma, out, n, m, BLOCK=4, LENGTH=512, num_warps=4
     )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from .._tile_table import ceil, multiprocessors
@@ -58,7 +57,7 @@ def _moved(
 ) -> tuple[Tensor, Tensor]:
     """The next centre, and the largest of its logarithms of masses by block; from the last ones."""
     splits, groups, k = sums.shape
-    blocks = triton.cdiv(k, CENTER["BLOCK"])
+    blocks = ceil(k, CENTER["BLOCK"])
     out = sums.new_empty((groups, k)), sums.new_empty((groups, blocks))
     center_kernel[(blocks, groups)](
         *(center or out),  # not read at first
@@ -104,7 +103,7 @@ def _of_columns(
     """(results, splits of the rows, C, k)."""
     x = _readable(x)
     groups, n, k = x.shape
-    blocks = triton.cdiv(k, TILE["BN"])
+    blocks = ceil(k, TILE["BN"])
     steps, splits = _split(x.device, groups * blocks, n, TILE["BM"])
     out = x.new_empty((results, splits, groups, k), dtype=torch.float32)
     grid = blocks, groups, splits

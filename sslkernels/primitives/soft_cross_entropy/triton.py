@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
+from .._tile_table import ceil, power_of_two
 from .._triton import two_floats, unit
 from .problem import Pairs, Problem, Statistics, empty_statistics, readable
 from .tiled import product as product
@@ -45,7 +45,7 @@ def _reduce(problem: Problem, out: Statistics, ENTROPIES: bool) -> None:
     problem = _prepared(problem)
     rows, width = problem.teacher[0].shape
     teachers = len(problem.teacher)
-    blocks = triton.cdiv(width, _block(teachers))
+    blocks = ceil(width, _block(teachers))
     weight, same = _rule(problem)
     for run in _runs(problem.student):
         students = len(problem.student[run])
@@ -68,7 +68,7 @@ def _reduce(problem: Problem, out: Statistics, ENTROPIES: bool) -> None:
             ENTROPIES=ENTROPIES,
             SAME=same,
             PROBABILITIES=problem.teacher_temperature is None,
-            BLOCKS=triton.next_power_of_2(blocks),
+            BLOCKS=power_of_two(blocks),
             num_warps=4,
         )
 
@@ -112,7 +112,7 @@ def _launch(
     distances = [_distance(student[0], x) for x in student[1:]]
     of_views = [student[0].stride(0), *_strides(teacher)]
     of_centers = problem.center_steps()
-    kernel[(rows * triton.cdiv(width, block),)](
+    kernel[(rows * ceil(width, block),)](
         student[0],
         teacher[0],
         teacher[0] if center is None else center,  # not read
@@ -148,7 +148,7 @@ def _rule(problem: Problem) -> Pairs:
 
 def _block(teachers: int) -> int:
     """Columns of a program."""
-    return TILE // triton.next_power_of_2(teachers)
+    return TILE // power_of_two(teachers)
 
 
 def _prepared(problem: Problem) -> Problem:
