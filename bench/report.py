@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from . import launches
 from .cases import CASES
 from .measure import format_shape
 from .plot import plot_speedups
@@ -48,7 +49,22 @@ def page(results: Path, pictures: Path | None = None) -> str:
         found = [section for section in sections if section]
         if found:
             text += f"\n## {_any(device)['device']}\n" + "".join(f"\n{x}" for x in found)
-    return text
+    return text + _launches(results)
+
+
+def _launches(results: Path) -> str:
+    content = _read(results / launches.RESULTS.name)
+    if not content:
+        return ""
+    return (
+        "\n## Launches on a GPU, counted\n\n"
+        'A forward and a backward pass in bfloat16 with `impl="triton"`, operations of torch that '
+        "launch included, beside the plain torch lines. Counted without a device. The times of the "
+        f"host are **a model, not measured**: {launches.MODEL}.\n\n"
+        f"{launches.table(launches.read(content))}\n"
+        f"Made {content['date'][:10]} with torch {content['torch']}, triton {content['triton']}, "
+        f"by\n\n    {content['command']}\n"
+    )
 
 
 def _losses(device: Path, pictures: Path | None) -> str:

@@ -6,15 +6,22 @@ from oracle import assert_as_exact_as_eager, masked, repeated, results
 
 from sslkernels.primitives.contrastive import Contrastive, contrastive_loss
 
-LABELS = torch.arange(1000) % 7 * 10**12
-WEIGHTS = torch.linspace(0.5, 1.5, 2000)
+
+def labels_of(q):
+    return torch.arange(len(q), device=q.device) % 7 * 10**12
+
+
+def weights_of(q):
+    return torch.linspace(0.5, 1.5, 2 * len(q), device=q.device)
+
+
 # name: (tensors after the queries, problem of the queries, those, scale and bias)
 PROBLEMS = {
     "two views": ("other", lambda q, x, **o: Contrastive(
         q, x, offset=len(q), exclude=(-len(q), 0, len(q)), **o)),
     "decoupled": ("other", lambda q, x, **o: Contrastive(
         q, x, offset=len(q), exclude=(-len(q), 0, len(q)), form="decoupled",
-        weights=WEIGHTS[: 2 * len(q)].to(q.device), **o)),
+        weights=weights_of(q), **o)),
     "both ways": ("key", lambda q, k, **o: Contrastive(
         q, key=k, exclude=(0,), columns=True, unit_query=False, unit_key=False, **o)),
     "shifted positives": ("key", lambda q, k, **o: Contrastive(
@@ -22,9 +29,9 @@ PROBLEMS = {
     "queue": ("queue and positive", lambda q, k, p, **o: Contrastive(
         q, key=k, positive=p, unit_key=False, **o)),
     "labels": ("", lambda q, **o: Contrastive(
-        q, labels=LABELS[: len(q)].to(q.device), exclude=(0,), form="decoupled", **o)),
+        q, labels=labels_of(q), exclude=(0,), form="decoupled", **o)),
     "labels, some alone": ("", lambda q, **o: Contrastive(
-        q, labels=(LABELS[: len(q)] + torch.arange(len(q)).clamp(max=3)).to(q.device),
+        q, labels=labels_of(q) + torch.arange(len(q), device=q.device).clamp(max=3),
         exclude=(0,), form="decoupled", skip_alone=True, **o)),
     "sigmoid": ("key", lambda q, k, **o: Contrastive(
         q, key=k, exclude=(0,), form="sigmoid", unit_query=False, unit_key=False, **o)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from torch import Tensor
@@ -31,27 +33,37 @@ class Kernel(JITFunction):
         self._vectors = sorted(pointers - set(self._matrices))
         numbers = [(i, x) for i, x in others if i not in pointers and not x.annotation_type]
         self._strides = [i for i, x in numbers if not x.do_not_specialize]
-        self._sizes = [i for i, x in numbers if x.do_not_specialize]
+        sizes = [i for i, x in numbers if x.do_not_specialize]
+        self._sizes = itemgetter(*sizes, *sizes[:1]) if sizes else lambda _: (0,)  # always a tuple
         self._compiled: dict[Any, Any] = {}
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        return partial(self.run, grid=grid, warmup=False)
 
     def run(self, *arguments: Any, grid: Any, warmup: bool, **constants: Any) -> Any:
         device = driver.active.get_current_device()
-        sizes = [arguments[i] for i in self._sizes]
-        if warmup or _is_watched() or max(sizes, default=0) > LARGEST or self.pre_run_hooks:
-            return super().run(*arguments, grid=grid, warmup=warmup, **constants)
         key = (
             device,
-            *[_matrix(arguments[i]) for i in self._matrices],
-            *[x if (x := arguments[i]) is None else x.dtype for i in self._vectors],
-            *[_stride(arguments[i]) for i in self._strides],
             *constants.items(),
+            *[_matrix(arguments[i]) for i in self._matrices],
+            *[None if (x := arguments[i]) is None else x.dtype for i in self._vectors],
+            *[_stride(arguments[i]) for i in self._strides],
         )
         compiled = self._compiled.get(key)
-        if compiled is None:
-            compiled = super().run(*arguments, grid=grid, warmup=warmup, **constants)
-            self._compiled[key] = compiled
-            return compiled
-        x, y, z = (*grid, 1, 1)[:3]
+        is_wide = max(self._sizes(arguments)) > LARGEST
+        enter, leave = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
+        if (
+            compiled is None
+            or enter.calls  # of a profiler
+            or leave.calls
+            or warmup
+            or is_wide
+        ):
+            bound = super().run(*arguments, grid=grid, warmup=warmup, **constants)
+            if not (warmup or is_wide):
+                self._compiled[key] = bound
+            return bound
+        x, y, z = grid if len(grid) == 3 else (*grid, 1, 1)[:3]
         compiled.run(
             x,
             y,
@@ -70,14 +82,8 @@ class Kernel(JITFunction):
 
 def _matrix(x: Tensor | None) -> Any:
     """A pointer to a matrix as Triton tells it from others."""
-    return x if x is None else (x.dtype, x.data_ptr() % 16 == 0)
+    return None if x is None else (x.dtype, x.data_ptr() & 15 == 0)
 
 
 def _stride(x: int) -> Any:
-    return (x == 1, x % 16 == 0, x > LARGEST)
-
-
-def _is_watched() -> bool:
-    """Whether a profiler wants to hear of launches."""
-    hooks = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
-    return any(hook is not None and getattr(hook, "calls", True) for hook in hooks)
+    return x if x > LARGEST else 16 if x & 15 == 0 else x == 1

@@ -137,6 +137,16 @@ BACKWARD: Table = {
 }
 
 
+# where more is kept of each pair than BACKWARD has registers for
+NARROW: Table = {
+    arch: {
+        size: {depth: tile._replace(BN=min(tile.BN, 32)) for depth, tile in tiles.items()}
+        for size, tiles in by_size.items()
+    }
+    for arch, by_size in BACKWARD.items()
+}
+
+
 def deepest(table: Table, q: Tensor) -> int:
     """The largest d for which the table has a tile of this dtype."""
     return max(table[architecture(q.device)][q.element_size()])

@@ -11,16 +11,28 @@ from typing import Any, NamedTuple
 
 FIRST, *OTHERS = ARCHITECTURES = ("sm_90", "sm_100", "sm_80", "sm_86")
 DTYPES = {2: "bf16", 4: "fp32"}
+INVERSE, UNIT = {"INVERSE": True}, {"INVERSE": False}
+LABELLED, UNLABELLED = {"LABELS": True}, {"LABELS": False}
+BOTH, ALONE = {"BOTH": True, "SCALE": True}, {"BOTH": False, "SCALE": False}
 VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
     "pairwise_logsumexp.forward_kernel": [
-        {"EXCLUDED": 4, "TRIANGLE": True, "COLUMNS": True},
-        {"EXCLUDED": 1, "TRIANGLE": False, "COLUMNS": True},
-        {"EXCLUDED": 0, "TRIANGLE": False, "COLUMNS": False},
+        {"EXCLUDED": 4, "TRIANGLE": True, "COLUMNS": True, **UNIT, **UNLABELLED},
+        {"EXCLUDED": 3, "TRIANGLE": True, "COLUMNS": True, **INVERSE, **UNLABELLED},
+        {"EXCLUDED": 1, "TRIANGLE": False, "COLUMNS": True, **UNIT, **UNLABELLED},
+        {"EXCLUDED": 1, "TRIANGLE": False, "COLUMNS": False, **INVERSE, **LABELLED},
+        {"EXCLUDED": 0, "TRIANGLE": False, "COLUMNS": False, **UNIT, **UNLABELLED},
     ],
     "pairwise_logsumexp.backward_kernel": [
-        {"EXCLUDED": 4, "ROW": True, "COLUMN": True},
-        {"EXCLUDED": 0, "ROW": True, "COLUMN": False},
-        {"EXCLUDED": 0, "ROW": False, "COLUMN": True},
+        {"EXCLUDED": 4, "ROW": True, "COLUMN": True, **ALONE, **UNIT, **UNLABELLED},
+        {"EXCLUDED": 3, "ROW": True, "COLUMN": True, **ALONE, **INVERSE, **UNLABELLED},
+        {"EXCLUDED": 1, "ROW": True, "COLUMN": True, **BOTH, **UNIT, **UNLABELLED},
+        {"EXCLUDED": 1, "ROW": True, "COLUMN": True, **ALONE, **INVERSE, **LABELLED},
+        {"EXCLUDED": 0, "ROW": True, "COLUMN": False, **ALONE, **UNIT, **UNLABELLED},
+        {"EXCLUDED": 0, "ROW": False, "COLUMN": True, **ALONE, **UNIT, **UNLABELLED},
+    ],
+    "contrastive.sigmoid_kernel": [
+        {"EXCLUDED": 1, "BOTH": True, "GRADIENT": True, **INVERSE},
+        {"EXCLUDED": 1, "BOTH": False, "GRADIENT": False, **UNIT},
     ],
     "nearest_neighbor.nearest_kernel": [{"EXCLUDED": 4}, {"EXCLUDED": 0}],
     "pairwise_softplus.forward_kernel": [{"EXCLUDED": 4}, {"EXCLUDED": 0}],
@@ -35,7 +47,28 @@ BETWEEN = (136, 200, 300, 500)  # widths of embeddings that no tile is made for
 UNIT_OF_3000 = 8  # which 3000 prototypes, SwAV's, are a multiple of
 TILE_OF_COLUMNS = {"ROWS": 8, "COLUMNS": 128}
 RAW, STANDARDIZED = ({"RAW": raw, **TILE_OF_COLUMNS} for raw in (True, False))
+FLAGS = ("UNIT_QUERY", "UNIT_KEY", "UNIT_POSITIVE", "TWO", "KEYS")
+QUERIES = {"D": 128, "BM": 8, "BD": 128, **dict.fromkeys(FLAGS, True)}
+COVARIANCES = {"CROSS": False, "SAMPLES": True}
+COLUMNS_OF_VIEWS = {"DISTANCE": True, "ROWS": 64, "COLUMNS": 16}
 ROW_KERNELS = {
+    "contrastive.prepare_kernel": [
+        {**QUERIES, "COPY_KEYS": True, "POSITIVE": 3, "RAW": True, "ROUNDED": False},
+    ],
+    "contrastive.margins_kernel": [
+        {"TRIANGLE": False, "COLUMNS": True, "LABELS": False, "DECOUPLED": False, "BLOCK": 128},
+        {"TRIANGLE": True, "COLUMNS": False, "LABELS": True, "DECOUPLED": True, "BLOCK": 128},
+    ],
+    "contrastive.finish_kernel": [
+        {**QUERIES, "SYMMETRIC": False, "POSITIVE": 3, "SIGMOID": False, "COLUMNS": True},
+        {**QUERIES, "SYMMETRIC": False, "POSITIVE": 2, "SIGMOID": True, "COLUMNS": False},
+    ],
+    "covariance_loss.columns_kernel": [
+        {**COVARIANCES, "STANDARDIZED": True, "VARIANCE": True, **COLUMNS_OF_VIEWS},
+    ],
+    "covariance_loss.products_kernel": [{**COVARIANCES, "GRADIENT": True, "SIDE": 32}],
+    "covariance_loss.finish_kernel": [{**COVARIANCES, **COLUMNS_OF_VIEWS}],
+    "sinkhorn.center_kernel": [{"FIRST": False, "BLOCK": 512}],
     "_triton.operand_kernel": [{"ROUNDED": False, "BM": 16, "BN": 128}],
     "pairwise_logsumexp.combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
     "pairwise_logsumexp.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
@@ -64,7 +97,10 @@ ROW_KERNELS = {
         {"COUNTED": counted, "UNIT": unit, "BM": 16, "BN": 256}
         for counted, unit in ((True, UNIT_OF_3000), (False, 4))
     ],
-    "soft_cross_entropy.combine_kernel": [{"BLOCKS": 32}, {"BLOCKS": 4096}],
+    "soft_cross_entropy.combine_kernel": [
+        {"ENTROPIES": True, "PROBABILITIES": False, "SAME": False, "BLOCKS": blocks}
+        for blocks in (32, 4096)
+    ],
 }
 WIDE_TILE = {"SIDE": 128, "ROWS": 16}
 TILE_OF_VIEW = {1: WIDE_TILE, 3: {"SIDE": 64, "ROWS": 16}}
@@ -92,12 +128,12 @@ TEACHERS = [
 ]
 WIDE_ROW_KERNELS = {
     "soft_cross_entropy.forward_kernel": TEACHERS,
-    "soft_cross_entropy.backward_kernel": TEACHERS,
+    "soft_cross_entropy.backward_kernel": [{"SAME": False, **x} for x in TEACHERS],
 }
 
 
 def tables():
-    from sslkernels.primitives._tile_table import BACKWARD, FORWARD
+    from sslkernels.primitives._tile_table import BACKWARD, FORWARD, NARROW
     from sslkernels.primitives.nearest_neighbor.tiles import TILES
     from sslkernels.primitives.offdiagonal_norm.tiles import TILES as PRODUCTS
 
@@ -107,6 +143,7 @@ def tables():
         "nearest_neighbor.nearest_kernel": TILES,
         "pairwise_softplus.forward_kernel": FORWARD,
         "pairwise_softplus.backward_kernel": BACKWARD,
+        "contrastive.sigmoid_kernel": NARROW,
         "offdiagonal_norm.square_sum_kernel": {
             arch: {size: {None: tile} for size, tile in tiles.items()}
             for arch, tiles in PRODUCTS.items()
@@ -165,6 +202,11 @@ def jobs(everything: bool) -> Iterator[Job]:
             for place, (size, depth, tile) in enumerate(tiles):
                 for index, variant in enumerate(VARIANTS[name]):
                     *shape, warps, stages = tile
+                    if variant.get("LABELS") and "forward" in name:  # as they are launched
+                        warps = 8
+                    is_fused = variant.get("INVERSE") or variant.get("BOTH")
+                    if is_fused and "backward" in name and depth > 128:
+                        shape[1] = min(shape[1], 32)
                     constants = dict(
                         zip(("BM", "BN", "BD"), shape, strict=True),
                         PRECISION="tf32" if size == 4 else "ieee",

@@ -30,8 +30,12 @@ TENSOR_CORE = {
     "sm_100": "tcgen05.mma",
 }
 INPUTS = [
-    f"{x}_ptr" for x in ("q", "k", "x", "a", "b", "own", "other", "values", "student", "teacher")
-]
+    f"{x}_ptr"
+    for x in (
+        "q", "k", "x", "a", "b", "own", "other", "values", "student", "teacher", "query", "key",
+        "positive",
+    )
+]  # fmt: skip
 # Whose wgmma wait for each other on sm_90, as ptxas says (C7515). To be emptied.
 SERIALIZED = {
     *(
@@ -39,6 +43,16 @@ SERIALIZED = {
         for d in (64, 128, 144, 208, 256, 304, 512)
     ),
     *(("pairwise_softplus.backward_kernel", "bf16", d) for d in (304, 512)),
+    *(("contrastive.sigmoid_kernel", "bf16", d) for d in (304, 512)),
+}
+FLOATS = (
+    "scale", "bias", "unit", "part", "weight", "epsilon", "factor", "correction", "eps",
+    "outer_eps", "off_diagonal", "diagonal", "variance", "variance_eps", "distance",
+)  # fmt: skip
+LABELS = ("labels_ptr", "row_labels_ptr", "column_labels_ptr")
+DOUBLES = {
+    "covariance_loss.columns_kernel": ("loss_ptr",),
+    "covariance_loss.finish_kernel": ("column_loss_ptr",),
 }
 BYTES = {"data_ptr": "u8", "levels_ptr": "u8", "offsets_ptr": "i64", "sizes_ptr": "i64"}
 
@@ -61,6 +75,8 @@ class Compiled(NamedTuple):
 def kernel_of(name: str) -> Any:
     primitive, name = name.split(".")
     rest = "" if primitive == "_triton" else ".triton_kernels"
+    if primitive == "contrastive" and name in ("prepare_kernel", "finish_kernel"):
+        rest = ".triton_rows"
     return getattr(import_module(f"sslkernels.primitives.{primitive}{rest}"), name)
 
 
@@ -80,14 +96,16 @@ def compile_one(job: Job) -> Compiled:
             return "constexpr"
         if parameter.annotation_type:
             return parameter.annotation_type
-        if argument.endswith(("_high", "_low", "_scale", "_shift")):
+        if argument.endswith(("_high", "_low", "_scale", "_shift")) or argument in FLOATS:
             return "fp32"
         if not argument.endswith("_ptr"):
             return "i32"
         kinds = {
             "index_ptr": "i64",
-            "count_ptr": "i64",
             "sums_ptr": "fp64",
+            **dict.fromkeys(LABELS, "i64"),
+            **dict.fromkeys(DOUBLES.get(name, ()), "fp64"),
+            **({"count_ptr": "i64"} if name.startswith("sinkhorn") else {}),
             **dict.fromkeys(inputs, dtype),
             **(BYTES | {"gray_ptr": "i32"} if of_views else {}),
         }

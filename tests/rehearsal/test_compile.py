@@ -8,7 +8,7 @@ import pytest
 import torch
 import triton
 from steps import loss_step
-from test_primitives import PRIMITIVES, run
+from test_primitives import LOSSES, PRIMITIVES, run
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.compiler.compiler import get_cache_key
@@ -68,6 +68,8 @@ def test_every_kernel_compiles_for_an_h100(monkeypatch, tmp_path):
     for primitive in PRIMITIVES:
         for dtype in (torch.float32, torch.bfloat16):
             run(primitive, dtype, "auto")
+            if primitive in LOSSES:
+                run(primitive, dtype, "triton")
     chosen = one_of_each(launches.compilations[before:])
     assert {(x.module, x.kernel) for x in chosen} == set(kernels())
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))

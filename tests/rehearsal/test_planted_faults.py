@@ -15,6 +15,7 @@ from sslkernels.primitives.contrastive import composed
 from sslkernels.primitives.pairwise_logsumexp import triton as logsumexp_triton
 from sslkernels.primitives.sinkhorn import cuda as sinkhorn_cuda
 from sslkernels.primitives.sinkhorn import triton as sinkhorn_triton
+from sslkernels.primitives.soft_cross_entropy import op as soft_cross_entropy_op
 
 dino = import_module("sslkernels.losses.distillation.dino")  # not the functions of these names
 koleo = import_module("sslkernels.losses.distillation.koleo")
@@ -49,14 +50,14 @@ def test_a_pointer_to_the_cpu(plant):
         "row_partials = q.new_empty((2, column_blocks, n), dtype=torch.float32)",
         "row_partials = torch.empty((2, column_blocks, n))",
     )
-    with pytest.raises(Fault, match="forward_kernel: argument 4 is a pointer to the CPU"):
+    with pytest.raises(Fault, match="forward_kernel: argument 7 is a pointer to the CPU"):
         run("nt_xent")
 
 
 def test_a_bound_on_the_cpu(plant):
     plant(
-        logsumexp_triton._bound,
-        "return scale.abs() * q_norm * (q_norm if k is q else largest_norm(k))",
+        logsumexp_triton._largest,
+        "return q_norm if k is q else (q_norm * largest_norm(k)).sqrt_()",
         "return torch.tensor(1.0)",
     )
     with pytest.raises(Fault, match="forward_kernel: argument 3 is a pointer to the CPU"):
@@ -70,10 +71,14 @@ def test_a_pointer_to_the_cpu_for_the_extension(plant):
 
 
 def test_a_tensor_made_on_the_cpu_and_copied(plant):
-    plant(dino.dino, "dtype=torch.float64, device=like.device)", "dtype=torch.float64)")
+    plant(
+        soft_cross_entropy_op.pairs_of,
+        "rule.matrix(counts, device, dtype)",
+        "rule.matrix(counts, torch.device('cpu'), dtype).to(device)",
+    )
     views = [torch.randn(70, 20, device="cuda") for _ in range(2)]
     with pytest.raises(Fault, match="_to_copy.*the host waits for the device"), no_wait():
-        dino.dino(views, views)
+        dino.dino(views, views, impl="tiled")
 
 
 def test_a_scalar_read_by_the_host(plant):

@@ -4,11 +4,13 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from contrastive_problems import PROBLEMS
 from steps import no_wait
 
 from bench.rehearsal import extension, launches
 from sslkernels import (
     augment_views,
+    functional,
     nearest_neighbor,
     offdiagonal_norm,
     pairwise_logsumexp,
@@ -19,6 +21,7 @@ from sslkernels import (
     soft_cross_entropy,
 )
 from sslkernels.data import SimCLRViews, draw_parameters
+from sslkernels.primitives.contrastive import contrastive_loss
 
 N, M, D, K = 70, 130, 20, 300
 each_dtype = pytest.mark.parametrize(
@@ -100,9 +103,28 @@ def views(dtype, impl):
     return augment_views(images, parameters, size=33, dtype=dtype, impl=impl)
 
 
+def contrastive(name):
+    """A loss as one operator, where ``impl`` has it."""
+
+    def primitive(dtype, impl):
+        kind, problem = PROBLEMS[name]
+        count = {"": 1, "queue and positive": 3}.get(kind, 2)
+        inputs = [random(N, D, dtype=dtype) for _ in range(count)]
+        return contrastive_loss(problem(*inputs, scale=random()), impl=impl)
+
+    primitive.__name__ = f"contrastive: {name}"
+    return primitive
+
+
+def covariance(dtype, impl):
+    a, b = random(N, M, dtype=dtype), random(N, M, dtype=dtype)
+    return functional.vicreg(a, b, impl=impl) + functional.barlow_twins(a.T, b.T, impl=impl)
+
+
+LOSSES = [covariance, *map(contrastive, PROBLEMS)]
 DIFFERENTIABLE = [
     logsumexp, logsumexp_with_itself, softplus, cross_entropy, cross_entropy_of_prototypes,
-    norm_of_rows, norm_of_columns,
+    norm_of_rows, norm_of_columns, *LOSSES,
 ]  # fmt: skip
 PRIMITIVES = [*DIFFERENTIABLE, nearest, plan, plan_of_prototypes, views]
 WITH_CUDA = [
@@ -115,6 +137,7 @@ IMPLEMENTATIONS = [
     for impl in ("auto", "triton", "tiled", "cuda", "reference")
     if impl not in ("tiled", "reference") or primitive is not views
     if impl != "cuda" or primitive in WITH_CUDA
+    if impl != "reference" or primitive not in LOSSES
 ]
 
 

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from ..._operator import offsets
-from .._tile_table import BACKWARD, FORWARD, ceil, columns_per_split, lookup, power_of_two
+from .._tile_table import (
+    BACKWARD,
+    FORWARD,
+    NARROW,
+    Table,
+    ceil,
+    columns_per_split,
+    lookup,
+    power_of_two,
+)
 from .._triton import RowKernel, fuses, is_whole, launch, padded, precision
 from ..pairwise_logsumexp.tiles import rows_per_block
 from ..pairwise_logsumexp.triton_kernels import backward_kernel, forward_kernel
@@ -193,7 +202,9 @@ class _Task:
         self.weights = weights
         if not any(self.wanted):
             return _Sums(loss[:losses], grad, counted=count)
-        kernel, gradient, weighted = self._backward(backward_kernel)
+        kernel, gradient, weighted = self._backward(
+            backward_kernel, BACKWARD if self.x.shape[1] <= 128 else NARROW
+        )
         columns = slice(n, None) if p.columns and not self.both else slice(None)
         kernel(
             [
@@ -213,7 +224,7 @@ class _Task:
     def sigmoid(self) -> _Sums:
         self.weights = None
         has_gradient = any(self.wanted)
-        kernel, gradient, weighted = self._backward(sigmoid_kernel, has_gradient)
+        kernel, gradient, weighted = self._backward(sigmoid_kernel, NARROW, has_gradient)
         loss = self.x.new_empty((kernel.splits, self.n), dtype=torch.float32)
         sigma = torch.empty_like(weighted)
         kernel(
@@ -232,9 +243,11 @@ class _Task:
         is_one = both or self.p.key is None
         return self.inverse, self.inverse if is_one else self.inverse[self.n :]
 
-    def _backward(self, function, has_gradient: bool = True) -> tuple[RowKernel, Tensor, Tensor]:
+    def _backward(
+        self, function, table: Table, has_gradient: bool = True
+    ) -> tuple[RowKernel, Tensor, Tensor]:
         """With room for the gradient of each row and a number beside it."""
-        kernel = RowKernel(function, BACKWARD, self.q, self.k, self.p.exclude, self.both)
+        kernel = RowKernel(function, table, self.q, self.k, self.p.exclude, self.both)
         if not has_gradient:
             return kernel, *(self.x.new_empty(0, dtype=torch.float32) for _ in range(2))
         size = (kernel.splits, self.n + self.m if self.both else self.n)
@@ -279,7 +292,7 @@ class _Task:
             self.x.shape[1],
             KEYS=self.both,
             SYMMETRIC=p.key is None,
-            SIGMOID=p.form == "sigmoid",
+            NARROW=p.form == "sigmoid",
             COLUMNS=p.columns,
             **self._constants(),
         )

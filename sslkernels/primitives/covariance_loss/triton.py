@@ -14,7 +14,7 @@ from .triton_kernels import columns_kernel, finish_kernel, products_kernel
 
 MOST_ROWS = 4096  # a program takes all rows of its columns
 TILE = 1024  # elements of it at a time
-SIDE = 64  # of the tiles of products
+SIDE = 32  # of the tiles of products
 
 
 def takes(p: CovarianceLoss) -> bool:
@@ -64,7 +64,7 @@ def covariance_loss(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, 
     large = p.a.new_empty((2, n) if has_gradient and p.samples else 0, dtype=torch.float32)
     products_kernel[(programs,)](
         product, lowered, large, partials, size, GRADIENT=has_gradient, SIDE=SIDE, **kind,
-        num_warps=8,
+        num_warps=4,
     )  # fmt: skip
     if has_gradient:
         product = _product(*((lowered, values) if p.samples else (values, lowered)))
@@ -95,7 +95,7 @@ def covariance_loss(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, 
 def _block(n: int, d: int) -> dict[str, int]:
     """Fewer columns in a program where there are few, lest the device idle."""
     columns = 32 if d >= 4096 else 16
-    return {"ROWS": TILE // columns, "COLUMNS": columns, "num_warps": 8}
+    return {"ROWS": TILE // columns, "COLUMNS": columns, "num_warps": 4}
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

@@ -1,0 +1,84 @@
+"""A launch without binding finds what Triton's own would have found."""
+
+import pytest
+import torch
+from cases import CASES
+from steps import loss_step
+from test_primitives import LOSSES, PRIMITIVES, run
+from triton import knobs
+from triton.runtime.jit import JITFunction
+
+from bench.rehearsal import launches
+from sslkernels.primitives._launcher import Kernel
+
+each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """Every launch is bound by Triton as well; how many there were, and how many not the first."""
+    fast, count = Kernel.run, [0, 0]
+
+    def both(self, *arguments, grid, warmup, **constants):
+        known = len(self._compiled)
+        found = fast(self, *arguments, grid=grid, warmup=warmup, **constants)
+        bound = JITFunction.run(self, *arguments, grid=grid, warmup=warmup, **constants)
+        assert found is bound, self.fn.__name__
+        count[0] += 1
+        count[1] += len(self._compiled) == known
+        return found
+
+    monkeypatch.setattr(Kernel, "run", both)
+    return count
+
+
+@each_dtype
+@pytest.mark.parametrize("name", CASES)
+def test_of_losses(name, dtype, compared):
+    for n, d in ((70, 20), (64, 64), (71, 36)):
+        step = loss_step(name, n, d, dtype)
+        step()
+        step()
+    launched, again = compared
+    assert 2 * again >= launched
+
+
+@each_dtype
+@pytest.mark.parametrize("primitive", PRIMITIVES)
+def test_of_primitives(primitive, dtype, compared):
+    for impl in ("auto", *(["triton"] if primitive in LOSSES else [])):
+        run(primitive, dtype, impl)
+        run(primitive, dtype, impl)
+
+
+def test_alignment_and_large_sizes_are_told_apart(compared):
+    from sslkernels import pairwise_logsumexp, sinkhorn
+
+    memory = torch.randn(71 * 64 + 8, device="cuda", dtype=torch.bfloat16)
+    for offset in (0, 1, 8):
+        x = memory[offset : offset + 70 * 64].view(70, 64)
+        pairwise_logsumexp(x, x, impl="triton")
+        for width in (64, 48, 63):
+            sinkhorn(x[:, :width], impl="triton")
+    huge = torch.empty(2**26, 64, device="cuda", dtype=torch.bfloat16)
+    sinkhorn(huge, impl="triton")
+    sinkhorn(huge.T, impl="triton")
+
+
+def test_a_profiler_hears_of_every_launch():
+    heard = []
+
+    def hear(metadata):
+        heard.append(metadata.get()["name"])
+
+    from sslkernels import sinkhorn
+
+    x = torch.randn(70, 64, device="cuda")
+    sinkhorn(x, impl="triton")
+    before = launches.launched.total()
+    knobs.runtime.launch_enter_hook.add(hear)
+    try:
+        sinkhorn(x, impl="triton")
+    finally:
+        knobs.runtime.launch_enter_hook.remove(hear)
+    assert launches.launched.total() > before
