@@ -202,9 +202,10 @@ def jobs(everything: bool) -> Iterator[Job]:
             for place, (size, depth, tile) in enumerate(tiles):
                 for index, variant in enumerate(VARIANTS[name]):
                     *shape, warps, stages = tile
-                    if variant.get("LABELS") and "forward" in name:  # as they are launched
+                    is_fused = variant.get("INVERSE") or variant.get("BOTH")  # as they are launched
+                    is_forward = name == "pairwise_logsumexp.forward_kernel"
+                    if is_forward and (variant["LABELS"] or (is_fused and depth <= 64)):
                         warps = 8
-                    is_fused = variant.get("INVERSE") or variant.get("BOTH")
                     if is_fused and "backward" in name and depth > 128:
                         shape[1] = min(shape[1], 32)
                     constants = dict(

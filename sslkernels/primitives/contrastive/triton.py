@@ -140,8 +140,8 @@ class _Task:
         is_triangle = p.key is None and p.labels is None
         has_columns = is_triangle or p.columns
         tile = lookup(FORWARD, self.q)
-        if p.labels is not None:
-            tile = tile._replace(num_warps=8)  # which take registers
+        if p.labels is not None or (self.has_inverse and x.shape[1] <= 64):
+            tile = tile._replace(num_warps=8)  # for what is kept besides
         if has_columns:
             block_rows = block_columns = rows_per_block(tile, max(n, m))
         else:
