@@ -292,7 +292,7 @@ class _Task:
             self.x.shape[1],
             KEYS=self.both,
             SYMMETRIC=p.key is None,
-            NARROW=p.form == "sigmoid",
+            SIGMOID=p.form == "sigmoid",
             COLUMNS=p.columns,
             **self._constants(),
         )
