@@ -27,6 +27,7 @@ bench: .venv/tools
 lint: .venv/tools
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 # The Triton kernels, compiled for every architecture by another Triton installed beside.
 compile-targets: .venv/tools

@@ -32,6 +32,7 @@ def everywhere(
     eager_matrices: float,
     compiled_matrices: float,
     has_cuda: bool = True,
+    has_fused: bool = True,
 ) -> dict[str, Baseline]:
     """What every operation is measured with."""
 
@@ -48,6 +49,11 @@ def everywhere(
 
     baselines = {
         "ours": Baseline(partial(ours, impl="auto"), f"sslkernels.{name}"),
+        "fused": Baseline(
+            partial(ours, impl="triton"),
+            "ours with impl='triton': one operator, not yet the default",
+            devices=("cuda",),
+        ),
         "tiled": Baseline(partial(ours, impl="tiled"), "ours with impl='tiled': plain torch"),
         "cuda": Baseline(cuda, "ours with impl='cuda'", devices=("cuda",)),
         "eager": Baseline(eager, "plain torch, all scores at once", eager_matrices),
@@ -55,4 +61,6 @@ def everywhere(
     }
     if not has_cuda:
         del baselines["cuda"]
+    if not has_fused:
+        del baselines["fused"]
     return baselines

@@ -160,15 +160,19 @@ def _fresh(make: type, prototypes: int, device: torch.device, **options) -> torc
 
 
 BASELINES: dict[str, dict[str, Baseline]] = {
-    "dino": everywhere("DINOLoss", dino_ours, dino_eager, 4, 3)
+    "dino": everywhere("DINOLoss", dino_ours, dino_eager, 4, 3, has_fused=False)
     | {"lightly": Baseline(dino_lightly, "lightly.loss.DINOLoss, with its centre's update", 4)},
-    "dino_head": everywhere("DINOLoss with prototypes", dino_head_ours, dino_head_eager, 5, 4)
+    "dino_head": everywhere(
+        "DINOLoss with prototypes", dino_head_ours, dino_head_eager, 5, 4, has_fused=False
+    )
     | {
         "logits": Baseline(dino_head_logits, "torch's products, then sslkernels.DINOLoss", 3),
         "lightly": Baseline(dino_head_lightly, "torch's products, then lightly's DINOLoss", 5),
     },
-    "ibot_head": everywhere("prototype_cross_entropy", ibot_head_ours, ibot_head_eager, 5, 4)
+    "ibot_head": everywhere(
+        "prototype_cross_entropy", ibot_head_ours, ibot_head_eager, 5, 4, has_fused=False
+    )
     | {"logits": Baseline(ibot_head_logits, "torch's products, then soft_cross_entropy", 3)},
-    "swav": everywhere("functional.swav", swav_ours, swav_eager, 4, 3)
+    "swav": everywhere("functional.swav", swav_ours, swav_eager, 4, 3, has_fused=False)
     | {"lightly": Baseline(swav_lightly, "lightly.loss.SwaVLoss", 5)},
 }

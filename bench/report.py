@@ -17,7 +17,14 @@ from .suite import PEERS
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "bench" / "results", ROOT / "docs" / "benchmarks.md"
-PLAIN = ("ours", "tiled", "cuda", "eager", "compile")  # the others are peers, or their formulas
+PLAIN = (
+    "ours",
+    "fused",
+    "tiled",
+    "cuda",
+    "eager",
+    "compile",
+)  # the others are peers, or their formulas
 Content = dict[str, Any]
 
 OPENING = """# Benchmarks

@@ -8,7 +8,7 @@ import torch  # before _C, which then shares torch's OpenMP runtime and its thre
 from torch import Tensor
 
 try:
-    from . import _C
+    from . import _C  # type: ignore[attr-defined]
 except ImportError as error:
     _C, _reason = None, str(error)
 

@@ -39,10 +39,12 @@ class Differentiable(Function):
     requires a gradient must be among them, or a second derivative would not find the error.
     """
 
+    gradients: Callable[..., Any]
+
     def __init_subclass__(cls) -> None:
         # torch binds the arguments by this signature at every call, and would make it anew
-        cls.forward.__signature__ = inspect.signature(cls.forward)
-        cls.backward = staticmethod(_once(cls.gradients))
+        vars(cls)["forward"].__func__.__signature__ = inspect.signature(cls.forward)
+        setattr(cls, "backward", staticmethod(_once(cls.gradients)))  # noqa: B010
 
 
 def _once(gradients: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,20 +85,20 @@ def fused_loss(
 
     class FusedLoss(Differentiable):
         @staticmethod
-        def forward(*arguments):
+        def forward(*arguments: Any) -> Any:
             return call(*arguments)
 
         @staticmethod
-        def setup_context(ctx, inputs, output):
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
             ctx.wanted = inputs[-2]
             ctx.mark_non_differentiable(output[1])
             ctx.set_materialize_grads(False)
             ctx.save_for_backward(output[1], *inputs[:tensors])
 
         @staticmethod
-        def gradients(ctx, saved, grad, _):
+        def gradients(ctx: Any, saved: Any, grad: Any, _: Any) -> Any:
             derivatives, *x = saved
-            out = [None] * len(ctx.needs_input_grad)
+            out: list[Tensor | None] = [None] * len(ctx.needs_input_grad)
             if grad is None:
                 return tuple(out)
             found = [i for i, want in enumerate(ctx.wanted) if want]
@@ -110,10 +112,9 @@ def fused_loss(
             return tuple(out)
 
     def loss(*arguments: Any) -> Tensor:
-        *arguments, impl = arguments
         is_on = torch.is_grad_enabled()
         wanted = [is_on and x is not None and x.requires_grad for x in arguments[:tensors]]
-        return FusedLoss.apply(*arguments, wanted, impl)[0]
+        return FusedLoss.apply(*arguments[:-1], wanted, arguments[-1])[0]
 
     return loss
 
@@ -140,15 +141,15 @@ class _Final(Function):
     """A gradient that has no derivative."""
 
     @staticmethod
-    def forward(gradient, *inputs):
+    def forward(gradient: Tensor, *inputs: Any) -> Any:
         return gradient.view_as(gradient)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         pass
 
     @staticmethod
-    def backward(ctx, *grads):
+    def backward(ctx: Any, *grads: Any) -> Any:
         raise RuntimeError(
             "the fused losses of sslkernels are differentiable once: their gradients have no "
             "gradient. For a second derivative, as of a gradient penalty, write the loss in plain "
@@ -157,7 +158,7 @@ class _Final(Function):
 
 
 @contextmanager
-def plain(q: Tensor):
+def plain(q: Tensor) -> Any:
     """What autocast would lower is float32 here, and kernels launch on the tensor's device."""
     with torch.autocast(q.device.type, enabled=False), torch.no_grad(), torch.cuda.device_of(q):
         yield

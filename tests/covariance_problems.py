@@ -17,12 +17,12 @@ def eager(name):
     return lambda a, b: (LOSSES[name](a, b, impl="tiled"),)
 
 
-def check(name, n, d, dtype=torch.float32, draws=4, constant=(), impl="cpu"):
+def check(name, n, d, dtype=torch.float32, draws=4, constant=(), impl="cpu", device="cpu"):
     def draw():
-        a = torch.randn(n, d) * torch.linspace(0.3, 1.5, d) + 1
-        inputs = [x.to(dtype) for x in (a, a + 0.3 * torch.randn(n, d))]
+        a = torch.randn(n, d, device=device) * torch.linspace(0.3, 1.5, d, device=device) + 1
+        inputs = [x.to(dtype) for x in (a, a + 0.3 * torch.randn_like(a))]
         return tuple(
-            results(function, inputs, as_dtype, [torch.ones(())], constant)
+            results(function, inputs, as_dtype, [torch.ones((), device=device)], constant)
             for function, as_dtype in (
                 (lambda a, b: (LOSSES[name](a, b, impl=impl),), dtype),
                 (eager(name), dtype),

@@ -39,7 +39,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "swav": ((64, 3000), (512, 3000)),
     "ibot_head": ((1024, 65536), (12800, 131072)),
 }
-BESIDE = ("ours", "cuda", "eager", "tiled", "logits", "gram")
+BESIDE = ("ours", "fused", "cuda", "eager", "tiled", "logits", "gram")
 SECONDS = 0.7  # of timing for each shape
 
 

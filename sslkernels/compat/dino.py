@@ -19,7 +19,9 @@ class DINOLoss(OfficialDINOLoss):
     """``main_dino.DINOLoss``: as :class:`sslkernels.OfficialDINOLoss`; the centre moves in
     evaluation too, and torch.distributed need not be initialised."""
 
-    def forward(self, student_output: Tensor, teacher_output: Tensor, epoch: int) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, student_output: Tensor, teacher_output: Tensor, epoch: int
+    ) -> Tensor:
         """Return the loss of logits (ncrops · B, K) and (2B, K), one crop after the other."""
         loss = super().forward(student_output, teacher_output, epoch)
         if not self.training:

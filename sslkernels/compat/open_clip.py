@@ -108,7 +108,7 @@ class CoCaLoss(ClipLoss):
         self.clip_loss_weight, self.caption_loss_weight = clip_loss_weight, caption_loss_weight
         self.caption_loss = nn.CrossEntropyLoss(ignore_index=pad_id)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         image_features: Tensor,
         text_features: Tensor,

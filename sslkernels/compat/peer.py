@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -75,7 +76,9 @@ def installed_version(distribution: str) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def missing_parameters(original: object, replacement: object) -> list[str]:
+def missing_parameters(
+    original: Callable[..., object], replacement: Callable[..., object]
+) -> list[str]:
     """Parameters of the original that the replacement does not take in the same way."""
     pairs = [(original, replacement)]
     if inspect.isclass(original):
@@ -97,7 +100,7 @@ def missing_parameters(original: object, replacement: object) -> list[str]:
     return missing
 
 
-def _check_signatures(original: object, replacement: object) -> None:
+def _check_signatures(original: Callable[..., object], replacement: Callable[..., object]) -> None:
     missing = missing_parameters(original, replacement)
     if missing:
         raise ValueError(

@@ -7,6 +7,8 @@ the pairs or the mean: distances, reducers, regularisers and miners raise ValueE
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -70,15 +72,17 @@ class NTXentLoss(nn.Module):
             ref_emb: (M, D), among which pairs are sought; None: among ``embeddings``.
             ref_labels: (M,), of these.
         """
-        _check(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        labels = _check(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         labels = labels.to(embeddings.device)
         dtype = accumulation_dtype(embeddings)
         with full_precision(embeddings):
             z = others = unit(embeddings.to(dtype))
             other_labels = labels
             if ref_emb is not None:
-                others, other_labels = unit(ref_emb.to(dtype)), ref_labels.to(labels.device)
-            total, count = z.new_zeros(()), 0
+                others = unit(ref_emb.to(dtype))
+                other_labels = ref_labels.to(labels.device)  # type: ignore[union-attr]
+            total = z.new_zeros(())
+            count: Any = 0
             for start in range(0, len(z), _ROWS):
                 rows = slice(start, start + _ROWS)
                 own = start if ref_emb is None else None
@@ -108,7 +112,7 @@ class SupConLoss(nn.Module):
         ref_labels: None = None,
     ) -> Tensor:
         """Return the loss of embeddings (N, D) with labels (N,)."""
-        _check(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        labels = _check(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         if ref_emb is not None:
             raise ValueError(
                 "SupConLoss takes no ref_emb here; concatenate both, as "
@@ -224,7 +228,8 @@ def _refuse(loss: nn.Module, kwargs: dict) -> None:
         )
 
 
-def _check(embeddings, labels, indices_tuple, ref_emb, ref_labels) -> None:
+def _check(embeddings, labels, indices_tuple, ref_emb, ref_labels) -> Tensor:
+    """The labels, which are given and fit."""
     if indices_tuple is not None:
         raise ValueError(
             "indices_tuple must be None: pairs are those of the labels. With a miner use "
@@ -239,3 +244,4 @@ def _check(embeddings, labels, indices_tuple, ref_emb, ref_labels) -> None:
         )
     if (ref_emb is None) != (ref_labels is None):
         raise ValueError("give ref_emb and ref_labels, or neither")
+    return labels

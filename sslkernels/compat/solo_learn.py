@@ -204,7 +204,9 @@ class DINOLoss(OfficialDINOLoss):
         self.epoch = 0
         self.num_large_crops = num_large_crops
 
-    def forward(self, student_output: Tensor, teacher_output: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, student_output: Tensor, teacher_output: Tensor
+    ) -> Tensor:
         """Return the loss of logits (num_large_crops · B, K) and (2B, K), crop after crop."""
         loss = super().forward(student_output, teacher_output, self.epoch)
         if not self.training:

@@ -64,4 +64,5 @@ def read_digits(
         images = image_folder(Path(folder) / name)
         pixels = read_all(images, by=by)[..., 0].contiguous()  # the three channels are equal
         splits.append(DigitSplit(pixels.to(device), images.labels.to(device)))
-    return tuple(splits)
+    train, test = splits
+    return train, test

@@ -51,7 +51,7 @@ def make_views(
     for index, view in enumerate(views):
         key = view.size, view.interpolation, view.mean[:channels], view.std[:channels]
         groups.setdefault(key, []).append(index)
-    made: list[Tensor] = [None] * len(views)
+    made: dict[int, Tensor] = {}
     for (size, interpolation, mean, std), members in groups.items():
         first, last = members[0], members[-1] + 1
         together = last - first == len(members)
@@ -64,4 +64,4 @@ def make_views(
         )  # fmt: skip
         for index, view in zip(members, batch, strict=True):
             made[index] = view
-    return made, parameters
+    return [made[index] for index in range(len(views))], parameters

@@ -74,16 +74,19 @@ def view_reader(
         ValueError: an argument is none of those above, a number is out of range, or there is no
             such device.
     """
-    share = {"seed": seed, "rank": rank, "world_size": world_size}
     if augment == "fused":
-        decode_device = device if by == "dali" or (by == "auto" and HAS_DALI) else "cpu"
-        reader = image_reader(images, batch_size, by=by, device=decode_device, **share)
+        reader = image_reader(
+            images, batch_size, by=by, seed=seed, rank=rank, world_size=world_size,
+            device=device if by == "dali" or (by == "auto" and HAS_DALI) else "cpu",
+        )  # fmt: skip
         return FusedViewReader(reader, recipe, device=device)
     if augment != "dali" or by == "pil":
         raise ValueError(
             f"augment must be fused or dali, and by not pil for dali; got {augment!r}, {by!r}"
         )
-    return DALIViewReader(images, batch_size, recipe, device=device, **share)
+    return DALIViewReader(
+        images, batch_size, recipe, device=device, seed=seed, rank=rank, world_size=world_size
+    )
 
 
 def read_all(images: EncodedImages, *, by: str = "auto") -> Tensor:

@@ -18,6 +18,10 @@ class SyncBatchNorm(_BatchNorm):
     DistributedDataParallel's mean. Two collectives a call: of the means, then of the variances.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def _check_input_dim(self, x: Tensor) -> None:
         if x.dim() < 2:
             raise ValueError(f"input must be (n, channels, …), got shape {tuple(x.shape)}")
@@ -48,7 +52,7 @@ class SyncBatchNorm(_BatchNorm):
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         self.num_batches_tracked += 1
-        share = self.momentum
+        share: float | Tensor | None = self.momentum
         if share is None:
             share = 1 / self.num_batches_tracked
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)

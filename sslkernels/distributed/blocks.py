@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,9 +24,9 @@ def row_counts(x: Tensor, group: str) -> list[int]:
     dtypes = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
     code = dtypes.index(x.dtype)
     own = torch.tensor([len(x), x[:1].numel() // max(1, len(x[:1])), code], device=x.device)
-    everyone = own.new_empty(dist.get_world_size(ranks), 3)
-    _all_gather_single(everyone.view(-1), own, ranks)
-    everyone = everyone.tolist()
+    gathered = own.new_empty(dist.get_world_size(ranks), 3)
+    _all_gather_single(gathered.view(-1), own, ranks)
+    everyone = gathered.tolist()
     if len({tuple(row[1:]) for row in everyone}) > 1:
         found = ", ".join(
             f"{columns} of {dtypes[code]} on rank {rank}"
@@ -68,7 +69,14 @@ def meet_ranks(
     return travel(block, visit, sizes, process_group(ranks.group), own, merge)
 
 
-def _from_all(block, visit, sizes, group, own, merge):
+def _from_all(
+    block: Sequence[Tensor],
+    visit: Callable[..., Any],
+    sizes: Sequence[int],
+    group: dist.ProcessGroup,
+    own: Tensor | None,
+    merge: Merge,
+) -> Tensor | None:
     rank, largest = dist.get_rank(group), max(sizes)
     everyone = [gather_blocks(x, sizes, group.group_name) for x in block]
     if own is not None:
@@ -85,12 +93,19 @@ def _from_all(block, visit, sizes, group, own, merge):
     dist.all_to_all_single(home, contributions, group=group)
     del contributions
     first, *others = home[:, : sizes[rank]].unbind(0)
-    for other in others:
-        merge(first, other)
+    for x in others:
+        merge(first, x)
     return first
 
 
-def _around_the_ring(block, visit, sizes, group, own, merge):
+def _around_the_ring(
+    block: Sequence[Tensor],
+    visit: Callable[..., Any],
+    sizes: Sequence[int],
+    group: dist.ProcessGroup,
+    own: Tensor | None,
+    merge: Merge,
+) -> Tensor | None:
     rank, largest = dist.get_rank(group), max(sizes)
     arriving = _Shift([_pad(x, largest) for x in block], group)
     returning = None if own is None else _Shift([_pad(own, largest)], group)
@@ -99,12 +114,12 @@ def _around_the_ring(block, visit, sizes, group, own, merge):
         if step < len(sizes) - 1:
             arriving = _Shift(visitor, group)  # on its way while it is computed here
         contribution = visit(*(x[: sizes[other]] for x in visitor))
-        if own is not None:
+        if returning is not None:
             (carried,) = returning.wait()
             merge(carried[: sizes[other]], contribution)
             del contribution
             returning = _Shift([carried], group)
-    return None if own is None else returning.wait()[0][: sizes[rank]]
+    return None if returning is None else returning.wait()[0][: sizes[rank]]
 
 
 def _others(rank: int, size: int) -> Iterator[int]:

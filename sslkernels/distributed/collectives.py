@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -14,7 +17,7 @@ from .gather import Gather, Ranks, process_group, rank_of, ranks_of
 def scale_gradient(x: Tensor, gather: Gather | None) -> Tensor:
     """x; its gradient is divided by the number of ranks where ``grad_scale`` is "reference"."""
     ranks = ranks_of(gather)
-    if ranks is None or gather.grad_scale == "mean":
+    if gather is None or ranks is None or gather.grad_scale == "mean":
         return x
     return _ScaleGradient.apply(x, 1 / ranks.size)
 
@@ -90,29 +93,29 @@ def gram(x: Tensor, gather: Gather | None) -> Tensor:
 
 class _ScaleGradient(torch.autograd.Function):
     @staticmethod
-    def forward(x, factor):
+    def forward(x: Tensor, factor: float) -> Tensor:
         return x.view_as(x)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.factor = inputs[1]
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad * ctx.factor, None
 
 
 class _AllReduce(Differentiable):
     @staticmethod
-    def forward(x, operation, group):
+    def forward(x: Tensor, operation: str, group: str) -> Tensor:
         return _all_reduce_op(x, operation, group)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, ctx.operation, ctx.group = inputs
 
     @staticmethod
-    def gradients(ctx, saved, grad):
+    def gradients(ctx: Any, saved: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.operation != "sum":
             return None, None, None
         return _all_reduce_op(grad, "sum", ctx.group), None, None
@@ -120,33 +123,33 @@ class _AllReduce(Differentiable):
 
 class _GatherRows(Differentiable):
     @staticmethod
-    def forward(x, group):
+    def forward(x: Tensor, group: str) -> Tensor:
         return _all_gather_op(x, group)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, ctx.group = inputs
         ctx.save_for_backward(x)
 
     @staticmethod
-    def gradients(ctx, saved, grad):
+    def gradients(ctx: Any, saved: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor | None, ...]:
         return _sum_rows_op(grad, *saved, ctx.group), None
 
 
 class _Gram(Differentiable):
     @staticmethod
-    def forward(x, group):
+    def forward(x: Tensor, group: str | None) -> Tensor:
         if group is not None:
             return _gram_op(x, group)
         return x @ x.T if x.shape[0] < x.shape[1] else x.T @ x
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, ctx.group = inputs
         ctx.save_for_backward(x)
 
     @staticmethod
-    def gradients(ctx, saved, grad):
+    def gradients(ctx: Any, saved: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = saved
         grad = grad + grad.T
         if ctx.group is not None:
@@ -208,26 +211,26 @@ def _gram_fake(x: Tensor, group: str) -> Tensor:
     return x.new_empty(size, size)
 
 
-_all_reduce_op = operator(
+_all_reduce_op: Callable[..., Tensor] = operator(
     "all_reduce(Tensor x, str operation, str group) -> Tensor",
     _all_reduce,
     lambda x, operation, group: x.new_empty(x.shape),
 )
-_all_gather_op = operator(
+_all_gather_op: Callable[..., Tensor] = operator(
     "all_gather(Tensor x, str group) -> Tensor", _all_gather, _all_gather_fake
 )
-_stack_ranks_op = operator(
+_stack_ranks_op: Callable[..., Tensor] = operator(
     "stack_ranks(Tensor x, str group, int ranks) -> Tensor",
     _stack_ranks,
     lambda x, group, ranks: x.new_empty(ranks, *x.shape),
 )
-_sum_rows_op = operator(
+_sum_rows_op: Callable[..., Tensor] = operator(
     "sum_rows(Tensor rows, Tensor own, str group) -> Tensor",
     _sum_rows,
     lambda rows, own, group: own.new_empty(own.shape),
 )
-_gram_op = operator("gram(Tensor x, str group) -> Tensor", _gram, _gram_fake)
-_gram_backward_op = operator(
+_gram_op: Callable[..., Tensor] = operator("gram(Tensor x, str group) -> Tensor", _gram, _gram_fake)
+_gram_backward_op: Callable[..., Tensor] = operator(
     "gram_backward(Tensor grad, Tensor x, str group) -> Tensor",
     _gram_backward,
     lambda grad, x, group: x.new_empty(x.shape),

@@ -62,7 +62,7 @@ def ranks_of(gather: Gather | None) -> Ranks | None:
     """The ranks to meet; None if there are no others."""
     if gather is None:
         return None
-    size, name = _size_and_name(gather.group)
+    size, name = _size_and_name(gather.group)  # type: ignore[arg-type]
     return Ranks(gather.route, name, size) if size > 1 else None
 
 
@@ -90,9 +90,9 @@ def rank_of(gather: Gather | None) -> int:
 def _size_and_name(group: str | None) -> tuple[int, str]:
     if not (dist.is_available() and dist.is_initialized()):
         return 1, ""
-    group = dist.group.WORLD if group is None else process_group(group)
-    return dist.get_world_size(group), group.group_name
+    ranks = dist.group.WORLD if group is None else process_group(group)
+    return dist.get_world_size(ranks), ranks.group_name  # type: ignore[union-attr]
 
 
 def process_group(name: str) -> dist.ProcessGroup:
-    return dist.distributed_c10d._resolve_process_group(name)
+    return dist.distributed_c10d._resolve_process_group(name)  # type: ignore[arg-type]

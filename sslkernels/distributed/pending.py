@@ -21,7 +21,9 @@ class PendingMean:
 
     def __init__(self, total: Tensor, count: int, gather: Gather | None):
         ranks = ranks_of(gather)
-        self._total, self._count, self._work = total, count, None
+        self._total = total
+        self._count: int | Tensor = count
+        self._work: dist.Work | None = None
         if ranks is None:
             return
         sums = torch.cat([total, total.new_full((1,), count)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -17,12 +19,12 @@ class Shares:
     Without ranks there is one share, the matrix, and nothing travels.
     """
 
-    def __init__(self, x: Tensor, *ranks):
-        ranks = Ranks(*ranks) if any(ranks) else None
-        self.group = process_group(ranks.group) if ranks else None
-        self.rows = row_counts(x, ranks.group) if ranks else [len(x)]
-        self.rank = dist.get_rank(self.group) if ranks else 0
-        self.ranks, self.columns = ranks, _split(x.shape[1], len(self.rows))
+    def __init__(self, x: Tensor, *ranks: Any) -> None:
+        self.ranks = Ranks(*ranks) if any(ranks) else None
+        self.group = process_group(self.ranks.group) if self.ranks else None
+        self.rows = row_counts(x, self.ranks.group) if self.ranks else [len(x)]
+        self.rank = dist.get_rank(self.group) if self.ranks else 0
+        self.columns = _split(x.shape[1], len(self.rows))
         self.count = sum(self.rows)
         self.rows_per_rank = self.count // len(self.rows)
 

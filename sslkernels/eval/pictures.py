@@ -54,7 +54,8 @@ def draw(run: Run, evaluation: Evaluation, baselines: dict[str, float]) -> list[
         paths["map"],
     )
     labels, shown = training_views(run)
-    mean, std = (0.0,), (1.0,)
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
     if not isinstance(run.data, Digits):
         mean, std = run.recipe.views()[0].mean, run.recipe.views()[0].std
     plot_views(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from ..distributed import (
     rows_of_all_ranks,
     scale_gradient,
 )
-from ..primitives import pairwise_logsumexp
+from ..primitives.pairwise_logsumexp import pairwise_logsumexp
 from ._common import (
     GatheringLoss,
     check_embeddings,
@@ -162,7 +164,7 @@ class HypersphereLoss(GatheringLoss):
         lam: float = 1.0,
         alpha: float = 2.0,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         self.t, self.lam, self.alpha = t, lam, alpha
@@ -170,7 +172,7 @@ class HypersphereLoss(GatheringLoss):
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
         """Return the loss of two views' embeddings, each (N, D)."""
         aligned = alignment(z_a, z_b, self.alpha, gather=self.gather)
-        options = {"gather": self.gather, "impl": self.impl}
+        options: dict[str, Any] = {"gather": self.gather, "impl": self.impl}
         return aligned + self.lam / 2 * (
             uniformity(z_a, self.t, **options) + uniformity(z_b, self.t, **options)
         )

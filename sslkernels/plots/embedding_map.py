@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ def plot_embedding_map(
         for side in axes.spines.values():
             side.set_visible(True)
             side.set_color("#e6e8eb")
-        dots = {"s": 15, "linewidths": 0, "alpha": 0.65}
+        dots: dict[str, Any] = {"s": 15, "linewidths": 0, "alpha": 0.65}
         named: list[int] = []
         if labels is not None:
             labels = labels.cpu()

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 INK, SOFT, GRID = "#3b4048", "#6b717a", "#e6e8eb"
 COLORS = (
     "#2563eb", "#c2410c", "#15803d", "#9333ea", "#0891b2",
     "#db2777", "#a16207", "#475569", "#dc2626", "#65a30d",
 )  # fmt: skip
-_STYLE = {
+_STYLE: dict[RcKeyType, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -51,11 +52,12 @@ def picture(path: Path, title: str, size: tuple[float, float]) -> Iterator[Figur
         ) from error
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1, wspace=0.04, hspace=0.04)
+        figure = Figure(figsize=size, dpi=150, layout=layout)
         FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.04, hspace=0.04)
         figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold", color="#111827")
         yield figure
         figure.savefig(path, facecolor="white")
@@ -69,7 +71,8 @@ def color(index: int) -> str:
 def end_labels(axes: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> None:
     """Write (y, text, colour) to the right of where lines end at ``x``, so that none overlap."""
     figure = axes.figure
-    figure.draw_without_rendering()  # so that places are those of the layout
+    # so that places are those of the layout
+    figure.draw_without_rendering()  # type: ignore[union-attr]
     height = 1.25 * 10.5 / 72 * figure.dpi  # of a line of text, in pixels
     ordered = sorted(labels, key=lambda label: axes.transData.transform((x, label[0]))[1])
     places = [float(axes.transData.transform((x, y))[1]) for y, _, _ in ordered]

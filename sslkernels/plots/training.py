@@ -52,13 +52,13 @@ def plot_training(
             axes[name].yaxis.set_major_formatter("{x:g}")
         for name, each in axes.items():
             each.set_xlim(0, max([row["epoch"] for row in history], default=1))
-            each.xaxis.get_major_locator().set_params(integer=True)
+            each.locator_params("x", integer=True)
             if name != "training loss":
                 each.set_xlabel("epoch")
 
 
 def _draw_accuracy(
-    axes: Axes, history: Sequence[dict[str, float]], baselines: Mapping[str, float]
+    axes: Axes, history: Sequence[Mapping[str, float]], baselines: Mapping[str, float]
 ) -> None:
     axes.set(title="accuracy", ylim=(0, 100))
     axes.yaxis.set_major_formatter("{x:.0f}%")

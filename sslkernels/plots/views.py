@@ -69,8 +69,8 @@ def _pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor
     What is no image of such pixels, a standardised tile for one, is stretched to [0, 1].
     """
     view = view.detach().float().cpu()
-    mean, std = (torch.tensor(x, dtype=torch.float32)[:, None, None] for x in (mean, std))
-    pixels = view * std + mean
+    shift, scale = (torch.tensor(x, dtype=torch.float32)[:, None, None] for x in (mean, std))
+    pixels = view * scale + shift
     low, high = pixels.amin((1, 2, 3), True), pixels.amax((1, 2, 3), True)
     is_other = (low < -0.05) | (high > 1.05)
     stretched = (pixels - low) / (high - low).clamp_min(1e-6)

@@ -14,7 +14,7 @@ from triton.runtime.jit import JITFunction
 LARGEST = 2**31 - 1  # of the integers that Triton takes for int32
 
 
-class Kernel(JITFunction):
+class Kernel(JITFunction):  # type: ignore[misc]
     """Triton's, whose launches after the first are several times cheaper for the host.
 
     Triton binds all arguments and compares the globals of a kernel at each launch. Here the key is

@@ -21,27 +21,31 @@ class Prototypes(NamedTuple):
     weight: Tensor  # (K, D)
     magnitude: Tensor | None  # (K,): that of torch's weight_norm
 
+    def detached(self) -> Prototypes:
+        magnitude = self.magnitude
+        return Prototypes(self.weight.detach(), None if magnitude is None else magnitude.detach())
+
     def part(self, columns: slice, dtype: torch.dtype) -> Tensor:
         """Some of them, (k, D)."""
         weight = self.weight[columns]
         if self.magnitude is None:
             return weight.to(dtype)
-        direction, factor = self._direction(columns)
+        direction, factor = self._direction(columns, self.magnitude)
         return (direction * factor[:, None]).to(dtype)
 
     def gradients(self, columns: slice, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         """Of weight (k, D) and magnitude (k,), from the gradient of that part."""
         if self.magnitude is None:
             return grad, None
-        direction, factor = self._direction(columns)
+        direction, factor = self._direction(columns, self.magnitude)
         along = torch.linalg.vecdot(grad, direction)
         lengths = torch.linalg.vector_norm(self.weight[columns].to(grad.dtype), dim=1)
         grad = (grad - direction * along[:, None]) * (factor / lengths)[:, None]
         return grad, along
 
-    def _direction(self, columns: slice) -> tuple[Tensor, Tensor]:
+    def _direction(self, columns: slice, magnitudes: Tensor) -> tuple[Tensor, Tensor]:
         """Unit rows (k, D) and the magnitudes (k,), in the dtype of computation."""
-        weight, magnitude = self.weight[columns], self.magnitude[columns]
+        weight, magnitude = self.weight[columns], magnitudes[columns]
         wide = weight.to(accumulation_dtype(weight))
         return wide / torch.linalg.vector_norm(wide, dim=1, keepdim=True), magnitude.to(wide.dtype)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -23,18 +25,18 @@ class _Unit(Differentiable):
     """F.normalize in a third of its passes."""
 
     @staticmethod
-    def forward(x):
+    def forward(x: Tensor) -> Any:
         wide = x.to(accumulation_dtype(x))
         norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min_(1e-12)
         return (wide / norms).to(x.dtype), norms
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         ctx.save_for_backward(*output, *inputs)
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def gradients(ctx, saved, grad, _):
+    def gradients(ctx: Any, saved: Any, grad: Any, _: Any) -> Any:
         z, norms, x = saved
         grad, z = grad.to(norms.dtype), z.to(norms.dtype)
         with torch.autocast(z.device.type, enabled=False):  # torch.compile's backward may be in one

@@ -6,6 +6,7 @@ Rows are brought into the order of their labels; then those that share one stand
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,39 +49,41 @@ def same_label_logsumexp(
 
 class _SameLabelSum(Differentiable):
     @staticmethod
-    def forward(x, labels, ranks):
+    def forward(x: Tensor, labels: Tensor, ranks: Any) -> Any:
         return _sum_op(x, labels, *ranks)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         *tensors, ctx.ranks = inputs
         ctx.save_for_backward(*tensors)
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def gradients(ctx, saved, grad, _):  # "shares a label" is symmetric: the sum is its own adjoint
+    def gradients(
+        ctx: Any, saved: Any, grad: Any, _: Any
+    ) -> Any:  # "shares a label" is symmetric: the sum is its own adjoint
         return _sum_op(grad, saved[1], *ctx.ranks)[0], None, None
 
 
 class _SameLabelLogSumExp(Differentiable):
     @staticmethod
-    def forward(z, scale, labels, ranks):
+    def forward(z: Tensor, scale: Tensor, labels: Tensor, ranks: Any) -> Any:
         return _logsumexp_op(z, scale, labels, *ranks)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         z, scale, labels, ctx.ranks = inputs
         ctx.save_for_backward(z, scale, labels, output)
 
     @staticmethod
-    def gradients(ctx, saved, grad):
+    def gradients(ctx: Any, saved: Any, grad: Any) -> Any:
         z, scale, labels, logsumexp = saved
         dz = _logsumexp_backward_op(z, scale, labels, logsumexp, grad, *ctx.ranks)
         dscale = torch.linalg.vecdot(z.to(dz.dtype), dz).sum() / 2
         return (dz * scale).to(z.dtype), dscale.to(scale.dtype), None, None
 
 
-def _sum(x: Tensor, labels: Tensor, *ranks) -> tuple[Tensor, Tensor]:
+def _sum(x: Tensor, labels: Tensor, *ranks: Any) -> tuple[Tensor, Tensor]:
     ordered, order = labels.sort(stable=True)
     is_first = torch.ones_like(ordered, dtype=torch.bool)
     is_first[1:] = ordered[1:] != ordered[:-1]
@@ -109,7 +112,7 @@ def _add_rows(sums: Tensor, at: Tensor, rows: Tensor) -> Tensor:
     return sums.index_add_(0, at, rows)
 
 
-def _logsumexp(z: Tensor, scale: Tensor, labels: Tensor, *ranks) -> Tensor:
+def _logsumexp(z: Tensor, scale: Tensor, labels: Tensor, *ranks: Any) -> Tensor:
     labels, order = labels.sort(stable=True)
     z = z[order]
     out = z.new_full(labels.shape, float("-inf"), dtype=scale.dtype)
@@ -125,7 +128,7 @@ def _logsumexp(z: Tensor, scale: Tensor, labels: Tensor, *ranks) -> Tensor:
 
 
 def _logsumexp_backward(
-    z: Tensor, scale: Tensor, labels: Tensor, logsumexp: Tensor, grad: Tensor, *ranks
+    z: Tensor, scale: Tensor, labels: Tensor, logsumexp: Tensor, grad: Tensor, *ranks: Any
 ) -> Tensor:
     """Gradient of z over scale: each pair counts for both of its rows."""
     labels, order = labels.sort(stable=True)
@@ -170,8 +173,8 @@ def _tiles(
             yield rows, columns, scores
 
 
-def _full_precision(function):
-    def run(x, *arguments):
+def _full_precision(function: Any) -> Any:
+    def run(x: Tensor, *arguments: Any) -> Any:
         with torch.autocast(x.device.type, enabled=False), torch.no_grad():
             return function(x, *arguments)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -14,6 +14,7 @@ from ..data.readers.epoch_order import seeded_generator
 from ..data.single_augmentations import MOVES
 from ..metrics import relative_distance
 from ..plots.panels import Line, Panel
+from ..train.datasets import Digits
 from ..train.methods import SimCLR, SimCLRRecipe
 from .study import Measures, Row, Setting, Study, line
 from .trial import SETTINGS, Trial, run_trial
@@ -49,7 +50,9 @@ def trial(setting: Setting, seed: int, epochs: int) -> Measures:
     found = run_trial(
         lambda backbone: SimCLR(backbone, recipe),
         recipe,
-        lambda data: WeaklyMovedDigits(data.train, recipe.batch_size, seed, setting["strength"]),
+        lambda data: WeaklyMovedDigits(
+            cast(Digits, data).train, recipe.batch_size, seed, setting["strength"]
+        ),
     )
     accuracies = found.accuracies()["backbone"]
     measures = {"knn": accuracies["knn"], "linear": accuracies["linear"]}

@@ -8,7 +8,8 @@ size, parts of which meet in the loss: as on several devices that do not gather.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,14 +19,17 @@ from .study import Measures, Row, Setting, Study, line
 from .trial import SETTINGS, run_trial
 
 BATCHES, USUAL, PARTS = (32, 128, 512), 128, (2, 8, 32)
-RECIPES = {"SimCLR": SimCLRRecipe, "MoCo v2": MoCoV2Recipe}
+RECIPES: dict[str, type[SimCLRRecipe] | type[MoCoV2Recipe]] = {
+    "SimCLR": SimCLRRecipe,
+    "MoCo v2": MoCoV2Recipe,
+}
 RATE_AT = 256  # the batch size that the recipes' learning rates are for
 
 
 class InParts(nn.Module):
     """A loss of two views, of which ``part`` images at a time meet in it: the mean over parts."""
 
-    def __init__(self, loss: nn.Module, part: int):
+    def __init__(self, loss: Callable[..., Any], part: int):
         super().__init__()
         self.loss, self.part = loss, part
 
@@ -42,7 +46,7 @@ def trial(setting: Setting, seed: int, epochs: int) -> Measures:
     recipe = kind(**SETTINGS, epochs=epochs, seed=seed, batch_size=size, learning_rate=rate)
 
     def make(backbone: nn.Module) -> Method:
-        if setting["method"] == "MoCo v2":
+        if isinstance(recipe, MoCoV2Recipe):
             return MoCoV2(backbone, recipe)
         method = SimCLR(backbone, recipe)
         method.loss = InParts(method.loss, setting["in_the_loss"])

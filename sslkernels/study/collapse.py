@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..losses import negative_cosine_similarity
 from ..plots.panels import Line, Panel
 from ..train import Recipe
+from ..train.backbones import feature_size
 from ..train.methods import (
     BYOL,
     DINO,
@@ -47,7 +48,7 @@ class PlainSimSiam(SimSiam):
 
     def __init__(self, backbone: nn.Module, recipe: SimSiamRecipe):
         super().__init__(backbone, recipe)
-        self.projector = perceptron([backbone.feature_size, *[recipe.embedding_size] * 3])
+        self.projector = perceptron([feature_size(backbone), *[recipe.embedding_size] * 3])
 
 
 class SimSiamWithoutStopGradient(PlainSimSiam):

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import nn
+
 from ..losses import NTXentLoss, VICRegLoss
 from ..plots.panels import Panel
 from ..train.methods import SimCLRRecipe, VICRegRecipe
@@ -24,6 +26,8 @@ HIDDEN = 256
 
 def trial(setting: Setting, seed: int, epochs: int) -> Measures:
     dimension = setting["dimension"]
+    recipe: SimCLRRecipe | VICRegRecipe
+    loss: nn.Module
     if setting["method"] == "SimCLR":
         recipe = SimCLRRecipe(**SETTINGS, epochs=epochs, seed=seed)
         loss = NTXentLoss(recipe.temperature)

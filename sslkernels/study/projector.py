@@ -8,6 +8,7 @@ not change by the moves that the loss wants ignored; where it stands does. Both 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 
@@ -15,6 +16,7 @@ from ..data.moved_digits import CANVAS_SIZE, apply_moves, draw_moves
 from ..losses import NTXentLoss
 from ..metrics import linear_probe
 from ..plots.panels import Line, Panel
+from ..train.datasets import Digits
 from ..train.methods import SimCLRRecipe
 from ..train.methods.two_views import TwoViews
 from .study import Measures, Row, Setting, Study, line
@@ -46,8 +48,9 @@ def trial(setting: Setting, seed: int, epochs: int) -> Measures:
 
 def _accuracies_of_place(found: Trial) -> list[float]:
     """By depth, of a linear probe: on the left, in the middle or on the right?"""
+    data = cast(Digits, found.data)
     features, labels = [], []
-    for number, digits in enumerate((found.data.train, found.data.test)):
+    for number, digits in enumerate((data.train, data.test)):
         generator = torch.Generator(digits.images.device).manual_seed(number)
         moves = draw_moves(len(digits.images), generator)
         third = ((moves[:, 2] + 1) * 1.5).long().clamp_max(2)

@@ -21,7 +21,7 @@ from ..train.datasets import Data, open_data
 from ..train.methods import Method
 from ..train.run import find_device
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "reader": "memory",
     "width": 16,
     "warmup_epochs": 1.0,

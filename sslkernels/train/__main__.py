@@ -101,14 +101,18 @@ def run(name: str, recipe: Recipe, folder: Path, *, resume: bool = False) -> Non
 def _finish(
     folder: Path, last: dict[str, float], baselines: dict[str, float], total: float, has_plot: bool
 ) -> None:
-    results = {"training_seconds": last["seconds"], "loss": last["loss"]}
+    results: dict[str, float | dict[str, float]] = {
+        "training_seconds": last["seconds"],
+        "loss": last["loss"],
+    }
     if "label_accuracy" in last:
         results["label_accuracy"] = last["label_accuracy"]
         print(f"\naccuracy of labels in the last batch: {last['label_accuracy']:.1%}")
     if "knn_accuracy" in last:
-        results["knn_accuracy"] = {**baselines, "trained encoder": last["knn_accuracy"]}
+        accuracies = {**baselines, "trained encoder": last["knn_accuracy"]}
+        results["knn_accuracy"] = accuracies
         print(f"\n{'features':<16} kNN accuracy")
-        for label, accuracy in results["knn_accuracy"].items():
+        for label, accuracy in accuracies.items():
             print(f"{label:<16} {accuracy:12.1%}")
     (folder / RESULTS).write_text(json.dumps(results, indent=2) + "\n")
     print(f"\ntrained in {last['seconds']:.0f} s, {total:.0f} s in all")

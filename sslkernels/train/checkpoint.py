@@ -48,7 +48,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 def random_state() -> dict[str, Any]:
     """Of every generator that a network, a loss or a reader may use."""
-    name, keys, *rest = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
+    name, keys, *rest = numpy_state
     return {
         "python": random.getstate(),
         "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *rest],

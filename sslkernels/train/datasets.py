@@ -28,7 +28,6 @@ from ..data import (
     read_digits,
     single_moves,
     single_views,
-    view_reader,
     write_digits,
 )
 from ..data.readers import EncodedImages, MemoryReader
@@ -172,7 +171,7 @@ class Photos(Pictures):
     name = "photos"
     reader = "memory"
     channels = 3
-    classes = PHOTOGRAPHS
+    classes: tuple[str, ...] = PHOTOGRAPHS
 
     def __init__(self, recipe: Recipe, device: torch.device):
         self.recipe, self.device = recipe, device
@@ -180,8 +179,11 @@ class Photos(Pictures):
 
     def batches(self, rank: int = 0, world_size: int = 1) -> FusedViewReader:
         recipe = self.recipe
-        share = {"seed": recipe.seed, "rank": rank, "world_size": world_size}
-        reader = MemoryReader(*self.train, _share(recipe, world_size), **share)
+        images, labels = self.train
+        reader = MemoryReader(
+            images, labels, _share(recipe, world_size), seed=recipe.seed, rank=rank,
+            world_size=world_size,
+        )  # fmt: skip
         return FusedViewReader(reader, recipe.views(), device=self.device)
 
     def _read(
@@ -206,6 +208,7 @@ class Folder(Pictures):
         self.reader = recipe.reader
         if recipe.reader == "auto":
             self.reader = "dali" if HAS_DALI else "pil"
+        self._decode_on = device if self.reader == "dali" else torch.device("cpu")
         folder = Path(recipe.data)
         if not folder.is_dir():
             raise ValueError(f"data must be digits, photos or a folder; there is no {recipe.data}/")
@@ -220,11 +223,11 @@ class Folder(Pictures):
 
     def batches(self, rank: int = 0, world_size: int = 1) -> FusedViewReader:
         recipe = self.recipe
-        share = {"seed": recipe.seed, "rank": rank, "world_size": world_size}
-        return view_reader(
-            self.train, _share(recipe, world_size), recipe.views(), by=self.reader,
-            device=self.device, **share,
+        reader = image_reader(
+            self.train, _share(recipe, world_size), by=self.reader, device=self._decode_on,
+            seed=recipe.seed, rank=rank, world_size=world_size,
         )  # fmt: skip
+        return FusedViewReader(reader, recipe.views(), device=self.device)
 
     def _read(
         self, split: str, views: Sequence[View], most: int
@@ -234,8 +237,7 @@ class Folder(Pictures):
         count = len(images)
         batch = min(count, max(1, EVALUATION_BATCH // len(views)))
         padded = images.subset(torch.arange(-(-count // batch) * batch) % count)
-        decode_on = self.device if self.reader == "dali" else "cpu"
-        reader = image_reader(padded, batch, by=self.reader, device=decode_on)
+        reader = image_reader(padded, batch, by=self.reader, device=self._decode_on)
         for made in FusedViewReader(reader, views, device=self.device):
             once = made.indices < count
             yield [view[once] for view in made.views], made.labels[once]

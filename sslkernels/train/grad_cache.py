@@ -104,7 +104,7 @@ class GradCache:
                     outputs += zip(parameters, gradients[len(embeddings) :], strict=True)
                 outputs = [(x, g) for x, g in outputs if g is not None and x.requires_grad]
                 if outputs:
-                    torch.autograd.backward(*zip(*outputs, strict=True))
+                    torch.autograd.backward([x for x, _ in outputs], [g for _, g in outputs])
         with torch.no_grad():
             for buffer, value in buffers:  # the second pass is no second step of running averages
                 buffer.copy_(value)

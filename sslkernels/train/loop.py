@@ -96,14 +96,14 @@ def train(
         recipe = replace(recipe, precision=saved["recipe"]["precision"])
     recipe = replace(recipe, precision=settle_precision(recipe.precision, device))
     layout = memory_format(device, recipe.precision)
-    method.to(memory_format=layout)
+    method.to(memory_format=layout)  # type: ignore[call-overload]
     if recipe.sync_batch_norm and ranks > 1:
         synchronize_batch_norm(method)
-    network = method
+    network: nn.Module = method
     if ranks > 1:
         network = DistributedDataParallel(method, [device] if device.type == "cuda" else None)
     if recipe.compile:
-        network = torch.compile(network)
+        network = torch.compile(network)  # type: ignore[assignment]
     is_late = device.type in LATE
     optimizer = make_optimizer(method, recipe, can_skip=is_late)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
@@ -171,7 +171,7 @@ def train(
                 inputs = method.inputs(batch._replace(views=views))
                 loss, embeddings = forward_backward(network, method, inputs, recipe, scaler)
                 numbers = _over_ranks(loss, max(received, default=0))
-                row = {"epoch": step // steps_per_epoch + 1, "step": step + 1}
+                row: dict[str, float] = {"epoch": step // steps_per_epoch + 1, "step": step + 1}
                 row |= {"learning_rate": learning_rate}
                 watched = None
                 if row["step"] % recipe.log_every == 0 or row["step"] % steps_per_epoch == 0:
@@ -251,7 +251,8 @@ def update(
         scaler.update()
         return
     if loss is not None:  # as a scaler tells an optimiser
-        optimizer.grad_scale, optimizer.found_inf = None, (~loss.isfinite()).float()
+        optimizer.grad_scale = None  # type: ignore[attr-defined]
+        optimizer.found_inf = (~loss.isfinite()).float()  # type: ignore[attr-defined]
     optimizer.step()
 
 
@@ -321,7 +322,7 @@ def _check_same(saved: dict[str, Any], recipe: dict[str, Any], ranks: int) -> No
         )
 
 
-def _failure(value: float, step: int, images: Tensor, recipe: Recipe) -> str:
+def _failure(value: float, step: float, images: Tensor, recipe: Recipe) -> str:
     first = ", ".join(map(str, images[:8].tolist()))
     return (
         f"the loss is {value} at step {step}, of images {first}{', …' * (len(images) > 8)}; "

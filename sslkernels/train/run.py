@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..metrics import encode, knn_accuracy, rankme
 from . import checkpoint
@@ -95,7 +95,7 @@ def online_evaluation(
     """
 
     def evaluate(encoder: nn.Module) -> dict[str, float]:
-        found = []
+        found: list[Tensor] = []
         for split in ("train", "test") if data.classes else ("train",):
             batches = ((x.to(device), y.to(device)) for x, y in data.evaluation_batches(split))
             found += encode(encoder, batches, precision)
@@ -103,7 +103,11 @@ def online_evaluation(
         if found[0].shape[1] <= WIDEST:
             numbers["rankme"] = rankme(found[0])
         if data.classes:
-            numbers["knn_accuracy"] = knn_accuracy(*found, k=min(NEIGHBORS, len(found[0])))
+            features, labels, test_features, test_labels = found
+            k = min(NEIGHBORS, len(features))
+            numbers["knn_accuracy"] = knn_accuracy(
+                features, labels, test_features, test_labels, k=k
+            )
         return numbers
 
     return evaluate

@@ -103,6 +103,7 @@ def test_every_implementation_of_ours_is_a_baseline(op):
     assert common <= BASELINES[op].keys()
     without = ("siglip", "barlow_twins", "vicreg")
     assert ("cuda" in BASELINES[op]) == (op not in without)
+    assert ("fused" in BASELINES[op]) == (op not in ("dino", "dino_head", "ibot_head", "swav"))
 
 
 def test_a_wrong_scalar_gradient_is_an_error():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ... import losses
+from ...distributed import Gather
 from ...losses import dcl, moco, negative_cosine_similarity, nt_xent
 from ...losses._common import full_precision, unit
 from .memory_bank import MemoryBankModule
@@ -17,6 +19,8 @@ from .memory_bank import MemoryBankModule
 
 class SaysIfGathering:
     """lightly's name for whether other ranks' embeddings take part."""
+
+    gather: Gather | None
 
     @property
     def gather_distributed(self) -> bool:
@@ -28,6 +32,8 @@ class NTXentLoss(SaysIfGathering, losses.NTXentLoss):
 
     The bank takes ``out1`` whenever ``out0`` requires a gradient, in evaluation too.
     """
+
+    memory_bank: MemoryBankModule  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -42,11 +48,17 @@ class NTXentLoss(SaysIfGathering, losses.NTXentLoss):
 
     def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
         """Return the loss of two views' embeddings, each (N, D)."""
-        options = {"gather": self.gather, "impl": self.impl}
         if self.memory_bank.size[0] == 0:
-            return nt_xent(out0, out1, self.temperature, convention=self.convention, **options)
+            return nt_xent(
+                out0,
+                out1,
+                self.temperature,
+                convention=self.convention,
+                gather=self.gather,
+                impl=self.impl,
+            )
         _, queue = self.memory_bank(unit(out1.detach()), update=out0.requires_grad)
-        return moco(out0, out1, queue.T, self.temperature, **options)
+        return moco(out0, out1, queue.T, self.temperature, gather=self.gather, impl=self.impl)
 
 
 class DirectCLRLoss(NTXentLoss):
@@ -95,7 +107,8 @@ class DCLLoss(SaysIfGathering, losses.DCLLoss):
         return dcl(out0, out1, self.temperature, weigh, gather=self.gather, impl=self.impl)
 
     def _mean_weights(self, out0: Tensor, out1: Tensor) -> Tensor:
-        return (self.weight_fn(out0, out1) + self.weight_fn(out1, out0)) / 2
+        weigh: Any = self.weight_fn
+        return (weigh(out0, out1) + weigh(out1, out0)) / 2
 
 
 class DCLWLoss(DCLLoss):

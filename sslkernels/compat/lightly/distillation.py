@@ -19,8 +19,8 @@ class DINOLoss(losses.DINOLoss):
 
     def forward(
         self,
-        teacher_out: Sequence[Tensor],
-        student_out: Sequence[Tensor],
+        teacher_out: Tensor | Sequence[Tensor],
+        student_out: Tensor | Sequence[Tensor],
         teacher_temp: float | None = None,
         epoch: int | None = None,
         **prototypes,
@@ -132,7 +132,7 @@ class IBOTPlusPlusPatchLoss(IBOTPatchLoss):
                 "logits (B N, K) need a mask of B images, whose number divides theirs; got "
                 f"{shape} and {None if mask is None else tuple(mask.shape)}"
             )
-        images = shape[0] if len(shape) == 3 else len(mask)
+        images = shape[0] if len(shape) == 3 else len(mask)  # type: ignore[arg-type]
         teacher, student = (x.reshape(-1, shape[-1]) for x in (teacher_out, student_out))
         rows = soft_cross_entropy(
             student,
@@ -156,7 +156,7 @@ class KoLeoLoss(losses.KoLeoLoss):
 class SwaVLoss(SaysIfGathering, losses.SwaVLoss):
     """``lightly.loss.SwaVLoss``, whose result has shape (1,)."""
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         high_resolution_outputs: Sequence[Tensor],
         low_resolution_outputs: Sequence[Tensor],

@@ -56,7 +56,7 @@ class MSNLoss(SaysIfGathering, losses.MSNLoss):
 
 if IS_BEFORE_1_6:
 
-    class MSNLoss(MSNLoss):
+    class MSNLoss(MSNLoss):  # type: ignore[no-redef]
         """``lightly.loss.MSNLoss`` of lightly 1.5, with the old name of a weight."""
 
         def __init__(

@@ -32,6 +32,10 @@ class MemoryBankModule(nn.Module):
         ValueError: any other size.
     """
 
+    bank: Tensor
+    bank_ptr: Tensor
+    size: tuple[int, ...]
+
     def __init__(
         self,
         size: int | Sequence[int],

@@ -9,14 +9,16 @@ import numpy as np
 from nvidia.dali import fn, math, types
 from nvidia.dali.data_node import DataNode
 
+GRAY, RGB = types.DALIImageType.GRAY, types.DALIImageType.RGB
+
 
 def gray(x: DataNode) -> DataNode:
     """Luminance 0.299 R + 0.587 G + 0.114 B: (height, width, 1)."""
-    return fn.color_space_conversion(x, image_type=types.RGB, output_type=types.GRAY)
+    return fn.color_space_conversion(x, image_type=RGB, output_type=GRAY)
 
 
 def grayscale(x: DataNode) -> DataNode:
-    return fn.color_space_conversion(gray(x), image_type=types.GRAY, output_type=types.RGB)
+    return fn.color_space_conversion(gray(x), image_type=GRAY, output_type=RGB)
 
 
 def brightness(x: DataNode, factor: DataNode) -> DataNode:
@@ -38,7 +40,7 @@ def hue(x: DataNode, turns: DataNode) -> DataNode:
     Sextants of the hue circle follow from which channel is the highest; channel n of the result
     is high − (high − low) · clamp(min(k, 4 − k), 0, 1) with k = (n + hue) mod 6, n = 5, 3, 1.
     """
-    x = fn.cast(x, dtype=types.FLOAT)
+    x = fn.cast(x, dtype=types.DALIDataType.FLOAT)
     r, g, b = x[:, :, 0:1], x[:, :, 1:2], x[:, :, 2:3]
     high = math.max(math.max(r, g), b)
     spread = high - math.min(math.min(r, g), b)
@@ -60,4 +62,4 @@ def _blend(x: DataNode, other: DataNode, factor: DataNode) -> DataNode:
 
 
 def _to_bytes(x: DataNode) -> DataNode:
-    return fn.cast(x, dtype=types.UINT8)  # rounds to nearest and saturates
+    return fn.cast(x, dtype=types.DALIDataType.UINT8)  # rounds to nearest and saturates

@@ -19,7 +19,10 @@ from ...primitives.augment_views.parameters import Parameters
 from ..recipes.view import View
 from . import color
 
-INTERPOLATIONS = {"bicubic": types.INTERP_CUBIC, "bilinear": types.INTERP_LINEAR}
+INTERPOLATIONS = {
+    "bicubic": types.DALIInterpType.INTERP_CUBIC,
+    "bilinear": types.DALIInterpType.INTERP_LINEAR,
+}
 
 
 class Numbers(NamedTuple):
@@ -67,7 +70,7 @@ def pack(parameters: Tensor, quarter_turns: Tensor) -> np.ndarray:
 def decode(encoded: DataNode, device: str) -> DataNode:
     """RGB (height, width, 3) uint8 as stored: EXIF turns nothing, as in torchvision's folders."""
     return fn.decoders.image(
-        encoded, device=device, output_type=types.RGB, adjust_orientation=False
+        encoded, device=device, output_type=types.DALIImageType.RGB, adjust_orientation=False
     )
 
 
@@ -85,13 +88,13 @@ def make_view(image: DataNode, numbers: DataNode, view: View) -> DataNode:
         normalized_anchor=False,
         normalized_shape=False,
     )
-    x = fn.resize(
+    x = fn.resize(  # type: ignore[assignment]
         x,
         size=(view.size, view.size),
         interp_type=INTERPOLATIONS[view.interpolation],
         antialias=True,
     )
-    x = fn.flip(x, horizontal=fn.cast(numbers[AT.flip], dtype=types.INT32))
+    x = fn.flip(x, horizontal=fn.cast(numbers[AT.flip], dtype=types.DALIDataType.INT32))
     x = _turn(x, numbers[AT.quarter_turns])
     if numbers[AT.grayscale] == 2:
         x = color.grayscale(x)
@@ -106,7 +109,7 @@ def make_view(image: DataNode, numbers: DataNode, view: View) -> DataNode:
         x = color.solarize(x, _beside(x, numbers[AT.solarize]))
     return fn.crop_mirror_normalize(
         x,
-        dtype=types.FLOAT,
+        dtype=types.DALIDataType.FLOAT,
         output_layout="CHW",
         mean=[255 * mean for mean in view.mean],
         std=[255 * std for std in view.std],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,13 +37,13 @@ def to_dense(samples: TensorListCPU | TensorListGPU) -> Tensor:
     return torch.from_dlpack(samples.as_tensor())
 
 
-def _bytes_of(images: TensorListCPU | TensorListGPU, offsets: list[int], length: int) -> Tensor:
+def _bytes_of(images: Any, offsets: list[int], length: int) -> Tensor:
     start = images[0].data_ptr()
     if any(images[i].data_ptr() - start != offset for i, offset in enumerate(offsets)):
         return torch.cat([torch.from_dlpack(image).reshape(-1) for image in images])
     if hasattr(images[0], "__cuda_array_interface__"):
         return torch.as_tensor(_CudaBytes(images, start, length))
-    memory = (ctypes.c_uint8 * length).from_address(start)
+    memory: Any = (ctypes.c_uint8 * length).from_address(start)
     memory.owner = images
     return torch.from_numpy(np.frombuffer(memory, np.uint8))
 

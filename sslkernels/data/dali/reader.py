@@ -94,7 +94,7 @@ class DALIReader(Reader):
         """The outputs of the pipeline, fed by ``feed``."""
         from nvidia.dali import fn, types
 
-        (encoded,) = fn.external_source(feed, 1, dtype=types.UINT8, ndim=1)
+        (encoded,) = fn.external_source(feed, 1, dtype=types.DALIDataType.UINT8, ndim=1)
         return (self._decode(encoded),)
 
     def _batch(self, outputs: tuple[Any, ...], run: _Run) -> Any:
@@ -113,7 +113,8 @@ class DALIReader(Reader):
         return self.images.labels[run.indices].to(self.device), run.indices.to(self.device)
 
     def _make_work(self) -> _Work:
-        waiting, running = deque(), deque()
+        waiting: deque[int] = deque()
+        running: deque[_Run] = deque()
 
         def feed() -> tuple[Any, ...]:
             return self._feed(waiting, running)
@@ -144,13 +145,12 @@ class DALIReader(Reader):
         from nvidia.dali import pipeline_def
 
         pipeline = pipeline_def(
-            graph,
             enable_conditionals=True,
             batch_size=batch_size,
             num_threads=self.threads,
             device_id=self.device.index,
             prefetch_queue_depth=prefetch,
-        )()
+        )(graph)()
         pipeline.build()
         return pipeline
 
@@ -168,7 +168,9 @@ class DALIReader(Reader):
         from nvidia.dali import fn, types
 
         def graph():
-            return self._decode(fn.external_source(name="encoded", dtype=types.UINT8, ndim=1))
+            return self._decode(
+                fn.external_source(name="encoded", dtype=types.DALIDataType.UINT8, ndim=1)
+            )
 
         failures, pipeline = {}, None
         for index, encoded in zip(run.indices.tolist(), run.encoded, strict=True):

@@ -82,9 +82,8 @@ class DALIViewReader(DALIReader):
 
         from .graph import make_views
 
-        encoded, numbers = fn.external_source(
-            feed, 2, dtype=[types.UINT8, types.FLOAT], ndim=[1, 2]
-        )
+        dtypes = [types.DALIDataType.UINT8, types.DALIDataType.FLOAT]
+        encoded, numbers = fn.external_source(feed, 2, dtype=dtypes, ndim=[1, 2])
         return tuple(make_views(self._decode(encoded), numbers, self.views))
 
     def _batch(self, outputs: tuple[Any, ...], run: _Run) -> ViewBatch:

@@ -48,7 +48,7 @@ class EncodedImages:
         self.labels: Tensor = torch.tensor(labels, dtype=torch.int64)
         self.classes = tuple(classes)
         self.fingerprint = zlib.crc32(
-            self.labels.numpy(), zlib.crc32("\n".join(self.names).encode())
+            self.labels.numpy().data, zlib.crc32("\n".join(self.names).encode())
         )
 
     def __len__(self) -> int:
@@ -157,7 +157,7 @@ def webdataset(files: Iterable[str | Path]) -> EncodedImages:
             with tarfile.open(path, "r:") as archive:
                 members = [member for member in archive if member.isfile()]
                 classes = {
-                    _sample(member): archive.extractfile(member).read()
+                    _sample(member): archive.extractfile(member).read()  # type: ignore[union-attr]
                     for member in members
                     if member.name.endswith(".cls")
                 }
@@ -168,7 +168,9 @@ def webdataset(files: Iterable[str | Path]) -> EncodedImages:
                 continue
             label = classes.get(_sample(member), b"0")
             if not label.strip().isdigit():
-                raise ValueError(f"expected a number as label in {path}/{member.name}, got {label}")
+                raise ValueError(
+                    f"expected a number as label in {path}/{member.name}, got {label!r}"
+                )
             extents.append(Extent(path, member.offset_data, member.size))
             labels.append(int(label))
             names.append(f"{path}/{member.name}")

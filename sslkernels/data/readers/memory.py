@@ -43,7 +43,8 @@ class MemoryReader(Reader):
                 "images must be (n, height, width) or (n, height, width, channels), and labels "
                 f"(n,), got {tuple(images.shape)} and {tuple(labels.shape)}"
             )
-        fingerprint = zlib.crc32(labels.cpu().contiguous().numpy(), math.prod(images.shape[1:]))
+        values = labels.cpu().contiguous().numpy().data
+        fingerprint = zlib.crc32(values, math.prod(images.shape[1:]))
         super().__init__(
             range(len(images)), fingerprint, batch_size, seed=seed, rank=rank, world_size=world_size
         )

@@ -6,7 +6,7 @@ import io
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,7 +57,8 @@ class PILReader(Reader):
         self._pool = ThreadPoolExecutor(self.threads)
 
     def _read(self, steps: range) -> Iterator[Batch]:
-        waiting, running = iter(steps), deque()
+        waiting = iter(steps)
+        running: deque[Future[tuple[Batch, dict[int, str]]]] = deque()
         try:
             for _ in steps:
                 for step in waiting:
@@ -105,7 +106,7 @@ def image_size(encoded: bytes | np.ndarray) -> tuple[int, int]:
 def _opened(encoded: bytes | np.ndarray) -> Iterator[Any]:
     pil = _import_pil()
     try:
-        with pil.open(io.BytesIO(encoded)) as image:
+        with pil.open(io.BytesIO(encoded)) as image:  # type: ignore[arg-type]
             yield image
     except pil.UnidentifiedImageError:
         raise ValueError("this is no image, by its first bytes") from None

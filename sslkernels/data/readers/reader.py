@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
@@ -54,7 +54,7 @@ class Reader(ABC):
 
     def __init__(
         self,
-        names: list[str] | range,
+        names: Sequence[str] | range,
         fingerprint: int,
         batch_size: int,
         *,
@@ -80,7 +80,7 @@ class Reader(ABC):
 
     @property
     def skipped(self) -> list[str]:
-        return [self._names[index] for index in sorted(self._unreadable)]
+        return [str(self._names[index]) for index in sorted(self._unreadable)]
 
     def state_dict(self) -> dict[str, Any]:
         """What ``load_state_dict`` needs, of plain numbers and strings."""
@@ -147,7 +147,7 @@ def collect(
         except (OSError, ValueError) as error:
             return None, str(error)
 
-    images: dict[int, T | None] = {}
+    images: dict[int, Any] = {}
     failures: dict[int, str] = {}
     while True:
         indices = order.batch(step, {*failed, *failures})

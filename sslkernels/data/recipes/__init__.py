@@ -52,6 +52,7 @@ def load_views(state: dict[str, Any]) -> Views:
     name = fields.pop("recipe", None)
     if name not in recipes:
         raise ValueError(f"state must be of one of {', '.join(recipes)}; got {name!r}")
-    return recipes[name](**{
+    values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
-    })  # fmt: skip
+    }
+    return recipes[name](**values)

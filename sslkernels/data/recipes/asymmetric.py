@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .view import View
 from .views import Views
@@ -21,8 +21,8 @@ class BYOLViews(Views):
 
     @property
     def views(self) -> tuple[View, ...]:
-        common = {"size": self.size, "scale": self.scale, "saturation": 0.2}
-        return View(**common, blur=1.0), View(**common, blur=0.1, solarize=0.2)
+        view = View(size=self.size, scale=self.scale, saturation=0.2)
+        return replace(view, blur=1.0), replace(view, blur=0.1, solarize=0.2)
 
 
 @dataclass(frozen=True, kw_only=True)

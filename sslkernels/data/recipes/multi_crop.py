@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .view import View
 from .views import Views
@@ -41,12 +41,11 @@ class SwAVViews(MultiCropViews):
 
     @property
     def views(self) -> tuple[View, ...]:
-        common = {
-            "interpolation": "bilinear", "brightness": 0.8, "contrast": 0.8, "saturation": 0.8,
-            "hue": 0.2, "std": OTHER_STD,
-        }  # fmt: skip
-        large = View(size=self.global_size, scale=self.global_scale, **common)
-        small = View(size=self.local_size, scale=self.local_scale, **common)
+        large = View(
+            size=self.global_size, scale=self.global_scale, interpolation="bilinear",
+            brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, std=OTHER_STD,
+        )  # fmt: skip
+        small = replace(large, size=self.local_size, scale=self.local_scale)
         return (large,) * self.global_views + (small,) * self.local_views
 
 
@@ -72,8 +71,8 @@ class VICRegLViews(MultiCropViews):
 
     @staticmethod
     def _pair(size: int, scale: tuple[float, float]) -> tuple[View, View]:
-        common = {"size": size, "scale": scale, "saturation": 0.2, "std": OTHER_STD}
-        return View(**common, blur=1.0), View(**common, blur=0.1, solarize=0.2)
+        view = View(size=size, scale=scale, saturation=0.2, std=OTHER_STD)
+        return replace(view, blur=1.0), replace(view, blur=0.1, solarize=0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +85,8 @@ class DINOViews(MultiCropViews):
 
     @property
     def views(self) -> tuple[View, ...]:
-        large = {"size": self.global_size, "scale": self.global_scale, "saturation": 0.2}
-        first, other = View(**large, blur=1.0), View(**large, blur=0.1, solarize=0.2)
+        large = View(size=self.global_size, scale=self.global_scale, saturation=0.2)
+        first, other = replace(large, blur=1.0), replace(large, blur=0.1, solarize=0.2)
         small = View(size=self.local_size, scale=self.local_scale, saturation=0.2, blur=0.5)
         return (first,) + (other,) * (self.global_views - 1) + (small,) * self.local_views
 

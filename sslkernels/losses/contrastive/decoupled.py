@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,7 +105,7 @@ class DCLLoss(GatheringLoss):
         temperature: float | Tensor = 0.1,
         weight_fn: WeightFunction | None = None,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)
@@ -137,7 +138,7 @@ class DCLWLoss(DCLLoss):
         temperature: float | Tensor = 0.1,
         sigma: float = 0.5,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(temperature, None, gather_distributed, **gathering)
         if not sigma > 0:

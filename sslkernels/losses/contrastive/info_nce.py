@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -116,7 +118,7 @@ class InfoNCELoss(GatheringLoss):
         reduction: str = "mean",
         negative_mode: str = "unpaired",
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)

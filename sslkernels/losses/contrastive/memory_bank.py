@@ -27,6 +27,9 @@ class MemoryBank(nn.Module):
         ValueError: ``size`` or ``dim`` below 1.
     """
 
+    bank: Tensor
+    bank_ptr: Tensor
+
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         if size < 1 or dim < 1:

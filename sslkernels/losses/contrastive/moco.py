@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from ...distributed import Gather
@@ -81,7 +83,7 @@ class MoCoLoss(GatheringLoss):
         queue_size: int = 65536,
         temperature: float | Tensor = 0.07,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)
@@ -144,7 +146,7 @@ class MoCoV3Loss(GatheringLoss):
         self,
         temperature: float | Tensor = 1.0,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)
@@ -152,7 +154,7 @@ class MoCoV3Loss(GatheringLoss):
 
     def forward(self, query0: Tensor, query1: Tensor, key0: Tensor, key1: Tensor) -> Tensor:
         """Return the loss of two views' queries and momentum keys, each (N, D)."""
-        options = {"gather": self.gather, "impl": self.impl}
+        options: dict[str, Any] = {"gather": self.gather, "impl": self.impl}
         return moco_v3(query0, key1, self.temperature, **options) + moco_v3(
             query1, key0, self.temperature, **options
         )

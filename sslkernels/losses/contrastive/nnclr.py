@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ...distributed import Gather
-from ...primitives import nearest_neighbor
+from ...primitives.nearest_neighbor import nearest_neighbor
 from .._common import GatheringLoss, check_choice, check_temperature, full_precision, unit
 from .info_nce import info_nce
 from .memory_bank import MemoryBank
@@ -46,7 +48,7 @@ def nnclr(
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_choice("convention", convention, CONVENTIONS)
-    options = {"gather": gather, "impl": impl}
+    options: dict[str, Any] = {"gather": gather, "impl": impl}
     if convention == "lightly":
         return nt_xent(neighbors.detach(), predictions, temperature, **options)
     return info_nce(neighbors.detach(), predictions, temperature=temperature, **options)
@@ -80,7 +82,7 @@ class NNCLRLoss(GatheringLoss):
         gather_distributed: bool = False,
         *,
         convention: str = "official",
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)
@@ -91,7 +93,7 @@ class NNCLRLoss(GatheringLoss):
 
     def forward(self, z0: Tensor, z1: Tensor, p0: Tensor, p1: Tensor) -> Tensor:
         """Return the loss of two views' projections and predictions, each (N, D)."""
-        options = {
+        options: dict[str, Any] = {
             "convention": self.convention, "gather": self.gather, "impl": self.impl
         }  # fmt: skip
         n0, n1 = self.nearest(torch.cat([z0, z1])).to(p0.dtype).chunk(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -94,7 +95,7 @@ class NTXentLoss(GatheringLoss):
         gather_distributed: bool = False,
         *,
         convention: str = "mean",
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)
@@ -143,7 +144,7 @@ class DirectCLRLoss(NTXentLoss):
         temperature: float | Tensor = 0.5,
         memory_bank_size: int | Sequence[int] = 0,
         gather_distributed: bool = False,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(temperature, memory_bank_size, gather_distributed, **options)
         if loss_dim < 1:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ...distributed import Gather, all_reduce, rank_of, ranks_of
-from ...primitives import pairwise_logsumexp
 from ...primitives._rows import dot
 from ...primitives.contrastive import Contrastive, contrastive_loss
+from ...primitives.pairwise_logsumexp import pairwise_logsumexp
 from ...primitives.same_label import same_label_logsumexp, same_label_sum
 from .._common import (
     DTYPES,
@@ -69,17 +71,20 @@ def supcon(
     """
     _check(features, labels, mask, temperature, contrast_mode, convention, gather)
     images, views = features.shape[0], features.shape[1] if features.dim() == 3 else 1
-    is_scaled = convention == "official" and base_temperature is not None
-    is_scaled = is_scaled and (isinstance(temperature, Tensor) or temperature != base_temperature)
-    factor = as_scalar(temperature, features) / base_temperature if is_scaled else 1.0
+    factor: float | Tensor = 1.0
+    is_scaled = False
+    if convention == "official" and base_temperature is not None:
+        is_scaled = isinstance(temperature, Tensor) or temperature != base_temperature
+        if is_scaled:
+            factor = as_scalar(temperature, features) / base_temperature
     rows_of_views = features.unflatten(1, (views, -1)) if features.dim() == 2 else features
     embeddings = rows_of_views.transpose(0, 1).reshape(images * views, -1)  # view by view
     if mask is None:
-        labels = _row_labels(labels, images, views, features.device, gather)
+        classes = _row_labels(labels, images, views, features.device, gather)
     if mask is None and contrast_mode == "all" and convention != "solo_learn":
         problem = Contrastive(
             embeddings,
-            labels=labels,
+            labels=classes,
             scale=inverse(temperature, features),
             exclude=(0,),
             form="decoupled",
@@ -102,11 +107,11 @@ def supcon(
                 if not isinstance(scale, Tensor):
                     scale = rows.new_full((), scale)  # to copy a number would wait for the device
                 scale = scale.to(rows.dtype)
-                positives = same_label_logsumexp(z, scale, labels, gather)[: len(rows)]
+                positives = same_label_logsumexp(z, scale, classes, gather)[: len(rows)]
                 alone = torch.isneginf(positives)
                 positives = positives.masked_fill(alone, 0.0)
                 return mean_loss((rows - positives).masked_fill(alone, 0.0), features, gather)
-            total, count = same_label_sum(z.to(rows.dtype), labels, gather)
+            total, count = same_label_sum(z.to(rows.dtype), classes, gather)
             total, count = total - z, count - 1  # without the row itself
         total, count = total[: len(rows)], count[: len(rows)]
         positives = dot(anchors, total) / (temperature * count.clamp(min=1e-6))
@@ -140,7 +145,7 @@ class SupConLoss(GatheringLoss):
         gather_distributed: bool = False,
         *,
         convention: str = "official",
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)

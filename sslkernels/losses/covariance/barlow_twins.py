@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from ...distributed import Gather, ranks_of, rows_of_all_ranks, scale_gradient
-from ...primitives import Standardized, offdiagonal_norm
 from ...primitives.covariance_loss import CovarianceLoss, fused
+from ...primitives.offdiagonal_norm import Standardized, offdiagonal_norm
 from .._common import GatheringLoss, check_batch, check_choice, check_embeddings, full_precision
 
 STANDARDIZED = {
@@ -54,14 +56,14 @@ def barlow_twins(
     """
     check_embeddings(z_a=z_a, z_b=z_b)
     check_choice("convention", convention, tuple(STANDARDIZED))
-    columns = STANDARDIZED[convention]
+    standardized = STANDARDIZED[convention]
     check_batch("barlow_twins", z_a, gather)
     if ranks_of(gather) is None:
         problem = CovarianceLoss(
             z_a,
             z_b,
             cross=True,
-            standardized=columns,
+            standardized=standardized,
             off_diagonal=SCALE[convention] * lambda_param,
             diagonal=SCALE[convention],
         )
@@ -69,13 +71,14 @@ def barlow_twins(
         if loss is not None:
             return loss
     with full_precision(z_a):
-        count = rows_of_all_ranks(z_a, gather)
+        columns: str | Standardized = standardized
+        count: int | Tensor = rows_of_all_ranks(z_a, gather)
         z_a, z_b = (scale_gradient(z, gather) for z in (z_a, z_b))
         ranks = ranks_of(gather)
         if ranks is not None and not sync_statistics:
             check_batch("barlow_twins without sync_statistics", z_a, None)
-            z_a = columns(z_a) / (len(z_a) * ranks.size)
-            z_b, columns, count = columns(z_b), "raw", 1
+            z_a = standardized(z_a) / (len(z_a) * ranks.size)
+            z_b, columns, count = standardized(z_b), "raw", 1
         square, diagonal = offdiagonal_norm(
             z_a, z_b, columns=columns, gather=gather, impl=impl, route=route
         )
@@ -104,7 +107,7 @@ class BarlowTwinsLoss(GatheringLoss):
         *,
         convention: str = "lightly",
         sync_statistics: bool = True,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_choice("convention", convention, tuple(STANDARDIZED))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -56,7 +58,7 @@ def cca(
         a, b = (scale_gradient(z, gather).double() for z in (z_a, z_b))
         if ranks is None and n < d:
             a, b = (z @ _row_space(z) for z in (a, b))
-        correlations = _SumOfCorrelations.apply(a, b, ridge, dimensions, gather)[0]
+        correlations: Tensor = _SumOfCorrelations.apply(a, b, ridge, dimensions, gather)[0]
         return -correlations.to(accumulation_dtype(z_a))
 
 
@@ -78,7 +80,7 @@ class CCALoss(GatheringLoss):
         ridge: float = 1e-4,
         dimensions: int | None = None,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         _check(ridge, dimensions)
@@ -91,13 +93,15 @@ class CCALoss(GatheringLoss):
 
 class _SumOfCorrelations(Differentiable):
     @staticmethod
-    def forward(a, b, ridge, dimensions, gather):
+    def forward(
+        a: Tensor, b: Tensor, ridge: float, dimensions: int | None, gather: Gather | None
+    ) -> tuple[Tensor, ...]:
         count = rows_of_all_ranks(a, gather)
         a, b = (z - sum_over_ranks(z.sum(0), gather) / count for z in (a, b))
         products = sum_over_ranks(torch.stack([a.T @ a, b.T @ b, a.T @ b]), gather)
         own_a, own_b, across = products / (count - 1)
-        ridge = ridge * torch.eye(a.shape[1]).to(a)
-        root_a, root_b = (torch.linalg.cholesky(own + ridge) for own in (own_a, own_b))
+        ridges = ridge * torch.eye(a.shape[1]).to(a)
+        root_a, root_b = (torch.linalg.cholesky(own + ridges) for own in (own_a, own_b))
         whitened = torch.linalg.solve_triangular(root_a, across, upper=False)
         whitened = torch.linalg.solve_triangular(root_b.mT, whitened, upper=True, left=False)
         u, values, vh = torch.linalg.svd(whitened)
@@ -109,13 +113,15 @@ class _SumOfCorrelations(Differentiable):
         return values.sum(), *variates, directions_a, directions_b, values / (count - 1), count
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.gather = inputs[-1]
         ctx.save_for_backward(*output[1:], *inputs[:2])
         ctx.mark_non_differentiable(*output[1:])
 
     @staticmethod
-    def gradients(ctx, saved, grad, *_):
+    def gradients(
+        ctx: Any, saved: tuple[Tensor, ...], grad: Tensor, *rest: Tensor
+    ) -> tuple[Tensor | None, ...]:
         x, y, directions_a, directions_b, values, count, *_ = saved
         grad = sum_over_ranks(grad, ctx.gather)
         grad_a = (y / (count - 1) - x * values) @ directions_a.T

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -44,18 +46,20 @@ class _HalfLogdet(Differentiable):
     """``½ logdet(I + αG)``."""
 
     @staticmethod
-    def forward(scatter, alpha):
+    def forward(scatter: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         matrix = scatter * alpha
         matrix.diagonal().add_(1)
         root = torch.linalg.cholesky_ex(matrix)[0]  # it exists: no need to wait for the device
         return root.diagonal().log().sum(), root
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.save_for_backward(output[1], inputs[1], inputs[0])
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def gradients(ctx, saved, grad, _):
+    def gradients(
+        ctx: Any, saved: tuple[Tensor, ...], grad: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, ...]:
         root, alpha, _ = saved
         return torch.cholesky_inverse(root) * (grad * alpha / 2), None

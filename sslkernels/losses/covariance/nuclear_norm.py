@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,17 +29,19 @@ def nonzero(singular_values: Tensor, longer_side: int) -> Tensor:
 
 class _NuclearNorm(Differentiable):
     @staticmethod
-    def forward(x):
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:
         norm, polar = _norm_and_polar_op(x)
         return norm, polar
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.save_for_backward(output[1], *inputs)
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def gradients(ctx, saved, grad, _):
+    def gradients(
+        ctx: Any, saved: tuple[Tensor, ...], grad: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, ...]:
         return (grad[..., None, None] * saved[0],)
 
 
@@ -59,7 +64,7 @@ def _norm_and_polar(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # An operator, so that torch.compile need not know which way the matrix is longer.
-_norm_and_polar_op = operator(
+_norm_and_polar_op: Callable[[Tensor], tuple[Tensor, Tensor]] = operator(
     "norm_and_polar(Tensor x) -> (Tensor, Tensor)",
     _norm_and_polar,
     lambda x: (x.new_empty(x.shape[:-2]), x.new_empty(x.shape)),

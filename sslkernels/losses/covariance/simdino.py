@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ class SimDINOLoss(GatheringLoss):
         eps: float = 0.5,
         coeff: float = 1.0,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         if ncrops < 2:
@@ -126,7 +127,7 @@ class SimDINOv2Loss(GatheringLoss):
         eps: float = 0.05,
         coeff: float = 1.0,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_eps(eps)
@@ -171,7 +172,14 @@ class SimDINOv2Loss(GatheringLoss):
         return loss, {name: x.detach() for name, x in terms.items()}
 
 
-def _simdino(student, teacher, eps, coeff, expa_type, gather):
+def _simdino(
+    student: Tensor,
+    teacher: Tensor,
+    eps: float,
+    coeff: float,
+    expa_type: int,
+    gather: Gather | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     check_eps(eps)
     _check(student, teacher, expa_type)
     with full_precision(student):

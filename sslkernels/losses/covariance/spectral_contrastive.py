@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, gather_rows, ranks_of, scale_gradient
-from ...primitives import offdiagonal_norm
+from ...primitives.offdiagonal_norm import offdiagonal_norm
 from ...primitives.offdiagonal_norm.routes import choose
 from .._common import GatheringLoss, check_batch, check_embeddings, full_precision
 
@@ -62,7 +64,7 @@ class SpectralContrastiveLoss(GatheringLoss):
             gather are one here: every rank holds the global batch.
     """
 
-    def __init__(self, mu: float = 1.0, gather_distributed: bool = False, **gathering) -> None:
+    def __init__(self, mu: float = 1.0, gather_distributed: bool = False, **gathering: Any) -> None:
         super().__init__(gather_distributed, **gathering)
         self.mu = mu
 

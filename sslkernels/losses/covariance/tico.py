@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -90,12 +92,14 @@ class TiCoLoss(GatheringLoss):
         ValueError: ``beta`` not from 0 to 1.
     """
 
+    C: Tensor
+
     def __init__(
         self,
         beta: float = 0.9,
         rho: float = 8.0,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         _check_beta(beta)
@@ -120,7 +124,7 @@ class TiCoLoss(GatheringLoss):
             self.C = covariance
         return tico(z_a, z_b, covariance, self.rho, gather=self.gather)
 
-    def _load_from_state_dict(self, state_dict, prefix, *rest) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         saved = state_dict.get(f"{prefix}C")
         if saved is not None and saved.shape != self.C.shape:
             self.C = self.C.new_zeros(saved.shape)
@@ -131,15 +135,15 @@ class _QuadraticForm(Differentiable):
     """``a_i C a_iᵀ`` for every row, with gradient of a."""
 
     @staticmethod
-    def forward(a, covariance):
+    def forward(a: Tensor, covariance: Tensor) -> Tensor:
         return dot(a @ covariance, a)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def gradients(ctx, saved, grad):
+    def gradients(ctx: Any, saved: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor | None, ...]:
         a, covariance = saved
         with full_precision(a):
             return (a @ (covariance + covariance.T)) * grad[:, None].to(a), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,8 @@ from ...distributed import (
     share_of_mean,
     sum_over_ranks,
 )
-from ...primitives import Standardized, offdiagonal_norm
 from ...primitives.covariance_loss import CovarianceLoss, fused
-from ...primitives.offdiagonal_norm import norms_of_views
+from ...primitives.offdiagonal_norm import Standardized, norms_of_views, offdiagonal_norm
 from ...primitives.offdiagonal_norm.routes import choose
 from .._common import GatheringLoss, check_batch, check_choice, check_views, full_precision
 
@@ -90,7 +90,9 @@ def vicreg(
             z_a, z_b = gather_rows(torch.stack([z_a, z_b], 1), gather).unbind(1)
             gather = None
         degrees = rows_of_all_ranks(z_a, gather) - 1
-        variance = covariance = distance = 0.0
+        variance: float | Tensor = 0.0
+        covariance: float | Tensor = 0.0
+        distance: float | Tensor = 0.0
         pairs = list(zip(_locations(z_a), _locations(z_b), strict=True))
         for pair in pairs:
             *norms, apart = norms_of_views(*pair, gather=gather, impl=impl, route=route)
@@ -99,7 +101,7 @@ def vicreg(
                 variance = variance + hinge(diagonal / degrees, eps)
                 covariance = covariance + square / (degrees**2 * z_a.shape[-1])
         return (
-            lambda_param * share_of_mean(distance, z_a.numel(), gather)
+            lambda_param * share_of_mean(distance, z_a.numel(), gather)  # type: ignore[arg-type]
             + mu_param * CONVENTIONS[convention] * variance / len(pairs)
             + nu_param * covariance / len(pairs)
         )
@@ -147,7 +149,8 @@ def vibcreg(
     with full_precision(z_a):
         z_a, z_b = (scale_gradient(z, gather) for z in (z_a, z_b))
         count = rows_of_all_ranks(z_a, gather)
-        variance = covariance = 0.0
+        variance: float | Tensor = 0.0
+        covariance: float | Tensor = 0.0
         for z in (z_a, z_b):
             square, _ = offdiagonal_norm(z, columns=unit, gather=gather, impl=impl, route=route)
             covariance = covariance + square / (count * z.shape[1]) ** 2
@@ -182,7 +185,7 @@ class VICRegLoss(GatheringLoss):
         eps: float = 1e-4,
         *,
         convention: str = "lightly",
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_choice("convention", convention, tuple(CONVENTIONS))
@@ -216,7 +219,7 @@ class VIbCRegLoss(GatheringLoss):
         nu_param: float = 200.0,
         gather_distributed: bool = False,
         eps: float = 1e-4,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         self.lambda_param, self.mu_param, self.nu_param = lambda_param, mu_param, nu_param

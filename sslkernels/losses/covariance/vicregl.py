@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,11 +78,11 @@ def vicregl(
     if len(num_matches) != 2 or min(num_matches) < 1:
         raise ValueError(f"num_matches must be two numbers of at least 1, got {num_matches}")
     check_batch("vicregl", large[0][0], gather)
-    options = {"gather": gather, "impl": impl}
+    options: dict[str, Any] = {"gather": gather, "impl": impl}
     with full_precision(large[0][0]):
         differences = [
-            invariance(*(scale_gradient(view[0], gather) for view in pair), gather)
-            for pair in pairs
+            invariance(scale_gradient(a[0], gather), scale_gradient(b[0], gather), gather)
+            for a, b in pairs
         ]
         terms = [
             variance_and_covariance(scale_gradient(z, gather), eps, route="auto", **options)
@@ -123,7 +124,7 @@ class VICRegLLoss(GatheringLoss):
         gather_distributed: bool = False,
         eps: float = 1e-4,
         num_matches: tuple[int, int] = (20, 4),
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         self.lambda_param, self.mu_param, self.nu_param = lambda_param, mu_param, nu_param
@@ -145,7 +146,9 @@ class VICRegLLoss(GatheringLoss):
         )  # fmt: skip
 
 
-def _with_grids(name: str, features: Features, grids: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+def _with_grids(
+    name: str, features: Features, grids: Sequence[Tensor]
+) -> list[tuple[Tensor, Tensor, Tensor]]:
     """(pooled, cells (N, HW, D'), places (N, HW, 2)) of each view."""
     if len(features) != len(grids):
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import combinations
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +89,9 @@ class Whitening(nn.Module):
         running_mean: (1, D, 1, 1).
         running_variance: (D, D), the covariance before eps.
     """
+
+    running_mean: Tensor
+    running_variance: Tensor
 
     def __init__(
         self,
@@ -216,7 +220,7 @@ class _Whiten(Differentiable):
     """Whitened rows; and without gradient mean, covariance and the Cholesky factor."""
 
     @staticmethod
-    def forward(x, eps, gather):
+    def forward(x: Tensor, eps: float, gather: Gather | None) -> tuple[Tensor, ...]:
         count = sum_over_ranks(x.new_full((), x.shape[-2]), gather)
         mean = sum_over_ranks(x.sum(-2, keepdim=True), gather) / count
         centred = x - mean
@@ -225,14 +229,16 @@ class _Whiten(Differentiable):
         return _solve(centred, root), mean, covariance, root
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, ctx.eps, ctx.gather = inputs
         whitened, mean, covariance, root = output
         ctx.save_for_backward(whitened, root, x)
         ctx.mark_non_differentiable(mean, covariance, root)
 
     @staticmethod
-    def gradients(ctx, saved, grad, *_):
+    def gradients(
+        ctx: Any, saved: tuple[Tensor, ...], grad: Tensor, *rest: Tensor
+    ) -> tuple[Tensor | None, ...]:
         whitened, root, _ = saved
         with full_precision(grad):
             count = sum_over_ranks(grad.new_full((), grad.shape[-2]), ctx.gather)
@@ -253,15 +259,15 @@ class _Solve(Differentiable):
     """``L⁻¹ x`` for every row x, with gradient of x."""
 
     @staticmethod
-    def forward(x, root):
+    def forward(x: Tensor, root: Tensor) -> Tensor:
         return _solve(x, root)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def gradients(ctx, saved, grad):
+    def gradients(ctx: Any, saved: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor | None, ...]:
         _, root = saved
         with full_precision(grad):
             return torch.linalg.solve_triangular(root, grad, upper=False, left=False), None

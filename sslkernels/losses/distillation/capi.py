@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from ...distributed import Gather, scale_gradient
-from ...primitives import sinkhorn, soft_cross_entropy
+from ...primitives.sinkhorn import sinkhorn
+from ...primitives.soft_cross_entropy import soft_cross_entropy
 from .._common import GatheringLoss, mean_loss
 
 
@@ -41,7 +44,7 @@ def capi(
     """
     _check(teacher, student, index)
     teacher = teacher.detach()
-    options = {"gather": gather, "impl": impl}
+    options: dict[str, Any] = {"gather": gather, "impl": impl}
     centers = sinkhorn(
         teacher.transpose(0, 1), teacher_temperature, iterations, **options
     )  # (N, K)
@@ -80,7 +83,7 @@ class CAPILoss(GatheringLoss):
         student_temperature: float = 0.12,
         sinkhorn_iterations: int = 3,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         self.teacher_temperature = teacher_temperature

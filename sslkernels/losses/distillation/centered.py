@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ...distributed import Gather, PendingMean
-from ...primitives import prototype_sinkhorn, sinkhorn
+from ...primitives.sinkhorn import prototype_sinkhorn, sinkhorn
 from .._common import check_choice
 from .views import Prototypes, Views, rows, split, sum_of_logits
 
@@ -70,21 +72,22 @@ class CenteredLoss(nn.Module):
         if self.center_mode == "mean":
             self.apply_center_update()
             return self.center
-        teacher, options = rows(teacher), {"gather": self.gather, "impl": self.impl}
+        teacher = rows(teacher)
+        options: dict[str, Any] = {"gather": self.gather, "impl": self.impl}
         if prototypes is None:
             return sinkhorn(teacher, temperature, 3, **options)
         weight, magnitude = split(prototypes)
         return prototype_sinkhorn(teacher, weight, temperature, 3, magnitude=magnitude, **options)
 
-    def _save_to_state_dict(self, *arguments) -> None:
+    def _save_to_state_dict(self, *arguments: Any) -> None:
         self.apply_center_update()
         super()._save_to_state_dict(*arguments)
 
-    def _load_from_state_dict(self, *arguments) -> None:
+    def _load_from_state_dict(self, *arguments: Any) -> None:
         self._update = None
         super()._load_from_state_dict(*arguments)
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         self.apply_center_update()
         return self.__dict__
 

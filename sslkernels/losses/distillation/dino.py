@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,9 @@ from ...primitives.soft_cross_entropy import Pairs
 from .._common import mean_loss
 from .centered import CenteredLoss
 from .views import Prototypes, Views, count, cross_entropies
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def dino(
@@ -119,14 +124,14 @@ class DINOLoss(CenteredLoss):
         center_momentum: float = 0.9,
         center_mode: str = "mean",
         *,
-        group=None,
+        group: ProcessGroup | None = None,
         impl: str = "auto",
     ) -> None:
         shape = (1, 1, output_dim)
         super().__init__(shape, center_momentum, center_mode, Gather(group=group), impl)
         self.student_temp, self.teacher_temp = student_temp, teacher_temp
         self.warmup_teacher_temp_epochs = warmup_teacher_temp_epochs
-        self.teacher_temp_schedule = torch.linspace(
+        self.teacher_temp_schedule: list[float] = torch.linspace(
             warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs, dtype=torch.float64
         ).tolist()
 
@@ -169,8 +174,9 @@ class DINOLoss(CenteredLoss):
 
     def temperature_at(self, epoch: int | None) -> float:
         """The teacher's temperature in an epoch."""
-        warming = epoch is not None and epoch < self.warmup_teacher_temp_epochs
-        return self.teacher_temp_schedule[epoch] if warming else self.teacher_temp
+        if epoch is not None and epoch < self.warmup_teacher_temp_epochs:
+            return self.teacher_temp_schedule[epoch]
+        return self.teacher_temp
 
 
 class OfficialDINOLoss(DINOLoss):
@@ -197,7 +203,7 @@ class OfficialDINOLoss(DINOLoss):
         nepochs: int,
         student_temp: float = 0.1,
         center_momentum: float = 0.9,
-        **options,
+        **options: Any,
     ) -> None:
         super().__init__(
             out_dim, warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs, student_temp,
@@ -206,7 +212,7 @@ class OfficialDINOLoss(DINOLoss):
         self.center = self.center[0]
         self.ncrops, self.nepochs = ncrops, nepochs
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, student_output: Tensor, teacher_output: Tensor, epoch: int | None = None
     ) -> Tensor:
         """Return the loss of logits (ncrops · B, K) and (2B, K), one crop after the other."""
@@ -218,4 +224,4 @@ class OfficialDINOLoss(DINOLoss):
             if x.dim() != 2 or len(x) % crops or 0 in x.shape:
                 raise ValueError(f"{name} must be ({crops} B, K), got {tuple(x.shape)}")
             views.append(x.unflatten(0, (crops, -1)))
-        return super().forward(*views, epoch=epoch)
+        return super().forward(views[0], views[1], epoch=epoch)

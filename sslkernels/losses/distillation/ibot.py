@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,9 @@ from ...distributed import Gather, scale_gradient, share_of_mean
 from .._common import check_choice, mean_loss
 from .centered import CenteredLoss
 from .views import Prototypes, cross_entropies
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 NORMALIZATIONS = ("image", "patch")
 
@@ -126,7 +131,7 @@ class IBOTPatchLoss(CenteredLoss):
         center_momentum: float = 0.9,
         *,
         normalization: str = "image",
-        group=None,
+        group: ProcessGroup | None = None,
         impl: str = "auto",
     ) -> None:
         shape = (1, output_dim)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, first_row, gather_rows, scale_gradient
-from ...primitives import nearest_neighbor
+from ...primitives.nearest_neighbor import nearest_neighbor
 from .._common import (
     GatheringLoss,
     check_batch,
@@ -92,7 +94,7 @@ class KoLeoLoss(GatheringLoss):
         topk: int = 1,
         convention: str = "lightly",
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_choice("convention", convention, CONVENTIONS)

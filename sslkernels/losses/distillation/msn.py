@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,8 @@ from ...distributed import (
     scale_gradient,
     sum_over_ranks,
 )
-from ...primitives import sinkhorn, soft_cross_entropy
+from ...primitives.sinkhorn import sinkhorn
+from ...primitives.soft_cross_entropy import soft_cross_entropy
 from .._common import GatheringLoss, check_temperature, full_precision, mean_loss, unit
 
 
@@ -118,7 +120,7 @@ class MSNLoss(GatheringLoss):
         sinkhorn_iterations: int = 3,
         regularization_weight: float = 1.0,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         if not temperature > 0:
@@ -171,7 +173,7 @@ class PMSNLoss(MSNLoss):
         regularization_weight: float = 1.0,
         power_law_exponent: float = 0.25,
         gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(
             temperature, sinkhorn_iterations, regularization_weight, gather_distributed, **gathering
@@ -194,7 +196,7 @@ class PMSNCustomLoss(MSNLoss):
     """
 
     def __init__(
-        self, target_distribution: Callable[[Tensor], Tensor], *arguments, **options
+        self, target_distribution: Callable[[Tensor], Tensor], *arguments: Any, **options: Any
     ) -> None:
         super().__init__(*arguments, **options)
         self.target_distribution = target_distribution

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...distributed import Gather
-from ...primitives import prototype_sinkhorn, sinkhorn
+from ...primitives.sinkhorn import prototype_sinkhorn, sinkhorn
 from .._common import GatheringLoss
 from .dino import dino
 from .views import Prototypes, split
@@ -60,7 +61,7 @@ def swav(
             "SwAV needs a high-resolution crop and another one to predict its assignment, "
             f"got {len(high)} high- and {len(low)} low-resolution crops"
         )
-    options = {"gather": gather, "impl": impl}
+    options: dict[str, Any] = {"gather": gather, "impl": impl}
     logits = high if queue is None else [torch.cat(x) for x in zip(high, queue, strict=True)]
     logits = [x.detach() for x in logits]
     if prototypes is not None:
@@ -103,7 +104,7 @@ class SwaVLoss(GatheringLoss):
         sinkhorn_iterations: int = 3,
         sinkhorn_epsilon: float = 0.05,
         sinkhorn_gather_distributed: bool = False,
-        **gathering,
+        **gathering: Any,
     ) -> None:
         super().__init__(sinkhorn_gather_distributed, **gathering)
         self.temperature = temperature

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..._operator import accumulation_dtype
-from ...primitives import prototype_cross_entropy, soft_cross_entropy
+from ...primitives.soft_cross_entropy import prototype_cross_entropy, soft_cross_entropy
 
 Views = Tensor | Sequence[Tensor]  # (V, B, K), or V of (B, K)
 Prototypes = Tensor | tuple[Tensor, Tensor]  # (K, D); or those and the magnitude of weight_norm
@@ -21,12 +22,12 @@ def cross_entropies(
     teacher: Views,
     prototypes: Prototypes | None,
     teacher_prototypes: Prototypes | None,
-    **options,
+    **options: Any,
 ) -> Tensor:
     """Rows of soft_cross_entropy, or of prototype_cross_entropy where there are prototypes."""
     if (prototypes is None) != (teacher_prototypes is None):
         raise ValueError("prototypes and teacher_prototypes must be given both, or neither")
-    if prototypes is None:
+    if prototypes is None or teacher_prototypes is None:
         return soft_cross_entropy(student, teacher, **options)
     (weight, magnitude), (teacher_weight, teacher_magnitude) = (
         split(x) for x in (prototypes, teacher_prototypes)

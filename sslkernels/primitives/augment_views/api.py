@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._arguments import HAS_EXTENSION, HAS_TRITON, choose
+from ..._ext import HAS_EXTENSION
+from .._arguments import HAS_TRITON, choose
 from .images import RaggedImages
 from .op import augment_views_op
 from .parameters import COUNT

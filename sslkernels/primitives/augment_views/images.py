@@ -42,4 +42,5 @@ class RaggedImages(NamedTuple):
     def to(self, device: torch.device | str, non_blocking: bool = True) -> RaggedImages:
         """The same on another device; the host waits for a copy to a CUDA device if told to."""
         copy = to_device if non_blocking else Tensor.to
-        return RaggedImages(*(copy(x, device) for x in self[:3]), self.channels)
+        data, offsets, sizes = (copy(x, device) for x in self[:3])
+        return RaggedImages(data, offsets, sizes, self.channels)

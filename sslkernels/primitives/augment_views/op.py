@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,9 +15,19 @@ from .reference import augment_views_reference
 
 
 def _augment_views(
-    data, offsets, sizes, channels, parameters, size, interpolation, mean, std, dtype,
-    channels_last, impl,
-):  # fmt: skip
+    data: Tensor,
+    offsets: Tensor,
+    sizes: Tensor,
+    channels: int,
+    parameters: Tensor,
+    size: int,
+    interpolation: str,
+    mean: list[float],
+    std: list[float],
+    dtype: torch.dtype,
+    channels_last: bool,
+    impl: str,
+) -> Any:
     images = RaggedImages(data.contiguous(), offsets.contiguous(), sizes.contiguous(), channels)
     parameters = parameters.contiguous()
     if data.device.type == "cpu":
@@ -60,9 +72,19 @@ def _empty(
 
 
 def _fake(
-    data, offsets, sizes, channels, parameters, size, interpolation, mean, std, dtype,
-    channels_last, impl,
-):  # fmt: skip
+    data: Tensor,
+    offsets: Tensor,
+    sizes: Tensor,
+    channels: int,
+    parameters: Tensor,
+    size: int,
+    interpolation: str,
+    mean: list[float],
+    std: list[float],
+    dtype: torch.dtype,
+    channels_last: bool,
+    impl: str,
+) -> Any:
     return _empty(parameters, channels, size, dtype, channels_last)
 
 

@@ -37,8 +37,8 @@ def augment_views_reference(
         x = torch.where(p.grayscale == 1, gray(x).expand_as(x), x)
     x = torch.where(p.sigma > 0, blur(x, p.sigma), x)
     x = torch.where(x >= p.solarize, 255 - x, x)
-    mean, std = (torch.tensor(v, device=x.device)[:, None, None] for v in (mean, std))
-    return (x / 255 - mean) / std
+    center, scale = (torch.tensor(v, device=x.device)[:, None, None] for v in (mean, std))
+    return (x / 255 - center) / scale
 
 
 def _resized(

@@ -7,7 +7,7 @@ from torch import Tensor
 from ...distributed import Gather, ranks_of
 from .._arguments import choose
 from . import composed
-from .kernels import kernels
+from .kernels import fused_kernels
 from .op import fused
 from .problem import Contrastive
 
@@ -29,12 +29,15 @@ def contrastive_loss(
     _check(problem)
     chosen = choose(impl, IMPLEMENTATIONS, problem.query)
     # by default on a GPU once a device has shown it correct and faster
-    is_default = chosen == "cpu" or impl == "triton"
+    is_fused = chosen == "cpu" or impl == "triton"
     has_constant_weights = problem.weights is None or not problem.weights.requires_grad
-    if is_default and ranks_of(gather) is None and has_constant_weights:
-        found = kernels(chosen)
-        if found is not None and found.takes(problem):
-            return fused(problem, chosen)
+    if (
+        is_fused
+        and ranks_of(gather) is None
+        and has_constant_weights
+        and fused_kernels(chosen).takes(problem)
+    ):
+        return fused(problem, chosen)
     return composed.loss(problem, gather, chosen)
 
 

@@ -53,23 +53,26 @@ def rows(problem: Contrastive, gather: Gather | None, impl: str) -> Terms:
                 q, k, scale, bias, exclude=p.exclude, gather=gather, impl=impl
             )
             return Terms(negatives + F.softplus(-positives, threshold=50), None)
-        sides = pairwise_logsumexp(
-            q,
-            k,
-            scale,
-            exclude=p.exclude,
-            columns=p.columns,
-            gather=gather if p.gathers_keys else None,
-            impl=impl,
-        )
-        sides = sides if p.columns else (sides,)
-        margins = [side - positives for side in sides]
-        if p.form == "cross_entropy":  # accurate where a positive dominates
-            margins = [F.softplus(margin, threshold=50) for margin in margins]
-        out = sum(margins) / len(margins)
+        keys_of = gather if p.gathers_keys else None
+        if p.columns:
+            sides = pairwise_logsumexp(
+                q, k, scale, exclude=p.exclude, columns=True, gather=keys_of, impl=impl
+            )
+            of_rows, of_columns = (_losses(p, side, positives) for side in sides)
+            out = (of_rows + of_columns) / 2
+        else:
+            side = pairwise_logsumexp(q, k, scale, exclude=p.exclude, gather=keys_of, impl=impl)
+            out = _losses(p, side, positives)
         if counted is not None:
             out = out.masked_fill(~counted, 0.0)
         return Terms(out, counted if p.skip_alone else None)
+
+
+def _losses(p: Contrastive, side: Tensor, positives: Tensor) -> Tensor:
+    margins = side - positives
+    if p.form == "decoupled":
+        return margins
+    return F.softplus(margins, threshold=50)  # accurate where a positive dominates
 
 
 def _positives(

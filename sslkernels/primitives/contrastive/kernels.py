@@ -23,8 +23,8 @@ class Kernels(Protocol):
         ...
 
 
-def kernels(impl: str) -> Kernels | None:
-    """Those of an implementation, imported when they are first asked for; None: it has none."""
+def fused_kernels(impl: str) -> Kernels:
+    """Those of an implementation, imported when they are first asked for."""
     if impl == "cpu":
         from . import cpu
 
@@ -33,4 +33,4 @@ def kernels(impl: str) -> Kernels | None:
         from . import triton
 
         return triton
-    return None
+    raise ValueError(f"no kernels are called {impl!r}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._operator import fused_loss
-from .kernels import kernels
+from .kernels import fused_kernels
 from .problem import Contrastive
 
 
@@ -44,7 +44,7 @@ def contrastive(
         form,
         *flags,
     )
-    return kernels(impl).contrastive(problem, wanted)
+    return fused_kernels(impl).contrastive(problem, wanted)
 
 
 _loss = fused_loss(contrastive, tensors=6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -244,12 +244,13 @@ class _Task:
         return self.inverse, self.inverse if is_one else self.inverse[self.n :]
 
     def _backward(
-        self, function, table: Table, has_gradient: bool = True
+        self, function: Any, table: Table, has_gradient: bool = True
     ) -> tuple[RowKernel, Tensor, Tensor]:
         """With room for the gradient of each row and a number beside it."""
         kernel = RowKernel(function, table, self.q, self.k, self.p.exclude, self.both)
         if not has_gradient:
-            return kernel, *(self.x.new_empty(0, dtype=torch.float32) for _ in range(2))
+            nothing = self.x.new_empty(0, dtype=torch.float32)
+            return kernel, nothing, nothing
         size = (kernel.splits, self.n + self.m if self.both else self.n)
         gradient = self.x.new_empty((*size, self.x.shape[1]), dtype=torch.float32)
         return kernel, gradient, self.x.new_empty(size, dtype=torch.float32)

@@ -10,7 +10,7 @@ from ..._operator import fused_loss
 from .._arguments import choose
 from ..offdiagonal_norm import routes
 from ..offdiagonal_norm.columns import Standardized
-from .kernels import kernels
+from .kernels import fused_kernels
 from .problem import CovarianceLoss
 
 WORKSPACE = 64 << 20  # bytes that a view's products may take
@@ -35,7 +35,7 @@ def covariance_loss(
     problem = CovarianceLoss(
         a, b, cross, how, off_diagonal, power, diagonal, variance, variance_eps, distance, samples
     )
-    return kernels(impl).covariance_loss(problem, wanted)
+    return fused_kernels(impl).covariance_loss(problem, wanted)
 
 
 _loss = fused_loss(covariance_loss, tensors=2)
@@ -48,11 +48,8 @@ def fused(problem: CovarianceLoss, *, impl: str, route: str) -> Tensor | None:
     samples = routes.choose(route, n, d) == "sample"
     size = n if samples else d
     # by default on a GPU once a device has shown it correct and faster
-    found = kernels(chosen) if chosen == "cpu" or impl == "triton" else None
-    if found is None or not found.takes(problem) or 4 * size * size > WORKSPACE:
+    is_fused = chosen == "cpu" or impl == "triton"
+    if not is_fused or 4 * size * size > WORKSPACE or not fused_kernels(chosen).takes(problem):
         return None
-    how = problem.standardized
-    return _loss(
-        *problem._replace(standardized=how and how.numbers(), samples=samples),
-        chosen,
-    )
+    a, b, cross, how, *weights, _ = problem
+    return _loss(a, b, cross, how and how.numbers(), *weights, samples, chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ def _forward(
         return _implementation(impl, q, topk, exclude).forward(q, k, topk, exclude)
 
 
-def _fake(q, k, topk, exclude, impl):
+def _fake(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int], impl: str) -> Any:
     shape = (q.shape[0], topk)
     return q.new_empty(shape, dtype=accumulation_dtype(q)), q.new_empty(shape, dtype=torch.int64)
 
@@ -29,12 +30,14 @@ def _fake(q, k, topk, exclude, impl):
 def _implementation(impl: str, q: Tensor, topk: int, exclude: Sequence[int]) -> Kernels:
     """Here and not in api.py, as torch.compile cannot trace whether TF32 is allowed."""
     chosen = choose(impl, IMPLEMENTATIONS, q)
-    module = kernels(chosen)
-    if chosen == "triton" and (reason := module.obstacle(q, topk, exclude)):
-        if impl == "triton":
-            raise ValueError(f"impl='triton' {reason}; use impl='tiled' or 'auto'")
-        return kernels("tiled")
-    return module
+    if chosen == "triton":
+        from .triton import obstacle
+
+        if reason := obstacle(q, topk, exclude):
+            if impl == "triton":
+                raise ValueError(f"impl='triton' {reason}; use impl='tiled' or 'auto'")
+            chosen = "tiled"
+    return kernels(chosen)
 
 
 nearest_neighbor_op = operator(

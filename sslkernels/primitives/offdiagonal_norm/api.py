@@ -83,11 +83,12 @@ def norms_of_views(
     impl = choose(impl, IMPLEMENTATIONS, a)
     ranks = across_ranks(gather, impl)
     if impl == "reference":
-        norms = (offdiagonal_norm_reference(x, None, "centered", []) for x in (a, b))
+        of_a, of_b = (offdiagonal_norm_reference(x, None, "centered", []) for x in (a, b))
         dtype = accumulation_dtype(a)
-        return *norms, (a.to(dtype) - b.to(dtype)).square().sum()
+        return of_a, of_b, (a.to(dtype) - b.to(dtype)).square().sum()
     results = NormsOfViews.apply(a, b, impl, route, ranks)
-    return results[:2], results[4:6], results[8]
+    norm_a, diagonal_a, _, _, norm_b, diagonal_b, _, _, distance = results
+    return (norm_a, diagonal_a), (norm_b, diagonal_b), distance
 
 
 def _check(a: Tensor, b: Tensor | None, route: str) -> None:

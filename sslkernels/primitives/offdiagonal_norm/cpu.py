@@ -106,8 +106,8 @@ def _multiply(x: Operand, y: Operand, symmetric: bool, out: Tensor, accumulate: 
 
 
 def _columns(a: Columns) -> Operand:
-    return matrix(a.x), *map(address, (a.mean, a.rest, a.scale)), False
+    return matrix(a.x), address(a.mean), address(a.rest), address(a.scale), False
 
 
 def _transposed(a: Columns) -> Operand:
-    return matrix(a.x.T), *map(address, (a.mean, a.rest, a.scale)), True
+    return matrix(a.x.T), address(a.mean), address(a.rest), address(a.scale), True

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
@@ -10,6 +13,7 @@ from ..._operator import RANKS, Differentiable, accumulation_dtype, operator, pl
 from ...distributed import Shares
 from . import routes
 from .columns import Columns, standardize
+from .kernels import Kernels
 from .kernels import kernels as kernels_of
 
 # b is a where `symmetric`. kind: "raw", "centered", or "standardized" by the `numbers` of
@@ -17,27 +21,47 @@ from .kernels import kernels as kernels_of
 # are kept: the Grams of the sample route, or C of the feature route.
 
 
-def forward(a, b, symmetric, kind, numbers, impl, route, *ranks):
+def forward(
+    a: Tensor,
+    b: Tensor,
+    symmetric: bool,
+    kind: str,
+    numbers: list[float],
+    impl: str,
+    route: str,
+    *ranks: Any,
+) -> Any:
     with plain(a):
         kernels, shares = kernels_of(impl), Shares(a, *ranks)
         route = routes.choose(route, shares.count, a.shape[1])
         sides = [a] if symmetric else [a, b]
         if route == "sample":
             sides = [shares.to_columns(x) for x in sides]
-        sides = [_columns(kernels, x, kind, numbers, shares, route) for x in sides]
-        norm, diagonal, products = routes.FORWARD[route](kernels, *_pair(sides), shares)
+        found = [_columns(kernels, x, kind, numbers, shares, route) for x in sides]
+        norm, diagonal, products = routes.FORWARD[route](kernels, *_pair(found), shares)
         if route == "sample":
             diagonal = shares.all_columns(diagonal)
         dtype = accumulation_dtype(a)
-        statistics = [] if kind == "raw" else [torch.stack([torch.stack(x[1:]) for x in sides])]
+        statistics = [] if kind == "raw" else [torch.stack([_statistics(x) for x in found])]
         kept = *_filled(a, statistics, 1), *_filled(a, products, 2)
         return norm.to(dtype), diagonal.to(dtype), *kept
 
 
 def backward(
-    a, b, statistics, diagonal, first, second, norm_grad, diagonal_grad, needs, symmetric, impl,
-    route, *ranks,
-):  # fmt: skip
+    a: Tensor,
+    b: Tensor,
+    statistics: Tensor,
+    diagonal: Tensor,
+    first: Tensor,
+    second: Tensor,
+    norm_grad: Any,
+    diagonal_grad: Any,
+    needs: Sequence[bool],
+    symmetric: bool,
+    impl: str,
+    route: str,
+    *ranks: Any,
+) -> Any:
     with plain(a):
         kernels, shares = kernels_of(impl), Shares(a, *ranks)
         route = routes.choose(route, shares.count, a.shape[1])
@@ -49,19 +73,22 @@ def backward(
             sides = [shares.to_columns(x) for x in sides]
             diagonal, diagonal_grad = map(shares.own_columns, (diagonal, diagonal_grad))
         if statistics.numel():
-            sides = [Columns(x, *y) for x, y in zip(sides, statistics, strict=True)]
+            columns = [Columns(x, *y.unbind()) for x, y in zip(sides, statistics, strict=True)]
         else:
-            sides = [Columns(x) for x in sides]
+            columns = [Columns(x) for x in sides]
         products = [x for x in (first, second) if x.numel()]
         grads = routes.BACKWARD[route](
-            kernels, *_pair(sides), products, diagonal, norm_grad[0], diagonal_grad, needs, shares
+            kernels, *_pair(columns), products, diagonal, norm_grad[0], diagonal_grad, needs, shares
         )
         if route == "sample":
-            grads = [x if x is None else shares.to_rows(x) for x in grads]
+            of_a, of_b = (x if x is None else shares.to_rows(x) for x in grads)
+            grads = of_a, of_b
         return tuple(a.new_empty(0) if x is None else x.to(a.dtype) for x in grads)
 
 
-def _columns(kernels, x, kind, numbers, shares, route):
+def _columns(
+    kernels: Kernels, x: Tensor, kind: str, numbers: list[float], shares: Shares, route: str
+) -> Any:
     if kind == "raw":
         return Columns(x)
     mean, squares = kernels.statistics(x)
@@ -72,20 +99,34 @@ def _columns(kernels, x, kind, numbers, shares, route):
     return standardize(x, mean, squares, shares.count, numbers)
 
 
-def _filled(x, tensors, count):
+def _statistics(x: Columns) -> Tensor:
+    """Mean, rest, scale and slope, (4, d)."""
+    return torch.stack([y for y in x[1:] if y is not None])
+
+
+def _filled(x: Tensor, tensors: Sequence[Tensor], count: int) -> list[Tensor]:
     """Followed by empty ones: an operator's results must not share memory."""
     return [*tensors, *(x.new_empty(0, 0) for _ in range(count - len(tensors)))]
 
 
-def _pair(sides):
+def _pair(sides: Sequence[Columns]) -> tuple[Columns, Columns | None]:
     return sides[0], sides[1] if len(sides) > 1 else None
 
 
-def forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
+def forward_fake(
+    a: Tensor,
+    b: Tensor,
+    symmetric: bool,
+    kind: str,
+    numbers: list[float],
+    impl: str,
+    route: str,
+    *ranks: Any,
+) -> Any:
     n, d = a.shape
     dtype = accumulation_dtype(a)
     parts = 1 if symmetric else 2
-    width = d
+    width: Any = d
     if any(ranks) or has_free_unbacked_symbols((n, d)):  # nobody knows yet how many rows there are
         size = torch.library.get_ctx().new_dynamic_size
         if any(ranks) and kind != "raw":
@@ -93,7 +134,7 @@ def forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
         products = [a.new_empty(size(), size(), dtype=dtype) for _ in range(parts)]
     elif routes.choose(route, n, d) == "sample":
         products = [a.new_empty(n, n, dtype=dtype) for _ in range(parts)]
-    elif routes.in_one_piece(n, d) and routes.fused_square_sum(kernels_of(impl), a, 0) is None:
+    elif routes.in_one_piece(n, d) and routes.fused_square_sum(kernels_of(impl), a, False) is None:
         products = [a.new_empty(d, d, dtype=dtype)]
     else:
         products = []
@@ -105,9 +146,20 @@ def forward_fake(a, b, symmetric, kind, numbers, impl, route, *ranks):
 
 
 def backward_fake(
-    a, b, statistics, diagonal, first, second, norm_grad, diagonal_grad, needs, symmetric, impl,
-    route, *ranks,
-):  # fmt: skip
+    a: Tensor,
+    b: Tensor,
+    statistics: Tensor,
+    diagonal: Tensor,
+    first: Tensor,
+    second: Tensor,
+    norm_grad: Any,
+    diagonal_grad: Any,
+    needs: Sequence[bool],
+    symmetric: bool,
+    impl: str,
+    route: str,
+    *ranks: Any,
+) -> Any:
     needs = [needs[0], needs[1] and not symmetric]
     return tuple(x.new_empty(x.shape if y else 0) for x, y in zip((a, b), needs, strict=True))
 
@@ -143,12 +195,14 @@ class OffdiagonalNorm(Differentiable):
     """Norm and diagonal of :func:`offdiagonal_norm`; the other results are for the backward."""
 
     @staticmethod
-    def forward(a, b, kind, numbers, impl, route, ranks):
+    def forward(
+        a: Tensor, b: Tensor, kind: str, numbers: list[float], impl: str, route: str, ranks: Any
+    ) -> Any:
         other = a if b is None else b
         return _forward_op(a, other, b is None, kind, numbers, impl, route, *ranks)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         a, b, _, _, *ctx.how = inputs
         _, diagonal, *kept = output
         ctx.symmetric = b is None
@@ -157,7 +211,7 @@ class OffdiagonalNorm(Differentiable):
         ctx.set_materialize_grads(False)  # those of the products would be as large
 
     @staticmethod
-    def gradients(ctx, saved, norm_grad, diagonal_grad, *_):
+    def gradients(ctx: Any, saved: Any, norm_grad: Any, diagonal_grad: Any, *_: Any) -> Any:
         a, b, diagonal, statistics, first, second = saved
         impl, route, ranks = ctx.how
         needs = list(ctx.needs_input_grad[:2])

@@ -7,7 +7,7 @@ Elsewhere it computes some rows of C at a time, and in the backward pass again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -71,9 +71,9 @@ def sample_backward(
     )
 
 
-def fused_square_sum(kernels: Kernels, x: Tensor, ranks: int) -> SquareSum | None:
+def fused_square_sum(kernels: Kernels, x: Tensor, is_shared: bool) -> SquareSum | None:
     """What finds the norm without any part of C in memory, where there is such a kernel."""
-    return None if ranks else kernels.fused_square_sum(x)
+    return None if is_shared else kernels.fused_square_sum(x)
 
 
 def in_one_piece(n: int, d: int) -> bool:
@@ -86,13 +86,13 @@ def feature_forward(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Norm, diagonal, and C without its diagonal where it is to be kept."""
     kept = []
-    square_sum = fused_square_sum(kernels, a.x, shares.ranks)
+    square_sum = fused_square_sum(kernels, a.x, shares.ranks is not None)
     if square_sum is not None:
         norm = square_sum(a, b)
     else:
-        norm = 0.0
+        norm = a.x.new_zeros((), dtype=torch.float64)
         for _, product in _rows_of_product(kernels, a, b, shares):
-            norm += _inner_product(product, product)
+            norm = norm + _inner_product(product, product)
         if in_one_piece(shares.rows_per_rank, a.x.shape[1]):
             kept = [product]
     return norm, shares.total(kernels.dot(a, b or a)), kept
@@ -111,7 +111,6 @@ def feature_backward(
 ) -> Grads:
     """Gradients of a.x and b.x, (n, d)."""
     other, times = (a, 2) if b is None else (b, 1)
-    need_a, need_b = needs[0], needs[1] and b is not None
     rest = 2 * times * norm_grad, shares.count, shares.total if shares.ranks else None
     weight = times * diagonal_grad
     if in_one_piece(shares.rows_per_rank, a.x.shape[1]):
@@ -123,13 +122,15 @@ def feature_backward(
             return kernels.finish(out, own, other, weight, *rest).to(own.x.dtype)
 
         return (
-            gradient(a, other, product.T) if need_a else None,
-            gradient(b, a, product) if need_b else None,
+            gradient(a, other, product.T) if needs[0] else None,
+            gradient(b, a, product) if b is not None and needs[1] else None,
         )
-    da = torch.empty_like(a.x, memory_format=torch.contiguous_format) if need_a else None
-    db = a.x.new_empty(a.x.shape, dtype=weight.dtype) if need_b else None
+    da = torch.empty_like(a.x, memory_format=torch.contiguous_format) if needs[0] else None
+    db = None
+    if b is not None and needs[1]:
+        db = a.x.new_empty(a.x.shape, dtype=weight.dtype)
     for rows, product in _rows_of_product(kernels, a, b, shares):
-        if need_a:
+        if da is not None:
             target = part = da[:, rows]
             if part.dtype != weight.dtype:
                 part = part.new_empty(part.shape, dtype=weight.dtype)
@@ -137,9 +138,9 @@ def feature_backward(
             part = kernels.finish(part, a.part(rows), other.part(rows), weight[rows], *rest)
             if part is not target:
                 target.copy_(part)
-        if need_b:
+        if db is not None:
             kernels.right(a.part(rows), product, db, rows.start > 0)
-    if need_b:
+    if b is not None and db is not None:
         db = kernels.finish(db, b, a, weight, *rest)
     return da, db
 
@@ -162,5 +163,11 @@ def _inner_product(a: Tensor, b: Tensor) -> Tensor:
     return sum(torch.linalg.vecdot(x, y).sum(dtype=torch.float64) for x, y in some_rows(a, b))
 
 
-FORWARD = {"sample": sample_forward, "feature": feature_forward}
-BACKWARD = {"sample": sample_backward, "feature": feature_backward}
+FORWARD: dict[str, Callable[..., tuple[Tensor, Tensor, list[Tensor]]]] = {
+    "sample": sample_forward,
+    "feature": feature_forward,
+}
+BACKWARD: dict[str, Callable[..., Grads]] = {
+    "sample": sample_backward,
+    "feature": feature_backward,
+}

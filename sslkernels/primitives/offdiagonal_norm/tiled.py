@@ -86,7 +86,7 @@ def finish(
     """
     for part in _parts(own):
         gradient = product[:, part].mul_(factor).addcmul_(_values(other, part), weight[part])
-        if own.mean is None:
+        if own.scale is None or own.slope is None:
             continue
         values = _values(own, part)
         sums = torch.stack([gradient.sum(0), torch.linalg.vecdot(gradient, values, dim=0)])
@@ -105,4 +105,6 @@ def _parts(a: Columns) -> Iterator[slice]:
 def _values(a: Columns, part: slice) -> Tensor:
     x, mean, rest, scale, _ = a.part(part)
     x = x.to(accumulation_dtype(x))
-    return x if mean is None else (x - mean).sub_(rest).mul_(scale)
+    if mean is None or rest is None or scale is None:
+        return x
+    return (x - mean).sub_(rest).mul_(scale)

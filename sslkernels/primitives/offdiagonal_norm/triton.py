@@ -97,15 +97,17 @@ def finish(
     """The gradient of own.x, in its dtype; overwrites ``product``. See tiled.py."""
     if not product.is_contiguous():
         return product.copy_(finish(product.contiguous(), own, other, weight, factor, count, total))
-    raw = own.mean is None
+    slope = own.slope
     out = product if own.x.dtype == product.dtype else torch.empty_like(product, dtype=own.x.dtype)
     pointers = (product, *_operand(own), *_operand(other), weight.contiguous(), factor)
-    sums = _sum_rows(gradient_kernel, own.x, 2, *pointers, out if raw else product, RAW=raw)
-    if raw:
+    sums = _sum_rows(
+        gradient_kernel, own.x, 2, *pointers, out if slope is None else product, RAW=slope is None
+    )
+    if slope is None:
         return out
     if total is not None:
         sums = total(sums)
-    shift, pull = (sums[0] / count).float(), (sums[1] * own.slope).float()
+    shift, pull = (sums[0] / count).float(), (sums[1] * slope).float()
     _each_tile(input_gradient_kernel, product, product, *_operand(own), shift, pull, out)
     return out
 

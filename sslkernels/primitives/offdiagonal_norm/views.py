@@ -5,6 +5,10 @@ As one operator it makes one gradient per view. The distance's own would be as l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -13,18 +17,28 @@ from .columns import some_rows
 from .op import backward, forward, forward_fake, materialized
 
 
-def _forward(a, b, impl, route, *ranks):
+def _forward(a: Tensor, b: Tensor, impl: str, route: str, *ranks: Any) -> Any:
     sides = [forward(x, x, True, "centered", [], impl, route, *ranks)[:4] for x in (a, b)]
     dtype = accumulation_dtype(a)
     with plain(a):
-        distance = sum(
+        parts = [
             (x.to(dtype) - y.to(dtype)).square_().sum(dtype=torch.float64)
             for x, y in some_rows(a, b)
-        )
+        ]
+        distance = reduce(torch.add, parts)
     return *sides[0], *sides[1], distance.to(dtype)
 
 
-def _backward(a, b, kept, grads, needs, impl, route, *ranks):
+def _backward(
+    a: Tensor,
+    b: Tensor,
+    kept: Tensor,
+    grads: Any,
+    needs: Sequence[bool],
+    impl: str,
+    route: str,
+    *ranks: Any,
+) -> Any:
     found = []
     for x, other, start, need in ((a, b, 0, needs[0]), (b, a, 1, needs[1])):
         if not need:
@@ -53,12 +67,21 @@ def _pull(grad: Tensor, x: Tensor, other: Tensor, factor: Tensor) -> None:
             g.copy_(g.to(factor.dtype).addcmul_(difference, factor))
 
 
-def _forward_fake(a, b, impl, route, *ranks):
+def _forward_fake(a: Tensor, b: Tensor, impl: str, route: str, *ranks: Any) -> Any:
     sides = [forward_fake(x, x, True, "centered", [], impl, route, *ranks)[:4] for x in (a, b)]
     return *sides[0], *sides[1], a.new_empty((), dtype=accumulation_dtype(a))
 
 
-def _backward_fake(a, b, kept, grads, needs, impl, route, *ranks):
+def _backward_fake(
+    a: Tensor,
+    b: Tensor,
+    kept: Tensor,
+    grads: Any,
+    needs: Sequence[bool],
+    impl: str,
+    route: str,
+    *ranks: Any,
+) -> Any:
     return tuple(x.new_empty(x.shape if y else 0) for x, y in zip((a, b), needs, strict=True))
 
 
@@ -81,18 +104,30 @@ class NormsOfViews(Differentiable):
     """Norm, diagonal, statistics and Gram of each view, then the squared distance of the views."""
 
     @staticmethod
-    def forward(a, b, impl, route, ranks):
+    def forward(a: Tensor, b: Tensor, impl: str, route: str, ranks: Any) -> Any:
         return _forward_op(a, b, impl, route, *ranks)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         a, b, *ctx.how = inputs
         ctx.save_for_backward(a, b, *output[1:4], *output[5:8])
         ctx.mark_non_differentiable(*output[2:4], *output[6:8])
         ctx.set_materialize_grads(False)  # those of the products would be as large
 
     @staticmethod
-    def gradients(ctx, saved, norm_a, diagonal_a, _, __, norm_b, diagonal_b, ___, ____, distance):
+    def gradients(
+        ctx: Any,
+        saved: Any,
+        norm_a: Any,
+        diagonal_a: Any,
+        _: Any,
+        __: Any,
+        norm_b: Any,
+        diagonal_b: Any,
+        ___: Any,
+        ____: Any,
+        distance: Any,
+    ) -> Any:
         a, b, *kept = saved
         impl, route, ranks = ctx.how
         needs = list(ctx.needs_input_grad[:2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, overload
 
 from torch import Tensor
 
@@ -12,6 +13,32 @@ from .op import PairwiseLogSumExp
 from .reference import pairwise_logsumexp_reference
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
+
+
+@overload
+def pairwise_logsumexp(
+    q: Tensor,
+    k: Tensor,
+    scale: float | Tensor = 1.0,
+    *,
+    exclude: Sequence[int] = (),
+    columns: Literal[False] = False,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor: ...
+
+
+@overload
+def pairwise_logsumexp(
+    q: Tensor,
+    k: Tensor,
+    scale: float | Tensor = 1.0,
+    *,
+    exclude: Sequence[int] = (),
+    columns: Literal[True],
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> tuple[Tensor, Tensor]: ...
 
 
 def pairwise_logsumexp(

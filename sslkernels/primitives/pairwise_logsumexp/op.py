@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from ..._operator import RANKS, Differentiable, accumulation_dtype, operator, plain, unit_of
 from ...distributed import Ranks, all_reduce
@@ -11,13 +15,33 @@ from .ranks import AcrossRanks
 from .tiled import Side
 
 
-def _forward(q, k, scale, exclude, columns, impl, *ranks):
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    exclude: Sequence[int],
+    columns: bool,
+    impl: str,
+    *ranks: Any,
+) -> Any:
     with plain(q):
         scale = scale.to(accumulation_dtype(q))
         return _implementation(impl, *ranks).forward(q, k, scale, exclude, columns)
 
 
-def _backward(q, k, scale, exclude, row, row_grad, column, column_grad, needs, impl, *ranks):
+def _backward(
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    exclude: Sequence[int],
+    row: Tensor,
+    row_grad: Any,
+    column: Tensor,
+    column_grad: Any,
+    needs: Sequence[bool],
+    impl: str,
+    *ranks: Any,
+) -> Any:
     need_q, need_k, need_scale = needs
     with plain(q):
         grads = [grad.contiguous() for grad in (row_grad, column_grad) if grad is not None]
@@ -49,18 +73,38 @@ def _backward(q, k, scale, exclude, row, row_grad, column, column_grad, needs, i
         )
 
 
-def _implementation(impl, *ranks):
+def _implementation(impl: str, *ranks: Any) -> Any:
     found = kernels(impl)
     return AcrossRanks(found, Ranks(*ranks)) if any(ranks) else found
 
 
-def _forward_fake(q, k, scale, exclude, columns, impl, *ranks):
+def _forward_fake(
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    exclude: Sequence[int],
+    columns: bool,
+    impl: str,
+    *ranks: Any,
+) -> Any:
     dtype = accumulation_dtype(q)
     row = q.new_empty(q.shape[0], dtype=dtype)
     return row, q.new_empty((q if k is None else k).shape[0] if columns else 0, dtype=dtype)
 
 
-def _backward_fake(q, k, scale, exclude, row, row_grad, column, column_grad, needs, impl, *ranks):
+def _backward_fake(
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    exclude: Sequence[int],
+    row: Tensor,
+    row_grad: Any,
+    column: Tensor,
+    column_grad: Any,
+    needs: Sequence[bool],
+    impl: str,
+    *ranks: Any,
+) -> Any:
     need_q, need_k, need_scale = needs
     return (
         q.new_empty(q.shape if need_q else 0),
@@ -88,17 +132,25 @@ class PairwiseLogSumExp(Differentiable):
     """(rows, columns) of :func:`pairwise_logsumexp`; ``columns`` is empty unless asked for."""
 
     @staticmethod
-    def forward(q, k, scale, exclude, columns, impl, ranks):
+    def forward(
+        q: Tensor,
+        k: Tensor,
+        scale: Tensor,
+        exclude: Sequence[int],
+        columns: bool,
+        impl: str,
+        ranks: Any,
+    ) -> Any:
         return _forward_op(q, k, scale, exclude, columns, impl, *ranks)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         q, k, scale, ctx.exclude, ctx.columns, ctx.impl, ctx.ranks = inputs
         row, column = output
         ctx.save_for_backward(q, k, scale, row, column)
 
     @staticmethod
-    def gradients(ctx, saved, row_grad, column_grad):
+    def gradients(ctx: Any, saved: Any, row_grad: Any, column_grad: Any) -> Any:
         q, k, scale, row, column = saved
         needs = list(ctx.needs_input_grad[:3])
         dq, dk, dscale = _backward_op(

@@ -34,7 +34,7 @@ class AcrossRanks:
 
         block = [q if k is None else k]
         column = meet_ranks(block, visit, self.ranks, own if columns else None, _merge)
-        return row, column if columns else own
+        return row, own if column is None else column
 
     def backward(
         self,
@@ -48,11 +48,10 @@ class AcrossRanks:
         need_k: bool,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of all ranks' results; every rank gets those of its own q and k."""
-        symmetric = k is None
         dq, own = self.implementation.backward(q, k, scale, exclude, row, column, need_q, need_k)
         # Where k is q, a visitor brings its log-sum-exps: then no gradient has to travel.
-        block_side = row if symmetric else column
-        block = [q if symmetric else k, *(block_side or ())]
+        block_side = row if k is None else column
+        block = [q if k is None else k, *(block_side or ())]
 
         def visit(block: Tensor, *side: Tensor) -> Tensor | None:
             more, contribution = self.implementation.backward(
@@ -63,9 +62,9 @@ class AcrossRanks:
                 row,
                 Side(*side) if side else None,
                 need_q,
-                need_k and not symmetric,
+                need_k and k is not None,
             )
-            if need_q:
+            if dq is not None and more is not None:
                 dq.add_(more)
             return contribution
 

@@ -111,9 +111,10 @@ def backward(
         # on the diagonal by rows, as in the forward pass: q_i·q_j may round otherwise than q_j·q_i
         part = None if column is None or (symmetric and i == j) else column.at(j)
         weigh(products, scale, diagonals, row.at(i), part, weights)
-        for gradient, part, left, right in ((dq, i, weights, k[j]), (dk, j, weights.T, q[i])):
-            if gradient is not None:
-                gradient[part] += product(left, right, scratch)
-        if symmetric:
-            dq[j] += product(weights.T, q[i], scratch)
+        if dq is not None:
+            dq[i] += product(weights, k[j], scratch)
+            if symmetric:
+                dq[j] += product(weights.T, q[i], scratch)
+        if dk is not None:
+            dk[j] += product(weights.T, q[i], scratch)
     return dq, dk

@@ -30,7 +30,7 @@ def forward(
         return tiled.forward(q, k, scale, exclude, columns, reduce=_reduce)
     triangle = k is None
     q = operand(q)
-    k = q if triangle else operand(k)
+    k = q if k is None else operand(k)
     n, m = q.shape[0], k.shape[0]
     tile = lookup(FORWARD, q)
     if triangle or columns:
@@ -79,7 +79,7 @@ def backward(
         return tiled.backward(q, k, scale, exclude, row, column, need_q, need_k, weigh=_weigh)
     symmetric, d = k is None, q.shape[1]
     q = operand(q)
-    k = q if symmetric else operand(k)
+    k = q if k is None else operand(k)
     row = _closed(row)
     column = row if symmetric else None if column is None else _closed(column)
     largest = _largest(q, k)

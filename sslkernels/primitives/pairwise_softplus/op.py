@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from ..._operator import RANKS, Differentiable, accumulation_dtype, operator, plain, unit_of
 from ...distributed import Ranks, all_reduce
@@ -10,13 +14,31 @@ from .kernels import kernels
 from .ranks import AcrossRanks
 
 
-def _forward(q, k, scale, bias, exclude, impl, *ranks):
+def _forward(
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    exclude: Sequence[int],
+    impl: str,
+    *ranks: Any,
+) -> Any:
     with plain(q):
         scale, bias = (x.to(accumulation_dtype(q)) for x in (scale, bias))
         return _implementation(impl, *ranks).forward(q, k, scale, bias, exclude)
 
 
-def _backward(q, k, scale, bias, exclude, row_grad, needs, impl, *ranks):
+def _backward(
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    exclude: Sequence[int],
+    row_grad: Any,
+    needs: Sequence[bool],
+    impl: str,
+    *ranks: Any,
+) -> Any:
     need_q, need_k, need_scale, need_bias = needs
     with plain(q):
         peak = row_grad.abs().amax()
@@ -47,20 +69,38 @@ def _backward(q, k, scale, bias, exclude, row_grad, needs, impl, *ranks):
         )
 
 
-def _total(rows, unit):
+def _total(rows: Tensor, unit: Tensor) -> Tensor:
     return rows.sum(dtype=torch.float64) / unit  # rows of either sign cancel
 
 
-def _implementation(impl, *ranks):
+def _implementation(impl: str, *ranks: Any) -> Any:
     found = kernels(impl)
     return AcrossRanks(found, Ranks(*ranks)) if any(ranks) else found
 
 
-def _forward_fake(q, k, scale, bias, exclude, impl, *ranks):
+def _forward_fake(
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    exclude: Sequence[int],
+    impl: str,
+    *ranks: Any,
+) -> Any:
     return q.new_empty(q.shape[0], dtype=accumulation_dtype(q))
 
 
-def _backward_fake(q, k, scale, bias, exclude, row_grad, needs, impl, *ranks):
+def _backward_fake(
+    q: Tensor,
+    k: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    exclude: Sequence[int],
+    row_grad: Any,
+    needs: Sequence[bool],
+    impl: str,
+    *ranks: Any,
+) -> Any:
     inputs = (q, k, scale, bias)
     return tuple(x.new_empty(x.shape if need else 0) for x, need in zip(inputs, needs, strict=True))
 
@@ -84,16 +124,24 @@ class PairwiseSoftplus(Differentiable):
     """The rows of :func:`pairwise_softplus`."""
 
     @staticmethod
-    def forward(q, k, scale, bias, exclude, impl, ranks):
+    def forward(
+        q: Tensor,
+        k: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        exclude: Sequence[int],
+        impl: str,
+        ranks: Any,
+    ) -> Any:
         return _forward_op(q, k, scale, bias, exclude, impl, *ranks)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         q, k, scale, bias, ctx.exclude, ctx.impl, ctx.ranks = inputs
         ctx.save_for_backward(q, k, scale, bias)
 
     @staticmethod
-    def gradients(ctx, saved, row_grad):
+    def gradients(ctx: Any, saved: Any, row_grad: Any) -> Any:
         q, k, scale, bias = saved
         needs = list(ctx.needs_input_grad[:4])
         grads = _backward_op(q, k, scale, bias, ctx.exclude, row_grad, needs, ctx.impl, *ctx.ranks)

@@ -48,7 +48,7 @@ class AcrossRanks:
                 q, block, scale, bias, (), *arguments
             )
             row_sigma.add_(sigma)
-            if need_q:
+            if dq is not None and more is not None:
                 dq.add_(more)
             return contribution
 

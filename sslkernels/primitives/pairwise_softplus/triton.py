@@ -40,7 +40,8 @@ def backward(
     if not fuses(q, exclude, BACKWARD):
         return tiled.backward(q, k, scale, bias, exclude, row_grad, need_q, need_k, weigh=_weigh)
     d, q, k = q.shape[1], operand(q), operand(k)
-    dq, row_sigma = _gradient(q, k, d, scale, bias, exclude, row_grad, True, need_q)
+    dq, sigma = _gradient(q, k, d, scale, bias, exclude, row_grad, True, need_q)
+    row_sigma = total(sigma)
     if not need_k:
         return dq, None, row_sigma
     mirrored = [-offset for offset in exclude]
@@ -58,13 +59,13 @@ def _gradient(
     grad: Tensor,
     row: bool,
     need: bool,
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradient of q if needed, and where ``grad`` belongs to its rows their sums of σ."""
+) -> tuple[Tensor | None, Tensor]:
+    """Gradient of q if needed, and where ``grad`` belongs to its rows their sums of σ by split."""
     kernel = RowKernel(backward_kernel, BACKWARD, q, k, exclude)
     gradient = q.new_empty((kernel.splits, *q.shape) if need else 0, dtype=torch.float32)
     sigma = q.new_empty((kernel.splits, q.shape[0]) if row else 0, dtype=torch.float32)
     kernel([scale, bias, grad, gradient, sigma], ROW=row, GRADIENT=need)
-    return total(gradient[..., :d]) if need else None, total(sigma) if row else None
+    return total(gradient[..., :d]) if need else None, sigma
 
 
 def _reduce(

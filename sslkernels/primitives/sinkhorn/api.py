@@ -10,7 +10,7 @@ from torch import Tensor
 from ..._operator import accumulation_dtype
 from ...distributed import Gather
 from .._arguments import across_ranks, check_tensor, choose
-from .._prototypes import Prototypes, check_prototypes
+from .._prototypes import check_prototypes
 from .op import sinkhorn_op
 from .prototype_op import prototype_sinkhorn_op
 
@@ -109,7 +109,7 @@ def prototype_sinkhorn(
     rows = check_rows(rows, features)
     impl = choose(impl, IMPLEMENTATIONS, features)
     ranks = across_ranks(gather, impl)
-    features, own = features.detach(), Prototypes(*(x if x is None else x.detach() for x in own))
+    features, own = features.detach(), own.detached()
     options = float(epsilon), iterations, rows, impl, *ranks
     if impl == "reference":
         dtype = accumulation_dtype(features)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -61,7 +63,7 @@ def _addresses(sums: tuple[Tensor | None, ...]) -> tuple[int, ...]:
     return tuple(map(address, sums))
 
 
-def problem_of(x: Tensor, center: Tensor | None, epsilon: float) -> tuple:
+def problem_of(x: Tensor, center: Tensor | None, epsilon: float) -> tuple[Any, ...]:
     """What an extension's pass is asked, as it takes it."""
     groups = (x.shape[0], x.stride(0))
     return matrix(x[0]), *groups, address(center), 1 / epsilon, torch.get_num_threads()

@@ -5,6 +5,8 @@ Every implementation has the same three passes: ``columns``, ``rows`` and ``mass
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,9 @@ from .reference import sinkhorn_reference
 from .sums import largest, moved
 
 
-def _sinkhorn(logits, epsilon, iterations, rows, impl, *ranks):
+def _sinkhorn(
+    logits: Tensor, epsilon: float, iterations: int, rows: Tensor | None, impl: str, *ranks: Any
+) -> Any:
     with plain(logits):
         if impl == "reference":
             return sinkhorn_reference(logits, epsilon, iterations, rows)
@@ -25,7 +29,8 @@ def _sinkhorn(logits, epsilon, iterations, rows, impl, *ranks):
             return iterate(logits, epsilon, iterations, rows)
         kernels = kernels_of(impl)
         log_mass = over_ranks(kernels.columns(logits, epsilon, rows).log(), *ranks)
-        center, relative = moved(0.0, log_mass, epsilon), 0.0
+        center = moved(0.0, log_mass, epsilon)
+        relative: Tensor | float = 0.0
         for _ in range(iterations - 1):
             log_mass = over_ranks(kernels.masses(logits, center, epsilon, rows).log(), *ranks)
             center = moved(center, log_mass - relative, epsilon)
@@ -33,12 +38,12 @@ def _sinkhorn(logits, epsilon, iterations, rows, impl, *ranks):
         return center
 
 
-def over_ranks(x: Tensor, *ranks) -> Tensor:
+def over_ranks(x: Tensor, *ranks: Any) -> Tensor:
     """The log-sum-exp over ranks, entry by entry."""
     return torch.logsumexp(stack_ranks(x, Ranks(*ranks)), 0) if any(ranks) else x
 
 
-def _fake(logits, *_):
+def _fake(logits: Tensor, *__: Any) -> Tensor:
     groups, _, width = logits.shape
     return logits.new_empty((groups, width), dtype=accumulation_dtype(logits))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,15 @@ from .sums import LogSum, largest, merge, moved
 class _Head:
     """The passes over logits that are not there yet."""
 
-    def __init__(self, features, prototypes, magnitude, epsilon, count, impl):
+    def __init__(
+        self,
+        features: Tensor,
+        prototypes: Tensor,
+        magnitude: Tensor | None,
+        epsilon: float,
+        count: Tensor | None,
+        impl: str,
+    ) -> None:
         self.features, self.prototypes = features, Prototypes(prototypes, magnitude)
         self.epsilon, self.count = epsilon, count
         self.kernels = kernels(impl)
@@ -43,29 +52,43 @@ class _Head:
         return self.kernels.rows(logits, center, self.epsilon)
 
 
-def _sinkhorn(features, prototypes, magnitude, epsilon, iterations, rows, impl, *ranks):
+def _sinkhorn(
+    features: Tensor,
+    prototypes: Tensor,
+    magnitude: Tensor | None,
+    epsilon: float,
+    iterations: int,
+    rows: Tensor | None,
+    impl: str,
+    *ranks: Any,
+) -> Any:
     with plain(features):
         head = _Head(features, prototypes, magnitude, epsilon, rows, impl)
-        center, relative, sums = _fake(features, prototypes).zero_(), 0.0, None
+        center = _fake(features, prototypes).zero_()
+        relative: Tensor | float = 0.0
+        sums: LogSum | None = None
         for i in range(iterations):
-            last, parts, next_sums = i == iterations - 1, [], None
+            last, parts = i == iterations - 1, []
+            next_sums: LogSum | None = None
             for columns, logits in head.chunks():
                 parts.append(head.log_masses(logits, center[:, columns], sums))
                 if not last and not ranks:  # while the logits are there
                     part = moved(center[:, columns], parts[-1] - relative, epsilon)
-                    next_sums = merge(next_sums, head.rows(logits, part))
+                    more = head.rows(logits, part)
+                    next_sums = more if next_sums is None else merge(next_sums, more)
             log_mass = over_ranks(torch.cat(parts, 1), *ranks)
             center = moved(center, log_mass - relative, epsilon)
             if i > 0:
                 relative = largest(log_mass)
             if not last and ranks:
                 for columns, logits in head.chunks():
-                    next_sums = merge(next_sums, head.rows(logits, center[:, columns]))
+                    more = head.rows(logits, center[:, columns])
+                    next_sums = more if next_sums is None else merge(next_sums, more)
             sums = next_sums
         return center
 
 
-def _fake(features, prototypes, *_):
+def _fake(features: Tensor, prototypes: Tensor, *_: Any) -> Any:
     return features.new_empty((1, prototypes.shape[0]), dtype=accumulation_dtype(features))
 
 

@@ -17,7 +17,8 @@ def sinkhorn_reference(
     if rows is not None:
         x = x[:, : max(0, int(rows))]
     with torch.autocast(x.device.type, enabled=False):
-        center, relative = moved(0.0, (x / epsilon).logsumexp(1), epsilon), 0.0
+        center = moved(0.0, (x / epsilon).logsumexp(1), epsilon)
+        relative: Tensor | float = 0.0
         for _ in range(iterations - 1):
             plan = ((x - center[:, None]) / epsilon).softmax(2)
             log_mass = plan.sum(1).log()

@@ -34,10 +34,8 @@ def combine(parts: LogSum) -> LogSum:
     return LogSum(maximum, (parts.total * torch.exp(parts.maximum - maximum)).sum(0))
 
 
-def merge(a: LogSum | None, b: LogSum) -> LogSum:
+def merge(a: LogSum, b: LogSum) -> LogSum:
     """One sum of two."""
-    if a is None:
-        return b
     return combine(LogSum(*(torch.stack(pair) for pair in zip(a, b, strict=True))))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -16,10 +17,10 @@ CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}  # logits that are computed at a time
 
 def columns(x: Tensor, epsilon: float, count: Tensor | None) -> LogSum:
     """Of logits / ε over the first ``count`` rows: (C, k) of x (C, N, k)."""
-    total = None
-    for block, logits in _blocks(x, None, epsilon):
-        total = merge(total, log_sum(_clear(logits, block, count, float("-inf")), 1))
-    return total
+    blocks = _blocks(x, None, epsilon)
+    return reduce(
+        merge, (log_sum(_clear(y, block, count, float("-inf")), 1) for block, y in blocks)
+    )
 
 
 def rows(x: Tensor, center: Tensor, epsilon: float) -> LogSum:
@@ -35,7 +36,7 @@ def masses(
 
     ``sums``: :func:`rows` over all columns; None where x has them all.
     """
-    total = 0
+    total = x.new_zeros((), dtype=accumulation_dtype(x))
     for block, logits in _blocks(x, center, epsilon):
         if sums is None:
             plan = logits.softmax(2)

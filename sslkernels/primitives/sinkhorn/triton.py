@@ -37,8 +37,8 @@ def masses(
 
     ``sums``: :func:`rows` over all columns; None where x has them all.
     """
-    of_rows = _of_rows(x, center, epsilon, count) if sums is None else [y[None] for y in sums]
-    return total(_masses(x, center, epsilon, count, of_rows))
+    maxima, sizes = _of_rows(x, center, epsilon, count) if sums is None else (y[None] for y in sums)
+    return total(_masses(x, center, epsilon, count, maxima, sizes))
 
 
 def iterate(x: Tensor, epsilon: float, iterations: int, count: Tensor | None) -> Tensor:
@@ -47,7 +47,7 @@ def iterate(x: Tensor, epsilon: float, iterations: int, count: Tensor | None) ->
     center = _moved(None, maxima, sums, epsilon)
     for _ in range(iterations - 1):
         of_rows = _of_rows(x, center[0], epsilon, count)
-        sums = _masses(x, center[0], epsilon, count, of_rows)
+        sums = _masses(x, center[0], epsilon, count, *of_rows)
         center = _moved(center, None, sums, epsilon)
     return center[0]
 
@@ -84,11 +84,11 @@ def _of_rows(x: Tensor, center: Tensor, epsilon: float, count: Tensor | None) ->
 
 
 def _masses(
-    x: Tensor, center: Tensor, epsilon: float, count: Tensor | None, of_rows: Sequence[Tensor]
+    x: Tensor, center: Tensor, epsilon: float, count: Tensor | None, maxima: Tensor, sums: Tensor
 ) -> Tensor:
-    """(splits of the rows, C, k)."""
-    known = center, *of_rows
-    return _of_columns(masses_kernel, 1, x, epsilon, count, known, [len(of_rows[0])])[0]
+    """(splits of the rows, C, k), of what :func:`_of_rows` found."""
+    known = center, maxima, sums
+    return _of_columns(masses_kernel, 1, x, epsilon, count, known, [len(maxima)])[0]
 
 
 def _of_columns(

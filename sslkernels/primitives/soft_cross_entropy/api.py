@@ -76,16 +76,17 @@ def soft_cross_entropy(
     counts = _count(students), _count(teachers)
     pairs = check_pairs(pairs, counts, like, dtype_of(like, other))
     check_temperatures(student_temperature, teacher_temperature, center)
-    center = check_center(center, counts[1], *like.shape[-2:], like.device)
+    count, width = like.shape[-2:]
+    center = check_center(center, counts[1], count, width, like.device)
     impl = choose(impl, IMPLEMENTATIONS, other if other.dtype == torch.float64 else like)
     teachers = [x.detach() for x in teachers]
     numbers = float(student_temperature), teacher_temperature and float(teacher_temperature)
     if impl == "reference":
-        views = ([v for x in side for v in (x.unbind() if x.dim() == 3 else [x])]
-                 for side in (students, teachers))  # fmt: skip
+        views = _unbound(students), _unbound(teachers)
         dtype = dtype_of(like, other)
         center = None if center is None else center.to(dtype)
-        problem = Problem(*views, center, matrix_of(pairs, counts, like, dtype), *numbers, dtype)
+        weights = matrix_of(pairs, counts, like, dtype)
+        problem = Problem(*views, center, weights, *numbers, dtype)
         rows = soft_cross_entropy_reference(problem)
     else:
         tensors = (*students, *teachers)
@@ -163,12 +164,14 @@ def prototype_cross_entropy(
     center = check_center(center, counts[1], students.shape[1], len(own.weight), students.device)
     options = float(student_temperature), float(teacher_temperature)
     impl = choose(impl, IMPLEMENTATIONS, students)
-    their = [x if x is None else x.detach() for x in their]
+    their = their.detached()
     if impl == "reference":
-        logits = (_logits(students, own, dtype), _logits(teachers, Prototypes(*their), dtype))
+        logits = _logits(students, own, dtype), _logits(teachers, their, dtype)
         center = None if center is None else center.to(dtype)
-        pairs = matrix_of(pairs, counts, students, dtype)
-        rows = soft_cross_entropy_reference(Problem(*logits, center, pairs, *options, dtype))
+        weights = matrix_of(pairs, counts, students, dtype)
+        student_logits, teacher_logits = (x.unbind() for x in logits)
+        problem = Problem(student_logits, teacher_logits, center, weights, *options, dtype)
+        rows = soft_cross_entropy_reference(problem)
     else:
         rows = prototype_cross_entropies(
             students, *own, teachers, *their, center, pairs, *options, impl
@@ -179,7 +182,7 @@ def prototype_cross_entropy(
 def check_temperatures(student: float, teacher: float | None, center: Tensor | None) -> None:
     """Raise unless they are numbers above 0, and there is no centre for probabilities."""
     for name, value in (("student", student), ("teacher", teacher)):
-        if value is None and name == "teacher":
+        if value is None:
             if center is not None:
                 raise ValueError("center is for a teacher's logits; with teacher_temperature=None "
                                  "its rows are probabilities: leave out center")  # fmt: skip
@@ -258,6 +261,11 @@ def _check_views(name: str, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
         raise ValueError(f"the views of {name} must have one dtype and device, got "
                          + ", ".join(f"{x.dtype} on {x.device}" for x in tensors))  # fmt: skip
     return tensors
+
+
+def _unbound(tensors: list[Tensor]) -> list[Tensor]:
+    """Views, each (B, K)."""
+    return [view for x in tensors for view in (x.unbind() if x.dim() == 3 else [x])]
 
 
 def _count(tensors: list[Tensor]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,21 +42,21 @@ def weigh(
 
 def product(a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None:
     """out (+)= a b, in float32."""
-    a, b = ((matrix(x), 0, 0, 0, False) for x in (a, b))
+    x, y = ((matrix(z), 0, 0, 0, False) for z in (a, b))
     threads = torch.get_num_threads()
-    extension().standardized_product(a, b, False, threads, address(out), out.stride(0), accumulate)
+    extension().standardized_product(x, y, False, threads, address(out), out.stride(0), accumulate)
 
 
-def arguments(problem: Problem) -> tuple:
+def arguments(problem: Problem) -> tuple[Any, ...]:
     """The problem as the extension takes it."""
-    probabilities = problem.teacher_temperature is None
+    temperature = problem.teacher_temperature
     return (
         list(map(matrix, problem.student)),
         list(map(matrix, problem.teacher)),
         (address(problem.center), *problem.center_steps()),
-        address(problem.pairs),
+        address(problem.matrix),
         1 / problem.student_temperature,
-        1.0 if probabilities else 1 / problem.teacher_temperature,
-        probabilities,
+        1.0 if temperature is None else 1 / temperature,
+        temperature is None,
         torch.get_num_threads(),
     )

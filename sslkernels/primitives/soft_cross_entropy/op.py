@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,15 +20,15 @@ _problem = (
 # Results: (S, B), and of the students' and of the teachers' rows the maximum and the sum.
 
 
-def _forward(*arguments):
+def _forward(*arguments: Any) -> Any:
     problem, found = unpack(*arguments)
     with plain(problem.student[0]):
         return found.forward(problem)
 
 
-def _backward(*arguments):
-    *arguments, student_rows, teacher_rows, row_grad = arguments
-    problem, found = unpack(*arguments)
+def _backward(*arguments: Any) -> Any:
+    student_rows, teacher_rows, row_grad = arguments[-3:]
+    problem, found = unpack(*arguments[:-3])
     with plain(problem.student[0]):
         out = new_pages(_gradient(problem.student))
         statistics = known(problem, student_rows, teacher_rows)
@@ -35,31 +36,47 @@ def _backward(*arguments):
         return out
 
 
-def _forward_fake(student, teacher, *_):
+def _forward_fake(student: Sequence[Tensor], teacher: Sequence[Tensor], *_: Any) -> Any:
     rows, dtype = student[0].shape[0], dtype_of(student[0], teacher[0])
     shapes = ((len(student), rows), (2, len(student), rows), (2, len(teacher), rows))
     return tuple(student[0].new_empty(shape, dtype=dtype) for shape in shapes)
 
 
-def _backward_fake(student, *_):
+def _backward_fake(student: Sequence[Tensor], *_: Any) -> Any:
     return _gradient(student)
 
 
 def unpack(
-    student, teacher, center, pairs, weight, same, student_temperature, teacher_temperature, impl
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    center: Tensor | None,
+    pairs: Tensor | None,
+    weight: float,
+    same: bool,
+    student_temperature: float,
+    teacher_temperature: float | None,
+    impl: str,
 ) -> tuple[Problem, Kernels]:
     """An operator's arguments as a problem in one dtype, and what shall solve it."""
     dtype = dtype_of(student[0], teacher[0])
     center = None if center is None else center.to(dtype)
     counts = len(student), len(teacher)
-    pairs = pairs_of(pairs, weight, same, counts, student[0].device, dtype, impl)
+    how = pairs_of(pairs, weight, same, counts, student[0].device, dtype, impl)
     problem = Problem(
-        student, teacher, center, pairs, student_temperature, teacher_temperature, dtype
+        student, teacher, center, how, student_temperature, teacher_temperature, dtype
     )
     return problem, kernels(impl)
 
 
-def pairs_of(pairs, weight, same, counts, device, dtype, impl) -> Tensor | Pairs:
+def pairs_of(
+    pairs: Tensor | None,
+    weight: float,
+    same: bool,
+    counts: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+    impl: str,
+) -> Tensor | Pairs:
     """As an implementation reads them."""
     if pairs is not None:
         return pairs.to(dtype)
@@ -69,10 +86,13 @@ def pairs_of(pairs, weight, same, counts, device, dtype, impl) -> Tensor | Pairs
 
 def known(problem: Problem, student_rows: Tensor, teacher_rows: Tensor) -> Statistics:
     """The statistics, without the cost."""
-    return Statistics(*student_rows.unbind(), *teacher_rows.unbind(), student_rows.new_empty(0))
+    student_max, student_sum = student_rows
+    teacher_max, teacher_sum = teacher_rows
+    nothing = student_rows.new_empty(0)
+    return Statistics(student_max, student_sum, teacher_max, teacher_sum, nothing)
 
 
-def _gradient(student):
+def _gradient(student: Sequence[Tensor]) -> Tensor:
     return student[0].new_empty((len(student), *student[0].shape))
 
 
@@ -98,20 +118,28 @@ class SoftCrossEntropy(Differentiable):
 
     @staticmethod
     def forward(
-        center, pairs, weight, same, student_temperature, teacher_temperature, impl, first, *views
-    ):
+        center: Tensor | None,
+        pairs: Tensor | None,
+        weight: float,
+        same: bool,
+        student_temperature: float,
+        teacher_temperature: float | None,
+        impl: str,
+        first: int,
+        *views: Tensor,
+    ) -> Any:
         how = weight, same, student_temperature, teacher_temperature, impl
         return _forward_op(*_views(views, first), center, pairs, *how)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         center, pairs, *ctx.how, ctx.first = inputs[:8]
         _, *rows = output
         ctx.save_for_backward(*rows, center, pairs, *inputs[8:])
         ctx.mark_non_differentiable(*rows)
 
     @staticmethod
-    def gradients(ctx, saved, row_grad, *_):
+    def gradients(ctx: Any, saved: Any, row_grad: Any, *_: Any) -> Any:
         student_rows, teacher_rows, center, pairs, *views = saved
         student, teacher = _views(views, ctx.first)
         grad = _backward_op(
@@ -121,7 +149,14 @@ class SoftCrossEntropy(Differentiable):
         return *[None] * 8, *grads, *[None] * (len(views) - len(grads))
 
 
-def cross_entropies_of(tensors, center, pairs, temperatures, impl, first) -> Tensor:
+def cross_entropies_of(
+    tensors: Sequence[Tensor],
+    center: Tensor | None,
+    pairs: Tensor | Pairs,
+    temperatures: tuple[float, float | None],
+    impl: str,
+    first: int,
+) -> Tensor:
     """The rows, with a derivative where one is asked for."""
     arguments = (center, *split_pairs(pairs), *temperatures, impl)
     if differentiates(tensors):
@@ -140,7 +175,7 @@ def differentiates(inputs: Sequence[Tensor | None]) -> bool:
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
 
 
-def _views(tensors, first):
+def _views(tensors: Sequence[Tensor], first: int) -> Any:
     """The students' and the teachers' views, each (B, K)."""
     return tuple(
         [view for x in side for view in (x.unbind() if x.dim() == 3 else (x,))]

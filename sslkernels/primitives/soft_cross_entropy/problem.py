@@ -35,6 +35,12 @@ class Problem(NamedTuple):
     teacher_temperature: float | None  # None: the teacher's rows are probabilities
     dtype: torch.dtype  # of computation
 
+    @property
+    def matrix(self) -> Tensor:
+        """``pairs`` of those who asked for no rule."""
+        assert isinstance(self.pairs, Tensor)
+        return self.pairs
+
     def part(self, columns: slice) -> Problem:
         """The same of some prototypes."""
         center = None if self.center is None else self.center[..., columns]
@@ -86,19 +92,17 @@ def empty_statistics(problem: Problem) -> Statistics:
     return Statistics(*(like.new_empty(shape, dtype=problem.dtype) for shape in shapes))
 
 
-def merge(a: Statistics | None, b: Statistics) -> Statistics:
+def merge(a: Statistics, b: Statistics) -> Statistics:
     """Of prototypes in a or in b."""
-    if a is None:
-        return b
     student_max = torch.maximum(a.student_max, b.student_max)
     teacher_max = torch.maximum(a.teacher_max, b.teacher_max)
-    student_sum, teacher_sum, cost = 0, 0, 0
+    sums = []
     for x in (a, b):
         shift = student_max - x.student_max
         kept = torch.exp(x.teacher_max - teacher_max)
-        student_sum = student_sum + x.student_sum * torch.exp(-shift)
-        teacher_sum = teacher_sum + x.teacher_sum * kept
-        cost = cost + kept * (x.cost + shift[:, None] * x.teacher_sum)
+        cost = kept * (x.cost + shift[:, None] * x.teacher_sum)
+        sums.append((x.student_sum * torch.exp(-shift), x.teacher_sum * kept, cost))
+    student_sum, teacher_sum, cost = (x + y for x, y in zip(*sums, strict=True))
     return Statistics(student_max, student_sum, teacher_max, teacher_sum, cost)
 
 
@@ -109,7 +113,7 @@ def cross_entropies(problem: Problem, statistics: Statistics) -> Tensor:
         entropies = mass * logarithms + statistics.cost
     else:
         entropies = logarithms + statistics.cost / mass
-    return counted(problem.pairs[:, :, None], entropies).sum(1)
+    return counted(problem.matrix[:, :, None], entropies).sum(1)
 
 
 def summary(problem: Problem, statistics: Statistics) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from functools import reduce as fold
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,9 +36,21 @@ class _Head:
     """The problem whose logits are not there yet."""
 
     def __init__(
-        self, student, prototypes, magnitude, teacher, teacher_prototypes, teacher_magnitude,
-        center, pairs, weight, same, student_temperature, teacher_temperature, impl,
-    ):  # fmt: skip
+        self,
+        student: Tensor,
+        prototypes: Tensor,
+        magnitude: Tensor | None,
+        teacher: Tensor,
+        teacher_prototypes: Tensor,
+        teacher_magnitude: Tensor | None,
+        center: Tensor | None,
+        pairs: Tensor | None,
+        weight: float,
+        same: bool,
+        student_temperature: float,
+        teacher_temperature: float | None,
+        impl: str,
+    ) -> None:
         dtype, counts = accumulation_dtype(student), (len(student), len(teacher))
         self.rows, self.student = student.shape[1], student.flatten(0, 1)
         self.teacher, self.prototypes = teacher.flatten(0, 1), Prototypes(prototypes, magnitude)
@@ -82,8 +95,8 @@ def _is_one_chunk(students: int, teachers: int, rows: int, count: int, device: s
     return chunk_size((students + teachers) * rows, device) >= count
 
 
-def _forward(*arguments):
-    head, statistics = _Head(*arguments), None
+def _forward(*arguments: Any) -> Any:
+    head = _Head(*arguments)
     (students, rows, _), teachers = arguments[0].shape, arguments[3].shape[0]
     with plain(head.student):
         if _is_one_chunk(students, teachers, rows, len(arguments[1]), head.student.device.type):
@@ -91,20 +104,20 @@ def _forward(*arguments):
             results = head.kernels.forward(chunk.problem)
             both = (students + teachers) * rows, len(arguments[1])
             return *results, chunk.logits.as_strided(both, (both[1], 1))
-        for chunk in head.chunks():
-            statistics = merge(statistics, head.kernels.reduce(chunk.problem))
-        return *summary(head.problem, statistics), head.student.new_empty(0, 0)
+        parts = (head.kernels.reduce(chunk.problem) for chunk in head.chunks())
+        return *summary(head.problem, fold(merge, parts)), head.student.new_empty(0, 0)
 
 
-def _backward(*arguments):
-    *arguments, student_rows, teacher_rows, kept, row_grad, needs = arguments
-    head = _Head(*arguments)
+def _backward(*arguments: Any) -> Any:
+    student_rows, teacher_rows, kept, row_grad, needs = arguments[-5:]
+    head = _Head(*arguments[:-5])
     features, product = head.student, head.kernels.product
     with plain(features):
         statistics = known(head.problem, student_rows, teacher_rows)
         dtype, rounds = head.problem.dtype, head.operand != head.problem.dtype
         is_narrow = head.operand == torch.float16  # whose small weights would be lost
-        row_grad, unit = row_grad.to(dtype), None
+        row_grad = row_grad.to(dtype)
+        unit = row_grad.new_empty(())
         if is_narrow:
             unit = unit_of(row_grad.abs().amax()).to(dtype)
             row_grad = row_grad * unit
@@ -141,14 +154,16 @@ def _backward(*arguments):
         return dstudent, dweight, dmagnitude
 
 
-def _gradients(arguments, needs):
+def _gradients(arguments: Any, needs: Sequence[bool]) -> Any:
     return tuple(
         arguments[0].new_empty(0) if x is None or not need else torch.empty_like(x)
         for x, need in zip(arguments[:3], needs, strict=True)
     )
 
 
-def _forward_fake(student, prototypes, magnitude, teacher, *_):
+def _forward_fake(
+    student: Tensor, prototypes: Tensor, magnitude: Tensor | None, teacher: Tensor, *__: Any
+) -> Any:
     (students, rows, _), dtype = student.shape, accumulation_dtype(student)
     shapes = ((students, rows), (2, students, rows), (2, teacher.shape[0], rows))
     kept = 0, 0
@@ -157,7 +172,7 @@ def _forward_fake(student, prototypes, magnitude, teacher, *_):
     return tuple(student.new_empty(shape, dtype=dtype) for shape in (*shapes, kept))
 
 
-def _backward_fake(*arguments):
+def _backward_fake(*arguments: Any) -> Any:
     return _gradients(arguments, arguments[-1])
 
 
@@ -178,18 +193,18 @@ class PrototypeCrossEntropy(Differentiable):
     """Rows (S, B) of :func:`prototype_cross_entropy`."""
 
     @staticmethod
-    def forward(*arguments):
+    def forward(*arguments: Any) -> Any:
         return _forward_op(*arguments)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         tensors, ctx.how = inputs[:8], inputs[8:]
         _, *rows = output
         ctx.save_for_backward(*tensors, *rows)
         ctx.mark_non_differentiable(*rows)
 
     @staticmethod
-    def gradients(ctx, saved, row_grad, *_):
+    def gradients(ctx: Any, saved: Any, row_grad: Any, *_: Any) -> Any:
         tensors, rows = saved[:8], saved[8:]
         needs = list(ctx.needs_input_grad[:3])
         grads = _backward_op(*tensors, *ctx.how, *rows, row_grad, needs)
@@ -197,7 +212,7 @@ class PrototypeCrossEntropy(Differentiable):
         return *grads, *[None] * (len(ctx.needs_input_grad) - 3)
 
 
-def prototype_cross_entropies(*arguments) -> Tensor:
+def prototype_cross_entropies(*arguments: Any) -> Tensor:
     """The rows, with a derivative where one is asked for."""
     *tensors, pairs, student_temperature, teacher_temperature, impl = arguments
     how = student_temperature, teacher_temperature, impl

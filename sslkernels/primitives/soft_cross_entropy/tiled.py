@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce as fold
 
 import torch
 from torch import Tensor
@@ -21,10 +22,7 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
 
 def reduce(problem: Problem) -> Statistics:
     """The statistics of every row."""
-    total = None
-    for columns in chunks(problem):
-        total = merge(total, _reduce(problem.part(columns)))
-    return total
+    return fold(merge, (_reduce(problem.part(columns)) for columns in chunks(problem)))
 
 
 def weigh(
@@ -84,15 +82,15 @@ def _weigh(
         weights = logits.sub_(statistics.student_max[s, :, None]).exp_()
         weights *= (mass[s] / statistics.student_sum[s])[:, None]
         for t in range(len(teacher)):
-            weights -= counted(problem.pairs[s, t], teacher[t])
+            weights -= counted(problem.matrix[s, t], teacher[t])
         out[s].copy_(weights.mul_(row_grad[s, :, None]))
 
 
 def _mass(problem: Problem, statistics: Statistics) -> Tensor:
     """(S, B): what all teachers' probabilities sum to."""
     if problem.teacher_temperature is None:
-        return counted(problem.pairs[:, :, None], statistics.teacher_sum).sum(1)
-    return problem.pairs.sum(1, keepdim=True).expand(-1, len(problem.student[0]))
+        return counted(problem.matrix[:, :, None], statistics.teacher_sum).sum(1)
+    return problem.matrix.sum(1, keepdim=True).expand(-1, len(problem.student[0]))
 
 
 def _teacher_logits(problem: Problem) -> Tensor:

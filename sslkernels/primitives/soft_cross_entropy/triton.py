@@ -29,7 +29,10 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
         problem.student[0].new_empty((size, rows), dtype=torch.float32) for size in sizes
     )
     of_students, of_teachers = of_students.view(2, students, rows), of_teachers.view(2, -1, rows)
-    _reduce(problem, Statistics(*of_students, *of_teachers, entropies), ENTROPIES=True)
+    student_max, student_sum = of_students
+    teacher_max, teacher_sum = of_teachers
+    out = Statistics(student_max, student_sum, teacher_max, teacher_sum, entropies)
+    _reduce(problem, out, ENTROPIES=True)
     return entropies, of_students, of_teachers
 
 
@@ -109,7 +112,7 @@ def _launch(
     student, teacher, center = problem.student[run], problem.teacher, problem.center
     rows, width = student[0].shape
     block = _block(len(teacher))
-    distances = [_distance(student[0], x) for x in student[1:]]
+    distances = [_distance(student[0], x) or 0 for x in student[1:]]
     of_views = [student[0].stride(0), *_strides(teacher)]
     of_centers = problem.center_steps()
     kernel[(rows * ceil(width, block),)](
@@ -176,7 +179,8 @@ def _runs(students: Sequence[Tensor]) -> Iterator[slice]:
 
 def _strides(views: Sequence[Tensor]) -> tuple[int, int]:
     """Of views at equal distances, and of their rows."""
-    return _distance(*views[:2]) if len(views) > 1 else 0, views[0].stride(0)
+    apart = _distance(*views[:2]) if len(views) > 1 else 0
+    return apart or 0, views[0].stride(0)
 
 
 def _distance(a: Tensor, b: Tensor) -> int | None:

@@ -1,7 +1,7 @@
 """Backbones: images (n, channels, height, width) in, a vector of ``feature_size`` each out."""
 
 from .feature_maps import check_has_maps, feature_maps
-from .named import BACKBONES, make_backbone
+from .named import BACKBONES, feature_size, make_backbone
 from .resnet import SmallResNet
 from .vit import SmallViT, vit_small
 
@@ -11,6 +11,7 @@ __all__ = [
     "SmallViT",
     "check_has_maps",
     "feature_maps",
+    "feature_size",
     "make_backbone",
     "vit_small",
 ]

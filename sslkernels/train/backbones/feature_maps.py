@@ -11,9 +11,11 @@ def feature_maps(backbone: nn.Module, images: Tensor) -> Tensor:
     They are what ``backbone.maps`` returns; of a torchvision network what it gives to ``avgpool``.
     """
     if hasattr(backbone, "maps"):
-        return backbone.maps(images)
+        return backbone.maps(images)  # type: ignore[operator]
     found: list[Tensor] = []
-    hook = backbone.avgpool.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    hook = backbone.avgpool.register_forward_pre_hook(  # type: ignore[union-attr]
+        lambda _, inputs: found.append(inputs[0])
+    )
     try:
         backbone(images)
     finally:

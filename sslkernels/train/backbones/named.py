@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import cast
 
 from torch import nn
 
@@ -38,6 +39,11 @@ def make_backbone(name: str, channels: int, width: int) -> nn.Module:
     if source == "timm":
         return _timm(rest, channels)
     return _function(source, rest)
+
+
+def feature_size(backbone: nn.Module) -> int:
+    """How many features a backbone gives of an image."""
+    return cast(int, backbone.feature_size)
 
 
 def _torchvision(name: str, channels: int) -> nn.Module:

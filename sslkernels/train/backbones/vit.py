@@ -52,7 +52,8 @@ class SmallViT(nn.Module):
             mask: (n, patches) bool; True: the network sees a learned token in place of the patch.
         """
         patches = self.patches(images)  # (n, feature_size, rows, columns)
-        positions = sine_positions(*patches.shape[1:], device=images.device)
+        _, size, rows, columns = patches.shape
+        positions = sine_positions(size, rows, columns, device=images.device)
         patches = patches.flatten(2).mT
         if mask is not None:
             patches = torch.where(mask[:, :, None], self.mask_token.to(patches.dtype), patches)

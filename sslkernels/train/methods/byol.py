@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...data import BYOLViews, View
 from ...losses import BYOLLoss
+from ..backbones import feature_size
 from .momentum import MomentumMethod, MomentumRecipe, embed
 from .perceptron import perceptron
 
@@ -55,10 +56,12 @@ class BYOLRecipe(MomentumRecipe):
 class BYOL(MomentumMethod):
     """Student with a predictor, teacher, and BYOL's loss."""
 
+    recipe: BYOLRecipe
+
     def __init__(self, backbone: nn.Module, recipe: BYOLRecipe):
         hidden, size = recipe.hidden_size, recipe.embedding_size
-        super().__init__(backbone, perceptron([backbone.feature_size, hidden, size]), recipe)
-        self.predictor = perceptron([size, hidden, size])
+        super().__init__(backbone, perceptron([feature_size(backbone), hidden, size]), recipe)
+        self.predictor: nn.Module = perceptron([size, hidden, size])
         self.loss = BYOLLoss()
 
     def rate(self, name: str) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...data.pretext import color_bins, rebalancing_weights, rgb_to_lab, soft_encode
 from ...distributed import Gather, sum_over_ranks
-from ..backbones import check_has_maps, feature_maps
+from ..backbones import check_has_maps, feature_maps, feature_size
 from .labels import PretextRecipe
 from .method import Method
 
@@ -47,6 +47,7 @@ class ColorizationRecipe(PretextRecipe):
 class Colorization(Method):
     """Backbone on lightness, and a classifier of the colour in each cell of its map."""
 
+    backbone: Gray
     bins: Tensor
     frequencies: Tensor
 
@@ -55,7 +56,7 @@ class Colorization(Method):
         check_has_maps(backbone, recipe.backbone)
         self.backbone, self.projector, self.recipe = Gray(backbone), nn.Sequential(), recipe
         bins = color_bins()
-        self.classifier = nn.Conv2d(backbone.feature_size, len(bins), 1)
+        self.classifier = nn.Conv2d(feature_size(backbone), len(bins), 1)
         self.register_buffer("bins", bins, persistent=False)
         self.register_buffer("frequencies", torch.full((len(bins),), 1 / len(bins)))
 
@@ -88,7 +89,9 @@ class Colorization(Method):
         """What was to be told: the bin (n, rows, columns) nearest to each cell's colour."""
         return soft_encode(colors, self.bins)[0][:, 0]
 
-    def monitor(self, scores: Tensor, colors: Tensor) -> dict[str, Tensor]:
+    def monitor(  # type: ignore[override]
+        self, scores: Tensor, colors: Tensor
+    ) -> dict[str, Tensor]:
         labels = self.labels(scores, colors)
         return {"label_accuracy": (scores.argmax(1) == labels).float().mean()}
 
@@ -98,7 +101,7 @@ class Gray(nn.Module):
 
     def __init__(self, network: nn.Module):
         super().__init__()
-        self.network, self.feature_size = network, network.feature_size
+        self.network, self.feature_size = network, feature_size(network)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(lightness(images))

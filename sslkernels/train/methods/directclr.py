@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from ...losses import DirectCLRLoss
+from ..backbones import feature_size
 from ..recipe import Recipe
 from .two_views import TwoViews
 
@@ -44,9 +45,9 @@ class DirectCLR(TwoViews):
     """Backbone, no projector, and NT-Xent loss on the first features."""
 
     def __init__(self, backbone: nn.Module, recipe: DirectCLRRecipe):
-        if recipe.loss_size > backbone.feature_size:
+        if recipe.loss_size > feature_size(backbone):
             raise ValueError(
-                f"loss_size must be at most the backbone's {backbone.feature_size} features, "
+                f"loss_size must be at most the backbone's {feature_size(backbone)} features, "
                 f"got {recipe.loss_size}"
             )
         loss = DirectCLRLoss(recipe.loss_size, recipe.temperature, gather_distributed=True)

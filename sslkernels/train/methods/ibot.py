@@ -30,7 +30,7 @@ class IBOTRecipe(PrototypeRecipe):
     batch_size: int = 64
     warmup_epochs: float = 1.0
     temperature_warmup_epochs: float = 1.0
-    local_views: int = 0
+    local_views: int = 0  # type: ignore[misc]
     momentum: float = 0.9
     prototypes: int = 256
     masked: float = 0.3
@@ -75,6 +75,8 @@ class IBOTRecipe(PrototypeRecipe):
 class IBOT(PrototypeMethod):
     """Student and teacher with prototypes, which images and patches share, and iBOT's losses."""
 
+    recipe: IBOTRecipe
+
     def __init__(self, backbone: nn.Module, recipe: IBOTRecipe):
         if not hasattr(backbone, "tokens"):
             raise ValueError(
@@ -94,10 +96,11 @@ class IBOT(PrototypeMethod):
         mask (n, 2, patches) it did not see through, the teacher's, and the mask."""
         whole, local = torch.cat(views[:TEACHER_VIEWS]), views[TEACHER_VIEWS:]
         with torch.no_grad():
-            taught = self.teacher.backbone.tokens(whole)
+            taught = self.teacher.backbone.tokens(whole)  # type: ignore[operator]
             mask = random_mask(taught[:, 1:, 0], self.recipe.masked)
             taught = self.project(self.teacher, taught)
-        found = self.project(self.student, self.student.backbone.tokens(whole, mask))
+        seen = self.student.backbone.tokens(whole, mask)  # type: ignore[operator]
+        found = self.project(self.student, seen)
         return (
             *found[:, 0].chunk(TEACHER_VIEWS),
             *map(unit, embed(self.student, *local)),

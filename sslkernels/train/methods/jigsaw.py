@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...data import View, ViewBatch
 from ...data.pretext import jigsaw, jigsaw_permutations
+from ..backbones import feature_size
 from .labels import LabelMethod, PretextRecipe, generator_of, plain_pixels, standardize
 from .perceptron import perceptron
 
@@ -65,7 +66,7 @@ class Jigsaw(LabelMethod):
     def __init__(self, backbone: nn.Module, recipe: JigsawRecipe):
         super().__init__()
         self.backbone, self.projector, self.recipe = backbone, nn.Sequential(), recipe
-        self.of_tile = perceptron([backbone.feature_size, recipe.tile_size], last_norm=True)
+        self.of_tile = perceptron([feature_size(backbone), recipe.tile_size], last_norm=True)
         sizes = [TILES * recipe.tile_size, recipe.hidden_size, recipe.permutations]
         self.classifier = nn.Sequential(nn.ReLU(), *perceptron(sizes))
         self.register_buffer("orders", jigsaw_permutations(recipe.permutations), persistent=False)

@@ -50,7 +50,9 @@ class LabelMethod(Method):
         """What was to be told."""
         return labels
 
-    def monitor(self, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def monitor(  # type: ignore[override]
+        self, scores: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
         return {"label_accuracy": (scores.argmax(1) == labels).float().mean()}
 
 

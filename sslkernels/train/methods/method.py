@@ -18,6 +18,7 @@ class Method(nn.Module):
     step.
 
     Attributes:
+        forward: embeddings and whatever else the loss needs, each with a row per image.
         loss: a method, or a module where it has parameters of its own: ``loss(*embeddings)`` is
             what training lowers.
         backbone: maps images to (n, ``backbone.feature_size``) features; what is evaluated, and
@@ -26,6 +27,7 @@ class Method(nn.Module):
         progress: which fraction of all steps is done; the loop keeps it.
     """
 
+    forward: Callable[..., tuple[Tensor, ...]]
     loss: Callable[..., Tensor]
     backbone: nn.Module
     projector: nn.Sequential
@@ -34,10 +36,6 @@ class Method(nn.Module):
     def inputs(self, batch: ViewBatch) -> tuple[Tensor, ...]:
         """What ``forward`` takes of a batch, each with a row per image."""
         return tuple(batch.views)
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Embeddings and whatever else the loss needs, each with a row per image."""
-        raise NotImplementedError
 
     def monitor(self, *embeddings: Tensor) -> dict[str, Tensor]:
         """Scalars to watch besides the loss."""

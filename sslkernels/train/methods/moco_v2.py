@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...data import MoCoV2Views, View
 from ...losses import MoCoLoss
+from ..backbones import feature_size
 from .momentum import MomentumMethod, MomentumRecipe
 from .perceptron import perceptron
 
@@ -62,7 +63,7 @@ class MoCoV2(MomentumMethod):
     """Student, teacher, and MoCo's loss with its queue."""
 
     def __init__(self, backbone: nn.Module, recipe: MoCoV2Recipe):
-        sizes = [backbone.feature_size, recipe.hidden_size, recipe.embedding_size]
+        sizes = [feature_size(backbone), recipe.hidden_size, recipe.embedding_size]
         super().__init__(backbone, perceptron(sizes, norm=recipe.projector_norm), recipe)
         self.loss = MoCoLoss(
             recipe.embedding_size,

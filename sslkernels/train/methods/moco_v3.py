@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...data import MoCoV3Views, View
 from ...losses import MoCoV3Loss
+from ..backbones import feature_size
 from .momentum import MomentumMethod, MomentumRecipe, embed
 from .perceptron import perceptron
 
@@ -53,7 +54,7 @@ class MoCoV3(MomentumMethod):
 
     def __init__(self, backbone: nn.Module, recipe: MoCoV3Recipe):
         hidden, size = recipe.hidden_size, recipe.embedding_size
-        projector = perceptron([backbone.feature_size, hidden, size], last_norm=True)
+        projector = perceptron([feature_size(backbone), hidden, size], last_norm=True)
         super().__init__(backbone, projector, recipe)
         self.predictor = perceptron([size, hidden, size])
         self.loss = MoCoV3Loss(recipe.temperature, gather_distributed=True)

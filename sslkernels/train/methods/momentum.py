@@ -38,7 +38,13 @@ class MomentumRecipe(Recipe):
 
 
 class Network(nn.Module):
-    """What a student and its teacher are: a backbone and a projector."""
+    """What a student and its teacher are: a backbone and a projector.
+
+    Attributes:
+        prototypes: (prototypes, embedding_size), of methods that have some.
+    """
+
+    prototypes: nn.Parameter
 
     def __init__(self, backbone: nn.Module, projector: nn.Sequential):
         super().__init__()
@@ -67,11 +73,11 @@ class MomentumMethod(Method):
         self.recipe = recipe
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> nn.Module:  # type: ignore[override]
         return self.student.backbone
 
     @property
-    def projector(self) -> nn.Sequential:
+    def projector(self) -> nn.Sequential:  # type: ignore[override]
         return self.student.projector
 
     @property

@@ -55,6 +55,9 @@ class PrototypeMethod(SelfDistillation):
     The logits themselves are never stored: the losses take unit vectors and prototypes.
     """
 
+    recipe: PrototypeRecipe
+    lengths: Tensor
+
     def __init__(self, backbone: nn.Module, recipe: PrototypeRecipe):
         super().__init__(backbone, recipe)
         drawn = F.normalize(torch.randn(recipe.prototypes, recipe.embedding_size), dim=1)
@@ -68,7 +71,9 @@ class PrototypeMethod(SelfDistillation):
         self.koleo_loss = KoLeoLoss(gather_distributed=True)
         self.register_buffer("lengths", torch.ones(recipe.prototypes), persistent=False)
 
-    def distill(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> Tensor:
+    def distill(
+        self, student: list[Tensor] | tuple[Tensor, ...], teacher: list[Tensor] | tuple[Tensor, ...]
+    ) -> Tensor:
         """The loss of all views' unit vectors (n, embedding_size), the student's then spread."""
         views = torch.stack(teacher), torch.stack(student)
         loss = self.class_loss(*views, self.teacher_temperature, **self.prototypes)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...data import ViewBatch
 from ...data.pretext import drop_colors, relative_patches
+from ..backbones import feature_size
 from .labels import LabelMethod, PretextRecipe, generator_of, standardize
 from .perceptron import perceptron
 
@@ -54,7 +55,7 @@ class RelativePatch(LabelMethod):
     def __init__(self, backbone: nn.Module, recipe: RelativePatchRecipe):
         super().__init__()
         self.backbone, self.projector, self.recipe = backbone, nn.Sequential(), recipe
-        self.classifier = perceptron([2 * backbone.feature_size, recipe.hidden_size, DIRECTIONS])
+        self.classifier = perceptron([2 * feature_size(backbone), recipe.hidden_size, DIRECTIONS])
 
     def inputs(self, batch: ViewBatch) -> tuple[Tensor, ...]:
         (images,), recipe = batch.views, self.recipe

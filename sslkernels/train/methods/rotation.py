@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...data import ViewBatch
 from ...data.pretext import rotate
+from ..backbones import feature_size
 from .labels import LabelMethod, PretextRecipe, generator_of
 
 
@@ -36,7 +37,7 @@ class Rotation(LabelMethod):
     def __init__(self, backbone: nn.Module, recipe: RotationRecipe):
         super().__init__()
         self.backbone, self.projector = backbone, nn.Sequential()
-        self.classifier = nn.Linear(backbone.feature_size, 4)
+        self.classifier = nn.Linear(feature_size(backbone), 4)
 
     def inputs(self, batch: ViewBatch) -> tuple[Tensor, ...]:
         (images,) = batch.views

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...data import DINOViews, View
+from ..backbones import feature_size
 from .momentum import MomentumMethod, MomentumRecipe, Network, embed
 from .perceptron import perceptron
 
@@ -30,7 +31,7 @@ class SelfDistillationRecipe(MomentumRecipe):
     epochs: int = 10
     batch_size: int = 32
     warmup_epochs: float = 2.0
-    local_views: int = 2
+    local_views: int = 2  # type: ignore[misc]
     hidden_size: int = 256
     embedding_size: int = 64
     projector_norm: bool = True
@@ -64,16 +65,16 @@ class SelfDistillation(MomentumMethod):
 
     def __init__(self, backbone: nn.Module, recipe: SelfDistillationRecipe):
         hidden = [recipe.hidden_size] * 2
-        sizes = [backbone.feature_size, *hidden, recipe.embedding_size]
+        sizes = [feature_size(backbone), *hidden, recipe.embedding_size]
         projector = perceptron(sizes, norm=recipe.projector_norm, activation=nn.GELU)
         super().__init__(backbone, projector, recipe)
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> nn.Module:  # type: ignore[override]
         return self.teacher.backbone
 
     @property
-    def projector(self) -> nn.Sequential:
+    def projector(self) -> nn.Sequential:  # type: ignore[override]
         return self.teacher.projector
 
     def forward(self, *views: Tensor) -> tuple[Tensor, ...]:

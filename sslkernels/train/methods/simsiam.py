@@ -65,5 +65,7 @@ class SimSiam(PredictedViews):
 class SimSiamLossOfViews(SimSiamLoss):
     """SimSiam's loss, of embeddings z and predictions p as :class:`PredictedViews` has them."""
 
-    def forward(self, z0: Tensor, z1: Tensor, p0: Tensor, p1: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, z0: Tensor, z1: Tensor, p0: Tensor, p1: Tensor
+    ) -> Tensor:
         return super().forward(p0, p1, z0, z1)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ...data import View, ViewBatch
+from ..backbones import feature_size
 from .labels import LabelMethod, LabelRecipe
 from .perceptron import perceptron
 
@@ -56,7 +57,7 @@ class Supervised(LabelMethod):
     def __init__(self, backbone: nn.Module, recipe: SupervisedRecipe):
         super().__init__()
         self.backbone, self.recipe = backbone, recipe
-        sizes = [backbone.feature_size, recipe.hidden_size, recipe.embedding_size]
+        sizes = [feature_size(backbone), recipe.hidden_size, recipe.embedding_size]
         self.projector = perceptron(sizes, last_norm=True)
         self.classifier = nn.Sequential(nn.ReLU(), nn.Linear(sizes[-1], recipe.classes))
 

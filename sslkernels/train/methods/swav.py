@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...data import SwAVViews, View
 from ...losses import SwaVLoss
+from ..backbones import feature_size
 from ..recipe import Recipe
 from .method import Method
 from .momentum import embed
@@ -34,7 +35,7 @@ class SwAVRecipe(Recipe):
         embedding_size: width of the unit vectors that it ends in.
     """
 
-    local_views: int = 0
+    local_views: int = 0  # type: ignore[misc]
     temperature: float = 0.1
     epsilon: float = 0.05
     prototypes: int = 256
@@ -74,10 +75,12 @@ class SwAVRecipe(Recipe):
 class SwAV(Method):
     """Backbone, two-layer projector, prototypes and SwAV's loss, without a queue."""
 
+    loss: ClusterLoss
+
     def __init__(self, backbone: nn.Module, recipe: SwAVRecipe):
         super().__init__()
         self.backbone, self.recipe = backbone, recipe
-        sizes = [backbone.feature_size, recipe.hidden_size, recipe.embedding_size]
+        sizes = [feature_size(backbone), recipe.hidden_size, recipe.embedding_size]
         self.projector = perceptron(sizes)
         self.loss = ClusterLoss(recipe)
 

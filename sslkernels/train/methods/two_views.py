@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
+from ..backbones import feature_size
 from .method import Method
 from .perceptron import perceptron
+
+
+class Layers(TypedDict, total=False):
+    """Options of :func:`perceptron`."""
+
+    norm: bool
+    last_norm: bool
+    activation: type[nn.Module]
 
 
 class TwoViews(Method):
@@ -21,10 +31,16 @@ class TwoViews(Method):
         layers: options of :func:`perceptron`.
     """
 
-    def __init__(self, backbone: nn.Module, sizes: Sequence[int], loss: nn.Module, **layers: bool):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        sizes: Sequence[int],
+        loss: nn.Module,
+        **layers: Unpack[Layers],
+    ):
         super().__init__()
         self.backbone = backbone
-        self.projector = perceptron([backbone.feature_size, *sizes], **layers)
+        self.projector = perceptron([feature_size(backbone), *sizes], **layers)
         self.loss = loss
 
     def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
@@ -46,10 +62,10 @@ class PredictedViews(TwoViews):
         sizes: Sequence[int],
         loss: nn.Module,
         hidden_size: int,
-        **layers: bool,
+        **layers: Unpack[Layers],
     ):
         super().__init__(backbone, sizes, loss, **layers)
-        self.predictor = perceptron([sizes[-1], hidden_size, sizes[-1]])
+        self.predictor: nn.Module = perceptron([sizes[-1], hidden_size, sizes[-1]])
 
     def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
         """Embeddings z of each of two views, then the predictions p made of them."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...data import VICRegLViews, View, ViewBatch
 from ...losses import VICRegLLoss
 from ...metrics.encode import evaluation_mode
-from ..backbones import check_has_maps, feature_maps
+from ..backbones import check_has_maps, feature_maps, feature_size
 from ..recipe import Recipe
 from .method import Method
 from .perceptron import perceptron
@@ -33,7 +33,7 @@ class VICRegLRecipe(Recipe):
         cell_size: width of all three layers of the projector of cells.
     """
 
-    local_views: int = 0
+    local_views: int = 0  # type: ignore[misc]
     invariance: float = 25.0
     variance: float = 25.0
     covariance: float = 4.0
@@ -87,7 +87,7 @@ class VICRegL(Method):
     def __init__(self, backbone: nn.Module, recipe: VICRegLRecipe):
         super().__init__()
         check_has_maps(backbone, recipe.backbone)
-        size = backbone.feature_size
+        size = feature_size(backbone)
         self.backbone = backbone
         self.projector = perceptron([size, *[recipe.expander_size] * 3])
         self.cell_projector = perceptron([size, *[recipe.cell_size] * 3])

@@ -77,5 +77,5 @@ class WhitenedLoss(WMSELoss):
             w_size=recipe.whitened_size,
         )
 
-    def forward(self, z0: Tensor, z1: Tensor) -> Tensor:
+    def forward(self, z0: Tensor, z1: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(torch.cat([z0, z1]))
