@@ -1,150 +1,23 @@
-"""Tile shapes of Triton kernels, by architecture and depth: tables, no tuning at run time.
-
-Every entry compiles without spills within its architecture's registers and shared memory
-(tests/compile). BM × BN is the tile of products, BD the depth of one of them.
-"""
+"""Which tile a kernel takes, and how many programs share a matrix."""
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ._architectures import BACKWARD, FORWARD, NARROW, NEAREST, PRODUCTS, Table, Tile
 
-class Tile(NamedTuple):
-    BM: int
-    BN: int
-    BD: int
-    num_warps: int
-    num_stages: int
-
-    def arguments(self) -> dict[str, int]:
-        return self._asdict()
-
-
-# [architecture][bytes per element]: {largest d: tile}
-Table = dict[str, dict[int, dict[int, Tile]]]
-
-FORWARD: Table = {
-    "sm_80": {
-        2: {
-            64: Tile(128, 64, 64, 4, 3),
-            128: Tile(128, 64, 128, 4, 2),
-            256: Tile(128, 64, 64, 8, 3),
-            512: Tile(128, 64, 64, 8, 3),
-        },
-        4: {
-            64: Tile(128, 64, 64, 4, 3),
-            128: Tile(64, 64, 128, 8, 2),
-            256: Tile(64, 64, 256, 8, 2),
-        },
-    },
-    "sm_86": {
-        2: {
-            64: Tile(128, 64, 64, 4, 3),
-            128: Tile(128, 64, 128, 4, 2),
-            256: Tile(64, 64, 256, 4, 2),
-            512: Tile(128, 64, 64, 8, 2),
-        },
-        4: {
-            64: Tile(128, 64, 64, 4, 2),
-            128: Tile(64, 64, 128, 4, 2),
-            256: Tile(64, 32, 64, 4, 3),
-        },
-    },
-    "sm_90": {
-        2: {
-            64: Tile(128, 64, 64, 4, 3),
-            128: Tile(64, 128, 128, 4, 2),
-            256: Tile(128, 64, 256, 8, 2),
-            512: Tile(128, 64, 64, 8, 3),
-        },
-        4: {
-            64: Tile(128, 64, 64, 8, 3),
-            128: Tile(128, 64, 128, 8, 2),
-            256: Tile(64, 64, 256, 8, 2),
-        },
-    },
-    "sm_100": {
-        2: {
-            64: Tile(64, 32, 64, 8, 3),
-            128: Tile(64, 32, 128, 8, 2),
-            256: Tile(64, 64, 64, 8, 3),
-            512: Tile(64, 64, 64, 8, 3),
-        },
-        4: {
-            64: Tile(64, 32, 64, 8, 2),
-            128: Tile(64, 32, 128, 8, 2),
-            256: Tile(64, 64, 32, 8, 3),
-        },
-    },
-}
-BACKWARD: Table = {
-    "sm_80": {
-        2: {
-            64: Tile(128, 64, 64, 8, 3),
-            128: Tile(128, 32, 128, 8, 3),
-            256: Tile(64, 32, 256, 8, 2),
-            512: Tile(64, 32, 512, 8, 2),
-        },
-        4: {
-            64: Tile(128, 64, 64, 8, 2),
-            128: Tile(32, 32, 128, 4, 2),
-            256: Tile(32, 32, 256, 8, 2),
-        },
-    },
-    "sm_86": {
-        2: {
-            64: Tile(128, 64, 64, 8, 2),
-            128: Tile(128, 64, 128, 8, 2),
-            256: Tile(64, 32, 256, 8, 2),
-            512: Tile(32, 32, 512, 8, 2),
-        },
-        4: {
-            64: Tile(128, 32, 64, 8, 2),
-            128: Tile(32, 32, 128, 4, 2),
-            256: Tile(32, 32, 256, 8, 1),
-        },
-    },
-    "sm_90": {
-        2: {
-            64: Tile(128, 64, 64, 8, 3),
-            128: Tile(128, 64, 128, 8, 3),
-            256: Tile(128, 64, 256, 8, 2),
-            512: Tile(64, 32, 512, 8, 2),
-        },
-        4: {
-            64: Tile(128, 64, 64, 8, 2),
-            128: Tile(128, 64, 128, 8, 2),
-            256: Tile(64, 32, 256, 8, 2),
-        },
-    },
-    "sm_100": {
-        2: {
-            64: Tile(128, 64, 64, 8, 2),
-            128: Tile(128, 64, 128, 8, 2),
-            256: Tile(64, 64, 256, 8, 2),
-            512: Tile(64, 32, 512, 8, 2),
-        },
-        4: {
-            64: Tile(128, 64, 64, 8, 2),
-            128: Tile(128, 32, 128, 8, 2),
-            256: Tile(32, 32, 256, 8, 2),
-        },
-    },
-}
-
-
-# where more is kept of each pair than BACKWARD has registers for
-NARROW: Table = {
-    arch: {
-        size: {depth: tile._replace(BN=min(tile.BN, 32)) for depth, tile in tiles.items()}
-        for size, tiles in by_size.items()
-    }
-    for arch, by_size in BACKWARD.items()
-}
+__all__ = ["BACKWARD", "FORWARD", "NARROW", "NEAREST", "PRODUCTS", "Table", "Tile"]
+# compute capabilities, by the shared memory that a block can have
+LISTED = {
+    (8, 0): "sm_80", (8, 7): "sm_80", (11, 0): "sm_80",
+    (8, 6): "sm_86", (8, 9): "sm_86", (12, 0): "sm_86",
+    (9, 0): "sm_90", (10, 0): "sm_100",
+}  # fmt: skip
+MOST_BLOCKS = 48  # per side, of the log-sum-exp's forward kernel: its partial sums stay linear in n
 
 
 def deepest(table: Table, q: Tensor) -> int:
@@ -158,6 +31,12 @@ def lookup(table: Table, q: Tensor) -> Tile:
     return tile._replace(BD=min(tile.BD, max(16, power_of_two(d))))
 
 
+def rows_per_block(tile: Tile, size: int) -> int:
+    """Side of the log-sum-exp forward kernel's square blocks."""
+    step = max(tile.BM, tile.BN)
+    return step * max(1, ceil(ceil(size, step), MOST_BLOCKS))
+
+
 def columns_per_split(q: Tensor, tile: Tile, m: int, blocks: int | None = None) -> int:
     """Columns that one program of a row block takes: all, unless the rows alone leave SMs idle."""
     blocks = ceil(q.shape[0], tile.BM) if blocks is None else blocks
@@ -167,12 +46,21 @@ def columns_per_split(q: Tensor, tile: Tile, m: int, blocks: int | None = None) 
 
 @cache
 def architecture(device: torch.device) -> str:
+    """That of the tables; of a GPU that they do not list, the nearest, which is said once."""
     if device.type != "cuda":
         return "sm_80"  # the interpreter: any will do
-    major, minor = torch.cuda.get_device_capability(device)
-    if major in (9, 10):
-        return f"sm_{major}0"
-    return "sm_80" if (major, minor) in ((8, 0), (8, 7), (11, 0)) else "sm_86"
+    capability = torch.cuda.get_device_capability(device)
+    listed = LISTED.get(capability)
+    if listed is not None:
+        return listed
+    nearest = "sm_100" if capability[0] == 10 else "sm_90" if capability[0] == 9 else "sm_86"
+    warnings.warn(
+        f"{torch.cuda.get_device_name(device)} has compute capability "
+        f"{'.'.join(map(str, capability))}, for which sslkernels has no tiles: it takes those of "
+        f"{nearest}, the nearest that it has",
+        stacklevel=2,
+    )
+    return nearest
 
 
 @cache

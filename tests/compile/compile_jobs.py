@@ -133,14 +133,12 @@ WIDE_ROW_KERNELS = {
 
 
 def tables():
-    from sslkernels.primitives._tile_table import BACKWARD, FORWARD, NARROW
-    from sslkernels.primitives.nearest_neighbor.tiles import TILES
-    from sslkernels.primitives.offdiagonal_norm.tiles import TILES as PRODUCTS
+    from sslkernels.primitives._tile_table import BACKWARD, FORWARD, NARROW, NEAREST, PRODUCTS
 
     return {
         "pairwise_logsumexp.forward_kernel": FORWARD,
         "pairwise_logsumexp.backward_kernel": BACKWARD,
-        "nearest_neighbor.nearest_kernel": TILES,
+        "nearest_neighbor.nearest_kernel": NEAREST,
         "pairwise_softplus.forward_kernel": FORWARD,
         "pairwise_softplus.backward_kernel": BACKWARD,
         "contrastive.sigmoid_kernel": NARROW,

@@ -18,9 +18,9 @@ from .._tile_table import (
     columns_per_split,
     lookup,
     power_of_two,
+    rows_per_block,
 )
 from .._triton import RowKernel, fuses, is_whole, launch, padded, precision
-from ..pairwise_logsumexp.tiles import rows_per_block
 from ..pairwise_logsumexp.triton_kernels import backward_kernel, forward_kernel
 from .problem import Contrastive
 from .triton_kernels import margins_kernel, sigmoid_kernel

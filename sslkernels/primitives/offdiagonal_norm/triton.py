@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from ..._operator import unit_of
-from .._tile_table import ceil, multiprocessors
+from .._tile_table import PRODUCTS, architecture, ceil, multiprocessors
 from .._tiles import product as multiply
 from .._triton import operand, precision, tensor_cores
 from .columns import Columns
 from .kernels import SquareSum
-from .tiles import tile_of
 from .triton_kernels import (
     deviations_kernel,
     dot_kernel,
@@ -122,7 +121,7 @@ def square_sum(a: Columns, b: Columns | None) -> Tensor:
     values = operand(_values(a))
     others = values if b is None else operand(_values(b))
     n, d = values.shape
-    tile = tile_of(values)
+    tile = PRODUCTS[architecture(values.device)][values.element_size()]
     blocks = ceil(d, tile.BM)
     triangle = b is None and d >= FEWEST_FOR_TRIANGLE
     programs = blocks * (blocks + 1) // 2 if triangle else blocks * blocks

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._tile_table import BACKWARD, FORWARD, ceil, columns_per_split, lookup
+from .._tile_table import BACKWARD, FORWARD, ceil, columns_per_split, lookup, rows_per_block
 from .._tiles import fill_diagonals
 from .._triton import RowKernel, fuses, launch, operand, total
 from . import tiled
 from .tiled import Side
-from .tiles import rows_per_block
 from .triton_kernels import (
     backward_kernel,
     combine_kernel,
