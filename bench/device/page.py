@@ -103,20 +103,28 @@ def speed(contents: Sequence[dict[str, Any]]) -> str:
     for op, shapes in {**SHAPES, "views": ((512, 224),)}.items():
         for shape in ("x".join(map(str, shape)) for shape in shapes):
             if (op, shape, "ours") not in measured:
-                lines.append((op, shape, NEVER, *[""] * 6))
+                lines.append((op, shape, NEVER, *[""] * 8))
                 continue
             content, row = measured[op, shape, "ours"]
             host = content.get("host_ms", {})
+            _, fused = measured.get((op, shape, "fused"), (None, {}))
+            is_fused = fused.get("status") == "ok"
             lines.append((
                 op, shape, row["status"], number(row["p50_ms"], "ms"),
                 number(row.get("speedup_over_eager"), "x"),
-                number(host["eager"] / host["ours"] if len(host) == 2 else None, "x"),
+                number(ratio(host, "eager", "ours"), "x"),
+                number(row["p50_ms"] / fused["p50_ms"] if is_fused else None, "x"),
+                number(ratio(host, "ours", "fused"), "x"),
                 number(row.get("fraction_of_roof") and 100 * row["fraction_of_roof"], "%"),
                 content["date"][:10], str(content["commit"]),
             ))  # fmt: skip
     heads = ("loss", "shape", "correct", "time", "eager / ours, on the GPU", "on the host",
-             "of the roof", "when", "commit")  # fmt: skip
+             "ours / one operator, on the GPU", "on the host", "of the roof", "when", "commit")  # fmt: skip
     return table(heads, lines)
+
+
+def ratio(host: dict[str, float], one: str, other: str) -> float | None:
+    return host[one] / host[other] if {one, other} <= host.keys() else None
 
 
 def clocks(rows: Sequence[dict[str, Any]]) -> str:

@@ -81,7 +81,7 @@ def losses(op: str, shape: Shape, seconds: float) -> dict[str, object]:
     for row in result.rows:
         print(op, row.shape, row.mode, row.impl, row.status, row.p50_ms, flush=True)
     content = as_content(describe_run(settings), "python -m bench.device", [result])
-    ran = {row.impl for row in result.rows if row.status == "ok"} & {"ours", "eager"}
+    ran = {row.impl for row in result.rows if row.status == "ok"} & {"ours", "fused", "eager"}
     host = {name: host_milliseconds(settings, shape, name) for name in sorted(ran)}
     return content | {"host_ms": host, "seconds": round(time.perf_counter() - start, 1)}
 

@@ -100,13 +100,17 @@ def test_page_of_a_run(tmp_path):
     write_lines(folder / "tests.jsonl", lines)
     measured = {"shape": "512x128", "mode": "fwdbwd", "status": "ok", "p50_ms": 0.5}
     ours = {**measured, "impl": "ours", "speedup_over_eager": 1.5, "fraction_of_roof": 0.25}
-    content = {"op": "nt_xent", "rows": [ours], "host_ms": {"ours": 0.2, "eager": 0.3}}
+    fused = {**measured, "impl": "fused", "p50_ms": 0.25}
+    host = {"ours": 0.2, "eager": 0.3, "fused": 0.05}
+    content = {"op": "nt_xent", "rows": [ours, fused], "host_ms": host}
     content |= {"commit": "abc", "date": "2030-01-02"}
     write_lines(folder / "speed.jsonl", [content])
     text = page.page(tmp_path)
     assert "| correct | done |" in text and "## some-gpu" in text
     assert "| sinkhorn | test_ragged_and_wide | 1 failed, 2 passed | 2030-01-02 | abc |" in text
-    line = "| nt_xent | 512x128 | ok | 0.5 ms | 1.5 x | 1.5 x | 25 % | 2030-01-02 | abc |"
+    line = (
+        "| nt_xent | 512x128 | ok | 0.5 ms | 1.5 x | 1.5 x | 2 x | 4 x | 25 % | 2030-01-02 | abc |"
+    )
     assert line in text
     assert "| clip | 512x512 | never run |" in text
     assert text.count("never run") > len(SHAPES)
