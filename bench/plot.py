@@ -16,6 +16,7 @@ KINDS = {  # of implementations, with their colour
     "a leaner form in plain torch": ("#15803d", ("gram", "linear-ce")),
     "torch's products, our loss": ("#7c3aed", ("logits",)),
     "ours in CUDA C++": ("#db2777", ("cuda",)),
+    "ours as one Triton operator": ("#4f46e5", ("fused",)),
 }
 _COLORS = {"ours": "#2563eb", "tiled": "#0891b2"} | {
     name: color for color, names in KINDS.values() for name in names

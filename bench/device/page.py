@@ -118,8 +118,10 @@ def speed(contents: Sequence[dict[str, Any]]) -> str:
                 number(row.get("fraction_of_roof") and 100 * row["fraction_of_roof"], "%"),
                 content["date"][:10], str(content["commit"]),
             ))  # fmt: skip
-    heads = ("loss", "shape", "correct", "time", "eager / ours, on the GPU", "on the host",
-             "ours / one operator, on the GPU", "on the host", "of the roof", "when", "commit")  # fmt: skip
+    heads = (
+        "loss", "shape", "correct", "time", "eager / ours, on the GPU", "on the host",
+        "ours / one operator, on the GPU", "on the host", "of the roof", "when", "commit",
+    )  # fmt: skip
     return table(heads, lines)
 
 
