@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+class Gathering(TypedDict, total=False):
+    """The settings of a :class:`GatheringLoss` that its subclasses hand on."""
+
+    gather: str | None
+    group: ProcessGroup | None
+    grad_scale: str
+    impl: str
 
 
 class GatheringLoss(nn.Module):

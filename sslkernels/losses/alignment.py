@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,7 @@ from ..distributed import (
     scale_gradient,
 )
 from ..primitives.pairwise_logsumexp import pairwise_logsumexp
-from ._common import (
-    GatheringLoss,
-    check_embeddings,
-    full_precision,
-    unit,
-)
+from ._common import Gathering, GatheringLoss, check_embeddings, full_precision, unit
 
 
 def negative_cosine_similarity(x0: Tensor, x1: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
@@ -164,7 +159,7 @@ class HypersphereLoss(GatheringLoss):
         lam: float = 1.0,
         alpha: float = 2.0,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         self.t, self.lam, self.alpha = t, lam, alpha

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from ...distributed import Gather, logsumexp_over_ranks, rows_of_all_ranks
 from ...primitives._rows import dot
 from ...primitives.contrastive import Contrastive, contrastive_loss
 from .._common import (
+    Gathering,
     GatheringLoss,
     check_embeddings,
     check_temperature,
@@ -105,7 +106,7 @@ class DCLLoss(GatheringLoss):
         temperature: float | Tensor = 0.1,
         weight_fn: WeightFunction | None = None,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)
@@ -138,7 +139,7 @@ class DCLWLoss(DCLLoss):
         temperature: float | Tensor = 0.1,
         sigma: float = 0.5,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(temperature, None, gather_distributed, **gathering)
         if not sigma > 0:

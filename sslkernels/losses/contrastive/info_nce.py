@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from ...distributed import Gather
 from ...primitives._rows import dot
 from ...primitives.contrastive import Contrastive, contrastive_loss, contrastive_rows
 from .._common import (
+    Gathering,
     GatheringLoss,
     as_scalar,
     check_choice,
@@ -118,7 +119,7 @@ class InfoNCELoss(GatheringLoss):
         reduction: str = "mean",
         negative_mode: str = "unpaired",
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)

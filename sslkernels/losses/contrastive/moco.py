@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
 from ...distributed import Gather
 from ...primitives.contrastive import Contrastive, contrastive_loss
-from .._common import GatheringLoss, as_scalar, check_embeddings, check_temperature, inverse
+from .._common import (
+    Gathering,
+    GatheringLoss,
+    as_scalar,
+    check_embeddings,
+    check_temperature,
+    inverse,
+)
 from .memory_bank import MemoryBank
 
 
@@ -83,7 +90,7 @@ class MoCoLoss(GatheringLoss):
         queue_size: int = 65536,
         temperature: float | Tensor = 0.07,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)
@@ -146,7 +153,7 @@ class MoCoV3Loss(GatheringLoss):
         self,
         temperature: float | Tensor = 1.0,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from ...distributed import Gather
 from ...primitives.nearest_neighbor import nearest_neighbor
-from .._common import GatheringLoss, check_choice, check_temperature, full_precision, unit
+from .._common import (
+    Gathering,
+    GatheringLoss,
+    check_choice,
+    check_temperature,
+    full_precision,
+    unit,
+)
 from .info_nce import info_nce
 from .memory_bank import MemoryBank
 from .nt_xent import nt_xent
@@ -82,7 +89,7 @@ class NNCLRLoss(GatheringLoss):
         gather_distributed: bool = False,
         *,
         convention: str = "official",
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)

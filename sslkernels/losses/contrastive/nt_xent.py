@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
 from ...distributed import Gather
 from ...primitives.contrastive import Contrastive, contrastive_loss
 from .._common import (
+    Gathering,
     GatheringLoss,
     check_choice,
     check_embeddings,
@@ -95,7 +96,7 @@ class NTXentLoss(GatheringLoss):
         gather_distributed: bool = False,
         *,
         convention: str = "mean",
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)

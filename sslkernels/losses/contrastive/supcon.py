@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from ...primitives.pairwise_logsumexp import pairwise_logsumexp
 from ...primitives.same_label import same_label_logsumexp, same_label_sum
 from .._common import (
     DTYPES,
+    Gathering,
     GatheringLoss,
     as_scalar,
     check_choice,
@@ -145,7 +146,7 @@ class SupConLoss(GatheringLoss):
         gather_distributed: bool = False,
         *,
         convention: str = "official",
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_temperature(temperature)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 from torch import Tensor
 
 from ...distributed import Gather, ranks_of, rows_of_all_ranks, scale_gradient
 from ...primitives.covariance_loss import CovarianceLoss, fused
 from ...primitives.offdiagonal_norm import Standardized, offdiagonal_norm
-from .._common import GatheringLoss, check_batch, check_choice, check_embeddings, full_precision
+from .._common import (
+    Gathering,
+    GatheringLoss,
+    check_batch,
+    check_choice,
+    check_embeddings,
+    full_precision,
+)
 
 STANDARDIZED = {
     "lightly": Standardized(),
@@ -107,7 +114,7 @@ class BarlowTwinsLoss(GatheringLoss):
         *,
         convention: str = "lightly",
         sync_statistics: bool = True,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_choice("convention", convention, tuple(STANDARDIZED))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ...distributed import (
     scale_gradient,
     sum_over_ranks,
 )
-from .._common import GatheringLoss, check_batch, check_embeddings, full_precision
+from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, full_precision
 from .nuclear_norm import nonzero
 
 
@@ -80,7 +80,7 @@ class CCALoss(GatheringLoss):
         ridge: float = 1e-4,
         dimensions: int | None = None,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         _check(ridge, dimensions)

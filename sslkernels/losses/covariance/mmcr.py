@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, gather_rows, mean_over_ranks, scale_gradient
-from .._common import DTYPES, GatheringLoss, full_precision
+from .._common import DTYPES, Gathering, GatheringLoss, full_precision
 from .nuclear_norm import nuclear_norm
 
 
@@ -69,7 +69,7 @@ class MMCRLoss(GatheringLoss):
         gather_distributed: bool = False,
         *,
         normalize: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         _check_lmda(lmda)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, mean_over_ranks, rows_of_all_ranks, scale_gradient
-from .._common import DTYPES, GatheringLoss, full_precision, unit
+from .._common import DTYPES, Gathering, GatheringLoss, full_precision, unit
 from .coding_rate import check_eps, coding_rate
 
 
@@ -74,7 +74,7 @@ class SimDINOLoss(GatheringLoss):
         eps: float = 0.5,
         coeff: float = 1.0,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         if ncrops < 2:
@@ -127,7 +127,7 @@ class SimDINOv2Loss(GatheringLoss):
         eps: float = 0.05,
         coeff: float = 1.0,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_eps(eps)

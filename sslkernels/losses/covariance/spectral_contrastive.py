@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from ..._operator import accumulation_dtype
 from ...distributed import Gather, gather_rows, ranks_of, scale_gradient
 from ...primitives.offdiagonal_norm import offdiagonal_norm
 from ...primitives.offdiagonal_norm.routes import choose
-from .._common import GatheringLoss, check_batch, check_embeddings, full_precision
+from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, full_precision
 
 
 def spectral_contrastive(
@@ -64,7 +64,9 @@ class SpectralContrastiveLoss(GatheringLoss):
             gather are one here: every rank holds the global batch.
     """
 
-    def __init__(self, mu: float = 1.0, gather_distributed: bool = False, **gathering: Any) -> None:
+    def __init__(
+        self, mu: float = 1.0, gather_distributed: bool = False, **gathering: Unpack[Gathering]
+    ) -> None:
         super().__init__(gather_distributed, **gathering)
         self.mu = mu
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,14 @@ from torch import Tensor
 from ..._operator import Differentiable, accumulation_dtype
 from ...distributed import Gather, rows_of_all_ranks, scale_gradient, sum_over_ranks
 from ...primitives._rows import dot
-from .._common import GatheringLoss, check_batch, check_embeddings, full_precision, mean_loss
+from .._common import (
+    Gathering,
+    GatheringLoss,
+    check_batch,
+    check_embeddings,
+    full_precision,
+    mean_loss,
+)
 
 
 def tico_covariance(
@@ -99,7 +106,7 @@ class TiCoLoss(GatheringLoss):
         beta: float = 0.9,
         rho: float = 8.0,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         _check_beta(beta)

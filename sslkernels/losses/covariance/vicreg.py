@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,14 @@ from ...distributed import (
 from ...primitives.covariance_loss import CovarianceLoss, fused
 from ...primitives.offdiagonal_norm import Standardized, norms_of_views, offdiagonal_norm
 from ...primitives.offdiagonal_norm.routes import choose
-from .._common import GatheringLoss, check_batch, check_choice, check_views, full_precision
+from .._common import (
+    Gathering,
+    GatheringLoss,
+    check_batch,
+    check_choice,
+    check_views,
+    full_precision,
+)
 
 CONVENTIONS = {"lightly": 0.5, "solo_learn": 1.0}  # and what the views' variance terms count
 
@@ -185,7 +192,7 @@ class VICRegLoss(GatheringLoss):
         eps: float = 1e-4,
         *,
         convention: str = "lightly",
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_choice("convention", convention, tuple(CONVENTIONS))
@@ -219,7 +226,7 @@ class VIbCRegLoss(GatheringLoss):
         nu_param: float = 200.0,
         gather_distributed: bool = False,
         eps: float = 1e-4,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         self.lambda_param, self.mu_param, self.nu_param = lambda_param, mu_param, nu_param

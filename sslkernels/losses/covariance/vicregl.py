@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, scale_gradient
-from .._common import GatheringLoss, check_batch, check_embeddings, check_views, full_precision
+from .._common import (
+    Gathering,
+    GatheringLoss,
+    check_batch,
+    check_embeddings,
+    check_views,
+    full_precision,
+)
 from .vicreg import invariance, variance_and_covariance, vicreg
 
 Features = Sequence[tuple[Tensor, Tensor]]  # of each view: pooled (N, D), and its map (N, H, W, D')
@@ -124,7 +131,7 @@ class VICRegLLoss(GatheringLoss):
         gather_distributed: bool = False,
         eps: float = 1e-4,
         num_matches: tuple[int, int] = (20, 4),
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         self.lambda_param, self.mu_param, self.nu_param = lambda_param, mu_param, nu_param

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from ...distributed import Gather, scale_gradient
 from ...primitives.sinkhorn import sinkhorn
 from ...primitives.soft_cross_entropy import soft_cross_entropy
-from .._common import GatheringLoss, mean_loss
+from .._common import Gathering, GatheringLoss, mean_loss
 
 
 def capi(
@@ -83,7 +83,7 @@ class CAPILoss(GatheringLoss):
         student_temperature: float = 0.12,
         sinkhorn_iterations: int = 3,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         self.teacher_temperature = teacher_temperature

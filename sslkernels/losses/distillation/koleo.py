@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from ..._operator import accumulation_dtype
 from ...distributed import Gather, first_row, gather_rows, scale_gradient
 from ...primitives.nearest_neighbor import nearest_neighbor
 from .._common import (
+    Gathering,
     GatheringLoss,
     check_batch,
     check_choice,
@@ -94,7 +95,7 @@ class KoLeoLoss(GatheringLoss):
         topk: int = 1,
         convention: str = "lightly",
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_choice("convention", convention, CONVENTIONS)

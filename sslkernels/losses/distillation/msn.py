@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from ...distributed import (
 )
 from ...primitives.sinkhorn import sinkhorn
 from ...primitives.soft_cross_entropy import soft_cross_entropy
-from .._common import GatheringLoss, check_temperature, full_precision, mean_loss, unit
+from .._common import Gathering, GatheringLoss, check_temperature, full_precision, mean_loss, unit
 
 
 def msn(
@@ -120,7 +120,7 @@ class MSNLoss(GatheringLoss):
         sinkhorn_iterations: int = 3,
         regularization_weight: float = 1.0,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         if not temperature > 0:
@@ -173,7 +173,7 @@ class PMSNLoss(MSNLoss):
         regularization_weight: float = 1.0,
         power_law_exponent: float = 0.25,
         gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(
             temperature, sinkhorn_iterations, regularization_weight, gather_distributed, **gathering

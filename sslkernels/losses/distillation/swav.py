@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from ...distributed import Gather
 from ...primitives.sinkhorn import prototype_sinkhorn, sinkhorn
-from .._common import GatheringLoss
+from .._common import Gathering, GatheringLoss
 from .dino import dino
 from .views import Prototypes, split
 
@@ -104,7 +104,7 @@ class SwaVLoss(GatheringLoss):
         sinkhorn_iterations: int = 3,
         sinkhorn_epsilon: float = 0.05,
         sinkhorn_gather_distributed: bool = False,
-        **gathering: Any,
+        **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(sinkhorn_gather_distributed, **gathering)
         self.temperature = temperature
