@@ -47,6 +47,14 @@ def test_any_layout_nan_and_the_same_bits(name, n, d):
     assert LOSSES[name](x, y, impl="triton").isnan()
 
 
+@each_loss
+def test_autocast_changes_nothing(name):
+    a, b = torch.randn(40, 20), torch.randn(40, 20)
+    with torch.autocast("cpu", torch.bfloat16):
+        lowered = LOSSES[name](a, b, impl="triton")
+    assert torch.equal(lowered, LOSSES[name](a, b, impl="triton"))
+
+
 def test_what_is_left_to_other_operators(monkeypatch):
     monkeypatch.setattr(triton, "covariance_loss", None)
     for x in (torch.randn(4, 2).half(), torch.randn(triton.MOST_ROWS + 1, 2)):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..._operator import offsets
+from ..._operator import offsets, plain
 from .._tile_table import (
     BACKWARD,
     FORWARD,
@@ -37,8 +37,9 @@ def takes(p: Contrastive) -> bool:
 
 
 def contrastive(p: Contrastive, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    task = _Task(p, wanted)
-    return task.finish(task.sigmoid() if p.form == "sigmoid" else task.softmax())
+    with plain(p.query):
+        task = _Task(p, wanted)
+        return task.finish(task.sigmoid() if p.form == "sigmoid" else task.softmax())
 
 
 class _Sums(NamedTuple):

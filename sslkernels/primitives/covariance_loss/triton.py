@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..._operator import offsets
+from ..._operator import offsets, plain
 from .._tile_table import ceil
 from .problem import CovarianceLoss
 from .triton_kernels import columns_kernel, finish_kernel, products_kernel
@@ -24,6 +24,11 @@ def takes(p: CovarianceLoss) -> bool:
 
 def covariance_loss(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
     """The loss and its derivatives by a and b."""
+    with plain(p.a):
+        return _launch(p, wanted)
+
+
+def _launch(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
     n, d = p.a.shape
     weights = p.weights()
     has_gradient = any(wanted)
