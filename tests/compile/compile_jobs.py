@@ -204,8 +204,9 @@ def jobs(everything: bool) -> Iterator[Job]:
                     is_forward = name == "pairwise_logsumexp.forward_kernel"
                     if is_forward and (variant["LABELS"] or (is_fused and depth <= 64)):
                         warps = 8
-                    if is_fused and "backward" in name and depth > 128:
-                        shape[1] = min(shape[1], 32)
+                    is_narrow = is_fused and "backward" in name and depth > 128 and shape[1] > 32
+                    if is_narrow:
+                        shape[1] = 32
                     constants = dict(
                         zip(("BM", "BN", "BD"), shape, strict=True),
                         PRECISION="tf32" if size == 4 else "ieee",
@@ -213,7 +214,8 @@ def jobs(everything: bool) -> Iterator[Job]:
                         **variant,
                     )
                     depths = table[arch][size].keys()
-                    marks = place, index == 0, depth == max(depths)
+                    is_heaviest = index == 0 or (is_narrow and variant["BOTH"])
+                    marks = place, is_heaviest, depth == max(depths)
                     job = Job(name, arch, DTYPES[size], constants, warps, stages, *marks)
                     if everything or job.is_chosen(depth == min(depths)):
                         yield job
