@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 FIRST, *OTHERS = ARCHITECTURES = ("sm_90", "sm_100", "sm_80", "sm_86")
 DTYPES = {2: "bf16", 4: "fp32"}
-INVERSE, UNIT = {"INVERSE": True}, {"INVERSE": False}
+INVERSE, UNIT = {"INVERSE": True, "PARTS": True}, {"INVERSE": False, "PARTS": False}
 LABELLED, UNLABELLED = {"LABELS": True}, {"LABELS": False}
 BOTH, ALONE = {"BOTH": True, "SCALE": True}, {"BOTH": False, "SCALE": False}
 VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
@@ -31,8 +31,8 @@ VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest 
         {"EXCLUDED": 0, "ROW": False, "COLUMN": True, **ALONE, **UNIT, **UNLABELLED},
     ],
     "contrastive.sigmoid_kernel": [
-        {"EXCLUDED": 1, "BOTH": True, "GRADIENT": True, **INVERSE},
-        {"EXCLUDED": 1, "BOTH": False, "GRADIENT": False, **UNIT},
+        {"EXCLUDED": 1, "BOTH": True, "GRADIENT": True, "INVERSE": True},
+        {"EXCLUDED": 1, "BOTH": False, "GRADIENT": False, "INVERSE": False},
     ],
     "nearest_neighbor.nearest_kernel": [{"EXCLUDED": 4}, {"EXCLUDED": 0}],
     "pairwise_softplus.forward_kernel": [{"EXCLUDED": 4}, {"EXCLUDED": 0}],
@@ -50,7 +50,7 @@ RAW, STANDARDIZED = ({"RAW": raw, **TILE_OF_COLUMNS} for raw in (True, False))
 FLAGS = ("UNIT_QUERY", "UNIT_KEY", "UNIT_POSITIVE", "TWO", "KEYS")
 QUERIES = {"D": 128, "BM": 8, "BD": 128, **dict.fromkeys(FLAGS, True)}
 COVARIANCES = {"CROSS": False, "SAMPLES": True}
-COLUMNS_OF_VIEWS = {"DISTANCE": True, "ROWS": 64, "COLUMNS": 16}
+COLUMNS_OF_VIEWS = {"DISTANCE": True, "ROWS": 32, "COLUMNS": 16}
 ROW_KERNELS = {
     "contrastive.prepare_kernel": [
         {**QUERIES, "COPY_KEYS": True, "POSITIVE": 3, "RAW": True, "ROUNDED": False},
@@ -188,6 +188,8 @@ class Job(NamedTuple):
 
 
 def jobs(everything: bool) -> Iterator[Job]:
+    from sslkernels.primitives._architectures import narrow
+
     for name, table in tables().items():
         for arch in ARCHITECTURES:
             tiles = [
@@ -204,9 +206,10 @@ def jobs(everything: bool) -> Iterator[Job]:
                     is_forward = name == "pairwise_logsumexp.forward_kernel"
                     if is_forward and (variant["LABELS"] or (is_fused and depth <= 64)):
                         warps = 8
-                    is_narrow = is_fused and "backward" in name and depth > 128 and shape[1] > 32
+                    is_narrow = is_fused and "backward" in name and depth > 128
                     if is_narrow:
-                        shape[1] = 32
+                        *shape, warps, stages = narrow(tile, arch)
+                    is_narrow = is_narrow and tuple(shape) != tile[:3]
                     constants = dict(
                         zip(("BM", "BN", "BD"), shape, strict=True),
                         PRECISION="tf32" if size == 4 else "ieee",

@@ -19,10 +19,18 @@ BACKWARD: Table = {
     "sm_90": sm_90.BACKWARD,
     "sm_100": sm_100.BACKWARD,
 }
-# where more is kept of each pair than BACKWARD has registers for
+
+
+def narrow(tile: Tile, architecture: str) -> Tile:
+    """For kernels that keep more of each pair than those of BACKWARD."""
+    rows = min(tile.BM, 64) if architecture == "sm_100" else tile.BM
+    stages = 3 if architecture == "sm_90" and tile.BD >= 512 else tile.num_stages
+    return tile._replace(BM=rows, BN=min(tile.BN, 32), num_stages=stages)
+
+
 NARROW: Table = {
     architecture: {
-        size: {depth: tile._replace(BN=min(tile.BN, 32)) for depth, tile in tiles.items()}
+        size: {depth: narrow(tile, architecture) for depth, tile in tiles.items()}
         for size, tiles in by_size.items()
     }
     for architecture, by_size in BACKWARD.items()

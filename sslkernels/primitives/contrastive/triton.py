@@ -163,6 +163,7 @@ class _Task:
             p.exclude,
             TRIANGLE=is_triangle,
             COLUMNS=has_columns,
+            PARTS=True,
             INVERSE=self.has_inverse,
             LABELS=p.labels is not None,
         )
@@ -215,6 +216,7 @@ class _Task:
             [len(self.largest), kernel.columns, 0],
             ROW=True,
             COLUMN=p.key is None or p.columns or self.both,
+            PARTS=True,
             BOTH=self.both,
             INVERSE=self.has_inverse,
             LABELS=p.labels is not None,

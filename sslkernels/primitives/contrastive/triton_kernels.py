@@ -115,8 +115,7 @@ def sigmoid_kernel(
     depths = tl.arange(0, BD)
     q = load_rows(q_ptr, rows, n, q_stride, depths, D)
     if INVERSE:
-        row_inverse = tl.load(q_inverse_ptr + rows, mask=rows < n, other=0.0)
-        scale = scale * row_inverse[:, None]
+        scale = scale * tl.load(q_inverse_ptr + rows, mask=rows < n, other=0.0)[:, None]
     gradient = tl.zeros((BM, BD), tl.float32)
     total = tl.zeros((BM,), tl.float32)
     excess = tl.zeros((BM,), tl.float32)
@@ -133,8 +132,9 @@ def sigmoid_kernel(
         logits = mask_tile(
             acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
         )  # (BM, BN)
-        total, excess = add(total, excess, tl.sum(softplus(logits), 1))
+        losses = tl.sum(softplus(logits), 1)
         if GRADIENT:
+            total += losses
             weights = sigmoid(logits)
             sigmas += tl.sum(weights, 1)
             weighted += tl.sum(weights * acc, 1)
@@ -142,11 +142,13 @@ def sigmoid_kernel(
                 weights = weights * inverse[None, :]
             weights = as_operand(weights * unit, k.dtype, PRECISION)
             gradient = tl.dot(weights, k, gradient, input_precision=PRECISION)
+        else:
+            total, excess = add(total, excess, losses)
     at = split.to(tl.int64) * n + rows
     tl.store(loss_ptr + at, total, mask=(rows < n) & (not is_key))
     if GRADIENT:
         if INVERSE:
-            weighted = weighted * row_inverse
+            weighted = weighted * tl.load(q_inverse_ptr + rows, mask=rows < n, other=0.0)
         at = split.to(tl.int64) * height + first + rows
         tl.store(sigma_ptr + at, sigmas * unit, mask=rows < n)
         tl.store(weighted_ptr + at, weighted * unit, mask=rows < n)

@@ -13,7 +13,7 @@ from .problem import CovarianceLoss
 from .triton_kernels import columns_kernel, finish_kernel, products_kernel
 
 MOST_ROWS = 4096  # a program takes all rows of its columns
-TILE = 1024  # elements of it at a time
+TILE = 512  # elements of it at a time
 SIDE = 32  # of the tiles of products
 
 

@@ -54,6 +54,7 @@ def forward(
         exclude,
         TRIANGLE=triangle,
         COLUMNS=triangle or columns,
+        PARTS=False,
         INVERSE=False,
         LABELS=False,
     )
@@ -108,6 +109,7 @@ def _gradient(
         ROW=row is not None,
         COLUMN=column is not None,
         BOTH=False,
+        PARTS=False,
         INVERSE=False,
         LABELS=False,
         SCALE=False,

@@ -114,25 +114,28 @@ def same_label(row_labels, labels_ptr, cols, m, logits):
 
 
 @triton.jit
-def is_free(scale, largest_ptr, blocks):
-    """Whether no logit can be large; ``largest``: of all lengths in a block of rows."""
-    largest = tl.zeros((1024,), tl.float32)
-    for start in range(0, blocks, 1024):
-        i = start + tl.arange(0, 1024)
-        more = tl.load(largest_ptr + i, mask=i < blocks, other=0.0)
-        largest = tl.maximum(largest, tl.where(more == more, more, float("inf")))
-    most = tl.max(largest, 0)
-    return tl.abs(scale) * most * most <= FREE_LOGIT
+def is_free(scale, largest_ptr, parts, PARTS: tl.constexpr):
+    """Whether no logit can be large; ``largest``: of all lengths, or of those of each part."""
+    if PARTS:
+        lengths = tl.zeros((128,), tl.float32)
+        for start in range(0, parts, 128):
+            i = start + tl.arange(0, 128)
+            more = tl.load(largest_ptr + i, mask=i < parts, other=0.0)
+            lengths = tl.maximum(lengths, tl.where(more == more, more, float("inf")))
+        largest = tl.max(lengths, 0)
+    else:
+        largest = tl.load(largest_ptr)
+    return tl.abs(scale) * largest * largest <= FREE_LOGIT
 
 
 @kernel
 def forward_kernel(
     q_ptr, k_ptr, scale_ptr, largest_ptr, q_inverse_ptr, k_inverse_ptr, labels_ptr,
     row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr, same_ptr, count_ptr,
-    n, m, blocks, row_blocks, rows_per_block, columns_per_block, q_stride, k_stride,
+    n, m, parts, row_blocks, rows_per_block, columns_per_block, q_stride, k_stride,
     e0, e1, e2, e3,
     D: tl.constexpr, EXCLUDED: tl.constexpr, TRIANGLE: tl.constexpr, COLUMNS: tl.constexpr,
-    INVERSE: tl.constexpr, LABELS: tl.constexpr,
+    PARTS: tl.constexpr, INVERSE: tl.constexpr, LABELS: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """One program per pair of blocks writes that pair's partial sums, which nobody else writes.
@@ -148,7 +151,7 @@ def forward_kernel(
         row_block = pair % row_blocks
         column_block = pair // row_blocks
     scale = tl.load(scale_ptr).to(tl.float32)
-    if is_free(scale, largest_ptr, blocks):
+    if is_free(scale, largest_ptr, parts, PARTS):
         _forward_block(
             q_ptr, k_ptr, scale, q_inverse_ptr, k_inverse_ptr, labels_ptr,
             row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr, same_ptr, count_ptr,
@@ -281,9 +284,10 @@ def backward_kernel(
     q_ptr, k_ptr, scale_ptr, largest_ptr, q_inverse_ptr, k_inverse_ptr,
     row_labels_ptr, column_labels_ptr, row_lse_ptr, row_grad_ptr, column_lse_ptr, column_grad_ptr,
     row_share_ptr, column_share_ptr, gradient_ptr, weighted_ptr,
-    n, m, blocks, columns_per_split, first_block, q_stride, k_stride, e0, e1, e2, e3,
+    n, m, parts, columns_per_split, first_block, q_stride, k_stride, e0, e1, e2, e3,
     D: tl.constexpr, EXCLUDED: tl.constexpr, ROW: tl.constexpr, COLUMN: tl.constexpr,
-    BOTH: tl.constexpr, INVERSE: tl.constexpr, LABELS: tl.constexpr, SCALE: tl.constexpr,
+    PARTS: tl.constexpr, BOTH: tl.constexpr, INVERSE: tl.constexpr, LABELS: tl.constexpr,
+    SCALE: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """gradient_i = Σ_j w_ij k_j for a block of rows: (splits, n, D), float32.
@@ -298,7 +302,7 @@ def backward_kernel(
     row, first, size = tl.program_id(0) + first_block, 0, n
     split = tl.program_id(1)
     scale = tl.load(scale_ptr).to(tl.float32)
-    free = is_free(scale, largest_ptr, blocks)
+    free = is_free(scale, largest_ptr, parts, PARTS)
     if BOTH:
         size = n + m
         is_key = row >= tl.cdiv(n, BM)
