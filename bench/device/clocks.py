@@ -24,6 +24,7 @@ from .arguments import stage_arguments
 from .outcomes import read_lines
 
 TILES = 512  # of a program
+PLAIN = {"PARTS": False, "INVERSE": False, "LABELS": False}  # as of pairwise_logsumexp
 SIDE = 2048  # rows and columns of a forward program's block
 
 
@@ -90,9 +91,12 @@ def forward(case: Case, slots: int) -> tuple[Any, int]:
     q, k = embeddings(n, case.d), embeddings(m, case.d)
     rows = q.new_empty(2, m // SIDE, n, dtype=torch.float32)
     columns = q.new_empty(2, n // SIDE, m, dtype=torch.float32)
+    scale, largest = numbers(q)
+    nothing = [scale] * 5  # inverse lengths, labels, and their sums
     compiled = launch(
-        forward_kernel, (slots,), case.tile, q, k, [*numbers(q), *rows, *columns],
-        [n // SIDE, SIDE, SIDE], (), TRIANGLE=False, COLUMNS=True,
+        forward_kernel, (slots,), case.tile, q, k,
+        [scale, largest, *nothing[:3], *rows, *columns, *nothing[3:]],
+        [1, n // SIDE, SIDE, SIDE], (), TRIANGLE=False, COLUMNS=True, **PLAIN,
     )  # fmt: skip
     return compiled, n * m // (case.tile.BM * case.tile.BN)
 
@@ -103,9 +107,12 @@ def backward(case: Case, slots: int) -> tuple[Any, int]:
     q, k = embeddings(n, case.d), embeddings(m, case.d)
     row, column = (q.new_full((2, size), 12.0, dtype=torch.float32) for size in (n, m))
     gradient = q.new_empty(1, n, case.d, dtype=torch.float32)
+    scale, largest = numbers(q)
+    nothing = [scale] * 6  # inverse lengths, labels and their shares
     compiled = launch(
-        backward_kernel, (slots, 1), case.tile, q, k, [*numbers(q), *row, *column, gradient], [m],
-        (), ROW=True, COLUMN=True,
+        backward_kernel, (slots, 1), case.tile, q, k,
+        [scale, largest, *nothing[:4], *row, *column, *nothing[4:], gradient, scale], [1, m, 0],
+        (), ROW=True, COLUMN=True, BOTH=False, SCALE=False, **PLAIN,
     )  # fmt: skip
     return compiled, slots * TILES
 
@@ -116,8 +123,8 @@ def embeddings(size: int, d: int) -> Tensor:
 
 
 def numbers(q: Tensor) -> Sequence[Tensor]:
-    """The scale, and the bound of a logit, which chooses the loop without shifts."""
-    return q.new_full((2,), 10.0, dtype=torch.float32).unbind()
+    """The scale, and the rows' length: logits are small, which chooses the loop without shifts."""
+    return [q.new_full((), x, dtype=torch.float32) for x in (10.0, 1.0)]
 
 
 def resident(compiled: Any, tile: Tile) -> int:
