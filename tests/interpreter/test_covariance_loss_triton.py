@@ -10,14 +10,14 @@ each_loss = pytest.mark.parametrize("name", LOSSES)
 
 
 @each_loss
-@pytest.mark.parametrize("n, d", [(3, 2), (10, 50), (70, 24), (130, 129), (60, 200), (150, 65)])
+@pytest.mark.parametrize("n, d", [(3, 2), (10, 50), (70, 40), (40, 70)])
 def test_as_exact_as_torch(name, n, d):
     check(name, n, d, impl="triton")
 
 
 @each_loss
 @pytest.mark.parametrize("constant", [(0,), (1,)])
-@pytest.mark.parametrize("n, d", [(60, 30), (30, 60)])
+@pytest.mark.parametrize("n, d", [(40, 20), (20, 40)])
 def test_only_the_wanted_gradient(name, n, d, constant):
     check(name, n, d, draws=2, constant=constant, impl="triton")
 

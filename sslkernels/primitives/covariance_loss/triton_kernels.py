@@ -217,6 +217,26 @@ def _gradient(
     return factor * product + _column(columns_ptr, 5, view, columns, d) * other
 
 
+@triton.jit
+def _gradients(
+    a_ptr, a_row_stride, a_column_stride, b_ptr, b_row_stride, b_column_stride,
+    product_ptr, large_ptr, columns_ptr, rows, columns, n, d, factor,
+    CROSS: tl.constexpr, SAMPLES: tl.constexpr,
+):  # fmt: skip
+    """Tiles of both views' standardised columns, and of their gradients."""
+    a = _standardized(a_ptr, a_row_stride, a_column_stride, columns_ptr, 0, rows, columns, n, d)
+    b = _standardized(b_ptr, b_row_stride, b_column_stride, columns_ptr, 1, rows, columns, n, d)
+    of_a = _gradient(
+        product_ptr, large_ptr, columns_ptr, a, b if CROSS else a, 0, rows, columns, n, d,
+        factor, CROSS, SAMPLES,
+    )  # fmt: skip
+    of_b = _gradient(
+        product_ptr, large_ptr, columns_ptr, b, a if CROSS else b, 1, rows, columns, n, d,
+        factor, CROSS, SAMPLES,
+    )  # fmt: skip
+    return a, b, of_a, of_b
+
+
 @kernel(widths=("d",))
 def finish_kernel(
     a_ptr, a_row_stride, a_column_stride, b_ptr, b_row_stride, b_column_stride,
@@ -248,19 +268,9 @@ def finish_kernel(
         along_b = tl.zeros((COLUMNS,), tl.float64)
         for row in range(0, n, ROWS):
             rows = row + tl.arange(0, ROWS)
-            a = _standardized(
-                a_ptr, a_row_stride, a_column_stride, columns_ptr, 0, rows, columns, n, d
-            )
-            b = _standardized(
-                b_ptr, b_row_stride, b_column_stride, columns_ptr, 1, rows, columns, n, d
-            )
-            of_a = _gradient(
-                product_ptr, large_ptr, columns_ptr, a, b if CROSS else a, 0, rows, columns, n, d,
-                factor, CROSS, SAMPLES,
-            )  # fmt: skip
-            of_b = _gradient(
-                product_ptr, large_ptr, columns_ptr, b, a if CROSS else b, 1, rows, columns, n, d,
-                factor, CROSS, SAMPLES,
+            a, b, of_a, of_b = _gradients(
+                a_ptr, a_row_stride, a_column_stride, b_ptr, b_row_stride, b_column_stride,
+                product_ptr, large_ptr, columns_ptr, rows, columns, n, d, factor, CROSS, SAMPLES,
             )  # fmt: skip
             total_a += tl.sum(of_a, 0).to(tl.float64)
             along_a += tl.sum(of_a * a, 0).to(tl.float64)
@@ -277,19 +287,9 @@ def finish_kernel(
         pull_b += _column(columns_ptr, 4, 1, columns, d) / tl.where(scale_b == 0.0, 1.0, scale_b)
         for row in range(0, n, ROWS):
             rows = row + tl.arange(0, ROWS)
-            a = _standardized(
-                a_ptr, a_row_stride, a_column_stride, columns_ptr, 0, rows, columns, n, d
-            )
-            b = _standardized(
-                b_ptr, b_row_stride, b_column_stride, columns_ptr, 1, rows, columns, n, d
-            )
-            of_a = _gradient(
-                product_ptr, large_ptr, columns_ptr, a, b if CROSS else a, 0, rows, columns, n, d,
-                factor, CROSS, SAMPLES,
-            )  # fmt: skip
-            of_b = _gradient(
-                product_ptr, large_ptr, columns_ptr, b, a if CROSS else b, 1, rows, columns, n, d,
-                factor, CROSS, SAMPLES,
+            a, b, of_a, of_b = _gradients(
+                a_ptr, a_row_stride, a_column_stride, b_ptr, b_row_stride, b_column_stride,
+                product_ptr, large_ptr, columns_ptr, rows, columns, n, d, factor, CROSS, SAMPLES,
             )  # fmt: skip
             of_a = scale_a * (of_a - shift_a) + pull_a * a
             of_b = scale_b * (of_b - shift_b) + pull_b * b
