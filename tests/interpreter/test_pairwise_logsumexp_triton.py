@@ -9,9 +9,9 @@ from covering import covering
 from oracle import check_pairwise_logsumexp
 
 from sslkernels import pairwise_logsumexp
+from sslkernels.primitives import _tile_table
 from sslkernels.primitives._tile_table import BACKWARD
 from sslkernels.primitives._triton import fuses
-from sslkernels.primitives.pairwise_logsumexp import tiles
 
 
 @pytest.mark.parametrize("route, scale, case", covering(
@@ -51,7 +51,7 @@ def test_edges(route, n, m):
 
 
 def test_blocks_of_several_tiles(monkeypatch):
-    monkeypatch.setattr(tiles, "MOST_BLOCKS", 2)
+    monkeypatch.setattr(_tile_table, "MOST_BLOCKS", 2)
     check_pairwise_logsumexp("triton", 600, None, 4, 3.0, (0,), dtype=torch.float16, draws=1)
     check_pairwise_logsumexp("triton", 300, 600, 4, 80.0, (3,), dtype=torch.float16, draws=1)
 
