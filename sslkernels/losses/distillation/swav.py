@@ -14,6 +14,8 @@ from .._common import Gathering, GatheringLoss
 from .dino import dino
 from .views import Prototypes, split
 
+MOST_COPIED = 1 << 20  # logits, on a CPU
+
 
 def swav(
     high_resolution: Sequence[Tensor],
@@ -70,7 +72,7 @@ def swav(
         center = torch.stack(
             [prototype_sinkhorn(x, weight, epsilon, iterations, **how) for x in logits]
         )
-    elif all(x.shape == logits[0].shape and x.dtype == logits[0].dtype for x in logits):
+    elif _is_cheaper_together(logits):
         center = sinkhorn(torch.stack(logits), epsilon, iterations, **options)
     else:
         center = torch.stack([sinkhorn(x, epsilon, iterations, **options) for x in logits])
@@ -84,6 +86,14 @@ def swav(
         teacher_prototypes=prototypes,
         **options,
     )
+
+
+def _is_cheaper_together(logits: Sequence[Tensor]) -> bool:
+    """Whether one call for all of these is worth a copy of them: on a GPU it is fewer launches."""
+    first = logits[0]
+    if any(x.shape != first.shape or x.dtype != first.dtype for x in logits):
+        return False
+    return first.is_cuda or len(logits) * first.numel() <= MOST_COPIED
 
 
 class SwaVLoss(GatheringLoss):
