@@ -103,12 +103,12 @@ def fused_loss(
                 return tuple(out)
             found = [i for i, want in enumerate(ctx.wanted) if want]
             derivatives, sizes = derivatives * grad, [x[i].numel() for i in found]
-            parts: dict[torch.dtype, Sequence[Tensor]] = {}
+            lowered: dict[torch.dtype, Sequence[Tensor]] = {}
             for place, i in enumerate(found):
                 dtype = x[i].dtype
-                if dtype not in parts:  # one cast for all of a dtype
-                    parts[dtype] = derivatives.to(dtype).split_with_sizes(sizes)
-                out[i] = parts[dtype][place].view(x[i].shape)
+                if dtype not in lowered:  # one cast for all of a dtype
+                    lowered[dtype] = derivatives.to(dtype).split_with_sizes(sizes)
+                out[i] = lowered[dtype][place].view(x[i].shape)
             return tuple(out)
 
     def loss(*arguments: Any) -> Tensor:

@@ -52,9 +52,16 @@ class Prototypes(NamedTuple):
 
 def chunk_size(rows: int, device: str) -> int:
     """The prototypes of a chunk."""
-    return max(
-        FEWEST, CHUNK_BYTES.get(device, CHUNK_BYTES["cuda"]) // (4 * rows) // FEWEST * FEWEST
-    )
+    return max(FEWEST, _bytes(device) // (4 * rows) // FEWEST * FEWEST)
+
+
+def is_one_chunk(rows: int, count: int, device: str) -> bool:
+    """Whether all logits are, and small enough to be kept: FEWEST of very many rows are not."""
+    return count <= chunk_size(rows, device) and 4 * rows * count <= _bytes(device)
+
+
+def _bytes(device: str) -> int:
+    return CHUNK_BYTES.get(device, CHUNK_BYTES["cuda"])
 
 
 def chunks(rows: int, count: int, device: torch.device) -> Iterator[slice]:

@@ -307,3 +307,23 @@ def test_every_combination_of_gradients():
     for needs in itertools.product([True, False], repeat=3):
         if any(needs):
             torch.testing.assert_close(run(needs, "tiled"), run(needs, "reference"))
+
+
+def test_logits_are_kept_only_where_they_are_few():
+    """One chunk that is small; else they are made again: of both the same gradients."""
+    kept = torch.ops.sslkernels.prototype_cross_entropy
+    for rows, count, is_kept in ((30, 50, True), (30, 40_000, False), (6000, 150, False)):
+        x, y = torch.randn(2, rows, 4), torch.randn(1, rows, 4)
+        w = torch.randn(count, 4)
+        arguments = (x, w, None, y, w, None, None, None, 1.0, True, 0.5, 0.5, "tiled")
+        assert (kept(*arguments)[3].numel() > 0) == is_kept
+        leaves = [z.clone().requires_grad_() for z in (x, w)]
+        double = [z.double().requires_grad_() for z in (x, w)]
+        values = []
+        for a, b in (leaves, double):
+            loss = prototype_cross_entropy(
+                a, b, y.to(a), w.to(a), student_temperature=0.5, teacher_temperature=0.5
+            ).mean()
+            values.append(torch.autograd.grad(loss, (a, b)))
+        for ours, exact in zip(*values, strict=True):
+            torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-8)

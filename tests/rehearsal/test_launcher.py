@@ -6,6 +6,7 @@ from cases import CASES
 from steps import loss_step
 from test_primitives import LOSSES, PRIMITIVES, run
 from triton import knobs
+from triton.knobs import HookChain
 from triton.runtime.jit import JITFunction
 
 from bench.rehearsal import launches
@@ -65,20 +66,30 @@ def test_alignment_and_large_sizes_are_told_apart(compared):
     sinkhorn(huge.T, impl="triton")
 
 
-def test_a_profiler_hears_of_every_launch():
-    heard = []
-
-    def hear(metadata):
-        heard.append(metadata.get()["name"])
-
+@pytest.mark.parametrize("hook", [print, HookChain(), None])
+def test_a_profiler_hears_of_every_launch(hook, monkeypatch):
+    """Triton's own launch tells it; the other is for when nobody listens."""
     from sslkernels import sinkhorn
 
     x = torch.randn(70, 64, device="cuda")
     sinkhorn(x, impl="triton")
+    monkeypatch.setattr(knobs.runtime, "launch_enter_hook", hook)
+    bound, original = [], JITFunction.run
+
+    def count(self, *arguments, **options):
+        bound.append(self)
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(JITFunction, "run", count)
     before = launches.launched.total()
-    knobs.runtime.launch_enter_hook.add(hear)
-    try:
-        sinkhorn(x, impl="triton")
-    finally:
-        knobs.runtime.launch_enter_hook.remove(hear)
-    assert launches.launched.total() > before
+    sinkhorn(x, impl="triton")
+    launched = launches.launched.total() - before
+    assert launched > 0 and len(bound) == (launched if hook is print else 0)
+
+
+def test_integers_and_floats_are_told_apart(compared):
+    from sslkernels.primitives.sinkhorn.triton import iterate
+
+    x = torch.randn(70, 64, device="cuda")[None]
+    for epsilon in (1, 0.5, 1.0, 2):
+        iterate(x, epsilon, 3, None)

@@ -108,11 +108,12 @@ def prototype_cross_entropy(
     pairs: Tensor | Pairs | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    r""":func:`soft_cross_entropy` of features and prototypes, whose logits are never stored.
+    r""":func:`soft_cross_entropy` of features and prototypes, without the memory of their logits.
 
     The student's logits are ``student @ prototypesᵀ``, the teacher's ``teacher @
     teacher_prototypesᵀ``: the last layer of a DINO, iBOT or SwAV head, without a bias, and the loss
-    in one. Chunks of logits are made, used and dropped, forward and backward.
+    in one. Chunks of logits are made, used and dropped, forward and backward. Only where all logits
+    are one chunk (at most 128 MiB on a GPU, 3 MiB on a CPU) do they wait for the backward pass.
 
     Args:
         student: features of S views of B rows: (S, B, D), or S tensors (B, D); or one view (B, D).

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..._ext import new_pages
 from ..._operator import Differentiable, accumulation_dtype, operator, plain, unit_of
-from .._prototypes import Prototypes, chunk_size, chunks
+from .._prototypes import Prototypes, chunks, is_one_chunk
 from .kernels import kernels
 from .op import differentiates, known, pairs_of, split_pairs
 from .problem import Problem, merge, summary
@@ -91,15 +91,11 @@ class _Head:
             yield _Chunk(columns, prototypes, logits, problem)
 
 
-def _is_one_chunk(students: int, teachers: int, rows: int, count: int, device: str) -> bool:
-    return chunk_size((students + teachers) * rows, device) >= count
-
-
 def _forward(*arguments: Any) -> Any:
     head = _Head(*arguments)
     (students, rows, _), teachers = arguments[0].shape, arguments[3].shape[0]
     with plain(head.student):
-        if _is_one_chunk(students, teachers, rows, len(arguments[1]), head.student.device.type):
+        if is_one_chunk((students + teachers) * rows, len(arguments[1]), head.student.device.type):
             [chunk] = head.chunks()
             results = head.kernels.forward(chunk.problem)
             both = (students + teachers) * rows, len(arguments[1])
@@ -167,8 +163,9 @@ def _forward_fake(
     (students, rows, _), dtype = student.shape, accumulation_dtype(student)
     shapes = ((students, rows), (2, students, rows), (2, teacher.shape[0], rows))
     kept = 0, 0
-    if _is_one_chunk(students, teacher.shape[0], rows, prototypes.shape[0], student.device.type):
-        kept = (students + teacher.shape[0]) * rows, prototypes.shape[0]
+    height = (students + teacher.shape[0]) * rows
+    if is_one_chunk(height, prototypes.shape[0], student.device.type):
+        kept = height, prototypes.shape[0]
     return tuple(student.new_empty(shape, dtype=dtype) for shape in (*shapes, kept))
 
 
