@@ -11,24 +11,63 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd.function import Function
+from torch.nn import Parameter
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
 RANKS = "str gather='', str group='', int ranks=0"  # how a schema ends if ranks may share a problem
+
+
+PLAIN = {type(None), bool, int, float, str}  # arguments
 
 
 def operator(schema: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
     """``function`` as an operator ``sslkernels::<its name in the schema>``, on CPU and CUDA.
 
     ``fake`` makes empty results of the right shapes. Sizes are read from ``shape``, not by ``len``,
-    which torch.compile would take for a constant.
+    which torch.compile would take for a constant. Where nobody watches and all tensors are plain,
+    what is returned calls the function without torch's dispatcher, which would only do the same.
     """
     _library.define(schema)
     name = schema[: schema.index("(")]
     for key in ("CPU", "CUDA"):
         _library.impl(name, function, key)
     torch.library.register_fake(f"sslkernels::{name}", fake, lib=_library)
-    return getattr(torch.ops.sslkernels, name).default
+    dispatched = getattr(torch.ops.sslkernels, name).default
+
+    def call(*arguments: Any) -> Any:
+        if torch.compiler.is_compiling() or _is_watched() or not _are_plain(arguments):
+            return dispatched(*arguments)
+        return function(*arguments)
+
+    return call
+
+
+def _is_watched() -> bool:
+    """By a mode, a transform, a trace or a profiler, who are to see an operator."""
+    return bool(
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state()
+        or torch.autograd._profiler_enabled()
+    )
+
+
+def _are_plain(arguments: Sequence[Any]) -> bool:
+    """Whether the tensors among them are nothing but memory on a CPU or a GPU."""
+    for x in arguments:
+        kind = type(x)
+        if kind is Tensor or kind is Parameter:
+            if is_functorch_wrapped_tensor(x) or x.is_neg() or not (x.is_cpu or x.is_cuda):
+                return False
+        elif kind is list or kind is tuple:
+            if type(x[0] if x else None) is not bool and not _are_plain(x):
+                return False
+        elif kind not in PLAIN:
+            return False
+    return True
 
 
 class Differentiable(Function):
@@ -45,6 +84,13 @@ class Differentiable(Function):
         # torch binds the arguments by this signature at every call, and would make it anew
         vars(cls)["forward"].__func__.__signature__ = inspect.signature(cls.forward)
         setattr(cls, "backward", staticmethod(_once(cls.gradients)))  # noqa: B010
+
+    @classmethod
+    def apply(cls, *arguments: Any) -> Any:
+        """As torch's, which also binds the arguments to the signature at every call."""
+        if torch._C._are_functorch_transforms_active():
+            return super().apply(*arguments)
+        return super(Function, cls).apply(*unwrap_dead_wrappers(arguments))
 
 
 def _once(gradients: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,13 +148,14 @@ def fused_loss(
             if grad is None:
                 return tuple(out)
             found = [i for i, want in enumerate(ctx.wanted) if want]
-            derivatives, sizes = derivatives * grad, [x[i].numel() for i in found]
+            sizes = [x[i].numel() for i in found]
+            derivatives = derivatives * grad if _is_needed_again() else derivatives.mul_(grad)
             lowered: dict[torch.dtype, Sequence[Tensor]] = {}
             for place, i in enumerate(found):
                 dtype = x[i].dtype
                 if dtype not in lowered:  # one cast for all of a dtype
                     lowered[dtype] = derivatives.to(dtype).split_with_sizes(sizes)
-                out[i] = lowered[dtype][place].view(x[i].shape)
+                out[i] = lowered[dtype][place].view_as(x[i])
             return tuple(out)
 
     def loss(*arguments: Any) -> Tensor:
@@ -117,6 +164,13 @@ def fused_loss(
         return FusedLoss.apply(*arguments[:-1], wanted, arguments[-1])[0]
 
     return loss
+
+
+def _is_needed_again() -> bool:
+    """Whether what the running backward pass finds saved must stay as it is."""
+    return bool(
+        torch.compiler.is_compiling() or torch._C._autograd._get_current_graph_task_keep_graph()
+    )
 
 
 def offsets(inputs: Sequence[Any], wanted: Sequence[bool]) -> tuple[Tensor, list[int]]:

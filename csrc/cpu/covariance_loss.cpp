@@ -12,6 +12,7 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
 
 constexpr int64_t kThreadWork = 1 << 19;  // multiply-adds that are worth a thread
+constexpr int64_t kExactRows = 32;        // summed in float before they join a double
 
 double inner_product(const float* x, const float* y, int64_t count) {
   double sum = 0;
@@ -30,11 +31,10 @@ double inner_product(const float* x, const float* y, int64_t count) {
 struct View {
   Matrix x;
   float* gradient;
-  std::vector<double> mean, squares, diagonal;
+  std::vector<double> mean, squares;
   std::vector<float> center, rest, scale, slope;
-  float* gram = nullptr;
 
-  View(const Matrix& matrix, float* out, int threads)
+  View(const Matrix& matrix, float* out)
       : x(matrix),
         gradient(out),
         mean(x.cols),
@@ -42,9 +42,7 @@ struct View {
         center(x.cols),
         rest(x.cols),
         scale(x.cols),
-        slope(x.cols) {
-    column_statistics(x, threads, mean.data(), squares.data());
-  }
+        slope(x.cols) {}
 
   // With s the squared deviations of a column, slope is 2 scale'(s) / scale².
   void standardize(const CovarianceLoss& p) {
@@ -74,10 +72,13 @@ class CovarianceSolver {
         d_(problem.a.cols),
         threads_(static_cast<int>(std::clamp<int64_t>(n_ * d_ * std::min(n_, d_) / kThreadWork, 1,
                                                       std::max(1, problem.threads)))),
-        a_(problem.a, da, threads_),
-        b_(problem.b, db, threads_) {}
+        a_(problem.a, da),
+        b_(problem.b, db),
+        products_(d_) {}
 
   double solve() {
+    pair_statistics({a_.x, a_.mean.data(), a_.squares.data()},
+                    {b_.x, b_.mean.data(), b_.squares.data()}, products_.data(), threads_);
     a_.standardize(p_);
     b_.standardize(p_);
     if (p_.cross) {
@@ -95,9 +96,11 @@ class CovarianceSolver {
   void norm(View& a, View& b) {
     const bool own = &a == &b;
     std::vector<double> diagonal(d_);
-    column_dot(a.columns(), b.columns(), threads_, diagonal.data());
+    for (int64_t j = 0; j < d_; ++j)
+      diagonal[j] = (own ? a.squares[j] : products_[j]) * a.scale[j] * b.scale[j];
     float *first, *second = nullptr;
     double square = 0;
+    std::vector<double> row_squares(d_), column_squares(d_);  // of C, but its diagonal
     if (p_.samples) {
       first = gram(a);
       second = own ? first : gram(b);
@@ -107,7 +110,8 @@ class CovarianceSolver {
       first = arena_.take(d_ * d_);
       standardized_product(a.transposed(), b.columns(), own, threads_, {first, d_, false});
       for (int64_t j = 0; j < d_; ++j) first[j * d_ + j] = 0.0f;
-      square = inner_product(first, first, d_ * d_);
+      add_squares(first, row_squares, column_squares);
+      for (const double x : row_squares) square += x;
     }
     loss_ += p_.off_diagonal * square;
     std::vector<double> by_diagonal(d_, 0.0);  // the derivative by C_jj
@@ -116,8 +120,9 @@ class CovarianceSolver {
       loss_ += p_.diagonal * error * error;
       by_diagonal[j] = 2 * p_.diagonal * error / n_;
     }
-    if (a.gradient) gradient(a, b, own, first, second, diagonal, by_diagonal);
-    if (!own && b.gradient) gradient(b, a, own, first, first, diagonal, by_diagonal);
+    if (a.gradient) gradient(a, b, own, first, second, row_squares, diagonal, by_diagonal);
+    if (!own && b.gradient)
+      gradient(b, a, own, first, first, column_squares, diagonal, by_diagonal);
     if (own && p_.variance) spread(a);
   }
 
@@ -132,7 +137,8 @@ class CovarianceSolver {
 
   // By view x, of the terms of C with `other`. Of samples, the Gram is that of the other view.
   void gradient(View& x, View& other, bool own, float* product, float* other_gram,
-                const std::vector<double>& diagonal, const std::vector<double>& by_diagonal) {
+                const std::vector<double>& squares, const std::vector<double>& diagonal,
+                const std::vector<double>& by_diagonal) {
     const double times = own ? 2 : 1;
     std::vector<float> weight(d_);
     if (p_.samples) {
@@ -147,17 +153,58 @@ class CovarianceSolver {
       for (int64_t j = 0; j < d_; ++j)
         weight[j] =
             static_cast<float>(times * (by_diagonal[j] - 2 * p_.off_diagonal * diagonal[j]));
-    } else {
-      const bool is_right = &x == &b_ && !own;  // C has its features as columns
-      const Matrix c{product, DType::float32, d_, d_, is_right ? d_ : 1, is_right ? 1 : d_};
-      standardized_product(other.columns(), {c, nullptr, nullptr, nullptr, false}, false, threads_,
-                           {x.gradient, d_, false});
-      for (int64_t j = 0; j < d_; ++j) weight[j] = static_cast<float>(times * by_diagonal[j]);
+      std::vector<double> sums(2 * d_);
+      finish_columns({x.columns(), other.columns(), x.gradient, d_, weight.data(), x.slope.data(),
+                      2 * times * p_.off_diagonal, static_cast<double>(n_), sums.data(), true, true},
+                     threads_);
+      return;
     }
-    std::vector<double> sums(2 * d_);
-    finish_columns({x.columns(), other.columns(), x.gradient, d_, weight.data(), x.slope.data(),
-                    2 * times * p_.off_diagonal, static_cast<double>(n_), sums.data(), true, true},
-                   threads_);
+    const bool is_right = &x == &b_ && !own;  // C has its features as columns
+    const Matrix c{product, DType::float32, d_, d_, is_right ? d_ : 1, is_right ? 1 : d_};
+    standardized_product(other.columns(), {c, nullptr, nullptr, nullptr, false}, false, threads_,
+                         {x.gradient, d_, false});
+    finish(x, other, times, squares, diagonal, by_diagonal);
+  }
+
+  // With g = factor · product + weight · other, x's gradient is scale · g + slope · Σ(g · own) ·
+  // own. The sums of g are 0, as columns are centred; Σ(g · own) follows from C: ``squares`` are
+  // those of each feature's entries off the diagonal.
+  void finish(View& x, View& other, double times, const std::vector<double>& squares,
+              const std::vector<double>& diagonal, const std::vector<double>& by_diagonal) {
+    const double factor = 2 * times * p_.off_diagonal;
+    std::vector<float> product(d_), weight(d_), pull(d_);
+    for (int64_t j = 0; j < d_; ++j) {
+      const double own = times * by_diagonal[j];
+      product[j] = static_cast<float>(x.scale[j] * factor);
+      weight[j] = static_cast<float>(x.scale[j] * own);
+      pull[j] = static_cast<float>(x.slope[j] * (factor * squares[j] + own * diagonal[j]));
+    }
+    const int d = static_cast<int>(d_);
+    for_each_row([&](int64_t i, float* row, float* theirs) {
+      float* gradient = x.gradient + i * d_;
+      if (&x == &other && !p_.standardized) {
+        for (int j = 0; j < d; ++j) gradient[j] *= product[j];
+        return;
+      }
+      read(x.columns(), i, 0, true, d, row);
+      read(other.columns(), i, 0, true, d, theirs);
+      for (int j = 0; j < d; ++j)
+        gradient[j] = product[j] * gradient[j] + weight[j] * theirs[j] + pull[j] * row[j];
+    });
+  }
+
+  // Σ c² of each row, and of each column.
+  void add_squares(const float* c, std::vector<double>& rows, std::vector<double>& columns) const {
+    std::vector<float> part(d_);
+    for (int64_t start = 0; start < d_; start += kExactRows) {
+      std::fill(part.begin(), part.end(), 0.0f);
+      for (int64_t i = start; i < std::min(d_, start + kExactRows); ++i) {
+        const float* row = c + i * d_;
+        rows[i] += inner_product(row, row, d_);
+        for (int64_t j = 0; j < d_; ++j) part[j] += row[j] * row[j];
+      }
+      for (int64_t j = 0; j < d_; ++j) columns[j] += part[j];
+    }
   }
 
   // The floor under each column's variance.
@@ -211,6 +258,7 @@ class CovarianceSolver {
   const int threads_;
   Arena arena_;
   View a_, b_;
+  std::vector<double> products_;  // of their centred columns
   double loss_ = 0;
 };
 

@@ -23,6 +23,7 @@
   void row_squares(const Columns&, int, double*);                                            \
   void scale_rows(const Columns&, const float*, int, float*);                                \
   void column_statistics(const Matrix&, int, double*, double*);                              \
+  void pair_statistics(const ColumnStatistics&, const ColumnStatistics&, double*, int);      \
   void column_dot(const Columns&, const Columns&, int, double*);                             \
   void finish_columns(const Finish&, int);                                                   \
   void soft_cross_entropy_forward(const SoftCrossEntropy&, const Statistics&);               \
@@ -126,6 +127,11 @@ void row_squares(const Columns& x, int threads, double* out) {
 
 void scale_rows(const Columns& x, const float* factors, int threads, float* out) {
   SSLKERNELS_DISPATCH(scale_rows(x, factors, threads, out))
+}
+
+void pair_statistics(const ColumnStatistics& a, const ColumnStatistics& b, double* products,
+                     int threads) {
+  SSLKERNELS_DISPATCH(pair_statistics(a, b, products, threads))
 }
 
 void column_statistics(const Matrix& x, int threads, double* mean, double* squares) {

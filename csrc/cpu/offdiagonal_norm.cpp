@@ -1,6 +1,7 @@
 // Compiled once per instruction set; dispatch.cpp chooses among them at run time.
 #include "sslkernels/offdiagonal_norm.h"
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -10,7 +11,7 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 namespace {
 
-constexpr int kStrip = 128;     // columns that one thread takes at a time
+constexpr int kStrip = 512;     // columns that one thread takes at a time
 constexpr int kExactRows = 32;  // summed in float before they join a double
 
 // A tile of the product: whole strips of the micro-kernel go straight to `out`, the rest by way of
@@ -30,24 +31,80 @@ void multiply_tile(const PackedLeft& x, const PackedRight& y, int row, int rows,
     }
 }
 
+// Of the tiles that threads take in turn: few are cut finer, for every thread to work.
+int tile_height(int64_t n, int64_t m, int threads) {
+  int rows = n * m >= 1 << 20 ? 96 : 48;
+  const int64_t columns = (m + kProductColumns - 1) / kProductColumns;
+  while (threads > 1 && rows > 2 * kMicroRows && n / rows * columns < 4 * threads) rows /= 2;
+  return rows;
+}
+
 // Calls body(first, count) for strips of columns, each by one thread.
 template <class Body>
 void for_each_strip(int64_t d, int threads, const Body& body) {
-  const int64_t strips = (d + kStrip - 1) / kStrip;
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t s = 0; s < strips; ++s)
-    body(s * kStrip, static_cast<int>(std::min<int64_t>(kStrip, d - s * kStrip)));
+  const int64_t share = (d + threads - 1) / threads;
+  const int64_t width = std::min<int64_t>(kStrip, (share + kLanes - 1) / kLanes * kLanes);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int64_t first = 0; first < d; first += width)
+    body(first, static_cast<int>(std::min(width, d - first)));
 }
 
-// sums[j] += Σ over the rows of term(row)[j], for a strip; term fills a buffer of kStrip.
-template <class Term>
-void sum_rows(int64_t rows, int count, double* sums, const Term& term) {
-  float part[kStrip];
-  for (int64_t first = 0; first < rows; first += kExactRows) {
-    std::fill_n(part, kStrip, 0.0f);
-    for (int64_t i = first; i < std::min(rows, first + kExactRows); ++i) term(i, part);
-    for (int j = 0; j < count; ++j) sums[j] += part[j];
-  }
+// Calls body(start, end) for blocks of rows.
+template <class Body>
+void for_each_block(int64_t rows, const Body& body) {
+  for (int64_t start = 0; start < rows; start += kExactRows)
+    body(start, std::min(rows, start + kExactRows));
+}
+
+// Of one matrix, or of two and of the products of their columns.
+template <int kCount>
+void statistics(const std::array<ColumnStatistics, kCount>& of, double* products, int threads) {
+  const int64_t n = of[0].x.rows;
+  for_each_strip(of[0].x.cols, threads, [&](int64_t first, int count) {
+    float row[kCount][kStrip], center[kCount][kStrip];
+    double mean[kCount][kStrip] = {}, sum[kCount][kStrip] = {}, square[kCount][kStrip] = {};
+    double product[kStrip] = {};
+    const auto read_row = [&](int64_t i) {
+      for (int v = 0; v < kCount; ++v)
+        read({of[v].x, nullptr, nullptr, nullptr, false}, i, first, true, count, row[v]);
+    };
+    for_each_block(n, [&](int64_t start, int64_t end) {
+      float part[kCount][kStrip] = {};
+      for (int64_t i = start; i < end; ++i) {
+        read_row(i);
+        for (int v = 0; v < kCount; ++v)
+          for (int j = 0; j < count; ++j) part[v][j] += row[v][j];
+      }
+      for (int v = 0; v < kCount; ++v)
+        for (int j = 0; j < count; ++j) mean[v][j] += part[v][j];
+    });
+    for (int v = 0; v < kCount; ++v)
+      for (int j = 0; j < count; ++j) center[v][j] = static_cast<float>(mean[v][j] / n);
+    for_each_block(n, [&](int64_t start, int64_t end) {
+      float part[kCount][kStrip] = {}, squares[kCount][kStrip] = {}, cross[kStrip] = {};
+      for (int64_t i = start; i < end; ++i) {
+        read_row(i);
+        for (int v = 0; v < kCount; ++v)
+          for (int j = 0; j < count; ++j) {
+            row[v][j] -= center[v][j];
+            part[v][j] += row[v][j];
+            squares[v][j] += row[v][j] * row[v][j];
+          }
+        if constexpr (kCount == 2)
+          for (int j = 0; j < count; ++j) cross[j] += row[0][j] * row[1][j];
+      }
+      for (int v = 0; v < kCount; ++v)
+        for (int j = 0; j < count; ++j) sum[v][j] += part[v][j], square[v][j] += squares[v][j];
+      for (int j = 0; j < count; ++j) product[j] += cross[j];
+    });
+    for (int v = 0; v < kCount; ++v)
+      for (int j = 0; j < count; ++j) {
+        of[v].mean[first + j] = center[v][j] + sum[v][j] / n;
+        of[v].squares[first + j] = square[v][j] - sum[v][j] * sum[v][j] / n;
+      }
+    for (int j = 0; products && j < count; ++j)
+      products[first + j] = product[j] - sum[0][j] * sum[kCount - 1][j] / n;
+  });
 }
 
 }  // namespace
@@ -59,7 +116,7 @@ void standardized_product(const Columns& x, const Columns& y, bool symmetric, in
     for (int64_t i = 0; i < n; ++i) std::fill_n(out.data + i * out.row_stride, m, 0.0f);
   const int most_rows = static_cast<int>(std::min<int64_t>(n, kPackedRows));
   const int most_columns = static_cast<int>(std::min<int64_t>(m, kPackedRows));
-  const int tile_rows = n * m >= 1 << 20 ? 96 : 48;  // few are cut finer, for every thread to work
+  const int tile_rows = tile_height(n, m, threads);
   const int most_depth = static_cast<int>(std::min<int64_t>(depth, kPackedDepth));
   const size_t scratch_size =
       static_cast<size_t>(round_up(tile_rows, kMicroRows)) * kProductColumns;
@@ -135,39 +192,25 @@ void scale_rows(const Columns& x, const float* factors, int threads, float* out)
 }
 
 void column_statistics(const Matrix& x, int threads, double* mean, double* squares) {
-  const Columns raw{x, nullptr, nullptr, nullptr, false};
-  const double n = static_cast<double>(x.rows);
-  for_each_strip(x.cols, threads, [&](int64_t first, int count) {
-    float row[kStrip], center[kStrip];
-    double sum[kStrip] = {}, square[kStrip] = {};
-    const auto accumulate = [&](double* sums, auto term) {
-      sum_rows(x.rows, count, sums, [&](int64_t i, float* part) {
-        read(raw, i, first, true, count, row);
-        for (int j = 0; j < count; ++j) part[j] += term(j);
-      });
-    };
-    accumulate(sum, [&](int j) { return row[j]; });
-    for (int j = 0; j < count; ++j) {
-      center[j] = static_cast<float>(sum[j] / n);
-      sum[j] = 0;
-    }
-    accumulate(sum, [&](int j) { return row[j] - center[j]; });
-    accumulate(square, [&](int j) { return (row[j] - center[j]) * (row[j] - center[j]); });
-    for (int j = 0; j < count; ++j) {
-      mean[first + j] = center[j] + sum[j] / n;
-      squares[first + j] = square[j] - sum[j] * sum[j] / n;
-    }
-  });
+  statistics<1>({{{x, mean, squares}}}, nullptr, threads);
+}
+
+void pair_statistics(const ColumnStatistics& a, const ColumnStatistics& b, double* products, int threads) {
+  statistics<2>({{a, b}}, products, threads);
 }
 
 void column_dot(const Columns& a, const Columns& b, int threads, double* out) {
   for_each_strip(a.x.cols, threads, [&](int64_t first, int count) {
     float left[kStrip], right[kStrip];
     std::fill_n(out + first, count, 0.0);
-    sum_rows(a.x.rows, count, out + first, [&](int64_t i, float* part) {
-      read(a, i, first, true, count, left);
-      read(b, i, first, true, count, right);
-      for (int j = 0; j < count; ++j) part[j] += left[j] * right[j];
+    for_each_block(a.x.rows, [&](int64_t start, int64_t end) {
+      float part[kStrip] = {};
+      for (int64_t i = start; i < end; ++i) {
+        read(a, i, first, true, count, left);
+        read(b, i, first, true, count, right);
+        for (int j = 0; j < count; ++j) part[j] += left[j] * right[j];
+      }
+      for (int j = 0; j < count; ++j) out[first + j] += part[j];
     });
   });
 }

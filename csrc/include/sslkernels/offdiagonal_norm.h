@@ -36,6 +36,13 @@ void scale_rows(const Columns& x, const float* factors, int threads, float* out)
 // mean (d) and the sum of squared deviations from it (d), of the columns of x.
 void column_statistics(const Matrix& x, int threads, double* mean, double* squares);
 
+// The same of a and b, and (d) the dot product of each column of a with that of b, both centred.
+struct ColumnStatistics {
+  Matrix x;
+  double *mean, *squares;
+};
+void pair_statistics(const ColumnStatistics& a, const ColumnStatistics& b, double* products, int threads);
+
 // out (d): the dot product of each column of a with that of b.
 void column_dot(const Columns& a, const Columns& b, int threads, double* out);
 
