@@ -66,14 +66,33 @@ using CenterTuple = std::tuple<uintptr_t, int64_t, int64_t, int64_t>;
 // addresses of (S, B), (S, B), (T, B), (T, B), (S, T, B)
 using StatisticsTuple = std::tuple<uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t>;
 
+// address of (S, T), or 0: the weight of every pair, and whether those of one index count
+using PairsTuple = std::tuple<uintptr_t, float, bool>;
+
+// rule: where pairs go that have no address.
 SoftCrossEntropy soft_cross_entropy(const std::vector<MatrixTuple>& student,
                                     const std::vector<MatrixTuple>& teacher,
-                                    const CenterTuple& center, uintptr_t pairs,
+                                    const CenterTuple& center, const PairsTuple& pairs,
                                     double student_scale, double teacher_scale, bool probabilities,
-                                    int threads) {
-  const auto& [address, view, step, count] = center;
-  return {matrices(student), matrices(teacher), pointer(address), view,          step,   count,
-          pointer(pairs),    student_scale,     teacher_scale,    probabilities, threads};
+                                    int threads, std::vector<float>& rule) {
+  const auto& [center_address, view, step, count] = center;
+  const auto& [pairs_address, weight, same] = pairs;
+  if (!pairs_address) {
+    rule.assign(student.size() * teacher.size(), weight);
+    for (size_t i = 0; !same && i < std::min(student.size(), teacher.size()); ++i)
+      rule[i * (teacher.size() + 1)] = 0;
+  }
+  return {matrices(student),
+          matrices(teacher),
+          pointer(center_address),
+          view,
+          step,
+          count,
+          pairs_address ? pointer(pairs_address) : rule.data(),
+          student_scale,
+          teacher_scale,
+          probabilities,
+          threads};
 }
 
 Statistics statistics(const StatisticsTuple& t) {
@@ -258,26 +277,33 @@ PYBIND11_MODULE(_C, m) {
 
   m.def("soft_cross_entropy_forward",
         [](const std::vector<MatrixTuple>& student, const std::vector<MatrixTuple>& teacher,
-           const CenterTuple& center, uintptr_t pairs, double student_scale, double teacher_scale,
-           bool probabilities, int threads, const StatisticsTuple& out) {
+           const CenterTuple& center, const PairsTuple& pairs, double student_scale,
+           double teacher_scale, bool probabilities, int threads, const StatisticsTuple& out,
+           uintptr_t entropies) {
           py::gil_scoped_release release;
+          std::vector<float> rule;
           cpu::soft_cross_entropy_forward(
               soft_cross_entropy(student, teacher, center, pairs, student_scale, teacher_scale,
-                                 probabilities, threads),
-              statistics(out));
+                                 probabilities, threads, rule),
+              statistics(out), pointer(entropies));
         });
   m.def("soft_cross_entropy_backward",
         [](const std::vector<MatrixTuple>& student, const std::vector<MatrixTuple>& teacher,
-           const CenterTuple& center, uintptr_t pairs, double student_scale, double teacher_scale,
-           bool probabilities, int threads, const StatisticsTuple& known, uintptr_t row_grad,
-           const std::vector<MatrixTuple>& out) {
+           const CenterTuple& center, const PairsTuple& pairs, double student_scale,
+           double teacher_scale, bool probabilities, int threads, const StatisticsTuple& known,
+           uintptr_t row_grad, const std::vector<MatrixTuple>& out) {
           py::gil_scoped_release release;
+          std::vector<float> rule;
           cpu::soft_cross_entropy_backward(
               soft_cross_entropy(student, teacher, center, pairs, student_scale, teacher_scale,
-                                 probabilities, threads),
+                                 probabilities, threads, rule),
               statistics(known), pointer(row_grad), matrices(out));
         });
 
+  m.def("sinkhorn", [](const SinkhornTuple& problem, int iterations, uintptr_t center) {
+    py::gil_scoped_release release;
+    cpu::sinkhorn(sinkhorn(problem), iterations, pointer(center));
+  });
   m.def("sinkhorn_columns", [](const SinkhornTuple& problem, const LogSumsTuple& out) {
     py::gil_scoped_release release;
     cpu::sinkhorn_columns(sinkhorn(problem), log_sums(out));
@@ -321,23 +347,26 @@ PYBIND11_MODULE(_C, m) {
         });
   m.def("cuda_soft_cross_entropy_forward",
         [](const std::vector<MatrixTuple>& student, const std::vector<MatrixTuple>& teacher,
-           const CenterTuple& center, uintptr_t pairs, double student_scale, double teacher_scale,
-           bool probabilities, int threads, const StatisticsTuple& out, uintptr_t stream) {
+           const CenterTuple& center, const PairsTuple& pairs, double student_scale,
+           double teacher_scale, bool probabilities, int threads, const StatisticsTuple& out,
+           uintptr_t stream) {
           py::gil_scoped_release release;
+          std::vector<float> none;
           cuda::soft_cross_entropy_forward(
               soft_cross_entropy(student, teacher, center, pairs, student_scale, teacher_scale,
-                                 probabilities, threads),
+                                 probabilities, threads, none),
               statistics(out), reinterpret_cast<void*>(stream));
         });
   m.def("cuda_soft_cross_entropy_backward",
         [](const std::vector<MatrixTuple>& student, const std::vector<MatrixTuple>& teacher,
-           const CenterTuple& center, uintptr_t pairs, double student_scale, double teacher_scale,
-           bool probabilities, int threads, const StatisticsTuple& known, uintptr_t row_grad,
-           const std::vector<MatrixTuple>& out, uintptr_t stream) {
+           const CenterTuple& center, const PairsTuple& pairs, double student_scale,
+           double teacher_scale, bool probabilities, int threads, const StatisticsTuple& known,
+           uintptr_t row_grad, const std::vector<MatrixTuple>& out, uintptr_t stream) {
           py::gil_scoped_release release;
+          std::vector<float> none;
           cuda::soft_cross_entropy_backward(
               soft_cross_entropy(student, teacher, center, pairs, student_scale, teacher_scale,
-                                 probabilities, threads),
+                                 probabilities, threads, none),
               statistics(known), pointer(row_grad), matrices(out), reinterpret_cast<void*>(stream));
         });
   m.def("cuda_sinkhorn_cluster", &cuda::sinkhorn_cluster);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from itertools import accumulate
 from typing import Any
@@ -214,7 +214,10 @@ class _Final(Function):
 @contextmanager
 def plain(q: Tensor) -> Any:
     """What autocast would lower is float32 here, and kernels launch on the tensor's device."""
-    with torch.autocast(q.device.type, enabled=False), torch.no_grad(), torch.cuda.device_of(q):
+    device = q.device.type
+    is_lowered = torch.is_autocast_enabled(device)
+    autocast = torch.autocast(device, enabled=False) if is_lowered else nullcontext()
+    with autocast, torch.no_grad(), torch.cuda.device_of(q) if q.is_cuda else nullcontext():
         yield
 
 

@@ -13,6 +13,8 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
 
 constexpr int64_t kThreadWork = 1 << 19;  // multiply-adds that are worth a thread
+constexpr int64_t kNarrow = 512;          // features: of more, rows may share cache sets
+constexpr int64_t kFewQueries = 64;
 
 double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
@@ -123,7 +125,7 @@ class Solver {
         m_(symmetric_ ? n_ : problem.key.rows),
         threads_(static_cast<int>(
             std::clamp<int64_t>(n_ * m_ * d_ / kThreadWork, 1, std::max(1, problem.threads)))),
-        q_(problem.queries, problem.unit_query, true, threads_, arena_),
+        q_(problem.queries, problem.unit_query, d_ > kNarrow, threads_, arena_),
         wants_query_(out.query || out.other),
         wants_(wants_query_ || out.key || out.positive || out.scale || out.bias),
         wants_rows_(wants_query_ || (out.scale && !out.key)) {
@@ -135,9 +137,12 @@ class Solver {
 
   double solve() {
     find_positives();
-    if (ScoreMatrix::bytes(n_, m_) <= p_.workspace) {
-      const double q_norm = q_.largest_norm(), k_norm = symmetric_ ? q_norm : k().largest_norm();
-      const bool shifted = !(std::abs(p_.scale) * q_norm * k_norm <= kFreeLogit);  // NaN: shifted
+    if (are_few() && ScoreMatrix::bytes(m_, n_) <= p_.workspace) {
+      TransposedScores scores(q_, k(), p_.scale, p_.bias, p_.exclude, is_shifted(), threads_,
+                              arena_);
+      solve(scores);
+    } else if (ScoreMatrix::bytes(n_, m_) <= p_.workspace) {
+      const bool shifted = is_shifted();
       ScoreMatrix scores(q_, k(), symmetric_, p_.scale, p_.bias, p_.exclude, shifted, threads_,
                          arena_);
       solve(scores);
@@ -155,6 +160,16 @@ class Solver {
     int64_t rows = 0;
     for (const Matrix& part : parts) rows += part.rows;
     return rows;
+  }
+
+  // Queries beside keys without gradients, as with a queue.
+  bool are_few() const {
+    return n_ <= kFewQueries && m_ >= 16 * n_ && !p_.columns && !out_.key;
+  }
+  // Whether exponentials may not fit a float, or what is not finite needs care.
+  bool is_shifted() const {
+    const double q_norm = q_.largest_norm(), k_norm = symmetric_ ? q_norm : k().largest_norm();
+    return !(std::abs(p_.scale) * q_norm * k_norm <= kFreeLogit);
   }
 
   const Rows& k() const { return symmetric_ ? q_ : *key_; }

@@ -26,9 +26,10 @@
   void pair_statistics(const ColumnStatistics&, const ColumnStatistics&, double*, int);      \
   void column_dot(const Columns&, const Columns&, int, double*);                             \
   void finish_columns(const Finish&, int);                                                   \
-  void soft_cross_entropy_forward(const SoftCrossEntropy&, const Statistics&);               \
+  void soft_cross_entropy_forward(const SoftCrossEntropy&, const Statistics&, float*);       \
   void soft_cross_entropy_backward(const SoftCrossEntropy&, const Statistics&, const float*, \
                                    const std::vector<Matrix>&);                              \
+  void sinkhorn(const Sinkhorn&, int, float*);                                               \
   void sinkhorn_columns(const Sinkhorn&, LogSums);                                           \
   void sinkhorn_rows(const Sinkhorn&, LogSums);                                              \
   void sinkhorn_masses(const Sinkhorn&, LogSums, float*);                                    \
@@ -146,13 +147,18 @@ void finish_columns(const Finish& problem, int threads) {
   SSLKERNELS_DISPATCH(finish_columns(problem, threads))
 }
 
-void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out) {
-  SSLKERNELS_DISPATCH(soft_cross_entropy_forward(problem, out))
+void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out,
+                                float* entropies) {
+  SSLKERNELS_DISPATCH(soft_cross_entropy_forward(problem, out, entropies))
 }
 
 void soft_cross_entropy_backward(const SoftCrossEntropy& problem, const Statistics& statistics,
                                  const float* row_grad, const std::vector<Matrix>& out) {
   SSLKERNELS_DISPATCH(soft_cross_entropy_backward(problem, statistics, row_grad, out))
+}
+
+void sinkhorn(const Sinkhorn& problem, int iterations, float* center) {
+  SSLKERNELS_DISPATCH(sinkhorn(problem, iterations, center))
 }
 
 void sinkhorn_columns(const Sinkhorn& problem, LogSums out) {

@@ -11,20 +11,23 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 class Rows {
  public:
-  // Those of x after each other. `padded`: the left side of products reads up to kMicroRows.
-  Rows(const std::vector<Matrix>& x, bool unit, bool padded, int threads, Arena& arena)
+  // Those of x after each other; x itself where it can be read as it is and need not be copied.
+  Rows(const std::vector<Matrix>& x, bool unit, bool copied, int threads, Arena& arena)
       : d_(x.front().cols), unit_(unit) {
     for (const Matrix& part : x) count_ += part.rows;
     const Matrix& first = x.front();
-    if (x.size() == 1 && !unit && !padded && first.dtype == DType::float32 &&
+    if (x.size() == 1 && !unit && !copied && first.dtype == DType::float32 &&
         first.col_stride == 1 && d_ % kLanes == 0) {
       data_ = static_cast<const float*>(first.data);
       row_ = first.row_stride;
+      last_ = arena.take(kMicroRows * row_);
+      load_tile(first, whole(), static_cast<int>(count_ - whole()), last_, row_);
       return;
     }
     row_ = round_up(static_cast<int>(d_), kLanes) + kLanes;
     own_ = arena.take(static_cast<size_t>(count_ + kMicroRows) * row_);
     data_ = own_;
+    last_ = own_ + whole() * row_;
     std::fill_n(own_ + count_ * row_, kMicroRows * row_, 0.0f);
     if (unit) inverse_.resize(count_);
     int64_t at = 0;
@@ -36,6 +39,8 @@ class Rows {
   }
 
   const float* at(int64_t i) const { return data_ + i * row_; }
+  int64_t whole() const { return count_ / kMicroRows * kMicroRows; }
+  const float* last() const { return last_; }  // those from whole() on, kMicroRows with zeros
   int64_t count() const { return count_; }
   long row() const { return row_; }
   bool unit() const { return unit_; }
@@ -102,7 +107,7 @@ class Rows {
   bool unit_;
   const float* data_;
   long row_;
-  float* own_ = nullptr;
+  float *own_ = nullptr, *last_ = nullptr;
   std::vector<float> inverse_;
 };
 

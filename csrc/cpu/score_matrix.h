@@ -18,6 +18,8 @@ struct Sides {
 };
 
 class ScoreMatrix {
+  static constexpr int kFew = 64, kMany = 2048;  // rows or columns
+
  public:
   ScoreMatrix(const Rows& q, const Rows& k, bool symmetric, double scale, double bias,
               const std::vector<int64_t>& exclude, bool shifted, int threads, Arena& arena)
@@ -35,11 +37,17 @@ class ScoreMatrix {
         tile_(tile_size()),
         row_tiles_(tiles(n_)),
         column_tiles_(tiles(m_)),
+        blocks_(symmetric || column_tiles_ >= 2 * threads
+                    ? 1
+                    : std::min<int64_t>(row_tiles_, 2 * threads)),
         row_((m_ + kLanes - 1) / kLanes * kLanes + kLanes),
         scores_(arena.take(static_cast<size_t>(n_ + kMicroRows) * row_)) {
     const size_t panels = static_cast<size_t>(round_up(tile_, kPanel)) * d_;
     const size_t out = static_cast<size_t>(tile_ + kMicroRows) * (round_up(d_, kLanes) + kLanes);
-    for (int t = 0; t < threads_; ++t) spaces_.push_back(arena.take(std::max(panels, out)));
+    for (int t = 0; t < threads_; ++t) {
+      spaces_.push_back(arena.take(std::max(panels, out)));
+      packed_.push_back(arena.take(static_cast<size_t>(kDepth) * round_up(d_, kPanel)));
+    }
     // products of columns read some past the last: what lies there by chance may be denormal, and
     // slow
     for (int64_t i = 0; i < n_; ++i) std::fill_n(at(i, row_ - kLanes), kLanes, 0.0f);
@@ -83,7 +91,8 @@ class ScoreMatrix {
   // The sum of softplus of all scores; if wanted, weights σ(s) · factor stay. Returns their sum
   // too.
   std::pair<double, double> softplus_sum(float factor, bool weights) {
-    std::vector<double> sums(column_tiles_, 0.0), sigmas(column_tiles_, 0.0);
+    const int64_t tiles = row_tiles_ * column_tiles_;
+    std::vector<double> sums(tiles, 0.0), sigmas(tiles, 0.0);
     for_each_tile([&](const Tile& t) {
       const Vec bias = broadcast(static_cast<float>(bias_));
       for (int r = 0; r < t.rows; ++r) {
@@ -100,12 +109,13 @@ class ScoreMatrix {
             store(s + c, sigma * factor);
           }
         }
-        sums[t.column / tile_] += horizontal_sum(sum);
-        sigmas[t.column / tile_] += horizontal_sum(sigma_sum);
+        const int64_t tile = t.row / tile_ * column_tiles_ + t.column / tile_;
+        sums[tile] += horizontal_sum(sum);
+        sigmas[tile] += horizontal_sum(sigma_sum);
       }
     });
     double sum = 0, sigma = 0;
-    for (int64_t c = 0; c < column_tiles_; ++c) sum += sums[c], sigma += sigmas[c];
+    for (int64_t tile = 0; tile < tiles; ++tile) sum += sums[tile], sigma += sigmas[tile];
     return {sum, sigma * factor};
   }
 
@@ -151,10 +161,9 @@ class ScoreMatrix {
       float* out = spaces_[thread];
       const long out_row = round_up(d_, kLanes) + kLanes;
       if (before)  // the other triangle's weights are those of columns
-        gemm(rows, d_, before, {at(0, i), 1, row_}, {k_.at(0), k_.row(), kPanel}, out, out_row,
-             1.0f, false);
-      gemm(rows, d_, static_cast<int>(m_ - before), {at(i, before), row_, 1},
-           {k_.at(before), k_.row(), kPanel}, out, out_row, 1.0f, before > 0);
+        multiply(rows, {at(0, i), 1, row_}, k_, 0, before, out, out_row, false, packed_[thread]);
+      multiply(rows, {at(i, before), row_, 1}, k_, before, m_, out, out_row, before > 0,
+               packed_[thread]);
       for (int r = 0; r < rows; ++r) body(i + r, out + r * out_row);
     });
   }
@@ -168,8 +177,7 @@ class ScoreMatrix {
       const int columns = static_cast<int>(std::min<int64_t>(step, m_ - j));
       float* out = spaces_[thread];
       const long out_row = round_up(d_, kLanes) + kLanes;
-      gemm(columns, d_, static_cast<int>(n_), {at(0, j), 1, row_}, {q_.at(0), q_.row(), kPanel},
-           out, out_row, 1.0f, false);
+      multiply(columns, {at(0, j), 1, row_}, q_, 0, n_, out, out_row, false, packed_[thread]);
       for (int c = 0; c < columns; ++c) body(j + c, out + c * out_row);
     });
   }
@@ -229,6 +237,40 @@ class ScoreMatrix {
   }
   float* at(int64_t i, int64_t j) const { return scores_ + i * row_ + j; }
 
+  // out (+)= weights · rows [first, last) of x.
+  void multiply(int rows, Left weights, const Rows& x, int64_t first, int64_t last, float* out,
+                long out_row, bool accumulate, float* packed) const {
+    const bool is_packed = rows <= kFew && last - first >= kMany;
+    for (int64_t k = first; k < last; k += kDepth) {
+      const int depth = static_cast<int>(std::min<int64_t>(kDepth, last - k));
+      const Right right = is_packed ? pack(x, k, depth, packed) : Right{x.at(k), x.row(), kPanel};
+      gemm(rows, d_, depth, weights, right, out, out_row, 1.0f, accumulate || k > first);
+      weights.data += depth * weights.col;
+    }
+  }
+
+  // Rows from `first` on as panels: to read them as they lie is to wait for memory, and for cache
+  // sets that rows of a power of two share, if few weights meet each of them.
+  Right pack(const Rows& x, int64_t first, int depth, float* panels) const {
+    const int whole = d_ / kPanel * kPanel;
+    for (int i = 0; i < depth; ++i) {
+      const float* from = x.at(first + i);
+      float* to = panels + static_cast<long>(i) * kPanel;
+      for (int k = 0; k < whole; k += kPanel, to += static_cast<long>(depth) * kPanel)
+        for (int lane = 0; lane < kPanel; lane += kLanes) {
+          __builtin_prefetch(from + k + lane + 8 * x.row());
+          store(to + lane, SSLKERNELS_ISA::load(from + k + lane));
+        }
+      std::copy_n(from + whole, d_ - whole, to);
+    }
+    return {panels, kPanel, static_cast<long>(kPanel) * depth};
+  }
+
+  void fetch(const float* rows, int count) const {
+    for (int i = 0; i < count; ++i, rows += q_.row())
+      for (int k = 0; k < d_; k += 16) __builtin_prefetch(rows + k);
+  }
+
   template <class Body>
   void run(int64_t tasks, const Body& body) {
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_) if (threads_ > 1)
@@ -238,16 +280,26 @@ class ScoreMatrix {
   // Scores of every tile, and body(tile); of a symmetric problem the tiles from the diagonal up.
   template <class Body>
   void for_each_tile(const Body& body) {
-    run(column_tiles_, [&](int64_t task, int thread) {
-      const int64_t j = (column_tiles_ - 1 - task) * tile_;  // the longest first
+    run(column_tiles_ * blocks_, [&](int64_t task, int thread) {
+      const int64_t j = (column_tiles_ - 1 - task / blocks_) * tile_;  // the longest first
+      const int64_t block = task % blocks_;
       const int columns = static_cast<int>(std::min<int64_t>(tile_, m_ - j));
       float* panels = spaces_[thread];
       transpose_to_panels(k_.at(j), k_.row(), columns, d_, panels);
-      for (int64_t i = 0; i < (symmetric_ ? j + 1 : n_); i += tile_) {
+      const Right right{panels, kPanel, static_cast<long>(kPanel) * d_};
+      const int64_t end = symmetric_ ? j + 1 : row_tiles_ * (block + 1) / blocks_ * tile_;
+      for (int64_t i = row_tiles_ * block / blocks_ * tile_; i < std::min(n_, end); i += tile_) {
         const int rows = static_cast<int>(std::min<int64_t>(tile_, n_ - i));
-        gemm(rows, columns, d_, {q_.at(i), q_.row(), 1},
-             {panels, kPanel, static_cast<long>(kPanel) * d_}, at(i, j), row_,
-             static_cast<float>(scale_), false);
+        const int whole = static_cast<int>(std::min<int64_t>(rows, q_.whole() - i));
+        const int step = m_ <= kFew ? kMicroRows : tile_;  // few columns: memory is what takes time
+        for (int r = 0; r < whole; r += step) {
+          if (m_ <= kFew && i + r + 2 * tile_ < n_) fetch(q_.at(i + r + tile_), kMicroRows);
+          gemm(std::min(step, whole - r), columns, d_, {q_.at(i + r), q_.row(), 1}, right,
+               at(i + r, j), row_, static_cast<float>(scale_), false);
+        }
+        if (whole < rows)
+          gemm(rows - whole, columns, d_, {q_.last(), q_.row(), 1}, right, at(i + whole, j), row_,
+               static_cast<float>(scale_), false);
         mask(i, j, rows, columns);
         body(Tile{i, j, rows, columns});
       }
@@ -314,10 +366,49 @@ class ScoreMatrix {
   const int64_t n_, m_;
   const double scale_, bias_;
   const int threads_, d_, tile_;
-  const int64_t row_tiles_, column_tiles_;
+  const int64_t row_tiles_, column_tiles_, blocks_;  // of rows, that are tasks of their own
   const long row_;
   float* scores_;
-  std::vector<float*> spaces_;
+  std::vector<float*> spaces_, packed_;
+};
+
+// The same with few rows and many columns, of which there are no gradients: kept as columns and
+// rows, so that the few are what products transpose.
+class TransposedScores {
+ public:
+  TransposedScores(const Rows& q, const Rows& k, double scale, double bias,
+                   const std::vector<int64_t>& exclude, bool shifted, int threads, Arena& arena)
+      : exclude_(negative(exclude)),
+        scores_(k, q, false, scale, bias, exclude_, shifted, threads, arena) {}
+
+  void logsumexp(std::vector<double>& rows, std::vector<double>&, bool) {
+    std::vector<double> unused;
+    scores_.logsumexp(unused, rows, true);
+    many_ = unused.size();
+  }
+  void weigh(const Sides& row, const Sides&) {
+    scores_.weigh({std::vector<float>(many_, kInfinity), std::vector<float>(many_, 0.0f)}, row);
+  }
+  std::pair<double, double> softplus_sum(float factor, bool weights) {
+    return scores_.softplus_sum(factor, weights);
+  }
+  template <class Body>
+  void row_gradients(const Body& body) {
+    scores_.column_gradients(body);
+  }
+  template <class Body>
+  void column_gradients(const Body& body) {
+    scores_.row_gradients(body);
+  }
+
+ private:
+  static std::vector<int64_t> negative(std::vector<int64_t> x) {
+    for (int64_t& offset : x) offset = -offset;
+    return x;
+  }
+  std::vector<int64_t> exclude_;
+  ScoreMatrix scores_;
+  size_t many_ = 0;
 };
 
 }  // namespace sslkernels::cpu::SSLKERNELS_ISA

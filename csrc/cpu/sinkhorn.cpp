@@ -239,6 +239,30 @@ class Kernel {
 
 void sinkhorn_columns(const Sinkhorn& problem, LogSums out) { Kernel(problem).columns(out); }
 
+void sinkhorn(const Sinkhorn& problem, int iterations, float* center) {
+  const int64_t width = problem.logits.cols, size = problem.groups * width;
+  const double epsilon = 1 / problem.scale;
+  std::vector<float> maximum(size), total(size);
+  sinkhorn_columns(problem, {maximum.data(), total.data()});
+  std::fill_n(center, size, 0.0f);
+  Sinkhorn moved = problem;
+  moved.center = center;
+  std::vector<double> relative(problem.groups, 0.0);
+  for (int iteration = 0; iteration < iterations; ++iteration) {
+    if (iteration > 0) sinkhorn_masses(moved, {nullptr, nullptr}, total.data());
+    for (int64_t group = 0; group < problem.groups; ++group) {
+      double largest = kNothing;  // what the next masses are taken relative to
+      for (int64_t i = group * width; i < (group + 1) * width; ++i) {
+        const double log_mass = (iteration > 0 ? 0.0 : maximum[i]) + std::log(total[i]);
+        if (largest == largest && !(log_mass <= largest)) largest = log_mass;
+        const double next = center[i] + epsilon * (log_mass - relative[group]);
+        center[i] = next == -INFINITY ? 0.0f : static_cast<float>(next);
+      }
+      relative[group] = iteration > 0 ? largest : 0.0;
+    }
+  }
+}
+
 void sinkhorn_rows(const Sinkhorn& problem, LogSums out) { Kernel(problem).rows(out); }
 
 void sinkhorn_masses(const Sinkhorn& problem, LogSums rows, float* out) {

@@ -98,13 +98,17 @@ class Kernel {
     parts_ = std::clamp<int64_t>((kFewRows + rows_ - 1) / rows_, 1, most);
   }
 
-  void forward(const Statistics& out) {
+  // entropies, (S, B), may be null, and the cost.
+  void forward(const Statistics& out, float* entropies) {
     std::vector<State> states(rows_ * parts_, State(students_, teachers_));
     for_each_part([&](int64_t row, int64_t part, int64_t first, int64_t last, Buffer& buffer) {
+      State& state = states[row * parts_ + part];
+      if (first < last) reduce(row, first, run_to(first, last), buffer, state);
+      if (first + kRun >= last) return;
       State run(students_, teachers_);
-      for (int64_t k = first; k < last; k += kRun) {
-        reduce(row, k, static_cast<int>(std::min<int64_t>(kRun, last - k)), buffer, run);
-        states[row * parts_ + part].merge(run);
+      for (int64_t k = first + kRun; k < last; k += kRun) {
+        reduce(row, k, run_to(k, last), buffer, run);
+        state.merge(run);
       }
     });
     for (int64_t row = 0; row < rows_; ++row) {
@@ -117,15 +121,16 @@ class Kernel {
       write(state.student_sum, out.student_sum);
       write(state.teacher_max, out.teacher_max);
       write(state.teacher_sum, out.teacher_sum);
-      write(state.cost, out.cost);
+      if (out.cost) write(state.cost, out.cost);
+      for (size_t s = 0; entropies && s < students_; ++s)
+        entropies[s * rows_ + row] = static_cast<float>(entropy(state, s));
     }
   }
 
   void backward(const Statistics& known, const float* row_grad, const std::vector<Matrix>& out) {
     for_each_part([&](int64_t row, int64_t, int64_t first, int64_t last, Buffer& buffer) {
       for (int64_t k = first; k < last; k += kRun)
-        weigh(row, k, static_cast<int>(std::min<int64_t>(kRun, last - k)), buffer, known, row_grad,
-              out);
+        weigh(row, k, run_to(k, last), buffer, known, row_grad, out);
     });
   }
 
@@ -143,6 +148,23 @@ class Kernel {
              std::min(width_, (part + 1) * width), buffer);
       }
     }
+  }
+
+  static int run_to(int64_t k, int64_t last) {
+    return static_cast<int>(std::min<int64_t>(kRun, last - k));
+  }
+
+  // Of student s, with the teachers that it counts.
+  double entropy(const State& state, size_t s) const {
+    const double logarithm = std::log(state.student_sum[s]);
+    double out = 0;
+    for (size_t t = 0; t < teachers_; ++t) {
+      const double pair = p_.pairs[s * teachers_ + t], cost = state.cost[s * teachers_ + t];
+      const double mass = state.teacher_sum[t];
+      if (pair != 0)
+        out += pair * (p_.probabilities ? mass * logarithm + cost : logarithm + cost / mass);
+    }
+    return out;
   }
 
   static int64_t round_up_runs(int64_t x) { return (x + kRun - 1) / kRun * kRun; }
@@ -223,8 +245,9 @@ class Kernel {
 
 }  // namespace
 
-void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out) {
-  Kernel(problem).forward(out);
+void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out,
+                                float* entropies) {
+  Kernel(problem).forward(out, entropies);
 }
 
 void soft_cross_entropy_backward(const SoftCrossEntropy& problem, const Statistics& statistics,

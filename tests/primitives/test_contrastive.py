@@ -67,6 +67,37 @@ def test_same_bits_again(name):
     assert all(map(torch.equal, run(), run()))
 
 
+@pytest.mark.parametrize("n, m, d", [(1, 40, 24), (5, 2501, 70), (33, 2200, 512), (64, 1030, 16)])
+@pytest.mark.parametrize("scale", [5.0, 90.0])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_few_queries_beside_a_queue(n, m, d, scale, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        check("queue", n=n, m=m, d=d, scale=scale, constant=(1,), draws=2)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("form", ["cross_entropy", "decoupled", "sigmoid"])
+def test_few_queries_exclude_some_of_many_keys(form):
+    query, positive, key = (F.normalize(torch.randn(n, 20), dim=1) for n in (7, 7, 300))
+    query.requires_grad_()
+
+    def problem(*x):
+        return Contrastive(
+            x[0], key=x[1], positive=x[2], scale=6.0, exclude=(-2, 0, 150), form=form,
+            unit_query=False, unit_key=False,
+        )  # fmt: skip
+
+    loss = contrastive_loss(problem(query, key, positive))
+    wide = [x.detach().double() for x in (query, key, positive)]
+    exact = dense(problem(wide[0].requires_grad_(), *wide[1:]))
+    torch.testing.assert_close(loss.double(), exact)
+    found, right = (torch.autograd.grad(x, y)[0] for x, y in ((loss, query), (exact, wide[0])))
+    assert (found - right).norm() <= 1e-6 * right.norm()
+
+
 @pytest.mark.parametrize("constant", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
 @pytest.mark.parametrize("name", ["two views", "both ways"])
 @pytest.mark.parametrize("workspace", [KEPT, RECOMPUTED])

@@ -21,6 +21,9 @@ struct LogSums {
 
 namespace cpu {
 
+// The centre after so many iterations, (groups, k). The problem's own is not read.
+void sinkhorn(const Sinkhorn& problem, int iterations, float* center);
+
 // Over rows, (groups, k).
 void sinkhorn_columns(const Sinkhorn& problem, LogSums out);
 

@@ -28,7 +28,10 @@ struct Statistics {
 
 namespace cpu {
 
-void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out);
+// entropies: (S, B), of each student's row with the teachers that it counts. It and the cost may be
+// null.
+void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out,
+                                float* entropies);
 
 // out: where the gradient of each student goes, of its shape; it may be the student itself.
 // row_grad: (S, B). The statistics hold no cost.

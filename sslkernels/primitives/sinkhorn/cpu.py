@@ -11,6 +11,14 @@ from ..._ext import address, extension, matrix
 from .sums import LogSum
 
 
+def iterate(x: Tensor, epsilon: float, iterations: int, count: Tensor | None) -> Tensor:
+    """The centre of one process, (C, k)."""
+    x = _readable(x, count)
+    out = x.new_empty((x.shape[0], x.shape[2]), dtype=torch.float32)
+    extension().sinkhorn(problem_of(x, None, epsilon), iterations, address(out))
+    return out
+
+
 def columns(x: Tensor, epsilon: float, count: Tensor | None) -> LogSum:
     """Of logits / ε over the first ``count`` rows: (C, k) of x (C, N, k)."""
     x, out = _readable(x, count), _empty(x, x.shape[2])

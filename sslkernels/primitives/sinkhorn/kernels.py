@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
@@ -47,3 +48,17 @@ def kernels(impl: str) -> Kernels:
 
         return cuda
     raise ValueError(f"no kernels are called {impl!r}")
+
+
+def whole(impl: str) -> Callable[[Tensor, float, int, Tensor | None], Tensor] | None:
+    """All iterations of one process, (C, N, k) to (C, k), where an implementation has them in one
+    piece."""
+    if impl == "cpu":
+        from .cpu import iterate
+
+        return iterate
+    if impl == "triton":
+        from .triton import iterate as iterate_on_device
+
+        return iterate_on_device
+    return None

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..._operator import RANKS, accumulation_dtype, operator, plain
 from ...distributed import Ranks, stack_ranks
 from .kernels import kernels as kernels_of
+from .kernels import whole
 from .reference import sinkhorn_reference
 from .sums import largest, moved
 
@@ -23,9 +24,7 @@ def _sinkhorn(
     with plain(logits):
         if impl == "reference":
             return sinkhorn_reference(logits, epsilon, iterations, rows)
-        if impl == "triton" and not any(ranks):
-            from .triton import iterate
-
+        if (iterate := whole(impl)) and not any(ranks):
             return iterate(logits, epsilon, iterations, rows)
         kernels = kernels_of(impl)
         log_mass = over_ranks(kernels.columns(logits, epsilon, rows).log(), *ranks)

@@ -9,18 +9,30 @@ import torch
 from torch import Tensor
 
 from ..._ext import address, extension, matrix
-from .problem import Problem, Statistics, empty_statistics, readable, summary
+from .problem import Pairs, Problem, Statistics, empty_statistics, readable
 
 
 def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropies (S, B), and of the students' and the teachers' rows maximum and sum."""
-    return summary(problem, reduce(problem))
+    problem, like = readable(problem), problem.student[0]
+    teachers, views = len(problem.teacher), (len(problem.student), len(like))
+    shapes = views, (2, *views), (2, teachers, len(like))
+    results = rows, students, others = tuple(
+        like.new_empty(shape, dtype=problem.dtype) for shape in shapes
+    )
+    maxima_and_sums = [
+        x.data_ptr() + part * x.nbytes // 2 for x in (students, others) for part in (0, 1)
+    ]
+    extension().soft_cross_entropy_forward(
+        *arguments(problem), (*maxima_and_sums, 0), rows.data_ptr()
+    )
+    return results
 
 
 def reduce(problem: Problem) -> Statistics:
     """The statistics of every row."""
     problem, out = readable(problem), empty_statistics(problem)
-    extension().soft_cross_entropy_forward(*arguments(problem), tuple(map(address, out)))
+    extension().soft_cross_entropy_forward(*arguments(problem), tuple(map(address, out)), 0)
     return out
 
 
@@ -49,12 +61,12 @@ def product(a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None
 
 def arguments(problem: Problem) -> tuple[Any, ...]:
     """The problem as the extension takes it."""
-    temperature = problem.teacher_temperature
+    temperature, pairs = problem.teacher_temperature, problem.pairs
     return (
         list(map(matrix, problem.student)),
         list(map(matrix, problem.teacher)),
         (address(problem.center), *problem.center_steps()),
-        address(problem.matrix),
+        (0, *pairs) if isinstance(pairs, Pairs) else (address(pairs), 0.0, True),
         1 / problem.student_temperature,
         1.0 if temperature is None else 1 / temperature,
         temperature is None,

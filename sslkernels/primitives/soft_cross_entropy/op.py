@@ -81,7 +81,7 @@ def pairs_of(
     if pairs is not None:
         return pairs.to(dtype)
     rule = Pairs(weight, same)
-    return rule if impl == "triton" else rule.matrix(counts, device, dtype)
+    return rule if impl in ("triton", "cpu") else rule.matrix(counts, device, dtype)
 
 
 def known(problem: Problem, student_rows: Tensor, teacher_rows: Tensor) -> Statistics:

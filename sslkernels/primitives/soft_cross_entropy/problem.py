@@ -18,7 +18,7 @@ class Pairs(NamedTuple):
     weight: float
     same: bool = True
 
-    def matrix(self, shape: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Tensor:
+    def matrix(self, shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
         """(S, T)."""
         out = torch.full(shape, self.weight, dtype=dtype, device=device)
         return out if self.same else out.fill_diagonal_(0)
@@ -113,7 +113,10 @@ def cross_entropies(problem: Problem, statistics: Statistics) -> Tensor:
         entropies = mass * logarithms + statistics.cost
     else:
         entropies = logarithms + statistics.cost / mass
-    return counted(problem.matrix[:, :, None], entropies).sum(1)
+    pairs = problem.pairs
+    if isinstance(pairs, Pairs):
+        pairs = pairs.matrix(statistics.cost.shape[:2], entropies.device, entropies.dtype)
+    return counted(pairs[:, :, None], entropies).sum(1)
 
 
 def summary(problem: Problem, statistics: Statistics) -> tuple[Tensor, Tensor, Tensor]:
