@@ -29,6 +29,8 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction, Function
 from triton.runtime.jit import JITFunction
 
+from sslkernels._operator import Differentiable, operator
+
 from .baselines import BASELINES
 from .cases import CASES
 from .machine import commit
@@ -46,9 +48,10 @@ BUDGETS = {
     "nt_xent": 8, "clip": 9, "siglip": 6, "supcon": 12, "moco": 9, "dcl": 8, "barlow_twins": 14,
     "vicreg": 18, "dino": 10, "ibot_head": 10, "swav": 20,
 }  # fmt: skip
-# microseconds of the host, a model; a kernel that is not bound anew takes 0.45 of Triton's 12.5, by
-# the times of both without a device: see `launcher_share`
-OPERATION, OPERATOR, FUNCTION, LAUNCH = 5.0, 30.0, 20.0, 0.45 * 12.5
+# microseconds of the host, a model: an operator by torch's dispatcher takes 30, an autograd
+# function that torch binds 20, a kernel that Triton binds 12.5; ours take these shares, by the
+# times of both without a device: see `operator_share`, `function_share`, `launcher_share`
+OPERATION, OPERATOR, FUNCTION, LAUNCH = 5.0, 0.57 * 30, 0.37 * 20, 0.45 * 12.5
 MODEL = (
     f"{OPERATION:g} µs for each operation of torch, {OPERATOR:g} for an operator of ours, "
     f"{FUNCTION:g} for an autograd function, {LAUNCH:g} for a kernel of Triton"
@@ -118,17 +121,22 @@ def _launches_nothing(function: Any) -> bool:
 def _applications() -> Iterator[list[type]]:
     """Every application of an autograd function."""
     calls: list[type] = []
-    original = Function.apply.__func__
 
-    def apply(cls, *arguments):
-        calls.append(cls)
-        return original(cls, *arguments)
+    def counted(original):
+        def apply(cls, *arguments):
+            calls.append(cls)
+            return original(cls, *arguments)
 
-    Function.apply = classmethod(apply)
+        return classmethod(apply)
+
+    originals = {cls: cls.apply.__func__ for cls in (Function, Differentiable)}
+    for cls, original in originals.items():
+        cls.apply = counted(original)
     try:
         yield calls
     finally:
-        Function.apply = classmethod(original)
+        for cls, original in originals.items():
+            cls.apply = classmethod(original)
 
 
 def _backward_functions(loss: Tensor) -> int:
@@ -150,6 +158,59 @@ def measure(op: str, seen: Counter[Any]) -> dict[str, Count]:
         name: count(loss, inputs, seen)
         for name, loss in (("ours", ours), ("eager", BASELINES[op]["eager"].load(0.1)))
     }
+
+
+def operator_share() -> float:
+    """The host's time for a call of an operator over that by torch's dispatcher."""
+    schema = "returns_its_first(Tensor x, Tensor[] y, Tensor? z, float a, int[] b, bool[] c, str d)"
+    call = operator(f"{schema} -> Tensor", lambda *x: x[0].clone(), lambda *x: x[0].clone())
+    x = torch.ones(4)
+    arguments = x, [x, x, x], None, 0.5, [0], [True] * 6, "cpu"
+    itself, ours, torchs = times(
+        x.clone,
+        lambda: call(*arguments),
+        lambda: torch.ops.sslkernels.returns_its_first.default(*arguments),
+    )
+    return (ours - itself) / (torchs - itself)
+
+
+def function_share() -> float:
+    """The same for an autograd function's two passes over those by torch's own way to call it."""
+    x, options = torch.ones(4, requires_grad=True), (None, 0.5, (0,), [True] * 6, "cpu")
+
+    class Same(Differentiable):
+        @staticmethod
+        def forward(x, z, a, b, c, d):
+            return x.clone()
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(inputs[0])
+
+        @staticmethod
+        def gradients(ctx, saved, grad):
+            return grad, *[None] * 5
+
+    def step(apply):
+        return torch.autograd.grad(apply(x), x, x)
+
+    itself, ours, torchs = times(
+        lambda: step(torch.clone),
+        lambda: step(lambda x: Same.apply(x, *options)),
+        lambda: step(lambda x: Function.apply.__func__(Same, x, *options)),
+    )
+    return (ours - itself) / (torchs - itself)
+
+
+def times(*functions: Callable[[], Any]) -> list[float]:
+    """Medians, of calls in turn."""
+    found: list[list[float]] = [[] for _ in functions]
+    for _ in range(3000):
+        for function, seconds in zip(functions, found, strict=True):
+            start = time.perf_counter()
+            function()
+            seconds.append(time.perf_counter() - start)
+    return [statistics.median(seconds) for seconds in found]
 
 
 def launcher_share() -> float:
@@ -231,6 +292,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "torch": torch.__version__,
             "triton": triton.__version__,
+            "operator_share": round(operator_share(), 3),
+            "function_share": round(function_share(), 3),
             "launcher_share": round(launcher_share(), 3),
             "rows": {op: {name: asdict(x) for name, x in row.items()} for op, row in rows.items()},
         }

@@ -90,7 +90,7 @@ class Differentiable(Function):
         """As torch's, which also binds the arguments to the signature at every call."""
         if torch._C._are_functorch_transforms_active():
             return super().apply(*arguments)
-        return super(Function, cls).apply(*unwrap_dead_wrappers(arguments))
+        return super(Function, cls).apply(*unwrap_dead_wrappers(arguments))  # type: ignore[misc]
 
 
 def _once(gradients: Callable[..., Any]) -> Callable[..., Any]:

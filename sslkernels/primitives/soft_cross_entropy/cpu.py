@@ -15,18 +15,13 @@ from .problem import Pairs, Problem, Statistics, empty_statistics, readable
 def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropies (S, B), and of the students' and the teachers' rows maximum and sum."""
     problem, like = readable(problem), problem.student[0]
-    teachers, views = len(problem.teacher), (len(problem.student), len(like))
-    shapes = views, (2, *views), (2, teachers, len(like))
-    results = rows, students, others = tuple(
-        like.new_empty(shape, dtype=problem.dtype) for shape in shapes
-    )
-    maxima_and_sums = [
-        x.data_ptr() + part * x.nbytes // 2 for x in (students, others) for part in (0, 1)
-    ]
-    extension().soft_cross_entropy_forward(
-        *arguments(problem), (*maxima_and_sums, 0), rows.data_ptr()
-    )
-    return results
+    views, teachers = (len(problem.student), len(like)), (len(problem.teacher), len(like))
+    rows = like.new_empty(views, dtype=problem.dtype)
+    student = like.new_empty((2, *views), dtype=problem.dtype)
+    teacher = like.new_empty((2, *teachers), dtype=problem.dtype)
+    halves = (x.data_ptr() + half * x.nbytes // 2 for x in (student, teacher) for half in (0, 1))
+    extension().soft_cross_entropy_forward(*arguments(problem), (*halves, 0), address(rows))
+    return rows, student, teacher
 
 
 def reduce(problem: Problem) -> Statistics:
