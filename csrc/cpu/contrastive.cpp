@@ -139,7 +139,7 @@ class Solver {
     find_positives();
     if (are_few() && ScoreMatrix::bytes(m_, n_) <= p_.workspace) {
       TransposedScores scores(q_, k(), p_.scale, p_.bias, p_.exclude, is_shifted(), threads_,
-                              arena_);
+                              arena_, wants_rows_ && p_.form != Form::sigmoid);
       solve(scores);
     } else if (ScoreMatrix::bytes(n_, m_) <= p_.workspace) {
       const bool shifted = is_shifted();

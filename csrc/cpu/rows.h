@@ -17,7 +17,7 @@ class Rows {
     for (const Matrix& part : x) count_ += part.rows;
     const Matrix& first = x.front();
     if (x.size() == 1 && !unit && !copied && first.dtype == DType::float32 &&
-        first.col_stride == 1 && d_ % kLanes == 0) {
+        first.col_stride == 1 && first.row_stride >= d_ && d_ % kLanes == 0) {
       data_ = static_cast<const float*>(first.data);
       row_ = first.row_stride;
       last_ = arena.take(kMicroRows * row_);

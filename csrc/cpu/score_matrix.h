@@ -18,15 +18,19 @@ struct Sides {
 };
 
 class ScoreMatrix {
-  static constexpr int kFew = 64, kMany = 2048;  // rows or columns
+  static constexpr int kFew = 64, kMany = 2048, kBlocks = 16;  // rows or columns; parts of rows
 
  public:
+  // `together`: gradients of columns are found with their log-sum-exps, where nothing is shifted and
+  // rows have none: what is read from memory is read once.
   ScoreMatrix(const Rows& q, const Rows& k, bool symmetric, double scale, double bias,
-              const std::vector<int64_t>& exclude, bool shifted, int threads, Arena& arena)
+              const std::vector<int64_t>& exclude, bool shifted, int threads, Arena& arena,
+              bool together = false)
       : q_(q),
         k_(k),
         symmetric_(symmetric),
         shifted_(shifted),
+        together_(together && !shifted),
         exclude_(exclude),
         n_(q.count()),
         m_(k.count()),
@@ -37,13 +41,13 @@ class ScoreMatrix {
         tile_(tile_size()),
         row_tiles_(tiles(n_)),
         column_tiles_(tiles(m_)),
-        blocks_(symmetric || column_tiles_ >= 2 * threads
-                    ? 1
-                    : std::min<int64_t>(row_tiles_, 2 * threads)),
+        blocks_(blocks()),
         row_((m_ + kLanes - 1) / kLanes * kLanes + kLanes),
         scores_(arena.take(static_cast<size_t>(n_ + kMicroRows) * row_)) {
     const size_t panels = static_cast<size_t>(round_up(tile_, kPanel)) * d_;
     const size_t out = static_cast<size_t>(tile_ + kMicroRows) * (round_up(d_, kLanes) + kLanes);
+    for (int64_t b = 0; together_ && b < blocks_; ++b)
+      gradients_.push_back(arena.take((m_ + kMicroRows) * out_row()));
     for (int t = 0; t < threads_; ++t) {
       spaces_.push_back(arena.take(std::max(panels, out)));
       packed_.push_back(arena.take(static_cast<size_t>(kDepth) * round_up(d_, kPanel)));
@@ -71,6 +75,7 @@ class ScoreMatrix {
       } else {
         reduce(t, row_sum, column_sum);
       }
+      if (together_) add_gradients(t);
     });
     rows.resize(n_);
     for (int64_t i = 0; i < n_; ++i) {
@@ -121,6 +126,10 @@ class ScoreMatrix {
 
   // Scores become gradient_i e^(s - row_i) + gradient_j e^(s - column_j).
   void weigh(const Sides& row, const Sides& column) {
+    if (together_) {
+      factors_ = factors(column);
+      return;
+    }
     const std::vector<float> a = factors(row), b = factors(symmetric_ ? row : column);
     const std::vector<float>& column_lse = (symmetric_ ? row : column).logsumexp;
     run(column_tiles_, [&](int64_t task, int) {
@@ -171,6 +180,7 @@ class ScoreMatrix {
   // The same for every column j: Σ_i w_ij q_i.
   template <class Body>
   void column_gradients(const Body& body) {
+    if (together_) return sum_gradients(body);
     const int step = task_rows(m_);
     run((m_ + step - 1) / step, [&](int64_t task, int thread) {
       const int64_t j = task * step;
@@ -237,6 +247,35 @@ class ScoreMatrix {
   }
   float* at(int64_t i, int64_t j) const { return scores_ + i * row_ + j; }
 
+  long out_row() const { return round_up(d_, kLanes) + kLanes; }
+
+  // Whatever the number of threads where sums of blocks are added, so that it changes no bit.
+  int64_t blocks() const {
+    if (together_) return std::min<int64_t>(row_tiles_, kBlocks);
+    if (symmetric_ || column_tiles_ >= 2 * threads_) return 1;
+    return std::min<int64_t>(row_tiles_, 2 * threads_);
+  }
+  int64_t start(int64_t block) const { return row_tiles_ * block / blocks_ * tile_; }
+
+  // Of a tile of exponentials, to the sums of its block: column by column Σ_i e^(s_ij) q_i.
+  void add_gradients(const Tile& t) const {
+    int64_t block = t.row / tile_ * blocks_ / row_tiles_;
+    while (block + 1 < blocks_ && start(block + 1) <= t.row) ++block;
+    gemm(t.columns, d_, t.rows, {at(t.row, t.column), 1, row_}, {q_.at(t.row), q_.row(), kPanel},
+         gradients_[block] + t.column * out_row(), out_row(), 1.0f, t.row > start(block));
+  }
+
+  template <class Body>
+  void sum_gradients(const Body& body) {
+    run(m_, [&](int64_t j, int) {
+      float* sum = gradients_[0] + j * out_row();
+      for (int64_t b = 1; b < blocks_; ++b)
+        for (int k = 0; k < d_; ++k) sum[k] += gradients_[b][j * out_row() + k];
+      for (int k = 0; k < d_; ++k) sum[k] *= factors_[j];
+      body(j, sum);
+    });
+  }
+
   // out (+)= weights · rows [first, last) of x.
   void multiply(int rows, Left weights, const Rows& x, int64_t first, int64_t last, float* out,
                 long out_row, bool accumulate, float* packed) const {
@@ -287,8 +326,8 @@ class ScoreMatrix {
       float* panels = spaces_[thread];
       transpose_to_panels(k_.at(j), k_.row(), columns, d_, panels);
       const Right right{panels, kPanel, static_cast<long>(kPanel) * d_};
-      const int64_t end = symmetric_ ? j + 1 : row_tiles_ * (block + 1) / blocks_ * tile_;
-      for (int64_t i = row_tiles_ * block / blocks_ * tile_; i < std::min(n_, end); i += tile_) {
+      const int64_t end = symmetric_ ? j + 1 : start(block + 1);
+      for (int64_t i = start(block); i < std::min(n_, end); i += tile_) {
         const int rows = static_cast<int>(std::min<int64_t>(tile_, n_ - i));
         const int whole = static_cast<int>(std::min<int64_t>(rows, q_.whole() - i));
         const int step = m_ <= kFew ? kMicroRows : tile_;  // few columns: memory is what takes time
@@ -361,7 +400,7 @@ class ScoreMatrix {
   }
 
   const Rows &q_, &k_;
-  const bool symmetric_, shifted_;
+  const bool symmetric_, shifted_, together_;
   const std::vector<int64_t>& exclude_;
   const int64_t n_, m_;
   const double scale_, bias_;
@@ -369,7 +408,8 @@ class ScoreMatrix {
   const int64_t row_tiles_, column_tiles_, blocks_;  // of rows, that are tasks of their own
   const long row_;
   float* scores_;
-  std::vector<float*> spaces_, packed_;
+  std::vector<float*> spaces_, packed_, gradients_;
+  std::vector<float> factors_;
 };
 
 // The same with few rows and many columns, of which there are no gradients: kept as columns and
@@ -377,9 +417,10 @@ class ScoreMatrix {
 class TransposedScores {
  public:
   TransposedScores(const Rows& q, const Rows& k, double scale, double bias,
-                   const std::vector<int64_t>& exclude, bool shifted, int threads, Arena& arena)
+                   const std::vector<int64_t>& exclude, bool shifted, int threads, Arena& arena,
+                   bool together)
       : exclude_(negative(exclude)),
-        scores_(k, q, false, scale, bias, exclude_, shifted, threads, arena) {}
+        scores_(k, q, false, scale, bias, exclude_, shifted, threads, arena, together) {}
 
   void logsumexp(std::vector<double>& rows, std::vector<double>&, bool) {
     std::vector<double> unused;

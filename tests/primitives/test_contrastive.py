@@ -79,6 +79,17 @@ def test_few_queries_beside_a_queue(n, m, d, scale, threads):
         torch.set_num_threads(before)
 
 
+def test_rows_that_share_memory():
+    query = F.normalize(torch.randn(1, 64), dim=1).expand(40, 64)
+    key = F.normalize(torch.randn(1, 64), dim=1).expand(40, 64)
+    options = {"scale": 6.0, "exclude": (0,), "unit_query": False, "unit_key": False}
+    found, expected = (
+        contrastive_loss(Contrastive(x, key=y, **options))
+        for x, y in ((query, key), (query.contiguous(), key.contiguous()))
+    )
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("form", ["cross_entropy", "decoupled", "sigmoid"])
 def test_few_queries_exclude_some_of_many_keys(form):
     query, positive, key = (F.normalize(torch.randn(n, 20), dim=1) for n in (7, 7, 300))
