@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .._operator import accumulation_dtype
 from .collectives import all_reduce
 from .gather import Gather, ranks_of
 
@@ -32,7 +33,7 @@ class SyncBatchNorm(_BatchNorm):
         ranks = ranks_of(Gather())
         if ranks is None or not (self.training or self.running_mean is None):
             return super().forward(x)
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        wide = x.to(accumulation_dtype(x))
         axes = [i for i in range(x.dim()) if i != 1]
         shape = [1, -1] + [1] * (x.dim() - 2)
 

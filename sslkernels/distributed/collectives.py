@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .._operator import Differentiable, operator
+from .._operator import Differentiable, accumulation_dtype, operator
 from .blocks import gather_blocks, row_counts
 from .gather import Gather, Ranks, process_group, rank_of, ranks_of
 
@@ -24,7 +24,7 @@ def scale_gradient(x: Tensor, gather: Gather | None) -> Tensor:
 
 def rows_of_all_ranks(x: Tensor, gather: Gather | None) -> Tensor:
     """How many rows all ranks hold together, a scalar in the dtype that x is computed in."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
+    dtype = accumulation_dtype(x)
     return sum_over_ranks(x.new_full((), len(x), dtype=dtype), gather)
 
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._operator import accumulation_dtype
+
 
 @torch.no_grad()
 def embedding_spread(embeddings: Tensor) -> Tensor:
@@ -21,4 +23,4 @@ def embedding_spread(embeddings: Tensor) -> Tensor:
 
 def unit_rows(features: Tensor) -> Tensor:
     """Rows (n, d) of length one, in float32 or wider."""
-    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
+    return F.normalize(features.to(accumulation_dtype(features)), dim=1)

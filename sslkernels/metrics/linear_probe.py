@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._operator import accumulation_dtype
 from ._checks import check_features, check_finite, check_labels
 
 CHUNK_SIZE = 16384
@@ -114,7 +115,7 @@ def fit_linear_probe(
         raise ValueError(f"regularization must be at least 0 and finite, got {regularization}")
     if iterations < 1:
         raise ValueError(f"iterations must be at least 1, got {iterations}")
-    features = features.detach().to(torch.promote_types(features.dtype, torch.float32))
+    features = features.detach().to(accumulation_dtype(features))
     mean, scale = _moments(features)
     classes = int(labels.max()) + 1
     weight = features.new_zeros(classes, features.shape[1]).requires_grad_()

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from .._operator import accumulation_dtype
 from ._checks import check_features, check_finite
 from .principal_components import principal_components
 
@@ -43,7 +44,7 @@ def tsne(features: Tensor, perplexity: float = 30.0, *, steps: int = 750) -> Ten
         raise ValueError(f"perplexity must be from 1 to below {n - 1}, got {perplexity}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    features = features.to(accumulation_dtype(features))
     wanted = neighbor_probabilities(torch.cdist(features, features).square(), perplexity)
     wanted = (wanted + wanted.T) / (2 * n)
     places = principal_components(features, 2).coordinates

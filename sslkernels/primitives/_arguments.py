@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._ext import HAS_CUDA_EXTENSION, HAS_EXTENSION, extension
+from .._operator import accumulation_dtype
 from ..distributed import Gather, Ranks, ranks_of
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -44,10 +45,10 @@ def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> None:
         raise TypeError(f"exclude must hold integers (offsets j - i), got {exclude!r}")
 
 
-def as_scalar(name: str, value: float | Tensor, q: Tensor) -> Tensor:
+def scalar_tensor(name: str, value: float | Tensor, q: Tensor) -> Tensor:
     """A 0-dim tensor on the device of q; a number in the dtype that q is computed in."""
     if not isinstance(value, Tensor):
-        return q.new_full((), value, dtype=torch.promote_types(q.dtype, torch.float32))
+        return q.new_full((), value, dtype=accumulation_dtype(q))
     if value.numel() != 1 or not value.is_floating_point():
         raise ValueError(
             f"{name} must be a number or a floating-point tensor with one element, "

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from .._operator import accumulation_dtype
+
 
 def tiles(
     q: Tensor,
@@ -18,7 +20,7 @@ def tiles(
     """Yield (rows, columns, q kᵀ, diagonals); when symmetric, only tiles from the diagonal up."""
     side = 2048 if q.is_cuda else 512  # a float32 tile then stays in the cache
     height, width = sizes or (side, side)
-    buffer = q.new_empty(0, dtype=torch.promote_types(q.dtype, torch.float32))
+    buffer = q.new_empty(0, dtype=accumulation_dtype(q))
     for i in range(0, q.shape[0], height):
         for j in range(i if symmetric else 0, k.shape[0], width):
             rows, columns = slice(i, i + height), slice(j, j + width)

@@ -7,6 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from ...distributed import Gather, all_reduce, rank_of, ranks_of
 from ...primitives._rows import dot
 from ...primitives.contrastive import Contrastive, contrastive_loss
@@ -176,7 +177,7 @@ class SupConLoss(GatheringLoss):
 
 def _masked_sums(z: Tensor, mask: Tensor, views: int) -> tuple[Tensor, Tensor]:
     """Weighted sum and total weight of each row's positives, the row itself left out."""
-    mask = mask.to(z.device, torch.promote_types(z.dtype, torch.float32))
+    mask = mask.to(z.device, accumulation_dtype(z))
     by_image = z.to(mask.dtype).unflatten(0, (views, -1)).sum(0)  # (N, D)
     own = mask.diagonal().repeat(views)
     total = (mask @ by_image).repeat(views, 1) - own[:, None] * z

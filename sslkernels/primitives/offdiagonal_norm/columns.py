@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
+
 
 @dataclass(frozen=True)
 class Standardized:
@@ -38,7 +40,7 @@ class Standardized:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (n, d) standardised, differentiable as torch's own operations are."""
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        x = x.to(accumulation_dtype(x))
         x = x - x.mean(0)
         variance = x.square().sum(0) / max(len(x) - self.correction, 1)
         return x / ((variance + self.eps).sqrt() + self.outer_eps)
@@ -75,7 +77,7 @@ def standardize(
     x: Tensor, mean: Tensor, squares: Tensor, count: float | Tensor, numbers: list[float]
 ) -> Columns:
     """From the mean and the squared deviations (float64) of ``count`` rows; no numbers: centre."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
+    dtype = accumulation_dtype(x)
     if numbers:
         eps, correction, outer_eps = numbers
         degrees = max(count - correction, 1.0)

@@ -8,7 +8,7 @@ from typing import Literal, overload
 from torch import Tensor
 
 from ...distributed import Gather
-from .._arguments import across_ranks, as_scalar, check, choose
+from .._arguments import across_ranks, check, choose, scalar_tensor
 from .op import PairwiseLogSumExp
 from .reference import pairwise_logsumexp_reference
 
@@ -85,7 +85,7 @@ def pairwise_logsumexp(
     check(q, k, exclude)
     impl = choose(impl, IMPLEMENTATIONS, q)
     exclude = sorted(set(exclude))
-    scale = as_scalar("scale", scale, q)
+    scale = scalar_tensor("scale", scale, q)
     ranks = across_ranks(gather, impl)
     if impl == "reference":
         return pairwise_logsumexp_reference(q, k, scale, exclude, columns)

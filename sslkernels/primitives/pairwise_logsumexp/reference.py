@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
+
 
 def pairwise_logsumexp_reference(
     q: Tensor, k: Tensor, scale: Tensor, exclude: Sequence[int], columns: bool
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Materialise scale · q kᵀ and reduce it. Computes in ``promote_types(dtype, float32)``."""
-    dtype = torch.promote_types(q.dtype, torch.float32)
+    dtype = accumulation_dtype(q)
     with torch.autocast(q.device.type, enabled=False):
         scores = scale.to(dtype) * (q.to(dtype) @ k.to(dtype).T)  # (n, m)
         if exclude:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from .._tiles import fill_diagonals, product, tiles
 
 
@@ -76,7 +77,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Row and column log-sum-exp, (n,) and (m,) or empty; ``k=None`` means the symmetric case."""
     symmetric, k = k is None, q if k is None else k
-    dtype = torch.promote_types(q.dtype, torch.float32)
+    dtype = accumulation_dtype(q)
     row = q.new_full((q.shape[0],), float("-inf"), dtype=dtype)
     column = q.new_full((k.shape[0] if columns else 0,), float("-inf"), dtype=dtype)
     for i, j, products, diagonals in tiles(q, k, exclude, symmetric):
@@ -99,7 +100,7 @@ def backward(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of q and k over scale, in ``promote_types(dtype, float32)``; None if not needed."""
     symmetric, k = k is None, q if k is None else k
-    dtype = torch.promote_types(q.dtype, torch.float32)
+    dtype = accumulation_dtype(q)
     dq = q.new_zeros(q.shape, dtype=dtype) if need_q else None
     dk = k.new_zeros(k.shape, dtype=dtype) if need_k and not symmetric else None
     if symmetric:

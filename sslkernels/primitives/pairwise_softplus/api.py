@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ...distributed import Gather
-from .._arguments import across_ranks, as_scalar, check, choose
+from .._arguments import across_ranks, check, choose, scalar_tensor
 from .op import PairwiseSoftplus
 from .reference import pairwise_softplus_reference
 
@@ -57,7 +57,7 @@ def pairwise_softplus(
     check(q, k, exclude)
     impl = choose(impl, IMPLEMENTATIONS, q)
     exclude = sorted(set(exclude))
-    scale, bias = as_scalar("scale", scale, q), as_scalar("bias", bias, q)
+    scale, bias = scalar_tensor("scale", scale, q), scalar_tensor("bias", bias, q)
     ranks = across_ranks(gather, impl)
     if impl == "reference":
         return pairwise_softplus_reference(q, k, scale, bias, exclude)

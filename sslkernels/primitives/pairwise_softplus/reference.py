@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from .._tiles import fill_diagonals
 
 THRESHOLD = 40.0  # beyond, softplus(x) = x in float64 too; torch's 20 loses it
@@ -17,7 +18,7 @@ def pairwise_softplus_reference(
     q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, exclude: Sequence[int]
 ) -> Tensor:
     """Materialise the scores and sum. Computes in ``promote_types(dtype, float32)``."""
-    dtype = torch.promote_types(q.dtype, torch.float32)
+    dtype = accumulation_dtype(q)
     with torch.autocast(q.device.type, enabled=False):
         scores = scale.to(dtype) * (q.to(dtype) @ k.to(dtype).T) + bias.to(dtype)  # (n, m)
         scores = fill_diagonals(scores, exclude, float("-inf"))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._operator import accumulation_dtype
 from .._tiles import fill_diagonals, product, tiles
 from .reference import THRESHOLD
 
@@ -58,7 +59,7 @@ def forward(
     row = q.new_zeros(q.shape[0], dtype=torch.float64)
     for i, _, products, diagonals in tiles(q, k, exclude):
         reduce(products, scale, bias, diagonals, row[i])
-    return row.to(torch.promote_types(q.dtype, torch.float32))
+    return row.to(accumulation_dtype(q))
 
 
 def backward(
@@ -74,7 +75,7 @@ def backward(
     weigh: Weigh = weigh_torch,
 ) -> tuple[Tensor | None, Tensor | None, Tensor]:
     """Gradients of q and k over scale (None if not needed), and row_grad_i · Σ_j σ(s_ij), (n,)."""
-    dtype = torch.promote_types(q.dtype, torch.float32)
+    dtype = accumulation_dtype(q)
     dq = q.new_zeros(q.shape, dtype=dtype) if need_q else None
     dk = k.new_zeros(k.shape, dtype=dtype) if need_k else None
     row_sigma = q.new_zeros(q.shape[0], dtype=torch.float64)
