@@ -57,10 +57,16 @@ def _is_watched() -> bool:
 
 def _are_plain(arguments: Sequence[Any]) -> bool:
     """Whether the tensors among them are nothing but memory on a CPU or a GPU."""
+    is_on = torch.is_grad_enabled()  # what autograd follows is its affair
     for x in arguments:
         kind = type(x)
         if kind is Tensor or kind is Parameter:
-            if is_functorch_wrapped_tensor(x) or x.is_neg() or not (x.is_cpu or x.is_cuda):
+            if (
+                is_functorch_wrapped_tensor(x)
+                or x.is_neg()
+                or not (x.is_cpu or x.is_cuda)
+                or (is_on and x.requires_grad)
+            ):
                 return False
         elif kind is list or kind is tuple:
             if type(x[0] if x else None) is not bool and not _are_plain(x):

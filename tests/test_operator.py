@@ -54,7 +54,7 @@ def test_otherwise_the_dispatcher_is_not_asked():
 
 
 @pytest.mark.parametrize("place", ["first", "in a list"])
-@pytest.mark.parametrize("kind", ["negated", "meta", "subclass", "transformed"])
+@pytest.mark.parametrize("kind", ["negated", "meta", "subclass", "transformed", "followed"])
 def test_what_is_more_than_memory_is_dispatched(kind, place):
     class Subclass(torch.Tensor):
         pass
@@ -65,6 +65,7 @@ def test_what_is_more_than_memory_is_dispatched(kind, place):
         "meta": x.to("meta"),
         "subclass": x.as_subclass(Subclass),
         "transformed": x,
+        "followed": torch.randn(3, requires_grad=True),
     }[kind]
 
     def arguments(special):
