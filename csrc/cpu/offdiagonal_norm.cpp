@@ -43,7 +43,8 @@ int tile_height(int64_t n, int64_t m, int threads) {
 template <class Body>
 void for_each_strip(int64_t d, int threads, const Body& body) {
   const int64_t share = (d + threads - 1) / threads;
-  const int64_t width = std::min<int64_t>(kStrip, (share + kLanes - 1) / kLanes * kLanes);
+  const int64_t lanes = (std::max<int64_t>(share, 1) + kLanes - 1) / kLanes * kLanes;
+  const int64_t width = std::min<int64_t>(kStrip, lanes);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (int64_t first = 0; first < d; first += width)
     body(first, static_cast<int>(std::min(width, d - first)));
