@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from . import cpu
 from .problem import CovarianceLoss
 
 
@@ -23,10 +24,8 @@ class Kernels(Protocol):
 
 
 def fused_kernels(impl: str) -> Kernels:
-    """Those of an implementation, imported when they are first asked for."""
+    """Those of an implementation; of Triton, imported when they are first asked for."""
     if impl == "cpu":
-        from . import cpu
-
         return cpu
     if impl == "triton":
         from . import triton

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Protocol
 
 from torch import Tensor
@@ -16,6 +17,7 @@ class Kernels(Protocol):
     ) -> tuple[Tensor, Tensor]: ...
 
 
+@cache
 def kernels(impl: str) -> Kernels:
     """Those of an implementation, imported when they are first asked for."""
     if impl == "reference":

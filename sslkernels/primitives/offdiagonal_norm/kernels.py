@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 from torch import Tensor
@@ -42,6 +43,7 @@ class Kernels(Protocol):
     def fused_square_sum(self, x: Tensor) -> SquareSum | None: ...
 
 
+@cache
 def kernels(impl: str) -> Kernels:
     """Those of an implementation, imported when they are first asked for."""
     if impl == "tiled":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Protocol
 
 from torch import Tensor
@@ -28,6 +29,7 @@ class Kernels(Protocol):
     ) -> tuple[Tensor | None, Tensor | None, Tensor]: ...
 
 
+@cache
 def kernels(impl: str) -> Kernels:
     """Those of an implementation, imported when they are first asked for."""
     if impl == "tiled":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
 from torch import Tensor
@@ -29,6 +30,7 @@ class Kernels(Protocol):
     def product(self, a: Tensor, b: Tensor, out: Tensor) -> object: ...
 
 
+@cache
 def kernels(impl: str) -> Kernels:
     """Those of an implementation, imported when they are first asked for."""
     if impl == "tiled":
