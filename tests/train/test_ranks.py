@@ -9,7 +9,7 @@ from sslkernels.train.checkpoint import load
 
 RUNS = {
     "simclr": (),
-    "vicreg": ("expander_size=32",),
+    "vicreg": ("expander_size=32", "learning_rate=0.0002"),  # of a loss ten times as large
     "byol": (),
     "swav": ("prototypes=32",),
     "dino": ("prototypes=32", "local_views=1", "koleo=0.3", "frozen_epochs=0.5"),
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.parametrize("gang", [2], indirect=True)
 
 
 def work(rank, name, overrides, folder, world_size, resume=False):
-    recipe = small_recipe(name, *RUNS[name], *PLAIN, *overrides)
+    recipe = small_recipe(name, *PLAIN, *RUNS[name], *overrides)
     method = small_method(name, recipe)
     folder.mkdir(exist_ok=True)
     batches = small_batches(recipe, rank, world_size)
