@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import statistics
 import subprocess
 import sys
@@ -47,7 +48,10 @@ class Row:
 
 
 class Before:
-    """``ours`` of an older checkout, in a process that answers one line with another."""
+    """``ours`` of an older checkout, in a process that answers one line with another.
+
+    It is stopped while others are timed: its idle threads would wait for work in a loop.
+    """
 
     def __init__(self, tree: Path):
         command = [sys.executable, "-c", Path(small_worker.__file__).read_text()]
@@ -58,8 +62,10 @@ class Before:
         )  # fmt: skip
 
     def ask(self, *words: object) -> str:
+        self.process.send_signal(signal.SIGCONT)
         print(*words, file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline().strip()
+        self.process.send_signal(signal.SIGSTOP)
         if not answer:
             raise SystemExit("The older checkout's process ended: is it built?")
         return answer
@@ -127,6 +133,8 @@ def main() -> None:
                     row = measure(op, n, features, threads, before, options.seconds)
                     rows.append(row)
                     print(op, f"{n}x{features}", f"{threads} threads", row.speedup, flush=True)
+    if before:
+        before.process.kill()
     print(table(rows))
     if options.save:
         command = shlex.join(["python", "-m", "bench.small", *sys.argv[1:]])
