@@ -202,7 +202,9 @@ def _small(device: Path) -> str:
     return (
         "### Small batches\n\nThe time of the plain torch lines over that of each, forward and "
         "backward in float32, by rows of a batch: above 1, it is faster than plain torch. "
-        f"*before* is commit {content['before'] or '–'}.\n\n{table(rows)}\n\n{_made([content])}"
+        f"*ours* is commit {content['commit']}, *before* is {content['before'] or '–'}. With as "
+        "many threads as the machine has cores, a point far from its neighbours is noise, mostly "
+        f"of plain torch.\n\n{table(rows)}\n\n{_made([content])}"
     )
 
 
