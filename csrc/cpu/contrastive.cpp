@@ -4,9 +4,9 @@
 #include <optional>
 #include <unordered_map>
 
-#include "score_matrix.h"
 #include "sslkernels/pairwise_logsumexp.h"
 #include "sslkernels/pairwise_softplus.h"
+#include "transposed_scores.h"
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
