@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd.function import Function
 from torch.nn import Parameter
@@ -62,7 +62,7 @@ def _are_plain(arguments: Sequence[Any]) -> bool:
         kind = type(x)
         if kind is Tensor or kind is Parameter:
             if (
-                is_functorch_wrapped_tensor(x)
+                _is_wrapped(x)
                 or x.is_neg()
                 or not (x.is_cpu or x.is_cuda)
                 or (is_on and x.requires_grad)
@@ -74,6 +74,11 @@ def _are_plain(arguments: Sequence[Any]) -> bool:
         elif kind not in PLAIN:
             return False
     return True
+
+
+def _is_wrapped(x: Tensor) -> bool:
+    """By a transform: torch.func's, or autograd's batch of gradients."""
+    return bool(is_functorch_wrapped_tensor(x) or is_legacy_batchedtensor(x))
 
 
 class Differentiable(Function):
@@ -155,7 +160,8 @@ def fused_loss(
                 return tuple(out)
             found = [i for i, want in enumerate(ctx.wanted) if want]
             sizes = [x[i].numel() for i in found]
-            derivatives = derivatives * grad if _is_needed_again() else derivatives.mul_(grad)
+            is_last = _is_last_use() and not _is_wrapped(grad)
+            derivatives = derivatives.mul_(grad) if is_last else derivatives * grad
             lowered: dict[torch.dtype, Sequence[Tensor]] = {}
             for place, i in enumerate(found):
                 dtype = x[i].dtype
@@ -172,11 +178,11 @@ def fused_loss(
     return loss
 
 
-def _is_needed_again() -> bool:
-    """Whether what the running backward pass finds saved must stay as it is."""
-    return bool(
-        torch.compiler.is_compiling() or torch._C._autograd._get_current_graph_task_keep_graph()
-    )
+def _is_last_use() -> bool:
+    """Whether no other backward pass will find what the running one finds saved."""
+    if torch.compiler.is_compiling():
+        return False
+    return not torch._C._autograd._get_current_graph_task_keep_graph()
 
 
 def offsets(inputs: Sequence[Any], wanted: Sequence[bool]) -> tuple[Tensor, list[int]]:

@@ -103,6 +103,16 @@ def test_a_retained_graph_gives_the_same_gradients_again(loss):
     assert all(map(torch.equal, kept, last))
 
 
+@pytest.mark.parametrize("loss", [functional.nt_xent, functional.vicreg], ids=lambda f: f.__name__)
+def test_a_batch_of_gradients(loss):
+    views = [torch.randn(8, 6, requires_grad=True) for _ in range(2)]
+    single = torch.autograd.grad(loss(*views), views)
+    factors = torch.tensor([1.0, -2.0, 0.5])
+    found = torch.autograd.grad(loss(*views), views, factors, is_grads_batched=True)
+    for batch, one in zip(found, single, strict=True):
+        assert torch.equal(batch, factors[:, None, None] * one)
+
+
 def test_gradients_need_no_memory_of_their_own():
     views = [torch.randn(8, 6, requires_grad=True) for _ in range(2)]
     value = functional.nt_xent(*views)
