@@ -11,6 +11,7 @@ measured take turns, round by round, in one run; an older checkout runs in a pro
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import shlex
@@ -60,6 +61,7 @@ class Before:
             command, cwd=tree, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True,
         )  # fmt: skip
+        atexit.register(self.process.kill)
 
     def ask(self, *words: object) -> str:
         self.process.send_signal(signal.SIGCONT)
@@ -133,8 +135,6 @@ def main() -> None:
                     row = measure(op, n, features, threads, before, options.seconds)
                     rows.append(row)
                     print(op, f"{n}x{features}", f"{threads} threads", row.speedup, flush=True)
-    if before:
-        before.process.kill()
     print(table(rows))
     if options.save:
         command = shlex.join(["python", "-m", "bench.small", *sys.argv[1:]])

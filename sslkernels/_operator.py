@@ -49,6 +49,7 @@ def _is_watched() -> bool:
     """By a mode, a transform, a trace or a profiler, who are to see an operator."""
     return bool(
         torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_function_stack()
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state()
         or torch.autograd._profiler_enabled()

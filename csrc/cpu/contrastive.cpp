@@ -14,7 +14,6 @@ namespace {
 
 constexpr int64_t kThreadWork = 1 << 19;  // multiply-adds that are worth a thread
 constexpr int64_t kNarrow = 512;          // features: of more, rows may share cache sets
-constexpr int64_t kFewQueries = 64;
 
 double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
@@ -164,7 +163,7 @@ class Solver {
 
   // Queries beside keys without gradients, as with a queue.
   bool are_few() const {
-    return n_ <= kFewQueries && m_ >= 16 * n_ && !p_.columns && !out_.key;
+    return n_ <= kFew && m_ >= 16 * n_ && !p_.columns && !out_.key;
   }
   // Whether exponentials may not fit a float, or what is not finite needs care.
   bool is_shifted() const {

@@ -155,7 +155,8 @@ class CovarianceSolver {
             static_cast<float>(times * (by_diagonal[j] - 2 * p_.off_diagonal * diagonal[j]));
       std::vector<double> sums(2 * d_);
       finish_columns({x.columns(), other.columns(), x.gradient, d_, weight.data(), x.slope.data(),
-                      2 * times * p_.off_diagonal, static_cast<double>(n_), sums.data(), true, true},
+                      2 * times * p_.off_diagonal, static_cast<double>(n_), sums.data(), true,
+                      true},
                      threads_);
       return;
     }

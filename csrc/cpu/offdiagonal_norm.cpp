@@ -173,7 +173,8 @@ void row_squares(const Columns& x, int threads, double* out) {
       std::fill_n(row, kStrip, 0.0f);
       read(x, i, first, true, count, row);
       Vec squares{};
-      for (int j = 0; j < kStrip; j += kLanes) squares += load(row + j) * load(row + j);
+      for (int j = 0; j < round_up(count, kLanes); j += kLanes)
+        squares += load(row + j) * load(row + j);
       sum += horizontal_sum(squares);
     }
     out[i] = sum;
@@ -196,7 +197,8 @@ void column_statistics(const Matrix& x, int threads, double* mean, double* squar
   statistics<1>({{{x, mean, squares}}}, nullptr, threads);
 }
 
-void pair_statistics(const ColumnStatistics& a, const ColumnStatistics& b, double* products, int threads) {
+void pair_statistics(const ColumnStatistics& a, const ColumnStatistics& b, double* products,
+                     int threads) {
   statistics<2>({{a, b}}, products, threads);
 }
 

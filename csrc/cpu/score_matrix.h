@@ -17,8 +17,10 @@ struct Sides {
   std::vector<float> logsumexp, gradient;
 };
 
+constexpr int kFew = 64;  // rows or columns: memory takes more time than arithmetic
+
 class ScoreMatrix {
-  static constexpr int kFew = 64, kMany = 2048, kBlocks = 16;  // rows or columns; parts of rows
+  static constexpr int kMany = 2048, kBlocks = 16;  // rows; parts of rows
 
  public:
   // `together`: gradients of columns are found with their log-sum-exps, where nothing is shifted and
@@ -168,12 +170,11 @@ class ScoreMatrix {
       const int64_t i = task * step, before = symmetric_ ? i / tile_ * tile_ : 0;
       const int rows = static_cast<int>(std::min<int64_t>(step, n_ - i));
       float* out = spaces_[thread];
-      const long out_row = round_up(d_, kLanes) + kLanes;
       if (before)  // the other triangle's weights are those of columns
-        multiply(rows, {at(0, i), 1, row_}, k_, 0, before, out, out_row, false, packed_[thread]);
-      multiply(rows, {at(i, before), row_, 1}, k_, before, m_, out, out_row, before > 0,
+        multiply(rows, {at(0, i), 1, row_}, k_, 0, before, out, false, packed_[thread]);
+      multiply(rows, {at(i, before), row_, 1}, k_, before, m_, out, before > 0,
                packed_[thread]);
-      for (int r = 0; r < rows; ++r) body(i + r, out + r * out_row);
+      for (int r = 0; r < rows; ++r) body(i + r, out + r * out_row());
     });
   }
 
@@ -186,9 +187,8 @@ class ScoreMatrix {
       const int64_t j = task * step;
       const int columns = static_cast<int>(std::min<int64_t>(step, m_ - j));
       float* out = spaces_[thread];
-      const long out_row = round_up(d_, kLanes) + kLanes;
-      multiply(columns, {at(0, j), 1, row_}, q_, 0, n_, out, out_row, false, packed_[thread]);
-      for (int c = 0; c < columns; ++c) body(j + c, out + c * out_row);
+      multiply(columns, {at(0, j), 1, row_}, q_, 0, n_, out, false, packed_[thread]);
+      for (int c = 0; c < columns; ++c) body(j + c, out + c * out_row());
     });
   }
 
@@ -196,6 +196,7 @@ class ScoreMatrix {
   struct Tile {
     int64_t row, column;
     int rows, columns;
+    int64_t block;  // of rows, that it is in
   };
   struct Partials {
     std::vector<float> maximum, sum;
@@ -259,10 +260,8 @@ class ScoreMatrix {
 
   // Of a tile of exponentials, to the sums of its block: column by column Σ_i e^(s_ij) q_i.
   void add_gradients(const Tile& t) const {
-    int64_t block = t.row / tile_ * blocks_ / row_tiles_;
-    while (block + 1 < blocks_ && start(block + 1) <= t.row) ++block;
     gemm(t.columns, d_, t.rows, {at(t.row, t.column), 1, row_}, {q_.at(t.row), q_.row(), kPanel},
-         gradients_[block] + t.column * out_row(), out_row(), 1.0f, t.row > start(block));
+         gradients_[t.block] + t.column * out_row(), out_row(), 1.0f, t.row > start(t.block));
   }
 
   template <class Body>
@@ -278,12 +277,12 @@ class ScoreMatrix {
 
   // out (+)= weights · rows [first, last) of x.
   void multiply(int rows, Left weights, const Rows& x, int64_t first, int64_t last, float* out,
-                long out_row, bool accumulate, float* packed) const {
+                bool accumulate, float* packed) const {
     const bool is_packed = rows <= kFew && last - first >= kMany;
     for (int64_t k = first; k < last; k += kDepth) {
       const int depth = static_cast<int>(std::min<int64_t>(kDepth, last - k));
       const Right right = is_packed ? pack(x, k, depth, packed) : Right{x.at(k), x.row(), kPanel};
-      gemm(rows, d_, depth, weights, right, out, out_row, 1.0f, accumulate || k > first);
+      gemm(rows, d_, depth, weights, right, out, out_row(), 1.0f, accumulate || k > first);
       weights.data += depth * weights.col;
     }
   }
@@ -305,6 +304,7 @@ class ScoreMatrix {
     return {panels, kPanel, static_cast<long>(kPanel) * depth};
   }
 
+  // Asks for rows of q that are read later.
   void fetch(const float* rows, int count) const {
     for (int i = 0; i < count; ++i, rows += q_.row())
       for (int k = 0; k < d_; k += 16) __builtin_prefetch(rows + k);
@@ -330,7 +330,7 @@ class ScoreMatrix {
       for (int64_t i = start(block); i < std::min(n_, end); i += tile_) {
         const int rows = static_cast<int>(std::min<int64_t>(tile_, n_ - i));
         const int whole = static_cast<int>(std::min<int64_t>(rows, q_.whole() - i));
-        const int step = m_ <= kFew ? kMicroRows : tile_;  // few columns: memory is what takes time
+        const int step = m_ <= kFew ? kMicroRows : tile_;
         for (int r = 0; r < whole; r += step) {
           if (m_ <= kFew && i + r + 2 * tile_ < n_) fetch(q_.at(i + r + tile_), kMicroRows);
           gemm(std::min(step, whole - r), columns, d_, {q_.at(i + r), q_.row(), 1}, right,
@@ -340,7 +340,7 @@ class ScoreMatrix {
           gemm(rows - whole, columns, d_, {q_.last(), q_.row(), 1}, right, at(i + whole, j), row_,
                static_cast<float>(scale_), false);
         mask(i, j, rows, columns);
-        body(Tile{i, j, rows, columns});
+        body(Tile{i, j, rows, columns, block});
       }
     });
   }

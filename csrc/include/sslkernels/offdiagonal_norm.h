@@ -41,7 +41,8 @@ struct ColumnStatistics {
   Matrix x;
   double *mean, *squares;
 };
-void pair_statistics(const ColumnStatistics& a, const ColumnStatistics& b, double* products, int threads);
+void pair_statistics(const ColumnStatistics& a, const ColumnStatistics& b, double* products,
+                     int threads);
 
 // out (d): the dot product of each column of a with that of b.
 void column_dot(const Columns& a, const Columns& b, int threads, double* out);

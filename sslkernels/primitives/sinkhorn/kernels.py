@@ -52,6 +52,7 @@ def kernels(impl: str) -> Kernels:
     raise ValueError(f"no kernels are called {impl!r}")
 
 
+@cache
 def whole(impl: str) -> Callable[[Tensor, float, int, Tensor | None], Tensor] | None:
     """All iterations of one process, (C, N, k) to (C, k), where an implementation has them in one
     piece."""
