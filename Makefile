@@ -9,8 +9,9 @@ export PYTHONDONTWRITEBYTECODE :=
 TRITON ?= 3.6.0
 MINUTES ?= 5
 OUT ?= build/device-run
+FUZZ ?= 10000
 
-.PHONY: demo test bench gpu lint compile-targets clean
+.PHONY: demo test bench gpu lint sanitize compile-targets clean
 
 demo: .venv/ready
 	$(BIN)/python -m sslkernels.train simclr
@@ -28,6 +29,16 @@ lint: .venv/tools
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The primitives' tests, and random calls, over C++ that stops where it leaves its memory.
+sanitize: .venv/tools
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -G Ninja -S . -B build/sanitized -DSSLKERNELS_SANITIZE=ON \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) \
+	  -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/build/sanitized
+	$(BIN)/ninja -C build/sanitized
+	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 SSLKERNELS_FUZZ=$(FUZZ) OMP_WAIT_POLICY=passive \
+	  $(BIN)/python -m pytest -p sanitized -p no:cacheprovider -n 2 tests/primitives
 
 # The Triton kernels, compiled for every architecture by another Triton installed beside.
 compile-targets: .venv/tools

@@ -3,6 +3,8 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <stdexcept>
+#include <string>
 #include <tuple>
 
 #include "sslkernels/augment_views.h"
@@ -27,8 +29,17 @@ namespace {
 // (address, dtype, rows, columns, row stride, column stride)
 using MatrixTuple = std::tuple<uintptr_t, int, int64_t, int64_t, int64_t, int64_t>;
 
+constexpr int64_t kMost = INT32_MAX - (1 << 16);  // columns, which kernels count in 32 bits
+
+void check_columns(int64_t count) {
+  if (count <= kMost) return;
+  throw std::invalid_argument("the C++ kernels take at most " + std::to_string(kMost) +
+                              " columns, got " + std::to_string(count) + "; use impl='tiled'");
+}
+
 Matrix matrix(const MatrixTuple& t) {
   const auto& [address, dtype, rows, cols, row_stride, col_stride] = t;
+  check_columns(cols);
   return {reinterpret_cast<const void*>(address),
           static_cast<DType>(dtype),
           rows,
@@ -46,6 +57,7 @@ using ColumnsTuple = std::tuple<MatrixTuple, uintptr_t, uintptr_t, uintptr_t, bo
 
 cpu::Columns columns(const ColumnsTuple& t) {
   const auto& [x, mean, rest, scale, transposed] = t;
+  if (transposed) check_columns(std::get<2>(x));
   return {matrix(x), pointer(mean), pointer(rest), pointer(scale), transposed};
 }
 

@@ -15,11 +15,17 @@ from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedte
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd.function import Function
 from torch.nn import Parameter
+from torch.utils._pytree import _broadcast_to_and_flatten, tree_flatten, tree_unflatten
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
 RANKS = "str gather='', str group='', int ranks=0"  # how a schema ends if ranks may share a problem
 
 
+ONCE = (
+    "the fused losses of sslkernels are differentiable once, in reverse mode: their gradients have "
+    "no gradient. For a second derivative, as of a gradient penalty, or for torch.func.jvp, write "
+    "the loss in plain torch"
+)
 PLAIN = {type(None), bool, int, float, str}  # arguments
 
 
@@ -35,6 +41,7 @@ def operator(schema: str, function: Callable[..., Any], fake: Callable[..., Any]
     for key in ("CPU", "CUDA"):
         _library.impl(name, function, key)
     torch.library.register_fake(f"sslkernels::{name}", fake, lib=_library)
+    torch.library.register_vmap(f"sslkernels::{name}", _one_by_one(name), lib=_library)
     dispatched = getattr(torch.ops.sslkernels, name).default
 
     def call(*arguments: Any) -> Any:
@@ -43,6 +50,23 @@ def operator(schema: str, function: Callable[..., Any], fake: Callable[..., Any]
         return function(*arguments)
 
     return call
+
+
+def _one_by_one(name: str) -> Callable[..., Any]:
+    """What ``torch.vmap`` makes of an operator: a call for each member of the batch."""
+
+    def batched(info: Any, in_dims: Any, *arguments: Any) -> Any:
+        values, structure = tree_flatten(arguments)
+        dims = _broadcast_to_and_flatten(in_dims, structure)
+        results = []
+        for i in range(info.batch_size):
+            own = [x if at is None else x.select(at, i) for x, at in zip(values, dims, strict=True)]
+            out = getattr(torch.ops.sslkernels, name)(*tree_unflatten(own, structure))
+            results.append(out if isinstance(out, tuple) else (out,))
+        stacked = tuple(torch.stack(x) for x in zip(*results, strict=True))
+        return (stacked, (0,) * len(stacked)) if isinstance(out, tuple) else (stacked[0], 0)
+
+    return batched
 
 
 def _is_watched() -> bool:
@@ -54,6 +78,14 @@ def _is_watched() -> bool:
         or torch._C._get_tracing_state()
         or torch.autograd._profiler_enabled()
     )
+
+
+def is_transformed() -> bool:
+    """Whether derivatives may be asked for that no tensor's ``requires_grad`` tells of."""
+    if torch.compiler.is_compiling():
+        return False
+    is_forward = torch.autograd.forward_ad._current_level >= 0
+    return bool(is_forward or torch._C._are_functorch_transforms_active())
 
 
 def _are_plain(arguments: Sequence[Any]) -> bool:
@@ -91,6 +123,7 @@ class Differentiable(Function):
     """
 
     gradients: Callable[..., Any]
+    generate_vmap_rule = True
 
     def __init_subclass__(cls) -> None:
         # torch binds the arguments by this signature at every call, and would make it anew
@@ -103,6 +136,10 @@ class Differentiable(Function):
         if torch._C._are_functorch_transforms_active():
             return super().apply(*arguments)
         return super(Function, cls).apply(*unwrap_dead_wrappers(arguments))  # type: ignore[misc]
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise RuntimeError(ONCE)
 
 
 def _once(gradients: Callable[..., Any]) -> Callable[..., Any]:
@@ -207,6 +244,8 @@ def _sizes(inputs: Sequence[Any], wanted: Sequence[bool]) -> list[int]:
 class _Final(Function):
     """A gradient that has no derivative."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(gradient: Tensor, *inputs: Any) -> Any:
         return gradient.view_as(gradient)
@@ -217,11 +256,11 @@ class _Final(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        raise RuntimeError(
-            "the fused losses of sslkernels are differentiable once: their gradients have no "
-            "gradient. For a second derivative, as of a gradient penalty, write the loss in plain "
-            "torch"
-        )
+        raise RuntimeError(ONCE)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise RuntimeError(ONCE)
 
 
 @contextmanager

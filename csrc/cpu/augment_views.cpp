@@ -4,8 +4,10 @@
 
 #include <vector>
 
+#include "arena.h"
 #include "blur.h"
 #include "colors.h"
+#include "exceptions.h"
 #include "resize.h"
 #include "row.h"
 
@@ -186,12 +188,12 @@ class Worker {
 }  // namespace
 
 void augment_views(const AugmentViews& problem) {
-#pragma omp parallel num_threads(problem.threads)
-  {
-    Worker worker(problem);
-#pragma omp for schedule(dynamic)
-    for (int64_t at = 0; at < problem.views * problem.images; ++at) worker.make(at);
-  }
+  std::vector<Worker> workers(problem.threads, Worker(problem));
+  Exceptions exceptions;
+#pragma omp parallel for schedule(dynamic) num_threads(problem.threads)
+  for (int64_t at = 0; at < problem.views * problem.images; ++at)
+    exceptions.keep([&] { workers[this_thread()].make(at); });
+  exceptions.rethrow();
 }
 
 }  // namespace sslkernels::cpu::SSLKERNELS_ISA

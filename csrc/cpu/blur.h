@@ -22,7 +22,7 @@ struct Gaussian {
       sum += k ? 2 * raw[k] : raw[k];
     }
     for (int k = 0; k <= most; ++k) weights[k] = static_cast<float>(raw[k] / sum);
-    radius = std::min(most, static_cast<int>(std::ceil(5 * sigma)));
+    radius = static_cast<int>(std::min(float(most), std::ceil(5 * sigma)));
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "exceptions.h"
 #include "tile.h"
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
@@ -98,13 +99,14 @@ void rows_of(const Neighbors& p, int64_t start, int64_t end, float* similarities
 void nearest_neighbor(const Neighbors& problem, float* similarities, int64_t* indices) {
   const int64_t strips = (problem.q.rows + kMicroRows - 1) / kMicroRows;
   const int threads = static_cast<int>(std::clamp<int64_t>(problem.threads, 1, strips));
+  const auto edge = [&](int64_t part) {
+    return std::min(problem.q.rows, strips * part / threads * kMicroRows);
+  };
+  Exceptions exceptions;
 #pragma omp parallel for schedule(static) num_threads(threads)
-  for (int t = 0; t < threads; ++t) {
-    const auto edge = [&](int64_t part) {
-      return std::min(problem.q.rows, strips * part / threads * kMicroRows);
-    };
-    rows_of(problem, edge(t), edge(t + 1), similarities, indices);
-  }
+  for (int t = 0; t < threads; ++t)
+    exceptions.keep([&] { rows_of(problem, edge(t), edge(t + 1), similarities, indices); });
+  exceptions.rethrow();
 }
 
 }  // namespace sslkernels::cpu::SSLKERNELS_ISA

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <vector>
 
+#include "arena.h"
+#include "exceptions.h"
 #include "row.h"
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
@@ -71,15 +73,13 @@ class Kernel {
   }
 
   void rows(LogSums out) const {
-#pragma omp parallel num_threads(p_.threads)
-    {
-      Block block(1, padded_);
-#pragma omp for schedule(static)
-      for (int64_t at = 0; at < p_.groups * rows_; ++at) {
-        const auto [maximum, total] = reduce(at / rows_, at % rows_, block, 0);
-        out.maximum[at] = maximum;
-        out.total[at] = static_cast<float>(total);
-      }
+    std::vector<Block> blocks;
+    for (int t = 0; t < p_.threads; ++t) blocks.emplace_back(1, padded_);
+#pragma omp parallel for schedule(static) num_threads(p_.threads)
+    for (int64_t at = 0; at < p_.groups * rows_; ++at) {
+      const auto [maximum, total] = reduce(at / rows_, at % rows_, blocks[this_thread()], 0);
+      out.maximum[at] = maximum;
+      out.total[at] = static_cast<float>(total);
     }
   }
 
@@ -100,11 +100,14 @@ class Kernel {
   // Calls body(group, part, first row, last row), each by one thread.
   template <class Body>
   void for_each_part(const Body& body) const {
+    Exceptions exceptions;
 #pragma omp parallel for schedule(dynamic) num_threads(p_.threads)
-    for (int64_t task = 0; task < p_.groups * parts_; ++task) {
-      const int64_t part = task % parts_;
-      body(task / parts_, part, rows_ * part / parts_, rows_ * (part + 1) / parts_);
-    }
+    for (int64_t task = 0; task < p_.groups * parts_; ++task)
+      exceptions.keep([&] {
+        const int64_t part = task % parts_;
+        body(task / parts_, part, rows_ * part / parts_, rows_ * (part + 1) / parts_);
+      });
+    exceptions.rethrow();
   }
 
   template <class Body>

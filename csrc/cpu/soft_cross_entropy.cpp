@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "arena.h"
+#include "exceptions.h"
 #include "row.h"
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
@@ -101,7 +103,7 @@ class Kernel {
   // entropies, (S, B), may be null, and the cost.
   void forward(const Statistics& out, float* entropies) {
     std::vector<State> states(rows_ * parts_, State(students_, teachers_));
-    for_each_part([&](int64_t row, int64_t part, int64_t first, int64_t last, Buffer& buffer) {
+    for_each_part([&](int64_t row, int64_t part, int64_t first, int64_t last, float* buffer) {
       State& state = states[row * parts_ + part];
       if (first < last) reduce(row, first, run_to(first, last), buffer, state);
       if (first + kRun >= last) return;
@@ -128,7 +130,7 @@ class Kernel {
   }
 
   void backward(const Statistics& known, const float* row_grad, const std::vector<Matrix>& out) {
-    for_each_part([&](int64_t row, int64_t, int64_t first, int64_t last, Buffer& buffer) {
+    for_each_part([&](int64_t row, int64_t, int64_t first, int64_t last, float* buffer) {
       for (int64_t k = first; k < last; k += kRun)
         weigh(row, k, run_to(k, last), buffer, known, row_grad, out);
     });
@@ -138,16 +140,18 @@ class Kernel {
   template <class Body>
   void for_each_part(const Body& body) {
     const int64_t width = round_up_runs((width_ + parts_ - 1) / parts_);
-#pragma omp parallel num_threads(p_.threads)
-    {
-      Buffer buffer((teachers_ + 1) * kRun);
-#pragma omp for schedule(dynamic)
-      for (int64_t task = 0; task < rows_ * parts_; ++task) {
+    const size_t size = (teachers_ + 1) * kRun;
+    Arena arena;
+    float* buffers = arena.take(size * p_.threads);
+    Exceptions exceptions;
+#pragma omp parallel for schedule(dynamic) num_threads(p_.threads)
+    for (int64_t task = 0; task < rows_ * parts_; ++task)
+      exceptions.keep([&] {
         const int64_t part = task % parts_;
         body(task / parts_, part, std::min(width_, part * width),
-             std::min(width_, (part + 1) * width), buffer);
-      }
-    }
+             std::min(width_, (part + 1) * width), buffers + size * this_thread());
+      });
+    exceptions.rethrow();
   }
 
   static int run_to(int64_t k, int64_t last) {

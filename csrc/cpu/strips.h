@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "exceptions.h"
 #include "tile_walk.h"
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
@@ -30,17 +31,10 @@ class Strips {
   template <class Body>
   void for_each(const Body& body) const {
     if (count_ == 1) return body(p_, 0, int64_t{0});
+    Exceptions exceptions;
 #pragma omp parallel for schedule(static) num_threads(count_)
-    for (int t = 0; t < count_; ++t) {
-      Pairwise strip = p_;
-      strip.threads = 1;
-      const int64_t start = edge(t);
-      Matrix& cut = columns_ ? strip.k : strip.q;
-      cut.data = static_cast<const char*>(cut.data) + start * cut.row_stride * item_size(cut.dtype);
-      cut.rows = edge(t + 1) - start;
-      for (int64_t& offset : strip.exclude) offset += columns_ ? -start : start;
-      body(strip, t, start);
-    }
+    for (int t = 0; t < count_; ++t) exceptions.keep([&] { run(t, body); });
+    exceptions.rethrow();
   }
 
   // The same with gradients (n, d) and (m, d), either of which may be null: body(…, dq, dk) adds to
@@ -69,6 +63,18 @@ class Strips {
   }
 
  private:
+  template <class Body>
+  void run(int t, const Body& body) const {
+    Pairwise strip = p_;
+    strip.threads = 1;
+    const int64_t start = edge(t);
+    Matrix& cut = columns_ ? strip.k : strip.q;
+    cut.data = static_cast<const char*>(cut.data) + start * cut.row_stride * item_size(cut.dtype);
+    cut.rows = edge(t + 1) - start;
+    for (int64_t& offset : strip.exclude) offset += columns_ ? -start : start;
+    body(strip, t, start);
+  }
+
   int64_t edge(int t) const {
     const int64_t tiles = (longer_ + kTile - 1) / kTile;
     return std::min(longer_, tiles * t / count_ * kTile);

@@ -92,6 +92,8 @@ def gram(x: Tensor, gather: Gather | None) -> Tensor:
 
 
 class _ScaleGradient(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: Tensor, factor: float) -> Tensor:
         return x.view_as(x)

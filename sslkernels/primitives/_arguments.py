@@ -13,6 +13,7 @@ from .._ext import HAS_CUDA_EXTENSION, HAS_EXTENSION, extension
 from .._operator import accumulation_dtype
 from ..distributed import Gather, Ranks, ranks_of
 
+MOST_ROWS = 1 << 62
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -29,8 +30,8 @@ def check_tensor(name: str, x: Tensor, dimensions: Sequence[int] = (2,)) -> None
         raise ValueError(f"{name} must have {numbers} non-empty dimensions, got {tuple(x.shape)}")
 
 
-def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> None:
-    """Raise unless q is (n, d) and k (m, d), alike, and ``exclude`` holds offsets."""
+def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> list[int]:
+    """Raise unless q is (n, d) and k (m, d), alike; the offsets in ``exclude``, each once."""
     check_tensor("q", q)
     check_tensor("k", k)
     if q.shape[1] != k.shape[1]:
@@ -41,8 +42,9 @@ def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> None:
         raise TypeError(f"q and k must have one dtype, got {q.dtype} and {k.dtype}")
     if q.device != k.device:
         raise ValueError(f"q and k must be on one device, got {q.device} and {k.device}")
-    if not all(isinstance(offset, int) for offset in exclude):
+    if not isinstance(exclude, Sequence) or not all(isinstance(x, int) for x in exclude):
         raise TypeError(f"exclude must hold integers (offsets j - i), got {exclude!r}")
+    return sorted({x for x in exclude if abs(x) < MOST_ROWS})  # beyond, there is nothing
 
 
 def scalar_tensor(name: str, value: float | Tensor, q: Tensor) -> Tensor:

@@ -5,9 +5,18 @@ import pytest
 import torch
 from cases import CASES
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd import forward_ad
+from torch.func import grad, hessian, jacrev
 from torch.utils.checkpoint import checkpoint
 
-from sslkernels import functional
+from sslkernels import (
+    functional,
+    offdiagonal_norm,
+    pairwise_logsumexp,
+    pairwise_softplus,
+    prototype_cross_entropy,
+    soft_cross_entropy,
+)
 
 LABELS = torch.arange(67) % 10 * 1_000_003 - 5
 ROWS = (20, 24, 28)
@@ -55,23 +64,88 @@ def test_checkpoint(name, use_reentrant):
         assert y is None or torch.equal(x.grad, y)
 
 
-@each_loss
-def test_second_derivative_is_right_or_an_error(name):
-    case = CASES[name]
-    inputs = [x.detach().double().requires_grad_(x.requires_grad) for x in draw(case, 12)]
-    first = inputs[0]
+def penalty(function, x):
+    (gradient,) = torch.autograd.grad(function(x), x, create_graph=True)
+    return torch.autograd.grad(gradient.square().sum(), x)[0]
 
-    def penalty(function):
-        (gradient,) = torch.autograd.grad(function(*inputs), first, create_graph=True)
-        return torch.autograd.grad(gradient.square().sum(), first)[0]
 
+def hessian_product(function, x):
+    return torch.autograd.functional.hvp(function, x, torch.ones_like(x))[1]
+
+
+def directional(function, x):
+    return torch.func.jvp(function, (x,), (torch.ones_like(x),))[1]
+
+
+def dual(function, x):
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(function(forward_ad.make_dual(x, torch.ones_like(x)))).tangent
+
+
+SECOND = {
+    "create_graph": penalty,
+    "hvp": hessian_product,
+    "grad of grad": lambda f, x: grad(lambda x: grad(f)(x).square().sum())(x),
+    "jacrev of jacrev": lambda f, x: jacrev(jacrev(f))(x),
+    "hessian": lambda f, x: hessian(f)(x),
+    "jvp": directional,
+    "dual": dual,
+}
+
+
+def right_or_an_error(derivative, function, formula, x):
     try:
-        found = penalty(loss_of(case))
+        found = derivative(function, x)
     except RuntimeError as error:
         assert "differentiable once" in str(error)
     else:
-        expected = penalty(lambda *x: case.expect(list(x), LABELS[: len(x[0])]))
-        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(found, derivative(formula, x))
+
+
+def of_first(case):
+    """The loss and its formula as functions of one embedding, and this, in float64."""
+    first, *rest = (x.detach().double() for x in draw(case, 6))
+    functions = (
+        lambda x, f=f: f([x, *rest], LABELS[: len(x)]) for f in (case.compute, case.expect)
+    )
+    return *functions, first.requires_grad_()
+
+
+@each_loss
+@pytest.mark.parametrize("kind", SECOND)
+def test_another_derivative_is_right_or_an_error(name, kind):
+    right_or_an_error(SECOND[kind], *of_first(CASES[name]))
+
+
+Q, K = (torch.randn(6, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        for _ in range(2))  # fmt: skip
+PRIMITIVES = {
+    "pairwise_logsumexp": lambda x: pairwise_logsumexp(x, K),
+    "pairwise_logsumexp, one set": lambda x: pairwise_logsumexp(x, x, exclude=(0,)),
+    "pairwise_softplus": lambda x: pairwise_softplus(x, K),
+    "offdiagonal_norm": lambda x: offdiagonal_norm(x, K)[0],
+    "soft_cross_entropy": lambda x: soft_cross_entropy(x, K),
+    "prototype_cross_entropy": lambda x: prototype_cross_entropy(x, Q, K, K),
+}
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+@pytest.mark.parametrize("kind", SECOND)
+def test_another_derivative_of_a_primitive(name, kind):
+    def function(x):
+        return PRIMITIVES[name](x).square().sum()
+
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        SECOND[kind](function, Q.clone().requires_grad_())
+
+
+@each_loss
+def test_of_a_batch_of_problems(name):
+    function, _, first = of_first(CASES[name])
+    batch = torch.stack([first.detach(), 2 * first.detach(), first.detach() + 1])
+    for of in (function, grad(function)):
+        torch.testing.assert_close(torch.vmap(of)(batch), torch.stack([of(x) for x in batch]))
+    torch.testing.assert_close(jacrev(function)(first.detach()), grad(function)(first.detach()))
 
 
 @each_loss

@@ -1,6 +1,10 @@
 """Every implementation against torchvision on PIL images, and against each other."""
 
+import os
+import subprocess
+import sys
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,11 +298,18 @@ def changed(**changes):
     ({"parameters": PARAMETERS[0]}, ValueError, r"\(V, 2, 13\), got \(2, 13\)"),
     ({"parameters": PARAMETERS.to("meta")}, ValueError, "on cpu like the images"),
     ({"parameters": changed(top=1)}, ValueError, r"crops must lie in their images, got .*\[1.0"),
-    ({"parameters": changed(left=-1)}, ValueError, "crops must lie"),
-    ({"parameters": changed(width=0)}, ValueError, "crops must lie"),
+    ({"parameters": changed(left=-1)}, ValueError, "left in 0 … .*, got -1"),
+    ({"parameters": changed(width=0)}, ValueError, "width in 1 … 1.*, got 0"),
+    ({"parameters": changed(order=5e8)}, ValueError, "order in 0 … 255, got 5e"),
+    ({"parameters": changed(hue=2)}, ValueError, "hue in -1 … 1, got 2"),
+    ({"images": RaggedImages(RAGGED.data, torch.tensor([2**63 - 1]), torch.tensor([[9, 9]]), 3),
+      "parameters": PARAMETERS[:, :1]}, ValueError, "pieces of images.data"),
+    ({"images": RaggedImages(RAGGED.data, torch.tensor([0]), torch.tensor([[2**32, 2**32]]), 3),
+      "parameters": changed(top=2**20)[:, :1]}, ValueError, "pieces of images.data"),
     ({"parameters": changed(hue=float("nan"))}, ValueError, "finite"),
-    ({"size": 0}, ValueError, "at least 1, got 0"),
-    ({"size": 2.0}, ValueError, "integer"),
+    ({"size": 0}, ValueError, r"in 1\.\.16384, got 0"),
+    ({"size": 2**20}, ValueError, r"in 1\.\.16384, got 1048576"),
+    ({"size": 2.0}, TypeError, "integer"),
     ({"interpolation": "nearest"}, ValueError, "one of"),
     ({"mean": (0, 0)}, ValueError, "mean must be 3 numbers"),
     ({"std": (1, 0, 1)}, ValueError, "must not have a 0"),
@@ -309,6 +320,36 @@ def changed(**changes):
 def test_bad_input_is_named(arguments, error, words):
     with pytest.raises(error, match=words):
         augment_views(**{"images": IMAGES, "parameters": PARAMETERS, "size": 8, **arguments})
+
+
+@each_implementation
+def test_a_blur_of_any_width(impl):
+    wide = [augment_views(IMAGES, changed(sigma=sigma), size=16, impl=impl) for sigma in (1e4, 5e8)]
+    torch.testing.assert_close(*wide, rtol=0, atol=0)
+
+
+LITTLE_MEMORY = """
+import resource, sys, torch, sslkernels
+from views_inputs import plain_parameters
+image = torch.zeros(1, 1, 1 << 20, 3, dtype=torch.uint8)
+parameters = plain_parameters(image[0])[None, None]
+sslkernels.augment_views(image[:, :, :64], plain_parameters(image[0, :, :64])[None, None], size=8)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20),) * 2)
+try:
+    sslkernels.augment_views(image, parameters, size=8)
+except MemoryError:
+    print("MemoryError")
+"""
+
+
+@pytest.mark.skipif(not _ext.HAS_EXTENSION or not Path("/proc/self/statm").exists(),
+                    reason="needs sslkernels._C and Linux")  # fmt: skip
+def test_memory_that_runs_out_is_an_error():
+    path = os.pathsep.join(map(str, (Path(__file__).parents[1], Path(__file__).parents[2])))
+    run = subprocess.run([sys.executable, "-c", LITTLE_MEMORY], env={**os.environ, "PYTHONPATH": path},
+                         capture_output=True, text=True)  # fmt: skip
+    assert run.stdout == "MemoryError\n", run.stderr
 
 
 @pytest.mark.parametrize("arguments, words", [

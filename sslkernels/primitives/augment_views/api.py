@@ -15,6 +15,7 @@ from .parameters import COUNT
 
 IMPLEMENTATIONS = ("auto", "reference", "cpu", "triton")
 INTERPOLATIONS = ("bilinear", "bicubic")
+MOST_SIDE = 1 << 14  # pixels of a view, which are counted in 32 bits
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -61,8 +62,10 @@ def augment_views(
     """
     ragged = _ragged(images)
     _check_parameters(parameters, ragged)
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be an integer of at least 1, got {size!r}")
+    if not isinstance(size, int):
+        raise TypeError(f"size must be an integer, got {size!r}")
+    if not 1 <= size <= MOST_SIDE:
+        raise ValueError(f"size must be in 1..{MOST_SIDE}, got {size}")
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {interpolation!r}")
     for name, values in (("mean", mean), ("std", std)):

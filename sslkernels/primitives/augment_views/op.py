@@ -10,7 +10,7 @@ from torch import Tensor
 from ..._operator import operator, plain
 from .images import RaggedImages
 from .kernels import kernels
-from .parameters import Parameters
+from .parameters import RANGES, Parameters
 from .reference import augment_views_reference
 
 
@@ -31,7 +31,7 @@ def _augment_views(
     images = RaggedImages(data.contiguous(), offsets.contiguous(), sizes.contiguous(), channels)
     parameters = parameters.contiguous()
     if data.device.type == "cpu":
-        check_crops(images, parameters)
+        check(images, parameters)
     out = _empty(parameters, channels, size, dtype, channels_last)
     with plain(parameters):
         if impl == "reference":
@@ -42,17 +42,33 @@ def _augment_views(
     return out
 
 
-def check_crops(images: RaggedImages, parameters: Tensor) -> None:
-    """Raise unless images lie in their memory, crops in their images, and numbers are finite."""
-    ends = images.offsets + images.sizes.prod(1) * images.channels
-    if (images.sizes < 1).any() or (images.offsets < 0).any() or (ends > len(images.data)).any():
+def check(images: RaggedImages, parameters: Tensor) -> None:
+    """Raise unless images lie in their memory, crops in their images, and numbers in their ranges.
+
+    No sum or product here is larger than the memory that there is.
+    """
+    height, width = images.sizes.unbind(1)
+    pixels = images.data.shape[0] // images.channels
+    sizes_fit = (images.sizes >= 1).all() and (height <= pixels // width).all()
+    if (
+        not sizes_fit
+        or not (
+            (images.offsets >= 0)
+            & (images.offsets <= images.data.shape[0] - height * width * images.channels)
+        ).all()
+    ):
         raise ValueError("images.offsets and images.sizes must describe pieces of images.data")
     if not parameters.isfinite().all():
         raise ValueError("parameters must be finite, got NaN or infinity")
-    p = Parameters.of(parameters)
-    height, width = images.sizes.unbind(1)
-    inside = (p.top >= 0) & (p.left >= 0) & (p.height >= 1) & (p.width >= 1)
-    inside &= (p.top + p.height <= height) & (p.left + p.width <= width)
+    for name, (least, most) in RANGES.items():
+        values = getattr(Parameters.of(parameters), name)
+        if not ((values >= least) & (values <= most)).all():
+            low, high = values.min().item(), values.max().item()
+            raise ValueError(
+                f"parameters must have {name} in {least:g} … {most:g}, got {low:g} … {high:g}"
+            )
+    top, left, rows, columns = parameters[..., :4].long().unbind(-1)
+    inside = (top + rows <= height) & (left + columns <= width)
     if not inside.all():
         view, n = (~inside).nonzero()[0].tolist()
         raise ValueError(

@@ -54,6 +54,15 @@ class Parameters(NamedTuple):
 
 
 COUNT = len(Parameters._fields)
+MOST_PIXELS = float(1 << 20)  # of a crop's side: beyond, sums of Pillow's weights leave 32 bits
+RANGES = {
+    "top": (0.0, float(1 << 30)),
+    "left": (0.0, float(1 << 30)),
+    "height": (1.0, MOST_PIXELS),
+    "width": (1.0, MOST_PIXELS),
+    "order": (0.0, 255.0),
+    "hue": (-1.0, 1.0),
+}
 
 
 def pack_order(operations: Sequence[int]) -> int:

@@ -38,6 +38,7 @@ def augment_views(
     shifts = [-m / s for m, s in zip(mean, std, strict=True)] * (3 // channels)
     resize_kernel[(views * count * tiles,)](
         images.data, images.offsets, images.sizes, parameters, levels, gray, count, size,
+        images.data.shape[0],
         C=channels, REACH=2 if interpolation == "bicubic" else 1, **tile, **OPTIONS,
     )  # fmt: skip
     color_kernel[(views * count * ceil(size * size, BLOCK),)](

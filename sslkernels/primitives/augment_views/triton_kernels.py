@@ -74,9 +74,21 @@ def _store_level(levels_ptr, channel, y, x, size, high, low, inside):
     return level.to(tl.float32)
 
 
+@triton.jit
+def _piece(rows, columns, offset, data_bytes, C: tl.constexpr):
+    """Of an image that is not within the data: one pixel, at its start."""
+    known = (tl.minimum(rows, columns) > 0) & (tl.maximum(rows, columns) < 1 << 30)
+    known &= (offset >= 0) & (offset <= data_bytes)
+    area = tl.minimum(rows, 1 << 30).to(tl.int64) * tl.minimum(columns, 1 << 30).to(tl.int64)
+    known &= area * C <= data_bytes - offset
+    rows, columns = tl.where(known, rows, 1), tl.where(known, columns, 1)
+    return rows.to(tl.int32), columns.to(tl.int32), tl.where(known, offset, 0)
+
+
 @kernel(widths=("size", "pixels"))
 def resize_kernel(
     data_ptr, offsets_ptr, sizes_ptr, row_ptr, levels_ptr, gray_ptr, images, size,
+    data_bytes: tl.int64,
     C: tl.constexpr, REACH: tl.constexpr, SIDE: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Crop, resize, flip; and the sum of the grey levels that contrast will see, of each tile.
@@ -88,20 +100,22 @@ def resize_kernel(
     view, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles
     image = view % images
     row_ptr += view.to(tl.int64) * 13
-    all_rows = tl.load(sizes_ptr + 2 * image).to(tl.int32)
-    all_columns = tl.load(sizes_ptr + 2 * image + 1).to(tl.int32)
+    all_rows, all_columns, offset = _piece(
+        tl.load(sizes_ptr + 2 * image), tl.load(sizes_ptr + 2 * image + 1),
+        tl.load(offsets_ptr + image), data_bytes, C,
+    )  # fmt: skip
     top = tl.minimum(tl.maximum(tl.load(row_ptr).to(tl.int32), 0), all_rows - 1)
     left = tl.minimum(tl.maximum(tl.load(row_ptr + 1).to(tl.int32), 0), all_columns - 1)
     height = tl.minimum(tl.maximum(tl.load(row_ptr + 2).to(tl.int32), 1), all_rows - top)
     width = tl.minimum(tl.maximum(tl.load(row_ptr + 3).to(tl.int32), 1), all_columns - left)
-    stride = all_columns * C
-    data_ptr += tl.load(offsets_ptr + image) + top.to(tl.int64) * stride + left * C
+    stride = all_columns.to(tl.int64) * C
+    data_ptr += offset + top * stride + left * C
 
     columns_first = (height > size) & (height - size > 2 * (width - size))
     length_a = tl.where(columns_first, height, width)
     length_b = tl.where(columns_first, width, height)
-    stride_a = tl.where(columns_first, stride, C).to(tl.int64)
-    stride_b = tl.where(columns_first, C, stride).to(tl.int64)
+    stride_a = tl.where(columns_first, stride, C)
+    stride_b = tl.where(columns_first, C, stride)
     wide_a, wide_b = tl.maximum(length_a, size), tl.maximum(length_b, size)
     taps = (2 * REACH * wide_a + size - 1) // size + 1
 
@@ -230,7 +244,9 @@ def blur_kernel(
     row_ptr += view * 13
     sigma = tl.load(row_ptr + 11)
     if sigma > 0.0:
-        radius = tl.minimum(tl.minimum(RADIUS, size - 1), (5.0 * sigma).to(tl.int32) + 1)
+        radius = tl.minimum(
+            tl.minimum(RADIUS, size - 1), tl.minimum(5.0 * sigma, 1.0 * RADIUS).to(tl.int32) + 1
+        )
         taps = tl.arange(0, 32) - 16
         most = tl.minimum(RADIUS, size - 1)
         share = 1.0 / tl.sum(_gaussian(taps, sigma, most), 0)

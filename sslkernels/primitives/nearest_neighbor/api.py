@@ -53,9 +53,9 @@ def nearest_neighbor(
     The nearest neighbours of NNCLR (Dwibedi et al. 2021, arXiv:2104.14548) and KoLeo (Sablayrolles
     et al. 2019, arXiv:1806.03198), and of the kNN classifier (Wu et al. 2018, arXiv:1805.01978).
     """
-    check(q, k, exclude)
+    exclude = check(q, k, exclude)
     if not isinstance(topk, int):
         raise TypeError(f"topk must be an integer, got {topk!r}")
     if not 1 <= topk <= k.shape[0]:
         raise ValueError(f"topk must be in 1..{k.shape[0]}, the rows of k; got {topk}")
-    return nearest_neighbor_op(q.detach(), k.detach(), topk, sorted(set(exclude)), impl)
+    return nearest_neighbor_op(q.detach(), k.detach(), topk, exclude, impl)

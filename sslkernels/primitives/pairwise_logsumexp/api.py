@@ -82,9 +82,8 @@ def pairwise_logsumexp(
             on these tensors.
         RuntimeError: an ``impl`` that was named but not built or installed.
     """
-    check(q, k, exclude)
+    exclude = check(q, k, exclude)
     impl = choose(impl, IMPLEMENTATIONS, q)
-    exclude = sorted(set(exclude))
     scale = scalar_tensor("scale", scale, q)
     ranks = across_ranks(gather, impl)
     if impl == "reference":

@@ -54,9 +54,8 @@ def pairwise_softplus(
             on these tensors.
         RuntimeError: an ``impl`` that was named but not built or installed.
     """
-    check(q, k, exclude)
+    exclude = check(q, k, exclude)
     impl = choose(impl, IMPLEMENTATIONS, q)
-    exclude = sorted(set(exclude))
     scale, bias = scalar_tensor("scale", scale, q), scalar_tensor("bias", bias, q)
     ranks = across_ranks(gather, impl)
     if impl == "reference":

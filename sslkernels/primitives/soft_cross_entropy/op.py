@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..._ext import new_pages
-from ..._operator import Differentiable, operator, plain
+from ..._operator import Differentiable, is_transformed, operator, plain
 from .kernels import Kernels, kernels
 from .problem import Pairs, Problem, Statistics, dtype_of
 
@@ -172,6 +172,8 @@ def split_pairs(pairs: Tensor | Pairs) -> tuple[Tensor | None, float, bool]:
 def differentiates(inputs: Sequence[Tensor | None]) -> bool:
     """Where not, an operator stands alone: torch.compile takes the arguments of a function without
     derivative by their number, which may vary."""
+    if is_transformed():
+        return True
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
 
 
