@@ -37,8 +37,9 @@ sanitize: .venv/tools
 	  -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/build/sanitized
 	$(BIN)/ninja -C build/sanitized
 	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0 SSLKERNELS_FUZZ=$(FUZZ) OMP_WAIT_POLICY=passive \
-	  $(BIN)/python -m pytest -p sanitized -p no:cacheprovider -n 2 tests/primitives
+	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 SSLKERNELS_FUZZ=$(FUZZ) OMP_WAIT_POLICY=passive \
+	  $(BIN)/python -m pytest -p sanitized -p no:cacheprovider -n 2 tests/primitives \
+	  -k "not memory and not stored and not keeps_no_product"  # which it makes larger
 
 # The Triton kernels, compiled for every architecture by another Triton installed beside.
 compile-targets: .venv/tools

@@ -114,7 +114,23 @@ def _is_wrapped(x: Tensor) -> bool:
     return bool(is_functorch_wrapped_tensor(x) or is_legacy_batchedtensor(x))
 
 
-class Differentiable(Function):
+class _Once(Function):
+    """Applied without a look at its signature, and never in forward mode."""
+
+    generate_vmap_rule = True
+
+    @classmethod
+    def apply(cls, *arguments: Any) -> Any:
+        """As torch's, which also binds the arguments to the signature at every call."""
+        try:
+            if torch._C._are_functorch_transforms_active():
+                return super().apply(*arguments)
+            return super(Function, cls).apply(*unwrap_dead_wrappers(arguments))  # type: ignore[misc]
+        except NotImplementedError as error:  # torch asks for a forward mode
+            raise RuntimeError(ONCE) from error
+
+
+class Differentiable(_Once):
     """An autograd function whose second derivative is an error, never silently zero.
 
     A subclass has ``forward``, ``setup_context`` and ``gradients(ctx, saved, *grads)``, which gets
@@ -123,23 +139,11 @@ class Differentiable(Function):
     """
 
     gradients: Callable[..., Any]
-    generate_vmap_rule = True
 
     def __init_subclass__(cls) -> None:
         # torch binds the arguments by this signature at every call, and would make it anew
         vars(cls)["forward"].__func__.__signature__ = inspect.signature(cls.forward)
         setattr(cls, "backward", staticmethod(_once(cls.gradients)))  # noqa: B010
-
-    @classmethod
-    def apply(cls, *arguments: Any) -> Any:
-        """As torch's, which also binds the arguments to the signature at every call."""
-        if torch._C._are_functorch_transforms_active():
-            return super().apply(*arguments)
-        return super(Function, cls).apply(*unwrap_dead_wrappers(arguments))  # type: ignore[misc]
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        raise RuntimeError(ONCE)
 
 
 def _once(gradients: Callable[..., Any]) -> Callable[..., Any]:
@@ -241,10 +245,8 @@ def _sizes(inputs: Sequence[Any], wanted: Sequence[bool]) -> list[int]:
     return [x.numel() if want else 0 for x, want in zip(inputs, wanted, strict=True)]
 
 
-class _Final(Function):
+class _Final(_Once):
     """A gradient that has no derivative."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(gradient: Tensor, *inputs: Any) -> Any:
@@ -256,10 +258,6 @@ class _Final(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        raise RuntimeError(ONCE)
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
         raise RuntimeError(ONCE)
 
 

@@ -26,6 +26,7 @@ constexpr int kPanelVectors = 2;
 
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t VecInt __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t VecBits __attribute__((vector_size(kLanes * 4)));  // which may wrap around
 
 inline Vec load(const float* p) {
   Vec v;
@@ -65,7 +66,7 @@ inline Vec exp(Vec x) {
   p = p * r + 4.99999940e-1f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  const VecInt power = ((VecInt)shifted << 23) + (127 << 23);
+  const VecBits power = ((VecBits)shifted << 23) + (127u << 23);
   return x < -87.0f ? Vec{} : p * (Vec)power;
 }
 

@@ -8,6 +8,8 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch.distributed as dist
 
+from .._checks import check_choice, shown
+
 ROUTES = ("all", "ring")
 GRADIENT_SCALES = ("mean", "reference")
 P = ParamSpec("P")
@@ -40,13 +42,13 @@ class Gather:
     grad_scale: str = "mean"
 
     def __post_init__(self) -> None:
-        if self.route not in ROUTES:
-            raise ValueError(f"gather must be one of {', '.join(ROUTES)}; got {self.route!r}")
-        if self.grad_scale not in GRADIENT_SCALES:
-            raise ValueError(
-                f"grad_scale must be one of {', '.join(GRADIENT_SCALES)}; got {self.grad_scale!r}"
-            )
+        check_choice("route", self.route, ROUTES)
+        check_choice("grad_scale", self.grad_scale, GRADIENT_SCALES)
         if self.group is not None and not isinstance(self.group, str):
+            if not hasattr(self.group, "group_name"):
+                raise TypeError(
+                    f"group must be a process group or its name, got {shown(self.group)}"
+                )
             object.__setattr__(self, "group", self.group.group_name)  # a name can be pickled
 
 
@@ -62,6 +64,8 @@ def ranks_of(gather: Gather | None) -> Ranks | None:
     """The ranks to meet; None if there are no others."""
     if gather is None:
         return None
+    if not isinstance(gather, Gather):
+        raise TypeError(f"gather must be a sslkernels.Gather or None, got {shown(gather)}")
     size, name = _size_and_name(gather.group)  # type: ignore[arg-type]
     return Ranks(gather.route, name, size) if size > 1 else None
 

@@ -15,18 +15,20 @@ class PendingMean:
 
     Args:
         total: (K,), this rank's sum.
-        count: of its rows.
+        count: of its rows; a tensor, if a device knows it.
         gather: the ranks; None: this one alone.
     """
 
-    def __init__(self, total: Tensor, count: int, gather: Gather | None):
+    def __init__(self, total: Tensor, count: int | Tensor, gather: Gather | None):
         ranks = ranks_of(gather)
         self._total = total
         self._count: int | Tensor = count
         self._work: dist.Work | None = None
         if ranks is None:
             return
-        sums = torch.cat([total, total.new_full((1,), count)])
+        if not isinstance(count, Tensor):
+            count = total.new_full((), count)
+        sums = torch.cat([total, count.to(total.dtype).reshape(1)])
         if torch.compiler.is_compiling():
             sums = all_reduce(sums, "sum", ranks)
         else:

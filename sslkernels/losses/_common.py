@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypedDict
+from difflib import get_close_matches
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._checks import check_choice, check_flags, check_tensors
 from .._operator import accumulation_dtype
 from ..distributed import Gather, mean_over_ranks, ranks_of, scale_gradient
+from ..primitives._arguments import IMPLEMENTATIONS
 from ..primitives._rows import unit as unit_rows
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+ROUTES = ("all", "ring")
 
 
 class Gathering(TypedDict, total=False):
@@ -42,7 +45,8 @@ class GatheringLoss(nn.Module):
         impl: see :func:`sslkernels.pairwise_logsumexp`.
 
     Raises:
-        ValueError: an unknown ``gather`` or ``grad_scale``.
+        TypeError, ValueError: an unknown ``gather`` or ``grad_scale``, or a setting that the loss
+            does not have.
     """
 
     def __init__(
@@ -53,20 +57,64 @@ class GatheringLoss(nn.Module):
         group: ProcessGroup | None = None,
         grad_scale: str = "mean",
         impl: str = "auto",
+        **unknown: Any,
     ) -> None:
         super().__init__()
+        if unknown:
+            raise TypeError(_unknown_settings(type(self), unknown))
+        check_flags(gather_distributed=gather_distributed)
+        check_choice("impl", impl, IMPLEMENTATIONS)
+        if gather is not None:
+            check_choice("gather", gather, ROUTES)
         settings = Gather(gather or "all", group, grad_scale)
         self.gather = settings if gather_distributed or gather else None
         self.impl = impl
 
     def extra_repr(self) -> str:
-        shown = {"temperature": getattr(self, "temperature", None), "gather": self.gather}
-        return ", ".join(f"{key}={value}" for key, value in shown.items() if value is not None)
+        return settings(self)
+
+
+def settings(loss: nn.Module) -> str:
+    """The arguments of a loss's constructor that are not the default, as they would be given."""
+    given = {}
+    for name, default in _settings_of(type(loss)).items():
+        value = getattr(loss, name, default)
+        if isinstance(value, Tensor):
+            given[name] = f"tensor({value.item():g})" if not value.is_meta else "tensor()"
+        elif value is not default and value != default and not isinstance(value, nn.Module):
+            given[name] = repr(value)
+    return ", ".join(f"{name}={value}" for name, value in given.items())
+
+
+def _settings_of(loss: type) -> dict[str, Any]:
+    """Names and defaults of what a constructor takes, and hands on to those of its bases."""
+    found: dict[str, Any] = {}
+    for kind in loss.__mro__:
+        if "__init__" not in vars(kind) or kind is nn.Module:
+            continue
+        parameters = list(signature(vars(kind)["__init__"]).parameters.values())
+        for x in parameters[1:]:
+            if x.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+                found.setdefault(x.name, x.default)
+        if not any(x.kind is Parameter.VAR_KEYWORD for x in parameters):
+            break
+    for name in ("gather_distributed", "sinkhorn_gather_distributed", "group", "grad_scale"):
+        found.pop(name, None)  # they are in gather
+    return found
+
+
+def _unknown_settings(loss: type, unknown: dict[str, Any]) -> str:
+    known, name = list(signature(loss).parameters), next(iter(unknown))
+    known = [x for x in known if x not in ("gathering", "options", "arguments")]
+    known += [x for x in signature(GatheringLoss).parameters if x not in (*known, "unknown")]
+    near = get_close_matches(name, known, 1)
+    hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(known)}"
+    return f"{loss.__name__} takes no argument {name}{hint}"
 
 
 def full_precision(x: Tensor) -> torch.autocast:
     """Autocast off: losses compute in float32 whatever surrounds them."""
-    return torch.autocast(x.device.type, enabled=False)
+    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
 
 
 def unit(x: Tensor, gather: Gather | None = None) -> Tensor:
@@ -104,9 +152,7 @@ def check_batch(name: str, x: Tensor, gather: Gather | None) -> None:
 
 
 def _check_alike(shape: str, fits: Callable[[Tensor], bool], embeddings: dict[str, Tensor]) -> None:
-    for name, x in embeddings.items():
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+    check_tensors(**embeddings)
     first, *_ = embeddings.values()
     for x in embeddings.values():
         if not fits(x) or 0 in x.shape or x.shape != first.shape:
@@ -114,9 +160,9 @@ def _check_alike(shape: str, fits: Callable[[Tensor], bool], embeddings: dict[st
                 f"{_all(embeddings)} must have one shape {shape}, no dimension of which is 0; got "
                 f"{_all(tuple(x.shape) for x in embeddings.values())}"
             )
-        if x.dtype != first.dtype or x.dtype not in DTYPES:
+        if x.dtype != first.dtype:
             raise TypeError(
-                f"{_all(embeddings)} must have one dtype of float16, bfloat16, float32, float64; "
+                f"{_all(embeddings)} must have one dtype, "
                 f"got {_all(x.dtype for x in embeddings.values())}"
             )
         if x.device != first.device:
@@ -130,32 +176,17 @@ def _all(values: Iterable[object]) -> str:
     return " and ".join(map(str, values))
 
 
-def check_temperature(temperature: float | Tensor) -> None:
-    # A tensor's value is the user's care: to read it would stall the device at every step.
-    if isinstance(temperature, Tensor):
-        if temperature.numel() != 1:
-            raise ValueError(f"temperature must have one element, got {tuple(temperature.shape)}")
-    elif not 1e-8 <= abs(temperature) < math.inf:
-        raise ValueError(f"temperature must be finite with |T| >= 1e-8, got {temperature}")
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+def lasting(x: Tensor) -> Tensor:
+    """x for a buffer: training could not use what an inference mode has made."""
+    if torch.compiler.is_compiling() or not x.is_inference():
+        return x
+    with torch.inference_mode(False):
+        return x.clone()
 
 
 def as_scalar(value: float | Tensor, x: Tensor) -> float | Tensor:
     """A number as it is; a tensor in float64, as whose gradient large parts cancel."""
-    check_scalar(value)
     return value.to(x.device, torch.float64).reshape(()) if isinstance(value, Tensor) else value
-
-
-def check_scalar(value: float | Tensor) -> None:
-    if isinstance(value, Tensor) and (value.numel() != 1 or not value.is_floating_point()):
-        raise ValueError(
-            "a temperature, scale or bias must be a number or a floating-point tensor with one "
-            f"element, got shape {tuple(value.shape)} of {value.dtype}"
-        )
 
 
 def inverse(temperature: float | Tensor, x: Tensor) -> float | Tensor:

@@ -8,6 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._checks import (
+    MOST,
+    check_devices,
+    check_integers,
+    check_not_negative,
+    check_numbers,
+    check_positive,
+    check_tensors,
+)
 from .._operator import accumulation_dtype
 from ..distributed import (
     Gather,
@@ -18,7 +27,15 @@ from ..distributed import (
     scale_gradient,
 )
 from ..primitives.pairwise_logsumexp import pairwise_logsumexp
-from ._common import Gathering, GatheringLoss, check_embeddings, full_precision, unit
+from ._common import (
+    Gathering,
+    GatheringLoss,
+    check_embeddings,
+    check_views,
+    full_precision,
+    settings,
+    unit,
+)
 
 
 def negative_cosine_similarity(x0: Tensor, x1: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
@@ -35,10 +52,16 @@ def negative_cosine_similarity(x0: Tensor, x1: Tensor, dim: int = 1, eps: float 
     Raises:
         ValueError: shapes that differ.
     """
+    check_tensors(x0=x0, x1=x1)
+    check_not_negative(eps=eps)
+    check_devices(x0=x0, x1=x1)
     if x0.shape != x1.shape:
         raise ValueError(
             f"x0 and x1 must have one shape, got {tuple(x0.shape)} and {tuple(x1.shape)}"
         )
+    check_integers(-MOST, dim=dim)
+    if not -x0.dim() <= dim < x0.dim():
+        raise ValueError(f"x0 and x1 must have a dimension dim={dim}, got {tuple(x0.shape)}")
     with full_precision(x0):
         dtype = accumulation_dtype(x0)
         return -F.cosine_similarity(x0.to(dtype), x1.to(dtype), dim, eps).mean()
@@ -46,12 +69,14 @@ def negative_cosine_similarity(x0: Tensor, x1: Tensor, dim: int = 1, eps: float 
 
 def simsiam(prediction: Tensor, projection: Tensor) -> Tensor:
     """``−mean cos(p, stop_gradient(z))``: one direction of SimSiam, for p and z (N, D)."""
+    check_views(prediction=prediction, projection=projection)
     return negative_cosine_similarity(prediction, projection.detach())
 
 
 def byol(prediction: Tensor, projection: Tensor) -> Tensor:
     """``2 − 2 mean cos(p, stop_gradient(z))``: one direction of BYOL (Grill et al. 2020,
     arXiv:2006.07733), for p and z (N, D). Its two directions are summed."""
+    check_views(prediction=prediction, projection=projection)
     return 2 + 2 * negative_cosine_similarity(prediction, projection.detach())
 
 
@@ -61,7 +86,12 @@ class NegativeCosineSimilarity(nn.Module):
 
     def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
         super().__init__()
+        check_integers(-MOST, dim=dim)
+        check_not_negative(eps=eps)
         self.dim, self.eps = dim, eps
+
+    def extra_repr(self) -> str:
+        return settings(self)
 
     def forward(self, x0: Tensor, x1: Tensor) -> Tensor:
         return negative_cosine_similarity(x0, x1, self.dim, self.eps)
@@ -71,6 +101,7 @@ class SimSiamLoss(nn.Module):
     """Both directions of SimSiam, halved: ``(simsiam(p0, z1) + simsiam(p1, z0)) / 2``."""
 
     def forward(self, p0: Tensor, p1: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
+        check_embeddings(p0=p0, p1=p1, z0=z0, z1=z1)
         return (simsiam(p0, z1) + simsiam(p1, z0)) / 2
 
 
@@ -78,6 +109,7 @@ class BYOLLoss(nn.Module):
     """Both directions of BYOL, summed: ``byol(p0, z1) + byol(p1, z0)``."""
 
     def forward(self, p0: Tensor, p1: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
+        check_embeddings(p0=p0, p1=p1, z0=z0, z1=z1)
         return byol(p0, z1) + byol(p1, z0)
 
 
@@ -96,16 +128,18 @@ def alignment(x: Tensor, y: Tensor, alpha: float = 2.0, *, gather: Gather | None
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_embeddings(x=x, y=y)
-    if not alpha > 0:
-        raise ValueError(f"alpha must be above 0, got {alpha}")
+    check_positive(alpha=alpha)
     with full_precision(x):
         x, y = (scale_gradient(z, gather).to(accumulation_dtype(z)) for z in (x, y))
         difference = F.normalize(x, dim=1) - F.normalize(y, dim=1)
         squares = difference.square().sum(1)
-        powers = (
-            squares if alpha == 2 else torch.linalg.vector_norm(difference, dim=1) ** float(alpha)
-        )
-        return mean_over_ranks(powers, gather)
+        return mean_over_ranks(squares if alpha == 2 else _power(squares, alpha / 2), gather)
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """x ≥ 0 to a power, whose gradient at 0 is 0: a pair that is aligned is not pulled."""
+    aligned = x == 0
+    return (x.masked_fill(aligned, 1.0) ** exponent).masked_fill(aligned, 0.0)
 
 
 def uniformity(
@@ -127,8 +161,7 @@ def uniformity(
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_embeddings(x=x)
-    if not t > 0:
-        raise ValueError(f"t must be above 0, got {t}")
+    check_positive(t=t)
     ranks = ranks_of(gather)
     if len(x) < 2 and ranks is None:
         raise ValueError("uniformity needs at least 2 rows, got 1")
@@ -162,10 +195,13 @@ class HypersphereLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
+        check_positive(t=t, alpha=alpha)
+        check_numbers(lam=lam)
         self.t, self.lam, self.alpha = t, lam, alpha
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
         """Return the loss of two views' embeddings, each (N, D)."""
+        check_embeddings(z_a=z_a, z_b=z_b)
         aligned = alignment(z_a, z_b, self.alpha, gather=self.gather)
         options: dict[str, Any] = {"gather": self.gather, "impl": self.impl}
         return aligned + self.lam / 2 * (

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._checks import check_choice, check_scalars, check_tensors
 from .._ext import HAS_CUDA_EXTENSION, HAS_EXTENSION, extension
 from .._operator import accumulation_dtype
 from ..distributed import Gather, Ranks, ranks_of
@@ -16,15 +17,12 @@ from ..distributed import Gather, Ranks, ranks_of
 MOST_ROWS = 1 << 62
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
 
 
 def check_tensor(name: str, x: Tensor, dimensions: Sequence[int] = (2,)) -> None:
     """Raise unless x is a matrix of floats, or has one of these numbers of dimensions."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
-    if x.dtype not in DTYPES:
-        raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
+    check_tensors(**{name: x})
     if x.dim() not in dimensions or 0 in x.shape:
         numbers = " or ".join({2: "two", 3: "three"}[d] for d in dimensions)
         raise ValueError(f"{name} must have {numbers} non-empty dimensions, got {tuple(x.shape)}")
@@ -43,19 +41,15 @@ def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> list[int]:
     if q.device != k.device:
         raise ValueError(f"q and k must be on one device, got {q.device} and {k.device}")
     if not isinstance(exclude, Sequence) or not all(isinstance(x, int) for x in exclude):
-        raise TypeError(f"exclude must hold integers (offsets j - i), got {exclude!r}")
+        raise TypeError(f"exclude must be a list of integers (offsets j - i), got {exclude!r:.80}")
     return sorted({x for x in exclude if abs(x) < MOST_ROWS})  # beyond, there is nothing
 
 
 def scalar_tensor(name: str, value: float | Tensor, q: Tensor) -> Tensor:
     """A 0-dim tensor on the device of q; a number in the dtype that q is computed in."""
+    check_scalars(**{name: value})
     if not isinstance(value, Tensor):
         return q.new_full((), value, dtype=accumulation_dtype(q))
-    if value.numel() != 1 or not value.is_floating_point():
-        raise ValueError(
-            f"{name} must be a number or a floating-point tensor with one element, "
-            f"got shape {tuple(value.shape)} of {value.dtype}"
-        )
     return value.reshape(()).to(q.device)
 
 
@@ -71,8 +65,7 @@ def across_ranks(gather: Gather | None, impl: str) -> Ranks | tuple[()]:
 
 def choose(impl: str, implementations: Sequence[str], q: Tensor) -> str:
     """The implementation that ``impl`` means for q; raises if it cannot serve it."""
-    if impl not in implementations:
-        raise ValueError(f"impl must be one of {', '.join(implementations)}; got {impl!r}")
+    check_choice("impl", impl, implementations)
     device = q.device.type
     if impl == "auto":
         if q.dtype == torch.float64:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._checks import check_devices, check_tensors
 from .._operator import accumulation_dtype
-from ._arguments import DTYPES, check_tensor
+from ._arguments import check_tensor
 
 CHUNK_BYTES = {"cpu": 3 << 20, "cuda": 128 << 20}  # of logits
 FEWEST = 192  # prototypes in a chunk: a matrix product needs some
@@ -91,8 +92,8 @@ def check_prototypes(
             f"got {x.dtype} and {weight.dtype}"
         )
     if magnitude is not None:
-        if not isinstance(magnitude, Tensor) or magnitude.dtype not in DTYPES:
-            raise TypeError(f"the magnitude of {name} must be a floating-point tensor or None")
+        check_tensors(**{f"the magnitude of {name}": magnitude})
+        check_devices(**{features: x, f"the magnitude of {name}": magnitude})
         if magnitude.shape not in ((len(weight),), (len(weight), 1)):
             raise ValueError(
                 f"the magnitude of {name} must be (K,) or (K, 1) with K = {len(weight)}, "

@@ -16,6 +16,20 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.linalg.vecdot(a.to(dtype), b.to(dtype)).double()
 
 
+def is_finite(x: Tensor) -> Tensor:
+    """Whether a row (…, D) is, in one pass."""
+    return torch.linalg.vector_norm(x, float("inf"), dim=-1).isfinite()
+
+
+def finite_sum(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, int | Tensor]:
+    """The sum (D,) of the finite rows of x (N, D), and how many these are."""
+    total = x.sum(0, dtype=dtype)
+    if x.is_cpu and not torch.compiler.is_compiling() and bool(total.isfinite().all()):
+        return total, x.shape[0]  # all are
+    finite = is_finite(x)
+    return x.where(finite[:, None], 0.0).sum(0, dtype=dtype), finite.sum()
+
+
 def unit(x: Tensor) -> Tensor:
     """Rows of length one, in x's dtype; a zero row stays zero."""
     return _Unit.apply(x)[0]

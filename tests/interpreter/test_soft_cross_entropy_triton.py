@@ -185,7 +185,7 @@ def test_losses_of_many_views_that_lie_anywhere(students, same_view):
     teacher = [torch.randn(3, 50) for _ in range(2)]
     values = []
     for impl in ("triton", "tiled"):
-        loss = functional.dino(views, teacher, same_view=same_view, impl=impl)
+        loss = functional.dino(student=views, teacher=teacher, same_view=same_view, impl=impl)
         values.append([loss, *torch.autograd.grad(loss, views)])
     for ours, theirs in zip(*values, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)

@@ -83,7 +83,7 @@ def mmcr(o0, o1, m0, m1, gather=None):
 
 def simdino(s0, s1, s2, t0, t1, gather=None, **options):
     student, teacher = torch.stack([s0, s1, s2]), torch.stack([t0, t1])
-    return functional.simdino(student, teacher, gather=gather, **options)
+    return functional.simdino(student=student, teacher=teacher, gather=gather, **options)
 
 
 def narrow(x):

@@ -36,7 +36,9 @@ def prior(like):
 
 
 def dino(s0, s1, s2, t0, t1, gather=None, **options):
-    return functional.dino([s0, s1, s2], [t0, t1], center=center(s0), gather=gather, **options)
+    return functional.dino(
+        student=[s0, s1, s2], teacher=[t0, t1], center=center(s0), gather=gather, **options
+    )
 
 
 def dino_formula(*x, **options):
@@ -45,8 +47,8 @@ def dino_formula(*x, **options):
 
 def dino_of_features(s0, s1, s2, t0, t1, gather=None):
     return functional.dino(
-        [s0, s1, s2],
-        [t0, t1],
+        student=[s0, s1, s2],
+        teacher=[t0, t1],
         prototypes=(prototypes(s0), magnitude(s0)),
         teacher_prototypes=teacher_prototypes(s0),
         gather=gather,
@@ -69,7 +71,9 @@ def one_of_two(student):
 
 def ibot(student, teacher, gather=None, **options):
     options["center"] = center(student)
-    return functional.ibot(student, teacher, one_of_two(student), gather=gather, **options)
+    return functional.ibot(
+        student=student, teacher=teacher, mask=one_of_two(student), gather=gather, **options
+    )
 
 
 def ibot_formula(student, teacher):
@@ -123,7 +127,9 @@ CASES = {
         scalars=(),
     ),
     "capi": Case(
-        lambda s, t, gather=None: functional.capi(tokens(t), tokens(s), gather=gather),
+        lambda s, t, gather=None: functional.capi(
+            teacher=tokens(t), student=tokens(s), gather=gather
+        ),
         lambda s, t: formulas.capi(tokens(t), tokens(s)),
         constant=1,
         scalars=(),

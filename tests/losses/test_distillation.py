@@ -170,8 +170,8 @@ def test_masked_patches_weigh_by_their_image(shape):
     student = torch.randn(patches, 30, dtype=torch.float64, requires_grad=True)
     teacher = torch.randn(patches, 30, dtype=torch.float64)
     expected = formulas.ibot(student, teacher, mask, 0.1, 0.04)
-    assert_same(functional.ibot(student, teacher, mask), expected, [student])
-    alike = functional.ibot(student, teacher, mask, normalization="patch")
+    assert_same(functional.ibot(student=student, teacher=teacher, mask=mask), expected, [student])
+    alike = functional.ibot(student=student, teacher=teacher, mask=mask, normalization="patch")
     rows = formulas.ibot(student, teacher, torch.ones(1, patches, dtype=torch.bool), 0.1, 0.04)
     assert_same(alike, rows, [student])
 
@@ -181,20 +181,20 @@ MASK = torch.ones(5, 1, dtype=torch.bool)
 
 
 @pytest.mark.parametrize("call, error, message", [
-    (lambda: functional.dino([X], [X]), ValueError, "at least two"),
+    (lambda: functional.dino(student=[X], teacher=[X]), ValueError, "at least two"),
     (lambda: ssl.DINOLoss(8)([X], [X]), ValueError, "1 student and 1 teacher views"),
-    (lambda: functional.dino(X, [X]), ValueError, r"\(views, B, K\)"),
-    (lambda: functional.dino([X, X], [X], prototypes=X), ValueError, "both, or neither"),
+    (lambda: functional.dino(student=X, teacher=[X]), ValueError, r"\(views, B, K\)"),
+    (lambda: functional.dino(student=[X, X], teacher=[X], prototypes=X), ValueError, "both, or neither"),
     (lambda: ssl.DINOLoss(9)([X], [X, X]), ValueError, r"center .* got \(1, 1, 9\)"),
     (lambda: ssl.DINOLoss(8, center_mode="median"), ValueError, "median"),
     (lambda: ssl.DINOLoss(8, center_momentum=1.5), ValueError, "1.5"),
     (lambda: ssl.DINOLoss(8, teacher_temp=0.0)([X], [X, X]), ValueError, "teacher_temperature"),
-    (lambda: functional.ibot(X, X, MASK[:4]), ValueError, "selects 4 .* 5 rows"),
-    (lambda: functional.ibot(X[:0], X[:0], ~MASK), ValueError, "no patch"),
+    (lambda: functional.ibot(student=X, teacher=X, mask=MASK[:4]), ValueError, "selects 4 .* 5 rows"),
+    (lambda: functional.ibot(student=X[:0], teacher=X[:0], mask=~MASK), ValueError, "no patch"),
     (lambda: ssl.IBOTPatchLoss(8)(X[:0], X[:0], ~MASK), ValueError, "no patch"),
-    (lambda: functional.ibot(X, X, MASK.float()), TypeError, "bool"),
-    (lambda: functional.ibot(X, X, MASK[:, 0]), ValueError, r"\(B, H, W\)"),
-    (lambda: functional.ibot(X, X, MASK, normalization="row"), ValueError, "row"),
+    (lambda: functional.ibot(student=X, teacher=X, mask=MASK.float()), TypeError, "bool"),
+    (lambda: functional.ibot(student=X, teacher=X, mask=MASK[:, 0]), ValueError, r"\(B, H, W\)"),
+    (lambda: functional.ibot(student=X, teacher=X, mask=MASK, normalization="row"), ValueError, "row"),
     (lambda: functional.koleo(X, topk=5), ValueError, r"1\.\.4"),
     (lambda: functional.koleo(X[:1]), ValueError, "at least 2"),
     (lambda: functional.koleo(X, convention="dinov9"), ValueError, "dinov9"),
@@ -205,9 +205,9 @@ MASK = torch.ones(5, 1, dtype=torch.bool)
     (lambda: functional.msn(X, X, X, sinkhorn_iterations=-1), ValueError, "-1"),
     (lambda: functional.msn(X, X, X, distribution=torch.ones(3)), ValueError, r"\(3,\)"),
     (lambda: ssl.MSNLoss(temperature=0), ValueError, "above 0"),
-    (lambda: functional.capi(X, X), ValueError, r"\(B, N, K\)"),
-    (lambda: functional.capi(X[None], X[None, :3]), ValueError, "without index"),
-    (lambda: functional.capi(X[None], X[None, :3], torch.zeros(1, 3)), ValueError, "int64"),
+    (lambda: functional.capi(teacher=X, student=X), ValueError, r"\(B, N, K\)"),
+    (lambda: functional.capi(teacher=X[None], student=X[None, :3]), ValueError, "without index"),
+    (lambda: functional.capi(teacher=X[None], student=X[None, :3], index=torch.zeros(1, 3)), ValueError, "int64"),
 ])  # fmt: skip
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):

@@ -143,7 +143,7 @@ def test_simdino_module(views_of_student, expa_type):
     assert_same(value, formulas.simdino(s, t, 0.3, 2.0, expa_type), [student])
     assert not agreement.requires_grad and not expansion.requires_grad
     assert abs(agreement + formulas.simdino(s, t, 0.3, 1.0, expa_type) + expansion) < 1e-12
-    function = functional.simdino(s, t, eps=0.3, coeff=2.0, expa_type=expa_type)
+    function = functional.simdino(student=s, teacher=t, eps=0.3, coeff=2.0, expa_type=expa_type)
     assert torch.equal(value, function)
 
 
@@ -174,13 +174,13 @@ def test_simdino_v2_module(normalized, no_diag, expa_type):
 def test_simdino_refuses():
     x = torch.randn(4, 6, 8)
     with pytest.raises(ValueError, match=r"\(S, N, D\).*got \(4, 6, 8\) and \(6, 8\)"):
-        functional.simdino(x, x[0])
+        functional.simdino(student=x, teacher=x[0])
     with pytest.raises(ValueError, match="at least 2 views.*got 2 and 4"):
-        functional.simdino(x[:2], x)
+        functional.simdino(student=x[:2], teacher=x)
     with pytest.raises(ValueError, match="expa_type must be 0 or 1, got 2"):
-        functional.simdino(x, x[:2], expa_type=2)
+        functional.simdino(student=x, teacher=x[:2], expa_type=2)
     with pytest.raises(TypeError, match="one dtype"):
-        functional.simdino(x, x[:2].double())
+        functional.simdino(student=x, teacher=x[:2].double())
     with pytest.raises(ValueError, match=r"student_feat must be \(4 N, D\), got \(7, 8\)"):
         ssl.SimDINOLoss(4)(torch.ones(7, 8), torch.ones(2, 8))
     with pytest.raises(ValueError, match="ncrops must be at least 2, got 1"):
@@ -253,7 +253,7 @@ def compiled_on_rank(rank):
                 functional.coding_rate(x, gather=Gather()),
                 functional.cca(x, x.square(), 0.1, gather=Gather()),
                 functional.mmcr(x[:, None], x[:, None].sin(), gather=Gather()),
-                functional.simdino(torch.stack([x, x.cos()]), x[None], gather=Gather()),
+                functional.simdino(student=torch.stack([x, x.cos()]), teacher=x[None], gather=Gather()),
                 gather_rows(x, Gather()).sin().sum(),
                 functional.w_mse(x, x.sin(), 0.1, gather=Gather()),
                 functional.tico(x, x.sin(), functional.tico_covariance(
@@ -392,7 +392,7 @@ def test_compiled_backward_keeps_float32_under_autocast():
             functional.coding_rate(x),
             functional.cca(x, x.sin(), 0.1),
             functional.mmcr(x[:, None], x[:, None].sin()),
-            functional.simdino(torch.stack([x, x.cos()]), x[None]),
+            functional.simdino(student=torch.stack([x, x.cos()]), teacher=x[None]),
             functional.w_mse(x, x.sin(), 0.1),
             functional.tico(x, x.sin(), torch.eye(4)),
         ])  # fmt: skip

@@ -78,7 +78,7 @@ def test_a_tensor_made_on_the_cpu_and_copied(plant):
     )
     views = [torch.randn(70, 20, device="cuda") for _ in range(2)]
     with pytest.raises(Fault, match="_to_copy.*the host waits for the device"), no_wait():
-        dino.dino(views, views, impl="tiled")
+        dino.dino(student=views, teacher=views, impl="tiled")
 
 
 def test_a_scalar_read_by_the_host(plant):

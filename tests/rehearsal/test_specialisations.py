@@ -52,7 +52,7 @@ def test_another_learned_scalar(name, dtype):
     lambda x, t: functional.nt_xent(*x, t),
     lambda x, t: functional.info_nce(*x, None, t),
     lambda x, t: functional.clip(*x, 1 / t),
-    lambda x, t: functional.dino(x, x, student_temp=t, teacher_temp=t / 2),
+    lambda x, t: functional.dino(student=x, teacher=x, student_temp=t, teacher_temp=t / 2),
     lambda x, t: functional.swav(x, temperature=t, epsilon=t / 2),
     lambda x, t: functional.msn(*x, x[0].detach(), temperature=t),
 ], ids=["nt_xent", "info_nce", "clip", "dino", "swav", "msn"])  # fmt: skip

@@ -83,9 +83,9 @@ class IBOTPatchLoss(nn.Module):
     ) -> Tensor:
         """Return the loss of logits (M, K) at the patches that ``mask`` (B, H, W) selects."""
         loss = ibot(
-            student_out,
-            teacher_out,
-            mask,
+            student=student_out,
+            teacher=teacher_out,
+            mask=mask,
             student_temp=self.student_temp,
             teacher_temp=self._temperature(teacher_temp),
             center=self.center.value,

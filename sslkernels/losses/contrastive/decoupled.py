@@ -9,18 +9,11 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from ..._checks import check_positive, check_temperature, shown
 from ...distributed import Gather, logsumexp_over_ranks, rows_of_all_ranks
 from ...primitives._rows import dot
 from ...primitives.contrastive import Contrastive, contrastive_loss
-from .._common import (
-    Gathering,
-    GatheringLoss,
-    check_embeddings,
-    check_temperature,
-    full_precision,
-    inverse,
-    unit,
-)
+from .._common import Gathering, GatheringLoss, check_embeddings, full_precision, inverse, unit
 
 WeightFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -55,7 +48,8 @@ def dcl(
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_embeddings(out0=out0, out1=out1)
-    check_temperature(temperature)
+    check_temperature(temperature=temperature)
+    _check_weight_function(weight_fn)
     n = out0.shape[0]
     problem = Contrastive(
         out0,
@@ -84,6 +78,7 @@ def dclw(
     count less. With ``gather`` the softmax and N are those of the global batch. Arguments, result
     and errors otherwise as :func:`dcl`.
     """
+    check_positive(sigma=sigma)
     return dcl(
         out0, out1, temperature, partial(_von_mises_fisher, sigma, gather), gather=gather, impl=impl
     )
@@ -109,7 +104,8 @@ class DCLLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        check_temperature(temperature)
+        check_temperature(temperature=temperature)
+        _check_weight_function(weight_fn)
         self.temperature = temperature
         self.weight_fn = weight_fn
 
@@ -142,9 +138,14 @@ class DCLWLoss(DCLLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(temperature, None, gather_distributed, **gathering)
-        if not sigma > 0:
-            raise ValueError(f"sigma must be above 0, got {sigma}")
+        check_positive(sigma=sigma)
+        self.sigma = sigma
         self.weight_fn = partial(_von_mises_fisher, sigma, self.gather)
+
+
+def _check_weight_function(weight_fn: WeightFunction | None) -> None:
+    if weight_fn is not None and not callable(weight_fn):
+        raise TypeError(f"weight_fn must be a function or None, got {shown(weight_fn)}")
 
 
 def _von_mises_fisher(sigma: float, gather: Gather | None, z0: Tensor, z1: Tensor) -> Tensor:
@@ -158,9 +159,8 @@ def _weights(
 ) -> Tensor:
     with full_precision(out0):
         weights = weight_fn(unit(out0, gather), unit(out1, gather))
-    if weights.shape != out0.shape[:1]:
+    if not isinstance(weights, Tensor) or weights.shape != out0.shape[:1]:
         raise ValueError(
-            f"weight_fn must return one weight per pair, shape ({len(out0)},); "
-            f"got {tuple(weights.shape)}"
+            f"weight_fn must return one weight per pair, shape ({len(out0)},); got {shown(weights)}"
         )
     return weights.repeat(2)

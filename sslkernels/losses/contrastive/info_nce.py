@@ -7,6 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from ..._checks import check_choice, check_devices, check_temperature, check_tensors
 from ..._operator import accumulation_dtype
 from ...distributed import Gather
 from ...primitives._rows import dot
@@ -15,9 +16,7 @@ from .._common import (
     Gathering,
     GatheringLoss,
     as_scalar,
-    check_choice,
     check_embeddings,
-    check_temperature,
     cross_entropy,
     full_precision,
     inverse,
@@ -64,7 +63,7 @@ def info_nce(
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_embeddings(query=query, positive_key=positive_key)
-    check_temperature(temperature)
+    check_temperature(temperature=temperature)
     check_choice("reduction", reduction, REDUCTIONS)
     check_choice("negative_mode", negative_mode, NEGATIVE_MODES)
     _check_negatives(negative_keys, negative_mode, query)
@@ -122,7 +121,7 @@ class InfoNCELoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        check_temperature(temperature)
+        check_temperature(temperature=temperature)
         check_choice("reduction", reduction, REDUCTIONS)
         check_choice("negative_mode", negative_mode, NEGATIVE_MODES)
         self.temperature = temperature
@@ -148,6 +147,8 @@ class InfoNCELoss(GatheringLoss):
 def _check_negatives(negative_keys: Tensor | None, mode: str, query: Tensor) -> None:
     if negative_keys is None:
         return
+    check_tensors(negative_keys=negative_keys)
+    check_devices(query=query, negative_keys=negative_keys)
     (n, d), shape = query.shape, negative_keys.shape
     wanted = 3 if mode == "paired" else 2
     if len(shape) != wanted or shape[-1] != d or (wanted == 3 and shape[0] != n) or 0 in shape:

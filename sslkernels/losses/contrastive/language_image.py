@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..._checks import check_scalars
 from ...distributed import Gather
 from ...primitives.contrastive import Contrastive, contrastive_loss
-from .._common import GatheringLoss, check_embeddings, check_scalar
+from .._common import GatheringLoss, check_embeddings
 
 
 def clip(
@@ -36,7 +37,7 @@ def clip(
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_embeddings(image_features=image_features, text_features=text_features)
-    check_scalar(logit_scale)
+    check_scalars(logit_scale=logit_scale)
     problem = Contrastive(
         image_features,
         key=text_features,
@@ -97,8 +98,8 @@ def siglip(
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_embeddings(image_features=image_features, text_features=text_features)
-    check_scalar(logit_scale)
-    check_scalar(logit_bias)
+    check_scalars(logit_scale=logit_scale)
+    check_scalars(logit_bias=logit_bias)
     problem = Contrastive(
         image_features,
         key=text_features,

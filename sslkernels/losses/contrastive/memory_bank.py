@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..._checks import check_integers, check_tensors
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, all_gather
+from ...primitives._rows import is_finite
 
 
 class MemoryBank(nn.Module):
@@ -32,10 +34,7 @@ class MemoryBank(nn.Module):
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
-        if size < 1 or dim < 1:
-            raise ValueError(
-                f"a memory bank needs a size and a dimension of at least 1, got {size} and {dim}"
-            )
+        check_integers(1, size=size, dim=dim)
         self.register_buffer("bank", F.normalize(torch.randn(size, dim), dim=1))
         self.register_buffer("bank_ptr", torch.zeros(1, dtype=torch.int64))
 
@@ -47,13 +46,15 @@ class MemoryBank(nn.Module):
     def enqueue(self, embeddings: Tensor, gather: Gather | None = None) -> None:
         """Normalise embeddings (N, dim) and put them in place of the oldest.
 
-        Of more than ``size``, the last ``size`` stay. With ``gather`` every rank's go in, in the
-        order of the ranks, so that all banks stay alike.
+        In place of one that is not finite the oldest stays. Of more than ``size``, the last
+        ``size`` go in. With ``gather`` every rank's do, in the order of the ranks, so that all
+        banks stay alike.
 
         Raises:
             ValueError: embeddings of another shape.
         """
         size, dim = self.bank.shape
+        check_tensors(embeddings=embeddings)
         if embeddings.dim() != 2 or embeddings.shape[1] != dim:
             raise ValueError(
                 f"the memory bank takes embeddings (N, {dim}), got {tuple(embeddings.shape)}"
@@ -64,7 +65,9 @@ class MemoryBank(nn.Module):
         newest = rows[-size:]
         self.bank_ptr.add_(rows.shape[0] - newest.shape[0])
         places = self.bank_ptr + torch.arange(newest.shape[0], device=rows.device)
-        self.bank.index_copy_(0, places % size, newest)
+        places = places % size
+        newest = torch.where(is_finite(newest)[:, None], newest, self.bank[places])
+        self.bank.index_copy_(0, places, newest)
         self.bank_ptr.add_(newest.shape[0]).remainder_(size)
 
     def extra_repr(self) -> str:

@@ -6,16 +6,10 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
+from ..._checks import check_temperature, check_tensors
 from ...distributed import Gather
 from ...primitives.contrastive import Contrastive, contrastive_loss
-from .._common import (
-    Gathering,
-    GatheringLoss,
-    as_scalar,
-    check_embeddings,
-    check_temperature,
-    inverse,
-)
+from .._common import Gathering, GatheringLoss, as_scalar, check_embeddings, inverse
 from .memory_bank import MemoryBank
 
 
@@ -50,7 +44,8 @@ def moco(
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_embeddings(query=query, key=key)
-    check_temperature(temperature)
+    check_temperature(temperature=temperature)
+    check_tensors(queue=queue)
     if queue.dim() != 2 or queue.shape[1] != query.shape[1]:
         raise ValueError(
             f"queue must be (K, {query.shape[1]}) like the queries, got {tuple(queue.shape)}"
@@ -93,12 +88,16 @@ class MoCoLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        check_temperature(temperature)
+        check_temperature(temperature=temperature)
         self.temperature = temperature
         self.queue = MemoryBank(queue_size, dim)
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         """Return the loss of queries (N, D) and the momentum encoder's keys (N, D)."""
+        check_embeddings(query=query, key=key)
+        dim = self.queue.bank.shape[1]
+        if query.shape[1] != dim:
+            raise ValueError(f"query and key must have dim={dim} features, got {query.shape[1]}")
         key, queue = key.detach(), self.queue.negatives(query.dtype)
         loss = moco(query, key, queue, self.temperature, gather=self.gather, impl=self.impl)
         if self.training and query.requires_grad:
@@ -133,7 +132,7 @@ def moco_v3(
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_embeddings(query=query, key=key)
-    check_temperature(temperature)
+    check_temperature(temperature=temperature)
     problem = Contrastive(query, key=key.detach(), scale=inverse(temperature, query), exclude=(0,))
     loss = contrastive_loss(problem, gather=gather, impl=impl)
     return (2 * as_scalar(temperature, query) * loss).to(loss.dtype)
@@ -156,12 +155,13 @@ class MoCoV3Loss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        check_temperature(temperature)
+        check_temperature(temperature=temperature)
         self.temperature = temperature
 
     def forward(self, query0: Tensor, query1: Tensor, key0: Tensor, key1: Tensor) -> Tensor:
         """Return the loss of two views' queries and momentum keys, each (N, D)."""
         options: dict[str, Any] = {"gather": self.gather, "impl": self.impl}
+        check_embeddings(query0=query0, query1=query1, key0=key0, key1=key1)
         return moco_v3(query0, key1, self.temperature, **options) + moco_v3(
             query1, key0, self.temperature, **options
         )

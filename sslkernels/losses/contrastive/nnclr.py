@@ -7,16 +7,10 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from ..._checks import check_choice, check_on, check_temperature
 from ...distributed import Gather
 from ...primitives.nearest_neighbor import nearest_neighbor
-from .._common import (
-    Gathering,
-    GatheringLoss,
-    check_choice,
-    check_temperature,
-    full_precision,
-    unit,
-)
+from .._common import Gathering, GatheringLoss, check_embeddings, full_precision, unit
 from .info_nce import info_nce
 from .memory_bank import MemoryBank
 from .nt_xent import nt_xent
@@ -54,6 +48,7 @@ def nnclr(
     Raises:
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
+    check_embeddings(neighbors=neighbors, predictions=predictions)
     check_choice("convention", convention, CONVENTIONS)
     options: dict[str, Any] = {"gather": gather, "impl": impl}
     if convention == "lightly":
@@ -92,7 +87,7 @@ class NNCLRLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        check_temperature(temperature)
+        check_temperature(temperature=temperature)
         check_choice("convention", convention, CONVENTIONS)
         self.temperature = temperature
         self.convention = convention
@@ -103,6 +98,8 @@ class NNCLRLoss(GatheringLoss):
         options: dict[str, Any] = {
             "convention": self.convention, "gather": self.gather, "impl": self.impl
         }  # fmt: skip
+        check_embeddings(z0=z0, z1=z1)
+        check_embeddings(p0=p0, p1=p1)
         n0, n1 = self.nearest(torch.cat([z0, z1])).to(p0.dtype).chunk(2)
         loss = (
             nnclr(n0, p1, self.temperature, **options) + nnclr(n1, p0, self.temperature, **options)
@@ -114,6 +111,11 @@ class NNCLRLoss(GatheringLoss):
     @torch.no_grad()
     def nearest(self, z: Tensor) -> Tensor:
         """The support set's rows nearest to those of z (N, D), in cosine similarity."""
+        if z.shape[1] != self.queue.bank.shape[1]:
+            raise ValueError(
+                f"z0 and z1 must have dim={self.queue.bank.shape[1]} features, got {z.shape[1]}"
+            )
+        check_on(self.queue.bank.device, z0=z)
         with full_precision(z):
             _, index = nearest_neighbor(unit(z.to(self.queue.bank.dtype)), self.queue.bank)
         return self.queue.bank[index[:, 0]]

@@ -7,16 +7,10 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
+from ..._checks import check_choice, check_integers, check_temperature
 from ...distributed import Gather
 from ...primitives.contrastive import Contrastive, contrastive_loss
-from .._common import (
-    Gathering,
-    GatheringLoss,
-    check_choice,
-    check_embeddings,
-    check_temperature,
-    inverse,
-)
+from .._common import Gathering, GatheringLoss, check_embeddings, inverse
 from .memory_bank import MemoryBank
 from .moco import moco
 
@@ -58,7 +52,7 @@ def nt_xent(
         ValueError: shapes that differ, an unknown convention, or a temperature with \|T\| < 1e-8.
     """
     check_embeddings(out0=out0, out1=out1)
-    check_temperature(temperature)
+    check_temperature(temperature=temperature)
     check_choice("convention", convention, CONVENTIONS)
     n = out0.shape[0]
     problem = Contrastive(
@@ -99,7 +93,7 @@ class NTXentLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        check_temperature(temperature)
+        check_temperature(temperature=temperature)
         check_choice("convention", convention, CONVENTIONS)
         self.temperature = temperature
         self.convention = convention
@@ -117,6 +111,7 @@ class NTXentLoss(GatheringLoss):
                 gather=self.gather,
                 impl=self.impl,
             )
+        check_embeddings(out0=out0, out1=out1)
         queue = self.memory_bank.negatives(out0.dtype)
         loss = moco(out0, out1, queue, self.temperature, gather=self.gather, impl=self.impl)
         if self.training and out0.requires_grad:
@@ -148,8 +143,7 @@ class DirectCLRLoss(NTXentLoss):
         **options: Any,
     ) -> None:
         super().__init__(temperature, memory_bank_size, gather_distributed, **options)
-        if loss_dim < 1:
-            raise ValueError(f"loss_dim must be at least 1, got {loss_dim}")
+        check_integers(1, loss_dim=loss_dim)
         self.loss_dim = loss_dim
 
     def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
@@ -164,7 +158,9 @@ class DirectCLRLoss(NTXentLoss):
 
 
 def _memory_bank(size: int | Sequence[int]) -> MemoryBank | None:
-    sizes = [size] if isinstance(size, int) else list(size)
+    sizes = list(size) if isinstance(size, list | tuple) else [size]
+    for x in sizes:
+        check_integers(0, memory_bank_size=x)
     if sizes in ([0], []) or (len(sizes) == 2 and sizes[0] == 0):
         return None
     if len(sizes) != 2:

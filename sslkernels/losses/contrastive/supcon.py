@@ -7,24 +7,14 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from ..._checks import check_choice, check_positive, check_temperature, check_tensors, shown
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, all_reduce, rank_of, ranks_of
 from ...primitives._rows import dot
 from ...primitives.contrastive import Contrastive, contrastive_loss
 from ...primitives.pairwise_logsumexp import pairwise_logsumexp
 from ...primitives.same_label import same_label_logsumexp, same_label_sum
-from .._common import (
-    DTYPES,
-    Gathering,
-    GatheringLoss,
-    as_scalar,
-    check_choice,
-    check_temperature,
-    full_precision,
-    inverse,
-    mean_loss,
-    unit,
-)
+from .._common import Gathering, GatheringLoss, as_scalar, full_precision, inverse, mean_loss, unit
 
 CONVENTIONS = ("official", "pytorch_metric_learning", "solo_learn")
 CONTRAST_MODES = ("all", "one")
@@ -72,6 +62,7 @@ def supcon(
             mask, or ``contrast_mode="one"``, where it cannot be used.
     """
     _check(features, labels, mask, temperature, contrast_mode, convention, gather)
+    _check_base(base_temperature)
     images, views = features.shape[0], features.shape[1] if features.dim() == 3 else 1
     factor: float | Tensor = 1.0
     is_scaled = False
@@ -150,9 +141,10 @@ class SupConLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        check_temperature(temperature)
+        check_temperature(temperature=temperature)
         check_choice("contrast_mode", contrast_mode, CONTRAST_MODES)
         check_choice("convention", convention, CONVENTIONS)
+        _check_base(base_temperature)
         self.temperature = temperature
         self.contrast_mode = contrast_mode
         self.base_temperature = base_temperature
@@ -200,6 +192,11 @@ def _mean_of(x: Tensor, keep: Tensor, gather: Gather | None) -> Tensor:
     return x.sum() * ranks.size / all_reduce(count, "sum", ranks).clamp(min=1)
 
 
+def _check_base(base_temperature: float | None) -> None:
+    if base_temperature is not None:
+        check_positive(base_temperature=base_temperature)
+
+
 def _check(
     features: Tensor,
     labels: Tensor | None,
@@ -209,25 +206,24 @@ def _check(
     convention: str,
     gather: Gather | None,
 ) -> None:
-    if not isinstance(features, Tensor):
-        raise TypeError(f"features must be a torch.Tensor, got {type(features).__name__}")
-    if features.dtype not in DTYPES:
-        raise TypeError(f"features must be of one of {DTYPES}, got {features.dtype}")
+    check_tensors(features=features)
     if features.dim() not in (2, 3) or 0 in features.shape:
         raise ValueError(
             f"features must be (N, V, D) or (N, D), nothing empty; got {tuple(features.shape)}"
         )
-    check_temperature(temperature)
+    check_temperature(temperature=temperature)
     check_choice("contrast_mode", contrast_mode, CONTRAST_MODES)
     check_choice("convention", convention, CONVENTIONS)
     n = features.shape[0]
     if labels is not None and mask is not None:
         raise ValueError("give labels or a mask, not both")
+    for name, x in (("labels", labels), ("mask", mask)):
+        if x is not None and not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor or None, got {shown(x)}")
+        if x is not None and (x.is_complex() or x.layout is not torch.strided):
+            raise TypeError(f"{name} must be dense and real, got {shown(x)}")
     if labels is not None and (labels.numel() != n or labels.is_floating_point()):
-        raise ValueError(
-            f"labels must be {n} integers, one per image; got {labels.dtype} of shape "
-            f"{tuple(labels.shape)}"
-        )
+        raise ValueError(f"labels must be {n} integers, one per image; got {shown(labels)}")
     if mask is not None and tuple(mask.shape) != (n, n):
         raise ValueError(f"mask must be ({n}, {n}), got {tuple(mask.shape)}")
     if mask is not None and ranks_of(gather) is not None:

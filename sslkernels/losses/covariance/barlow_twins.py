@@ -6,17 +6,11 @@ from typing import Unpack
 
 from torch import Tensor
 
+from ..._checks import check_choice, check_flags, check_numbers
 from ...distributed import Gather, ranks_of, rows_of_all_ranks, scale_gradient
 from ...primitives.covariance_loss import CovarianceLoss, fused
 from ...primitives.offdiagonal_norm import Standardized, offdiagonal_norm
-from .._common import (
-    Gathering,
-    GatheringLoss,
-    check_batch,
-    check_choice,
-    check_embeddings,
-    full_precision,
-)
+from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, full_precision
 
 STANDARDIZED = {
     "lightly": Standardized(),
@@ -62,6 +56,8 @@ def barlow_twins(
         TypeError, ValueError: arguments of the wrong type, dtype or shape, or an unknown choice.
     """
     check_embeddings(z_a=z_a, z_b=z_b)
+    check_numbers(lambda_param=lambda_param)
+    check_flags(sync_statistics=sync_statistics)
     check_choice("convention", convention, tuple(STANDARDIZED))
     standardized = STANDARDIZED[convention]
     check_batch("barlow_twins", z_a, gather)
@@ -118,6 +114,8 @@ class BarlowTwinsLoss(GatheringLoss):
     ) -> None:
         super().__init__(gather_distributed, **gathering)
         check_choice("convention", convention, tuple(STANDARDIZED))
+        check_numbers(lambda_param=lambda_param)
+        check_flags(sync_statistics=sync_statistics)
         self.lambda_param = lambda_param
         self.convention, self.sync_statistics = convention, sync_statistics
 

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from ..._checks import check_integers, check_positive
 from ..._operator import Differentiable, accumulation_dtype
 from ...distributed import (
     Gather,
@@ -58,7 +59,14 @@ def cca(
         a, b = (scale_gradient(z, gather).double() for z in (z_a, z_b))
         if ranks is None and n < d:
             a, b = (z @ _row_space(z) for z in (a, b))
-        correlations: Tensor = _SumOfCorrelations.apply(a, b, ridge, dimensions, gather)[0]
+        try:
+            correlations: Tensor = _SumOfCorrelations.apply(a, b, ridge, dimensions, gather)[0]
+        except torch.linalg.LinAlgError as error:
+            if (a.isfinite().all() & b.isfinite().all()).item():
+                raise ValueError(
+                    f"ridge must be larger for these z_a and z_b, got {ridge}"
+                ) from error
+            correlations = (a.sum() + b.sum()) * float("nan")
         return -correlations.to(accumulation_dtype(z_a))
 
 
@@ -135,7 +143,6 @@ def _row_space(x: Tensor) -> Tensor:
 
 
 def _check(ridge: float, dimensions: int | None) -> None:
-    if not ridge > 0:
-        raise ValueError(f"ridge must be above 0, got {ridge}")
-    if dimensions is not None and dimensions < 1:
-        raise ValueError(f"dimensions must be at least 1, got {dimensions}")
+    check_positive(ridge=ridge)
+    if dimensions is not None:
+        check_integers(1, dimensions=dimensions)

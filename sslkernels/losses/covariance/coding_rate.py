@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._checks import check_positive
 from ..._operator import Differentiable, accumulation_dtype
 from ...distributed import Gather, gram, rows_of_all_ranks, scale_gradient
 from .._common import check_embeddings, full_precision
@@ -30,16 +31,11 @@ def coding_rate(z: Tensor, eps: float = 0.5, *, gather: Gather | None = None) ->
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     check_embeddings(z=z)
-    check_eps(eps)
+    check_positive(eps=eps)
     with full_precision(z):
         z = scale_gradient(z, gather).to(accumulation_dtype(z))
         scatter = gram(z, gather)
         return _HalfLogdet.apply(scatter, z.shape[1] / (rows_of_all_ranks(z, gather) * eps))[0]
-
-
-def check_eps(eps: float) -> None:
-    if not eps > 0:
-        raise ValueError(f"eps must be above 0, got {eps}")
 
 
 class _HalfLogdet(Differentiable):

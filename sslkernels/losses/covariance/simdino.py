@@ -8,16 +8,25 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from ..._checks import (
+    check_devices,
+    check_flags,
+    check_integers,
+    check_numbers,
+    check_positive,
+    check_sequence,
+    check_tensors,
+)
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, mean_over_ranks, rows_of_all_ranks, scale_gradient
-from .._common import DTYPES, Gathering, GatheringLoss, full_precision, unit
-from .coding_rate import check_eps, coding_rate
+from .._common import Gathering, GatheringLoss, check_embeddings, full_precision, unit
+from .coding_rate import coding_rate
 
 
 def simdino(
+    *,
     student: Tensor,
     teacher: Tensor,
-    *,
     eps: float = 0.5,
     coeff: float = 1.0,
     expa_type: int = 0,
@@ -77,10 +86,8 @@ class SimDINOLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        if ncrops < 2:
-            raise ValueError(f"ncrops must be at least 2, got {ncrops}")
-        check_eps(eps)
-        _check_expa_type(expa_type)
+        check_integers(2, ncrops=ncrops)
+        _check_numbers(eps, coeff, expa_type)
         self.ncrops, self.expa_type, self.eps, self.coeff = ncrops, expa_type, eps, coeff
 
     def forward(self, student_feat: Tensor, teacher_feat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,6 +104,11 @@ class SimDINOLoss(GatheringLoss):
                 ("teacher_feat", teacher_feat, 2),
             )
         )
+        if student.shape[1] != teacher.shape[1]:
+            raise ValueError(
+                f"student_feat must be ncrops={self.ncrops} views of the teacher's images, "
+                f"got {tuple(student_feat.shape)} and {tuple(teacher_feat.shape)}"
+            )
         loss, agreement, expansion = _simdino(
             student, teacher, self.eps, self.coeff, self.expa_type, self.gather
         )
@@ -130,8 +142,8 @@ class SimDINOv2Loss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        check_eps(eps)
-        _check_expa_type(expa_type)
+        check_integers(1, out_dim=out_dim)
+        _check_numbers(eps, coeff, expa_type)
         self.out_dim, self.expa_type, self.eps, self.coeff = out_dim, expa_type, eps, coeff
 
     def forward(
@@ -151,8 +163,15 @@ class SimDINOv2Loss(GatheringLoss):
             no_diag: leave out pairs of one view with itself.
             normalized: the features are unit vectors; False: make them so.
         """
-        student, teacher = (torch.stack(tuple(x)) for x in (student_feat_list, teacher_feat_list))
-        _check(student, teacher, self.expa_type)
+        check_flags(no_diag=no_diag, normalized=normalized)
+        student, teacher = (
+            _stacked(name, x)
+            for name, x in (
+                ("student_feat_list", student_feat_list),
+                ("teacher_feat_list", teacher_feat_list),
+            )
+        )
+        _check(student, teacher)
         if student.shape[-1] != self.out_dim:
             raise ValueError(
                 f"features must have out_dim={self.out_dim} columns, got {student.shape[-1]}"
@@ -180,8 +199,8 @@ def _simdino(
     expa_type: int,
     gather: Gather | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    check_eps(eps)
-    _check(student, teacher, expa_type)
+    _check_numbers(eps, coeff, expa_type)
+    _check(student, teacher)
     with full_precision(student):
         student, teacher = (x.to(accumulation_dtype(x)) for x in (student, teacher))
         agreement = _agreement(_unit(student), _unit(teacher), True, gather)
@@ -217,16 +236,29 @@ def _unit(x: Tensor) -> Tensor:
     return unit(x.flatten(0, 1)).view_as(x)
 
 
+def _stacked(name: str, views: Sequence[Tensor]) -> Tensor:
+    if isinstance(views, Tensor):
+        check_tensors(**{name: views})
+        if views.dim() != 3 or 0 in views.shape:
+            raise ValueError(f"{name} must be (views, N, D), got {tuple(views.shape)}")
+    else:
+        check_sequence(name, views)
+        if not views:
+            raise ValueError(f"{name} must hold the features of some views, got none")
+        check_embeddings(**{f"{name}[{i}]": x for i, x in enumerate(views)})
+    return torch.stack(tuple(views))
+
+
 def _views(name: str, x: Tensor, views: int) -> Tensor:
+    check_tensors(**{name: x})
     if x.dim() != 2 or len(x) % views or 0 in x.shape:
         raise ValueError(f"{name} must be ({views} N, D), got {tuple(x.shape)}")
     return x.unflatten(0, (views, -1))
 
 
-def _check(student: Tensor, teacher: Tensor, expa_type: int) -> None:
-    for name, x in (("student", student), ("teacher", teacher)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+def _check(student: Tensor, teacher: Tensor) -> None:
+    check_tensors(student=student, teacher=teacher)
+    check_devices(student=student, teacher=teacher)
     shapes = tuple(student.shape), tuple(teacher.shape)
     if student.dim() != 3 or teacher.dim() != 3 or shapes[0][1:] != shapes[1][1:] or 0 in shapes[0]:
         raise ValueError(
@@ -237,14 +269,13 @@ def _check(student: Tensor, teacher: Tensor, expa_type: int) -> None:
             "student needs at least 2 views, and those of the teacher among them; "
             f"got {len(student)} and {len(teacher)}"
         )
-    if student.dtype != teacher.dtype or student.dtype not in DTYPES:
+    if student.dtype != teacher.dtype:
         raise TypeError(
-            "student and teacher must have one dtype of float16, bfloat16, float32, float64; "
-            f"got {student.dtype} and {teacher.dtype}"
+            f"student and teacher must have one dtype, got {student.dtype} and {teacher.dtype}"
         )
-    _check_expa_type(expa_type)
 
 
-def _check_expa_type(expa_type: int) -> None:
-    if expa_type not in (0, 1):
-        raise ValueError(f"expa_type must be 0 or 1, got {expa_type!r}")
+def _check_numbers(eps: float, coeff: float, expa_type: int) -> None:
+    check_positive(eps=eps)
+    check_numbers(coeff=coeff)
+    check_integers(0, 1, expa_type=expa_type)

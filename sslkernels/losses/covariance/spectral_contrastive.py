@@ -7,6 +7,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from ..._checks import check_positive
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, gather_rows, ranks_of, scale_gradient
 from ...primitives.offdiagonal_norm import offdiagonal_norm
@@ -42,8 +43,7 @@ def spectral_contrastive(
     """
     check_embeddings(z_a=z_a, z_b=z_b)
     check_batch("spectral_contrastive", z_a, gather)
-    if not mu > 0:
-        raise ValueError(f"mu must be above 0, got {mu}")
+    check_positive(mu=mu)
     with full_precision(z_a):
         views = [_cut(scale_gradient(z, gather), mu) for z in (z_a, z_b)]
         a, b = gather_rows(torch.cat(views, 1), gather).chunk(2, 1)
@@ -68,6 +68,7 @@ class SpectralContrastiveLoss(GatheringLoss):
         self, mu: float = 1.0, gather_distributed: bool = False, **gathering: Unpack[Gathering]
     ) -> None:
         super().__init__(gather_distributed, **gathering)
+        check_positive(mu=mu)
         self.mu = mu
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:

@@ -8,15 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._checks import check_flags, check_numbers, check_shares, check_tensors
 from ..._operator import Differentiable, accumulation_dtype
-from ...distributed import Gather, rows_of_all_ranks, scale_gradient, sum_over_ranks
-from ...primitives._rows import dot
+from ...distributed import Gather, scale_gradient, sum_over_ranks
+from ...primitives._rows import dot, is_finite
 from .._common import (
     Gathering,
     GatheringLoss,
     check_batch,
     check_embeddings,
     full_precision,
+    lasting,
     mean_loss,
 )
 
@@ -25,6 +27,8 @@ def tico_covariance(
     z: Tensor, covariance: Tensor, beta: float = 0.9, *, gather: Gather | None = None
 ) -> Tensor:
     """``beta C + (1 − beta) ZᵀZ / N``, with the rows of Z as unit vectors; no gradient passes.
+
+    Rows that are not finite are left out.
 
     Args:
         z: (N, D) embeddings, normalised here.
@@ -40,12 +44,15 @@ def tico_covariance(
     """
     check_embeddings(z=z)
     _check_covariance(covariance, z)
-    _check_beta(beta)
+    check_shares(beta=beta)
     with full_precision(z), torch.no_grad():
         z = _unit(z)
+        finite = is_finite(z)
+        z = z.where(finite[:, None], 0.0)
         scatter = sum_over_ranks(z.T @ z, gather)
-        count = rows_of_all_ranks(z, gather)
-        return beta * covariance.to(z) + (1 - beta) / count * scatter
+        count = sum_over_ranks(finite.sum(dtype=z.dtype), gather)
+        covariance = covariance.to(z)
+        return torch.where(count > 0, beta * covariance + (1 - beta) / count * scatter, covariance)
 
 
 def tico(
@@ -74,6 +81,7 @@ def tico(
     """
     check_embeddings(z_a=z_a, z_b=z_b)
     _check_covariance(covariance, z_a)
+    check_numbers(rho=rho)
     with full_precision(z_a):
         a, b = (_unit(scale_gradient(z, gather)) for z in (z_a, z_b))
         rows = 1 - dot(a, b) + rho * _QuadraticForm.apply(a, covariance.detach().to(a))
@@ -109,7 +117,8 @@ class TiCoLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        _check_beta(beta)
+        check_shares(beta=beta)
+        check_numbers(rho=rho)
         self.beta, self.rho = beta, rho
         self.register_buffer("C", torch.zeros(0, 0))
 
@@ -121,6 +130,7 @@ class TiCoLoss(GatheringLoss):
         """
         check_embeddings(z_a=z_a, z_b=z_b)
         check_batch("TiCoLoss", z_a, self.gather)
+        check_flags(update_covariance_matrix=update_covariance_matrix)
         covariance = self.C
         if covariance.numel() == 0:
             covariance = torch.zeros(
@@ -128,7 +138,7 @@ class TiCoLoss(GatheringLoss):
             )
         covariance = tico_covariance(z_a, covariance, self.beta, gather=self.gather)
         if update_covariance_matrix:
-            self.C = covariance
+            self.C = lasting(covariance)
         return tico(z_a, z_b, covariance, self.rho, gather=self.gather)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
@@ -161,11 +171,7 @@ def _unit(z: Tensor) -> Tensor:
 
 
 def _check_covariance(covariance: Tensor, z: Tensor) -> None:
+    check_tensors(covariance=covariance)
     d = z.shape[1]
     if covariance.shape != (d, d):
         raise ValueError(f"covariance must be ({d}, {d}), got {tuple(covariance.shape)}")
-
-
-def _check_beta(beta: float) -> None:
-    if not 0 <= beta <= 1:
-        raise ValueError(f"beta must be from 0 to 1, got {beta}")

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._checks import check_choice, check_not_negative, check_numbers
 from ..._operator import accumulation_dtype
 from ...distributed import (
     Gather,
@@ -22,14 +23,7 @@ from ...distributed import (
 from ...primitives.covariance_loss import CovarianceLoss, fused
 from ...primitives.offdiagonal_norm import Standardized, norms_of_views, offdiagonal_norm
 from ...primitives.offdiagonal_norm.routes import choose
-from .._common import (
-    Gathering,
-    GatheringLoss,
-    check_batch,
-    check_choice,
-    check_views,
-    full_precision,
-)
+from .._common import Gathering, GatheringLoss, check_batch, check_views, full_precision
 
 CONVENTIONS = {"lightly": 0.5, "solo_learn": 1.0}  # and what the views' variance terms count
 
@@ -71,6 +65,7 @@ def vicreg(
         TypeError, ValueError: arguments of the wrong type, dtype or shape, or an unknown choice.
     """
     check_views(z_a=z_a, z_b=z_b)
+    check_weights(lambda_param, mu_param, nu_param, eps)
     check_choice("convention", convention, tuple(CONVENTIONS))
     check_batch("vicreg", z_a, gather)
     if z_a.dim() == 2 and ranks_of(gather) is None:
@@ -136,6 +131,7 @@ def vibcreg(
     check_views(z_a=z_a, z_b=z_b)
     if z_a.dim() != 2:
         raise ValueError(f"vibcreg takes (N, D) embeddings, got {tuple(z_a.shape)}")
+    check_weights(lambda_param, mu_param, nu_param, eps)
     check_batch("vibcreg", z_a, gather)
     unit = Standardized(eps=0.0, outer_eps=1e-12)  # of length √N
     if ranks_of(gather) is None:
@@ -195,6 +191,7 @@ class VICRegLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
+        check_weights(lambda_param, mu_param, nu_param, eps)
         check_choice("convention", convention, tuple(CONVENTIONS))
         self.lambda_param, self.mu_param, self.nu_param = lambda_param, mu_param, nu_param
         self.eps, self.convention = eps, convention
@@ -229,6 +226,7 @@ class VIbCRegLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
+        check_weights(lambda_param, mu_param, nu_param, eps)
         self.lambda_param, self.mu_param, self.nu_param = lambda_param, mu_param, nu_param
         self.eps = eps
 
@@ -238,6 +236,12 @@ class VIbCRegLoss(GatheringLoss):
             z_a, z_b, self.lambda_param, self.mu_param, self.nu_param, self.eps,
             gather=self.gather, impl=self.impl,
         )  # fmt: skip
+
+
+def check_weights(lambda_param: float, mu_param: float, nu_param: float, eps: float) -> None:
+    """Raise unless they are numbers, and eps not negative."""
+    check_numbers(lambda_param=lambda_param, mu_param=mu_param, nu_param=nu_param)
+    check_not_negative(eps=eps)
 
 
 def invariance(z_a: Tensor, z_b: Tensor, gather: Gather | None) -> Tensor:

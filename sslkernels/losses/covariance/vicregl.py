@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from ..._checks import check_devices, check_integers, check_numbers, check_sequence
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, scale_gradient
 from .._common import (
@@ -19,7 +20,7 @@ from .._common import (
     check_views,
     full_precision,
 )
-from .vicreg import invariance, variance_and_covariance, vicreg
+from .vicreg import check_weights, invariance, variance_and_covariance, vicreg
 
 Features = Sequence[tuple[Tensor, Tensor]]  # of each view: pooled (N, D), and its map (N, H, W, D')
 
@@ -71,19 +72,25 @@ def vicregl(
         TypeError, ValueError: arguments of the wrong type, dtype or shape, fewer than two views,
             or matches that are not two numbers of at least 1.
     """
-    small = _with_grids("local_view", local_view_features or [], local_view_grids or [])
+    check_weights(lambda_param, mu_param, nu_param, eps)
+    check_numbers(alpha=alpha)
+    _check_matches(num_matches)
+    local_view_features = [] if local_view_features is None else local_view_features
+    local_view_grids = [] if local_view_grids is None else local_view_grids
+    small = _with_grids("local_view", local_view_features, local_view_grids)
     large = _with_grids("global_view", global_view_features, global_view_grids)
     views = list(enumerate(large + small))
     pairs = [(a, b) for (i, a), (j, b) in product(views[: len(large)], views) if i != j]
     if not pairs:
         raise ValueError(
-            "vicregl needs two views, one of them global; "
+            "global_view_features and local_view_features must be two views, one of them global; "
             f"got {len(large)} global and {len(small)} local"
         )
-    check_embeddings(**{f"pooled features of view {i}": pooled for i, (pooled, _, _) in views})
-    check_embeddings(**{f"first cells of view {i}": cells[:, 0] for i, (_, cells, _) in views})
-    if len(num_matches) != 2 or min(num_matches) < 1:
-        raise ValueError(f"num_matches must be two numbers of at least 1, got {num_matches}")
+    names = [f"global_view_features[{i}]" for i in range(len(large))]
+    names += [f"local_view_features[{i}]" for i in range(len(small))]
+    named = list(zip(names, large + small, strict=True))
+    check_embeddings(**{f"{name}[0]": pooled for name, (pooled, _, _) in named})
+    check_embeddings(**{f"first cells of {name}[1]": cells[:, 0] for name, (_, cells, _) in named})
     check_batch("vicregl", large[0][0], gather)
     options: dict[str, Any] = {"gather": gather, "impl": impl}
     with full_precision(large[0][0]):
@@ -134,6 +141,9 @@ class VICRegLLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
+        check_weights(lambda_param, mu_param, nu_param, eps)
+        check_numbers(alpha=alpha)
+        _check_matches(num_matches)
         self.lambda_param, self.mu_param, self.nu_param = lambda_param, mu_param, nu_param
         self.alpha, self.eps, self.num_matches = alpha, eps, num_matches
 
@@ -153,10 +163,26 @@ class VICRegLLoss(GatheringLoss):
         )  # fmt: skip
 
 
+def _check_matches(num_matches: tuple[int, int]) -> None:
+    check_sequence("num_matches", num_matches, "two integers")
+    if len(num_matches) != 2:
+        raise ValueError(f"num_matches must be two integers, got {len(num_matches)}")
+    for x in num_matches:
+        check_integers(1, num_matches=x)
+
+
 def _with_grids(
     name: str, features: Features, grids: Sequence[Tensor]
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """(pooled, cells (N, HW, D'), places (N, HW, 2)) of each view."""
+    check_sequence(f"{name}_features", features, "pairs of tensors")
+    check_sequence(f"{name}_grids", grids)
+    for pair in features:
+        check_sequence(f"each of {name}_features", pair)
+        if len(pair) != 2:
+            raise ValueError(
+                f"each of {name}_features must be pooled features and a map, got {len(pair)}"
+            )
     if len(features) != len(grids):
         raise ValueError(
             f"{name}_features and {name}_grids must be of one length, "
@@ -166,6 +192,7 @@ def _with_grids(
     for (pooled, cells), places in zip(features, grids, strict=True):
         for x in (pooled, cells, places):
             check_views(**{f"each tensor of {name}_features and {name}_grids": x})
+        check_devices(**{f"{name}_features": cells, f"{name}_grids": places})
         shape = tuple(cells.shape[:3])
         if cells.dim() != 4 or len(cells) != len(pooled) or places.shape != (*shape, 2):
             raise ValueError(

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..._checks import check_flags, check_integers, check_shares, check_tensors, shown
 from ..._copy import to_device
 from ..._operator import Differentiable, accumulation_dtype
 from ...distributed import Gather, mean_over_ranks, scale_gradient, sum_over_ranks
-from .._common import DTYPES, check_embeddings, full_precision
+from .._common import check_embeddings, full_precision, settings
 
 
 def whiten(x: Tensor, eps: float = 0.0, *, gather: Gather | None = None) -> Tensor:
@@ -34,17 +35,18 @@ def whiten(x: Tensor, eps: float = 0.0, *, gather: Gather | None = None) -> Tens
         TypeError, ValueError: arguments of the wrong type, dtype or shape; a covariance that is
             singular.
     """
-    check_eps(eps)
-    if not isinstance(x, Tensor) or x.dtype not in DTYPES:
-        raise TypeError(
-            "x must be a tensor of float16, bfloat16, float32 or float64, got "
-            f"{getattr(x, 'dtype', type(x).__name__)}"
-        )
+    check_shares(eps=eps)
+    check_tensors(x=x)
     if x.dim() < 2 or 0 in x.shape:
         raise ValueError(f"x must be (…, N, D), each at least 1; got {tuple(x.shape)}")
     with full_precision(x):
         x = scale_gradient(x, gather).to(accumulation_dtype(x))
-        return _Whiten.apply(x, eps, gather)[0]
+        try:
+            return _Whiten.apply(x, eps, gather)[0]
+        except ValueError:
+            if x.isfinite().all():
+                raise
+            return x * float("nan")
 
 
 def norm_mse(x0: Tensor, x1: Tensor) -> Tensor:
@@ -101,7 +103,9 @@ class Whitening(nn.Module):
         eps: float = 0.0,
     ) -> None:
         super().__init__()
-        check_eps(eps)
+        check_integers(1, num_features=num_features)
+        check_shares(momentum=momentum, eps=eps)
+        check_flags(track_running_stats=track_running_stats)
         self.num_features, self.momentum, self.eps = num_features, momentum, eps
         self.track_running_stats = track_running_stats
         if track_running_stats:
@@ -173,18 +177,20 @@ class WMSELoss(nn.Module):
         num_samples: int = 2,
     ) -> None:
         super().__init__()
+        check_integers(1, embedding_dim=embedding_dim, w_size=w_size, w_iter=w_iter)
+        check_integers(2, num_samples=num_samples)
+        if not callable(loss_fn):
+            raise TypeError(f"loss_fn must be a function, got {shown(loss_fn)}")
         if w_size < 2 * embedding_dim:
             raise ValueError(
                 f"w_size must be at least twice embedding_dim = {embedding_dim}, got {w_size}"
             )
-        if w_iter < 1 or num_samples < 2:
-            raise ValueError(
-                "w_iter must be at least 1 and num_samples at least 2, "
-                f"got {w_iter} and {num_samples}"
-            )
         self.whitening = Whitening(embedding_dim, momentum, track_running_stats, eps)
         self.w_iter, self.w_size, self.num_samples = w_iter, w_size, num_samples
         self.loss_f = loss_fn
+
+    def extra_repr(self) -> str:
+        return settings(self)
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the loss of (num_samples · N, D), one view after the other.
@@ -193,10 +199,15 @@ class WMSELoss(nn.Module):
             ValueError: N not a multiple of ``w_size``; a covariance that is singular.
         """
         check_embeddings(input=input)
+        if input.shape[1] != self.whitening.num_features:
+            raise ValueError(
+                f"input must have embedding_dim={self.whitening.num_features} features, "
+                f"got {tuple(input.shape)}"
+            )
         n, rest = divmod(len(input), self.num_samples)
         if rest or n % self.w_size:
             raise ValueError(
-                f"input must be ({self.num_samples} N, D) with N a multiple of "
+                f"input must be num_samples={self.num_samples} times N rows, N a multiple of "
                 f"w_size={self.w_size}, got {tuple(input.shape)}"
             )
         views = input.to(accumulation_dtype(input)).unflatten(0, (self.num_samples, n))
@@ -209,11 +220,6 @@ class WMSELoss(nn.Module):
             with full_precision(input):
                 losses += [self.loss_f(x0, x1) for x0, x1 in combinations(whitened, 2)]
         return torch.stack(losses).mean()
-
-
-def check_eps(eps: float) -> None:
-    if not 0 <= eps <= 1:
-        raise ValueError(f"eps must be from 0 to 1, got {eps}")
 
 
 class _Whiten(Differentiable):

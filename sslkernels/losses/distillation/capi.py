@@ -7,6 +7,14 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from ..._checks import (
+    MOST_ITERATIONS,
+    check_devices,
+    check_integers,
+    check_positive,
+    check_tensors,
+    shown,
+)
 from ...distributed import Gather, scale_gradient
 from ...primitives.sinkhorn import sinkhorn
 from ...primitives.soft_cross_entropy import soft_cross_entropy
@@ -14,10 +22,10 @@ from .._common import Gathering, GatheringLoss, mean_loss
 
 
 def capi(
+    *,
     teacher: Tensor,
     student: Tensor,
     index: Tensor | None = None,
-    *,
     teacher_temperature: float = 0.06,
     student_temperature: float = 0.12,
     iterations: int = 3,
@@ -43,6 +51,7 @@ def capi(
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
     _check(teacher, student, index)
+    check_positive(teacher_temperature=teacher_temperature, student_temperature=student_temperature)
     teacher = teacher.detach()
     options: dict[str, Any] = {"gather": gather, "impl": impl}
     centers = sinkhorn(
@@ -86,6 +95,10 @@ class CAPILoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
+        check_positive(
+            teacher_temperature=teacher_temperature, student_temperature=student_temperature
+        )
+        check_integers(1, MOST_ITERATIONS, sinkhorn_iterations=sinkhorn_iterations)
         self.teacher_temperature = teacher_temperature
         self.student_temperature = student_temperature
         self.sinkhorn_iterations = sinkhorn_iterations
@@ -95,9 +108,9 @@ class CAPILoss(GatheringLoss):
     ) -> Tensor:
         """Return the loss of logits (B, N, K) and (B, M, K), by ``teacher_index`` (B, M)."""
         return capi(
-            teacher_logits,
-            student_logits,
-            teacher_index,
+            teacher=teacher_logits,
+            student=student_logits,
+            index=teacher_index,
             teacher_temperature=self.teacher_temperature,
             student_temperature=self.student_temperature,
             iterations=self.sinkhorn_iterations,
@@ -107,9 +120,8 @@ class CAPILoss(GatheringLoss):
 
 
 def _check(teacher: Tensor, student: Tensor, index: Tensor | None) -> None:
-    for name, x in (("teacher", teacher), ("student", student)):
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(f"{name} must be a floating-point torch.Tensor")
+    check_tensors(teacher=teacher, student=student)
+    check_devices(teacher=teacher, student=student)
     shapes = tuple(teacher.shape), tuple(student.shape)
     if teacher.dim() != 3 or student.dim() != 3 or shapes[0][::2] != shapes[1][::2]:
         raise ValueError(
@@ -120,7 +132,15 @@ def _check(teacher: Tensor, student: Tensor, index: Tensor | None) -> None:
             raise ValueError(
                 f"without index, student must have the teacher's shape {shapes[0]}, got {shapes[1]}"
             )
+    elif not isinstance(index, Tensor):
+        raise TypeError(f"index must be a torch.Tensor or None, got {shown(index)}")
     elif index.dtype != torch.int64 or tuple(index.shape) != shapes[1][:2]:
         raise ValueError(
             f"index must be int64 (B, M) = {shapes[1][:2]}, got {index.dtype} {tuple(index.shape)}"
         )
+    else:
+        check_devices(teacher=teacher, index=index)
+        if index.is_cpu and not torch.compiler.is_compiling():
+            low, high = (int(x) for x in index.aminmax())
+            if low < 0 or high >= shapes[0][1]:
+                raise ValueError(f"index must be in 0..{shapes[0][1] - 1}, got {low} and {high}")

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._checks import check_choice, check_integers, check_shares
 from ...distributed import Gather, PendingMean
+from ...primitives._arguments import IMPLEMENTATIONS
 from ...primitives.sinkhorn import prototype_sinkhorn, sinkhorn
-from .._common import check_choice
+from .._common import lasting, settings
 from .views import Prototypes, Views, rows, split, sum_of_logits
 
 CENTER_MODES = ("mean", "sinkhorn")
@@ -42,8 +44,10 @@ class CenteredLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("center_mode", center_mode, CENTER_MODES)
-        if not 0 <= center_momentum <= 1:
-            raise ValueError(f"center_momentum must be in [0, 1], got {center_momentum}")
+        check_choice("impl", impl, IMPLEMENTATIONS)
+        check_shares(center_momentum=center_momentum)
+        check_integers(1, output_dim=shape[-1])
+        self.output_dim = shape[-1]
         self.register_buffer("center", torch.zeros(shape))
         self.center_momentum, self.center_mode = center_momentum, center_mode
         self.gather, self.impl = gather, impl
@@ -51,8 +55,8 @@ class CenteredLoss(nn.Module):
 
     @torch.no_grad()
     def update_center(self, teacher_out: Views, prototypes: Prototypes | None = None) -> None:
-        """Start the update by a batch: logits (…, B, K) or a list of them; or the features that
-        ``prototypes`` make logits of."""
+        """Start the update by the finite rows of a batch: logits (…, B, K) or a list of them; or
+        the features that ``prototypes`` make logits of."""
         self.apply_center_update()
         self._update = PendingMean(*sum_of_logits(teacher_out, prototypes), self.gather)
         if not self._update.travels:
@@ -64,11 +68,17 @@ class CenteredLoss(nn.Module):
         if self._update is not None:
             mean, self._update = self._update.wait(), None
             mean = mean.to(self.center).view_as(self.center)
+            moved = self.center.lerp(mean, 1 - self.center_momentum)
             # not in place: a backward pass may still need the old one
-            self.center = self.center.lerp(mean, 1 - self.center_momentum)
+            self.center = lasting(torch.where(mean.isfinite(), moved, self.center))
 
     def _center(self, teacher: Views, temperature: float, prototypes: Prototypes | None) -> Tensor:
         """What is taken from the teacher's logits of this batch."""
+        first = teacher if isinstance(teacher, Tensor) else teacher[0]
+        if prototypes is None and first.shape[-1] != self.output_dim:
+            raise ValueError(
+                f"teacher_out must have output_dim={self.output_dim} columns, got {first.shape[-1]}"
+            )
         if self.center_mode == "mean":
             self.apply_center_update()
             return self.center
@@ -92,7 +102,4 @@ class CenteredLoss(nn.Module):
         return self.__dict__
 
     def extra_repr(self) -> str:
-        return (
-            f"prototypes={self.center.shape[-1]}, student_temp={self.student_temp}, "
-            f"teacher_temp={self.teacher_temp}, center_mode={self.center_mode}"
-        )
+        return settings(self)

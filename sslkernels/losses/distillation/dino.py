@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..._checks import check_flags, check_integers, check_positive, check_tensors
 from ...distributed import Gather, ranks_of, scale_gradient
 from ...primitives.soft_cross_entropy import Pairs
 from .._common import mean_loss
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def dino(
+    *,
     student: Views,
     teacher: Views,
-    *,
     student_temp: float = 0.1,
     teacher_temp: float = 0.04,
     center: Tensor | None = None,
@@ -59,6 +60,7 @@ def dino(
             meets another.
     """
     views = count("student", student), count("teacher", teacher)
+    check_flags(same_view=same_view)
     terms = views[0] * views[1] - (0 if same_view else min(views))
     if terms == 0:
         raise ValueError(
@@ -127,13 +129,17 @@ class DINOLoss(CenteredLoss):
         group: ProcessGroup | None = None,
         impl: str = "auto",
     ) -> None:
+        _check_schedule(warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs)
+        check_positive(student_temp=student_temp)
         shape = (1, 1, output_dim)
         super().__init__(shape, center_momentum, center_mode, Gather(group=group), impl)
         self.student_temp, self.teacher_temp = student_temp, teacher_temp
+        self.warmup_teacher_temp = warmup_teacher_temp
         self.warmup_teacher_temp_epochs = warmup_teacher_temp_epochs
         self.teacher_temp_schedule: list[float] = torch.linspace(
-            warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs, dtype=torch.float64
-        ).tolist()
+            warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs,
+            dtype=torch.float64, device="cpu",
+        ).tolist()  # fmt: skip
 
     def forward(
         self,
@@ -155,11 +161,13 @@ class DINOLoss(CenteredLoss):
             prototypes, teacher_prototypes: make logits of features, see
                 :func:`sslkernels.functional.dino`.
         """
+        count("teacher_out", teacher_out)
+        count("student_out", student_out)
         if teacher_temp is None:
             teacher_temp = self.temperature_at(epoch)
         loss = dino(
-            student_out,
-            teacher_out,
+            student=student_out,
+            teacher=teacher_out,
             student_temp=self.student_temp,
             teacher_temp=teacher_temp,
             center=self._center(teacher_out, teacher_temp, teacher_prototypes),
@@ -174,6 +182,8 @@ class DINOLoss(CenteredLoss):
 
     def temperature_at(self, epoch: int | None) -> float:
         """The teacher's temperature in an epoch."""
+        if epoch is not None:
+            check_integers(0, epoch=epoch)
         if epoch is not None and epoch < self.warmup_teacher_temp_epochs:
             return self.teacher_temp_schedule[epoch]
         return self.teacher_temp
@@ -209,7 +219,10 @@ class OfficialDINOLoss(DINOLoss):
             out_dim, warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs, student_temp,
             center_momentum, **options,
         )  # fmt: skip
+        check_integers(1, ncrops=ncrops)
+        check_integers(0, nepochs=nepochs)
         self.center = self.center[0]
+        self.out_dim = out_dim
         self.ncrops, self.nepochs = ncrops, nepochs
 
     def forward(  # type: ignore[override]
@@ -221,7 +234,18 @@ class OfficialDINOLoss(DINOLoss):
             ("teacher_output", teacher_output, 2),
             ("student_output", student_output, self.ncrops),
         ):
+            check_tensors(**{name: x})
             if x.dim() != 2 or len(x) % crops or 0 in x.shape:
                 raise ValueError(f"{name} must be ({crops} B, K), got {tuple(x.shape)}")
             views.append(x.unflatten(0, (crops, -1)))
+        if views[0].shape[1] != views[1].shape[1]:
+            raise ValueError(
+                f"student_output must be ncrops={self.ncrops} crops of the teacher's images, "
+                f"got {tuple(student_output.shape)} and {tuple(teacher_output.shape)}"
+            )
         return super().forward(views[0], views[1], epoch=epoch)
+
+
+def _check_schedule(warmup_teacher_temp: float, teacher_temp: float, epochs: int) -> None:
+    check_positive(warmup_teacher_temp=warmup_teacher_temp, teacher_temp=teacher_temp)
+    check_integers(0, 1_000_000, warmup_teacher_temp_epochs=epochs)

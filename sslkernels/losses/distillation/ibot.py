@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..._checks import check_choice, check_devices, check_positive, check_tensors, shown
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, scale_gradient, share_of_mean
-from .._common import check_choice, mean_loss
+from .._common import mean_loss
 from .centered import CenteredLoss
 from .views import Prototypes, cross_entropies
 
@@ -20,10 +21,10 @@ NORMALIZATIONS = ("image", "patch")
 
 
 def ibot(
+    *,
     student: Tensor,
     teacher: Tensor,
     mask: Tensor,
-    *,
     student_temp: float = 0.1,
     teacher_temp: float = 0.04,
     center: Tensor | None = None,
@@ -76,8 +77,10 @@ def ibot(
 
 def patch_weights(mask: Tensor, student: Tensor) -> Tensor:
     """(M,): one over the number of masked patches of each patch's image."""
+    check_tensors(student=student)
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        raise TypeError(f"mask must be a bool torch.Tensor, got {getattr(mask, 'dtype', mask)}")
+        raise TypeError(f"mask must be a bool torch.Tensor, got {shown(mask)}")
+    check_devices(student=student, mask=mask)
     if mask.dim() < 2 or student.dim() != 2:
         raise ValueError(
             "mask must be (B, H, W) or (B, N) and student (M, K), a row for each masked patch; got "
@@ -137,6 +140,7 @@ class IBOTPatchLoss(CenteredLoss):
         shape = (1, output_dim)
         super().__init__(shape, center_momentum, center_mode, Gather(group=group), impl)
         check_choice("normalization", normalization, NORMALIZATIONS)
+        check_positive(student_temp=student_temp, teacher_temp=teacher_temp)
         self.student_temp, self.teacher_temp = student_temp, teacher_temp
         self.normalization = normalization
 
@@ -161,11 +165,12 @@ class IBOTPatchLoss(CenteredLoss):
                 :func:`sslkernels.functional.dino`.
         """
         teacher_temp = self.teacher_temp if teacher_temp is None else teacher_temp
+        check_tensors(teacher_out=teacher_out, student_out=student_out)
         patch_weights(mask, student_out)  # before anything is computed from the teacher
         loss = ibot(
-            student_out,
-            teacher_out,
-            mask,
+            student=student_out,
+            teacher=teacher_out,
+            mask=mask,
             student_temp=self.student_temp,
             teacher_temp=teacher_temp,
             center=self._center(teacher_out, teacher_temp, teacher_prototypes),

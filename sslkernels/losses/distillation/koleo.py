@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._checks import check_choice, check_integers, check_not_negative, check_positive
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, first_row, gather_rows, scale_gradient
 from ...primitives.nearest_neighbor import nearest_neighbor
@@ -15,7 +17,6 @@ from .._common import (
     Gathering,
     GatheringLoss,
     check_batch,
-    check_choice,
     check_embeddings,
     full_precision,
     mean_loss,
@@ -30,7 +31,7 @@ def koleo(
     p: float = 2,
     eps: float = 1e-8,
     topk: int = 1,
-    convention: str = "dinov2",
+    convention: str = "lightly",
     gather: Gather | None = None,
     impl: str = "auto",
 ) -> Tensor:
@@ -44,9 +45,9 @@ def koleo(
         p: norm of the distance.
         eps: keeps the logarithm finite.
         topk: neighbours of each embedding, 1..N − 1 (DINOv3's ``KoLeoLossDistributed``).
-        convention: whose diagonal. ``"dinov2"`` takes an embedding's similarity with itself as −1,
-            so that one with nothing but opposites can be its own neighbour; ``"lightly"`` leaves it
-            out. Elsewhere they agree.
+        convention: whose diagonal. ``"lightly"`` leaves an embedding's similarity with itself out;
+            ``"dinov2"`` takes it as −1, so that an embedding with nothing but opposites can be its
+            own neighbour. Elsewhere they agree.
         gather: the ranks among whose embeddings neighbours are sought (DINOv3); by one collective,
             whatever its route.
         impl: see :func:`sslkernels.nearest_neighbor`.
@@ -59,7 +60,7 @@ def koleo(
     """
     check_embeddings(x=x)
     check_batch("x", x, gather)
-    check_choice("convention", convention, CONVENTIONS)
+    _check(p, eps, topk, convention)
     with full_precision(x):
         z = scale_gradient(x, gather).to(accumulation_dtype(x))
         z = z / torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min(eps)
@@ -81,7 +82,7 @@ class KoLeoLoss(GatheringLoss):
     Formula and shapes: :func:`sslkernels.functional.koleo`.
 
     Args:
-        p, eps, topk, convention: as there; ``"lightly"`` is the default here.
+        p, eps, topk, convention: as there.
         gather_distributed: seek neighbours among the embeddings of all ranks.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`; DINOv3's
             ``loss_group_size`` is a ``group`` of so many ranks.
@@ -98,7 +99,7 @@ class KoLeoLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        check_choice("convention", convention, CONVENTIONS)
+        _check(p, eps, topk, convention)
         self.p, self.eps, self.topk, self.convention = p, eps, topk, convention
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,6 +113,14 @@ class KoLeoLoss(GatheringLoss):
             gather=self.gather,
             impl=self.impl,
         )
+
+
+def _check(p: float, eps: float, topk: int, convention: str) -> None:
+    if not (isinstance(p, float) and p == math.inf):
+        check_positive(p=p)
+    check_not_negative(eps=eps)
+    check_integers(1, topk=topk)
+    check_choice("convention", convention, CONVENTIONS)
 
 
 def _neighbors(

@@ -10,6 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._checks import (
+    MOST_ITERATIONS,
+    check_devices,
+    check_integers,
+    check_numbers,
+    check_positive,
+    check_tensors,
+    shown,
+)
 from ..._operator import accumulation_dtype
 from ...distributed import (
     Gather,
@@ -19,7 +28,7 @@ from ...distributed import (
 )
 from ...primitives.sinkhorn import sinkhorn
 from ...primitives.soft_cross_entropy import soft_cross_entropy
-from .._common import Gathering, GatheringLoss, check_temperature, full_precision, mean_loss, unit
+from .._common import Gathering, GatheringLoss, full_precision, mean_loss, unit
 
 
 def msn(
@@ -61,9 +70,11 @@ def msn(
     Raises:
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
-    _check(anchors, targets, prototypes, sinkhorn_iterations)
-    for value in (temperature, target_sharpen_temperature):
-        check_temperature(value)
+    _check(anchors, targets, prototypes)
+    _check_settings(temperature, sinkhorn_iterations, regularization_weight)
+    check_positive(target_sharpen_temperature=target_sharpen_temperature)
+    if distribution is not None:
+        check_tensors(distribution=distribution)
     dtype = accumulation_dtype(anchors)
     with full_precision(anchors):
         anchors, targets, prototypes = (
@@ -95,6 +106,8 @@ def msn(
 
 def power_law(size: int, exponent: float, device: torch.device | None = None) -> Tensor:
     """(size,): probabilities that fall as ``k^(−exponent)``, k = 1..size; PMSN's prior."""
+    check_integers(1, size=size)
+    check_numbers(exponent=exponent)
     weights = torch.arange(1, size + 1, dtype=torch.float64, device=device) ** -exponent
     return weights / weights.sum()
 
@@ -123,10 +136,7 @@ class MSNLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(gather_distributed, **gathering)
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
-        if sinkhorn_iterations < 0:
-            raise ValueError(f"sinkhorn_iterations must be at least 0, got {sinkhorn_iterations}")
+        _check_settings(temperature, sinkhorn_iterations, regularization_weight)
         self.temperature, self.sinkhorn_iterations = temperature, sinkhorn_iterations
         self.regularization_weight = regularization_weight
 
@@ -138,6 +148,7 @@ class MSNLoss(GatheringLoss):
         target_sharpen_temperature: float = 0.25,
     ) -> Tensor:
         """Return the loss of anchors (V · B, D), targets (B, D) and prototypes (K, D)."""
+        _check(anchors, targets, prototypes)
         return msn(
             anchors,
             targets,
@@ -178,6 +189,7 @@ class PMSNLoss(MSNLoss):
         super().__init__(
             temperature, sinkhorn_iterations, regularization_weight, gather_distributed, **gathering
         )
+        check_numbers(power_law_exponent=power_law_exponent)
         self.power_law_exponent = power_law_exponent
 
     def distribution(self, prototypes: Tensor) -> Tensor:
@@ -199,6 +211,10 @@ class PMSNCustomLoss(MSNLoss):
         self, target_distribution: Callable[[Tensor], Tensor], *arguments: Any, **options: Any
     ) -> None:
         super().__init__(*arguments, **options)
+        if not callable(target_distribution):
+            raise TypeError(
+                f"target_distribution must be a function, got {shown(target_distribution)}"
+            )
         self.target_distribution = target_distribution
 
     def distribution(self, prototypes: Tensor) -> Tensor:
@@ -218,11 +234,16 @@ def _divergence(mean: Tensor, distribution: Tensor | None) -> Tensor:
     return (torch.xlogy(distribution, distribution) - distribution * mean.log()).sum()
 
 
-def _check(anchors: Tensor, targets: Tensor, prototypes: Tensor, iterations: int) -> None:
+def _check_settings(temperature: float, iterations: int, weight: float) -> None:
+    check_positive(temperature=temperature)
+    check_integers(0, MOST_ITERATIONS, sinkhorn_iterations=iterations)
+    check_numbers(regularization_weight=weight)
+
+
+def _check(anchors: Tensor, targets: Tensor, prototypes: Tensor) -> None:
     named = {"anchors": anchors, "targets": targets, "prototypes": prototypes}
-    for name, x in named.items():
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(f"{name} must be a floating-point torch.Tensor")
+    check_tensors(**named)
+    check_devices(**named)
     if any(x.dim() != 2 or 0 in x.shape or x.shape[1] != anchors.shape[1] for x in named.values()):
         raise ValueError(
             "anchors must be (V B, D), targets (B, D) and prototypes (K, D), got "
@@ -233,5 +254,3 @@ def _check(anchors: Tensor, targets: Tensor, prototypes: Tensor, iterations: int
             f"anchors must be some views of every target, V B for B; "
             f"got {tuple(anchors.shape)} and {tuple(targets.shape)}"
         )
-    if iterations < 0:
-        raise ValueError(f"sinkhorn_iterations must be at least 0, got {iterations}")

@@ -8,9 +8,16 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from ..._checks import (
+    MOST_ITERATIONS,
+    check_integers,
+    check_positive,
+    check_sequence,
+    check_tensors,
+)
 from ...distributed import Gather
 from ...primitives.sinkhorn import prototype_sinkhorn, sinkhorn
-from .._common import Gathering, GatheringLoss
+from .._common import Gathering, GatheringLoss, check_embeddings
 from .dino import dino
 from .views import Prototypes, split
 
@@ -52,7 +59,9 @@ def swav(
     Raises:
         TypeError, ValueError: arguments of the wrong type, dtype or shape; fewer than two crops.
     """
-    high, low = list(high_resolution), list(low_resolution)
+    high, low = _crops("high_resolution", high_resolution), _crops("low_resolution", low_resolution)
+    queue = None if queue is None else _crops("queue", queue)
+    check_positive(temperature=temperature, epsilon=epsilon)
     if queue is not None and len(queue) != len(high):
         raise ValueError(
             f"queue must hold logits for each of the {len(high)} high-resolution crops, "
@@ -60,9 +69,15 @@ def swav(
         )
     if not high or len(high) + len(low) < 2:
         raise ValueError(
-            "SwAV needs a high-resolution crop and another one to predict its assignment, "
-            f"got {len(high)} high- and {len(low)} low-resolution crops"
+            "high_resolution and low_resolution must hold a high-resolution crop and another one "
+            f"to predict its assignment, got {len(high)} and {len(low)} crops"
         )
+    check_embeddings(
+        **{f"high_resolution[{i}]": x for i, x in enumerate(high)},
+        **{f"low_resolution[{i}]": x for i, x in enumerate(low)},
+    )
+    for i, (x, past) in enumerate(zip(high, queue or [], strict=queue is not None)):
+        check_embeddings(**{f"a row of high_resolution[{i}]": x[:1], f"of queue[{i}]": past[:1]})
     options: dict[str, Any] = {"gather": gather, "impl": impl}
     logits = high if queue is None else [torch.cat(x) for x in zip(high, queue, strict=True)]
     logits = [x.detach() for x in logits]
@@ -77,8 +92,8 @@ def swav(
     else:
         center = torch.stack([sinkhorn(x, epsilon, iterations, **options) for x in logits])
     return dino(
-        high + low,
-        high,
+        student=high + low,
+        teacher=high,
         student_temp=temperature,
         teacher_temp=epsilon,
         center=center[:, None],
@@ -86,6 +101,18 @@ def swav(
         teacher_prototypes=prototypes,
         **options,
     )
+
+
+def _crops(name: str, crops: Sequence[Tensor]) -> list[Tensor]:
+    if isinstance(crops, Tensor):
+        check_tensors(**{name: crops})
+        if crops.dim() != 3:
+            raise ValueError(f"{name} must be (crops, B, K) or a list, got {tuple(crops.shape)}")
+    else:
+        check_sequence(name, crops)
+        for x in crops:
+            check_tensors(**{name: x})
+    return list(crops)
 
 
 def _is_cheaper_together(logits: Sequence[Tensor]) -> bool:
@@ -117,6 +144,8 @@ class SwaVLoss(GatheringLoss):
         **gathering: Unpack[Gathering],
     ) -> None:
         super().__init__(sinkhorn_gather_distributed, **gathering)
+        check_positive(temperature=temperature, sinkhorn_epsilon=sinkhorn_epsilon)
+        check_integers(1, MOST_ITERATIONS, sinkhorn_iterations=sinkhorn_iterations)
         self.temperature = temperature
         self.sinkhorn_iterations, self.sinkhorn_epsilon = sinkhorn_iterations, sinkhorn_epsilon
 

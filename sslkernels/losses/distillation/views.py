@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._checks import check_tensors, shown
 from ..._operator import accumulation_dtype
+from ...primitives._rows import finite_sum
 from ...primitives.soft_cross_entropy import prototype_cross_entropy, soft_cross_entropy
 
 Views = Tensor | Sequence[Tensor]  # (V, B, K), or V of (B, K)
@@ -40,11 +42,25 @@ def cross_entropies(
 
 def split(prototypes: Prototypes) -> tuple[Tensor, Tensor | None]:
     """The weight and its magnitude, if any."""
-    return (prototypes, None) if isinstance(prototypes, Tensor) else prototypes
+    if isinstance(prototypes, Tensor):
+        return prototypes, None
+    if not isinstance(prototypes, list | tuple) or len(prototypes) != 2:
+        raise TypeError(
+            "prototypes must be a torch.Tensor, or a pair of prototypes and magnitude; "
+            f"got {shown(prototypes)}"
+        )
+    weight, magnitude = prototypes
+    return weight, magnitude
 
 
 def count(name: str, views: Views) -> int:
     """How many views they are."""
+    if not isinstance(views, Tensor | list | tuple):
+        raise TypeError(f"{name} must be a torch.Tensor or a list of them, got {shown(views)}")
+    if len(views) == 0:
+        raise ValueError(f"{name} must hold some views, got none")
+    for x in views if isinstance(views, list | tuple) else ():
+        check_tensors(**{name: x})
     if isinstance(views, Tensor) and views.dim() != 3:
         raise ValueError(f"{name} must be (views, B, K) or a list of (B, K), got shape "
                          f"{tuple(views.shape)}")  # fmt: skip
@@ -58,14 +74,14 @@ def rows(views: Views) -> Tensor:
     return torch.cat([x.detach() for x in views])
 
 
-def sum_of_logits(teacher: Views, prototypes: Prototypes | None) -> tuple[Tensor, int]:
-    """The sum over all rows (K,) of the teacher's logits, and how many rows. It is linear: from
-    features it needs no logits."""
+def sum_of_logits(teacher: Views, prototypes: Prototypes | None) -> tuple[Tensor, int | Tensor]:
+    """The sum over the finite rows (K,) of the teacher's logits, and how many these are. It is
+    linear: from features it needs no logits."""
     tensors = [teacher] if isinstance(teacher, Tensor) else teacher
     dtype = accumulation_dtype(tensors[0])
     with torch.no_grad(), torch.autocast(tensors[0].device.type, enabled=False):
-        total = reduce(add, (x.flatten(0, -2).sum(0, dtype=dtype) for x in tensors))
-        number = sum(x[..., 0].numel() for x in tensors)
+        sums, numbers = zip(*(finite_sum(x.flatten(0, -2), dtype) for x in tensors), strict=True)
+        total, number = reduce(add, sums), sum(numbers)
         if prototypes is None:
             return total, number
         weight, magnitude = split(prototypes)

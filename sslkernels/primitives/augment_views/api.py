@@ -7,15 +7,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..._checks import (
+    check_choice,
+    check_flags,
+    check_integers,
+    check_numbers,
+    check_sequence,
+    check_tensors,
+    shown,
+)
 from ..._ext import HAS_EXTENSION
 from .._arguments import HAS_TRITON, choose
 from .images import RaggedImages
 from .op import augment_views_op
-from .parameters import COUNT
+from .parameters import COUNT, MOST_SIDE
 
 IMPLEMENTATIONS = ("auto", "reference", "cpu", "triton")
 INTERPOLATIONS = ("bilinear", "bicubic")
-MOST_SIDE = 1 << 14  # pixels of a view, which are counted in 32 bits
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -62,22 +70,31 @@ def augment_views(
     """
     ragged = _ragged(images)
     _check_parameters(parameters, ragged)
-    if not isinstance(size, int):
-        raise TypeError(f"size must be an integer, got {size!r}")
-    if not 1 <= size <= MOST_SIDE:
-        raise ValueError(f"size must be in 1..{MOST_SIDE}, got {size}")
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {interpolation!r}")
-    for name, values in (("mean", mean), ("std", std)):
-        if len(values) != ragged.channels:
-            raise ValueError(f"{name} must be {ragged.channels} numbers, got {values!r}")
-    if any(x == 0 for x in std):
-        raise ValueError(f"std must not have a 0, got {std!r}")
-    if dtype not in DTYPES:
-        raise TypeError(f"dtype must be float32, bfloat16 or float16, got {dtype}")
-    options = size, interpolation, list(map(float, mean)), list(map(float, std))
+    check_integers(1, MOST_SIDE, size=size)
+    check_choice("interpolation", interpolation, INTERPOLATIONS)
+    check_flags(channels_last=channels_last)
+    mean, std = _numbers("mean", mean, ragged.channels), _numbers("std", std, ragged.channels)
+    if 0 in std:
+        raise ValueError(f"std must not have a 0, got {std}")
+    if not isinstance(dtype, torch.dtype) or dtype not in DTYPES:
+        raise TypeError(f"dtype must be float32, bfloat16 or float16, got {shown(dtype)}")
+    options = size, interpolation, mean, std
     impl = _choose(impl, parameters)
     return augment_views_op(*ragged, parameters, *options, dtype, channels_last, impl)
+
+
+def _numbers(name: str, values: Sequence[float], count: int) -> list[float]:
+    """Of each channel."""
+    if isinstance(values, Tensor):
+        check_tensors(**{name: values})
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    check_sequence(name, values, "numbers")
+    if len(values) != count:
+        raise ValueError(f"{name} must be {count} numbers, got {len(values)}")
+    for x in values:
+        check_numbers(**{name: x})
+    return [float(x) for x in values]
 
 
 def _ragged(images: Tensor | RaggedImages) -> RaggedImages:
@@ -85,9 +102,11 @@ def _ragged(images: Tensor | RaggedImages) -> RaggedImages:
         _check_ragged(images)
         return images
     if not isinstance(images, Tensor):
-        raise TypeError(f"images must be a torch.Tensor or RaggedImages, got {type(images)}")
+        raise TypeError(f"images must be a torch.Tensor or RaggedImages, got {shown(images)}")
     if images.dtype != torch.uint8:
         raise TypeError(f"images must be uint8, got {images.dtype}")
+    if images.layout is not torch.strided:
+        raise TypeError(f"images must be dense, got {images.layout}")
     if images.dim() != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         raise ValueError(
             f"images must be (N, H, W, C) with C 1 or 3 and nothing empty, "
@@ -103,7 +122,7 @@ def _check_ragged(images: RaggedImages) -> None:
     for name, dtype in (("data", torch.uint8), ("offsets", torch.int64), ("sizes", torch.int64)):
         tensor = getattr(images, name)
         if not isinstance(tensor, Tensor) or tensor.dtype != dtype:
-            raise TypeError(f"images.{name} must be a {dtype} tensor, got {tensor!r}")
+            raise TypeError(f"images.{name} must be a {dtype} tensor, got {shown(tensor)}")
         if tensor.device != images.data.device:
             raise ValueError(
                 f"images.{name} must be on {images.data.device} like the data, got {tensor.device}"
@@ -113,14 +132,15 @@ def _check_ragged(images: RaggedImages) -> None:
         raise ValueError("images must have one piece of data and an offset for each image")
     if images.sizes.shape != (count, 2):
         raise ValueError(f"images.sizes must be ({count}, 2), got {tuple(images.sizes.shape)}")
-    if images.channels not in (1, 3):
-        raise ValueError(f"images.channels must be 1 or 3, got {images.channels}")
+    if not isinstance(images.channels, int) or images.channels not in (1, 3):
+        raise ValueError(f"images.channels must be 1 or 3, got {shown(images.channels)}")
+    if images.data.shape[0] < images.channels:
+        raise ValueError(f"images.data must hold an image, got {images.data.shape[0]} bytes")
 
 
 def _check_parameters(parameters: Tensor, images: RaggedImages) -> None:
     if not isinstance(parameters, Tensor) or parameters.dtype != torch.float32:
-        kind = parameters.dtype if isinstance(parameters, Tensor) else type(parameters)
-        raise TypeError(f"parameters must be a float32 tensor, got {kind}")
+        raise TypeError(f"parameters must be a float32 tensor, got {shown(parameters)}")
     count = len(images.offsets)
     shape = tuple(parameters.shape)
     if len(shape) != 3 or shape[0] == 0 or shape[1:] != (count, COUNT):

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..._checks import check_flags, check_integers, check_tensors
+
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 
 
@@ -53,6 +55,7 @@ class Parameters(NamedTuple):
         return self.order.long() >> 2 * position & 3
 
 
+MOST_SIDE = 1 << 14  # pixels of a view, which are counted in 32 bits
 COUNT = len(Parameters._fields)
 MOST_PIXELS = float(1 << 20)  # of a crop's side: beyond, sums of Pillow's weights leave 32 bits
 RANGES = {
@@ -91,13 +94,14 @@ def source_coordinates(parameters: Tensor, grid: int, *, flipped: bool = True) -
     Raises:
         ValueError: ``parameters`` of another shape, or ``grid`` below 1.
     """
+    check_tensors(parameters=parameters)
+    check_integers(1, MOST_SIDE, grid=grid)
+    check_flags(flipped=flipped)
     if parameters.dim() < 1 or parameters.shape[-1] != COUNT:
         raise ValueError(f"parameters must be (..., {COUNT}), got {tuple(parameters.shape)}")
-    if grid < 1:
-        raise ValueError(f"grid must be at least 1, got {grid}")
     p = Parameters.of(parameters[..., None, :])
     share = (torch.arange(grid, device=parameters.device) + 0.5) / grid
-    across = torch.where((p.flip > 0) & flipped, 1 - share, share)
+    across = torch.where((p.flip > 0) & bool(flipped), 1 - share, share)
     rows, columns = p.top + share * p.height, p.left + across * p.width
     shape = (*rows.shape, grid)
     return torch.stack([rows[..., :, None].expand(shape), columns[..., None, :].expand(shape)], -1)

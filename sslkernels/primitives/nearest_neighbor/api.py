@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .._arguments import check
+from ..._checks import check_choice, check_integers
+from .._arguments import IMPLEMENTATIONS, check
 from .op import nearest_neighbor_op
 
 
@@ -54,8 +55,8 @@ def nearest_neighbor(
     et al. 2019, arXiv:1806.03198), and of the kNN classifier (Wu et al. 2018, arXiv:1805.01978).
     """
     exclude = check(q, k, exclude)
-    if not isinstance(topk, int):
-        raise TypeError(f"topk must be an integer, got {topk!r}")
+    check_integers(1, topk=topk)
+    check_choice("impl", impl, IMPLEMENTATIONS)
     if not 1 <= topk <= k.shape[0]:
         raise ValueError(f"topk must be in 1..{k.shape[0]}, the rows of k; got {topk}")
     return nearest_neighbor_op(q.detach(), k.detach(), topk, exclude, impl)

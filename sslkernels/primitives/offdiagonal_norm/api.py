@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..._checks import check_choice
 from ..._operator import accumulation_dtype
 from ...distributed import Gather
 from .._arguments import across_ranks, check_tensor, choose
@@ -110,8 +111,5 @@ def _kind(columns: str | Standardized) -> tuple[str, list[float]]:
         columns = Standardized()
     if isinstance(columns, Standardized):
         return "standardized", columns.numbers()
-    if columns not in ("raw", "centered"):
-        raise ValueError(
-            f"columns must be 'raw', 'centered', 'standardized' or a Standardized; got {columns!r}"
-        )
+    check_choice("columns", columns, ("raw", "centered", "standardized"))
     return columns, []

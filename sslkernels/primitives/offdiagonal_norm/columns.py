@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..._checks import check_integers, check_not_negative
 from ..._operator import accumulation_dtype
 
 
@@ -30,13 +31,10 @@ class Standardized:
     outer_eps: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.eps >= 0 and self.outer_eps >= 0 and self.eps + self.outer_eps > 0):
-            raise ValueError(
-                "eps and outer_eps must be at least 0, one of them above; "
-                f"got {self.eps} and {self.outer_eps}"
-            )
-        if self.correction not in (0, 1):
-            raise ValueError(f"correction must be 0 or 1, got {self.correction}")
+        check_not_negative(eps=self.eps, outer_eps=self.outer_eps)
+        check_integers(0, 1, correction=self.correction)
+        if not self.eps + self.outer_eps > 0:
+            raise ValueError("eps or outer_eps must be above 0, got 0 and 0")
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (n, d) standardised, differentiable as torch's own operations are."""

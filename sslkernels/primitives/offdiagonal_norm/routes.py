@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ..._checks import check_choice
 from ...distributed import Shares
 from .columns import Columns, some_rows
 from .kernels import Kernels, SquareSum
@@ -27,8 +28,7 @@ def choose(route: str, n: int, d: int) -> str:
     Beyond n = 3d/4 the sample route would also lose digits: all of C minus its diagonal may then be
     small.
     """
-    if route not in ROUTES:
-        raise ValueError(f"route must be one of {', '.join(ROUTES)}; got {route!r}")
+    check_choice("route", route, ROUTES)
     if route != "auto":
         return route
     return "sample" if 4 * n <= 3 * d else "feature"

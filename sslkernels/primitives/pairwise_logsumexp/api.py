@@ -7,6 +7,7 @@ from typing import Literal, overload
 
 from torch import Tensor
 
+from ..._checks import check_flags
 from ...distributed import Gather
 from .._arguments import across_ranks, check, choose, scalar_tensor
 from .op import PairwiseLogSumExp
@@ -84,6 +85,7 @@ def pairwise_logsumexp(
     """
     exclude = check(q, k, exclude)
     impl = choose(impl, IMPLEMENTATIONS, q)
+    check_flags(columns=columns)
     scale = scalar_tensor("scale", scale, q)
     ranks = across_ranks(gather, impl)
     if impl == "reference":

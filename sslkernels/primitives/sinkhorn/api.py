@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from ..._checks import MOST_ITERATIONS, check_integers, check_positive, shown
 from ..._operator import accumulation_dtype
 from ...distributed import Gather
 from .._arguments import across_ranks, check_tensor, choose
@@ -64,7 +63,7 @@ def sinkhorn(
     (Darcet et al. 2025, arXiv:2502.08769).
     """
     check_tensor("logits", logits, (2, 3))
-    check_numbers(epsilon, iterations)
+    check_settings(epsilon, iterations)
     rows = check_rows(rows, logits)
     impl = choose(impl, IMPLEMENTATIONS, logits)
     ranks = across_ranks(gather, impl)
@@ -105,7 +104,7 @@ def prototype_sinkhorn(
     """
     check_tensor("features", features)
     own = check_prototypes("features", features, "prototypes", prototypes, magnitude)
-    check_numbers(epsilon, iterations)
+    check_settings(epsilon, iterations)
     rows = check_rows(rows, features)
     impl = choose(impl, IMPLEMENTATIONS, features)
     ranks = across_ranks(gather, impl)
@@ -119,16 +118,10 @@ def prototype_sinkhorn(
     return prototype_sinkhorn_op(features, *own, *options)[0]
 
 
-def check_numbers(epsilon: float, iterations: int) -> None:
+def check_settings(epsilon: float, iterations: int) -> None:
     """Raise unless epsilon is above 0 and there is an iteration."""
-    if not isinstance(epsilon, int | float):
-        raise TypeError(f"epsilon must be a number, got {epsilon!r}")
-    if not 0 < epsilon < math.inf:
-        raise ValueError(f"epsilon must be finite and above 0, got {epsilon}")
-    if not isinstance(iterations, int):
-        raise TypeError(f"iterations must be an integer, got {iterations!r}")
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    check_positive(epsilon=epsilon)
+    check_integers(1, MOST_ITERATIONS, iterations=iterations)
 
 
 def check_rows(rows: Tensor | None, x: Tensor) -> Tensor | None:
@@ -136,7 +129,7 @@ def check_rows(rows: Tensor | None, x: Tensor) -> Tensor | None:
     if rows is None:
         return None
     if not isinstance(rows, Tensor) or rows.dtype not in INTEGERS:
-        raise TypeError(f"rows must be a torch.Tensor with an integer or None, got {rows!r}")
+        raise TypeError(f"rows must be a torch.Tensor with an integer or None, got {shown(rows)}")
     if rows.numel() != 1:
         raise ValueError(f"rows must have one element, got {tuple(rows.shape)}")
     if rows.device != x.device:

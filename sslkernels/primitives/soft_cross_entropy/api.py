@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from ..._checks import check_positive, check_tensors, shown
 from ..._operator import accumulation_dtype
-from .._arguments import DTYPES, choose
+from .._arguments import choose
 from .._prototypes import Prototypes, check_prototypes
 from .op import cross_entropies_of
 from .problem import Pairs, Problem, dtype_of
@@ -182,13 +182,12 @@ def prototype_cross_entropy(
 
 def check_temperatures(student: float, teacher: float | None, center: Tensor | None) -> None:
     """Raise unless they are numbers above 0, and there is no centre for probabilities."""
-    for name, value in (("student", student), ("teacher", teacher)):
-        if value is None:
-            if center is not None:
-                raise ValueError("center is for a teacher's logits; with teacher_temperature=None "
-                                 "its rows are probabilities: leave out center")  # fmt: skip
-        elif not 0 < value < math.inf:
-            raise ValueError(f"{name}_temperature must be finite and above 0, got {value}")
+    check_positive(student_temperature=student)
+    if teacher is not None:
+        check_positive(teacher_temperature=teacher)
+    elif center is not None:
+        raise ValueError("center is for a teacher's logits; with teacher_temperature=None "
+                         "its rows are probabilities: leave out center")  # fmt: skip
 
 
 def check_pairs(
@@ -200,7 +199,9 @@ def check_pairs(
     if isinstance(pairs, Pairs):
         return pairs
     if not isinstance(pairs, Tensor):
-        raise TypeError(f"pairs must be a torch.Tensor or None, got {type(pairs).__name__}")
+        raise TypeError(f"pairs must be a torch.Tensor or None, got {shown(pairs)}")
+    if pairs.is_complex() or pairs.layout is not torch.strided:
+        raise TypeError(f"pairs must be dense and real, got {shown(pairs)}")
     if pairs.shape != counts:
         raise ValueError(f"pairs must be (students, teachers) = {counts}, got {tuple(pairs.shape)}")
     return pairs.detach().to(like.device, dtype)
@@ -219,8 +220,7 @@ def check_center(
     """(1 or T, 1 or C, K), detached; None as it is."""
     if center is None:
         return None
-    if not isinstance(center, Tensor) or not center.is_floating_point():
-        raise TypeError(f"center must be a floating-point torch.Tensor or None, got {center!r}")
+    check_tensors(center=center)
     shape = (1,) * (3 - center.dim()) + tuple(center.shape)
     if (
         len(shape) != 3
@@ -241,16 +241,11 @@ def check_center(
 def _check_views(name: str, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
     """One tensor (V, B, K), or several (B, K)."""
     if not isinstance(views, Tensor | list | tuple):
-        raise TypeError(
-            f"{name} must be a torch.Tensor or a list of them, got {type(views).__name__}"
-        )
+        raise TypeError(f"{name} must be a torch.Tensor or a list of them, got {shown(views)}")
     tensors = [views] if isinstance(views, Tensor) else list(views)
     dimensions = (2, 3) if isinstance(views, Tensor) else (2,)
     for x in tensors:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must hold tensors, got {type(x).__name__}")
-        if x.dtype not in DTYPES:
-            raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
+        check_tensors(**{name: x})
     if not tensors or any(
         x.dim() not in dimensions or 0 in x.shape or x.shape != tensors[0].shape for x in tensors
     ):

@@ -1,0 +1,155 @@
+"""What public functions ask of their arguments.
+
+Each check takes arguments by their names, and raises TypeError or ValueError with the name, what
+was expected and what was given. Values on a device are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+MOST = 2**31 - 1
+MOST_ITERATIONS = 10_000
+LARGEST = 3e38  # a number of float32
+
+
+def check_tensors(**tensors: Any) -> None:
+    """Dense tensors of float16, bfloat16, float32 or float64."""
+    for name, x in tensors.items():
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, got {shown(x)}")
+        if x.dtype not in FLOATS:
+            raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
+        if x.layout is not torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, got one of layout {x.layout}")
+
+
+def check_devices(**tensors: Tensor) -> None:
+    """Tensors on one device."""
+    devices = [x.device for x in tensors.values()]
+    if any(x != devices[0] for x in devices):
+        found = " and ".join(map(str, devices))
+        raise ValueError(f"{' and '.join(tensors)} must be on one device, got {found}")
+
+
+def check_on(device: torch.device, **tensors: Tensor) -> None:
+    """Tensors on the device of the others."""
+    for name, x in tensors.items():
+        if x.device != device:
+            raise ValueError(f"{name} must be on {device} like the other tensors, got {x.device}")
+
+
+def check_numbers(**values: Any) -> None:
+    """Finite numbers of float32."""
+    for name, value in values.items():
+        if not isinstance(value, float | int) or isinstance(value, bool):
+            _check_real(name, value)
+        _check_size(name, value)
+
+
+def check_positive(**values: Any) -> None:
+    """Finite numbers above 0."""
+    check_numbers(**values)
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}")
+
+
+def check_not_negative(**values: Any) -> None:
+    """Finite numbers from 0 on."""
+    check_numbers(**values)
+    for name, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+
+
+def check_shares(**values: Any) -> None:
+    """Numbers from 0 to 1."""
+    check_numbers(**values)
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be from 0 to 1, got {value}")
+
+
+def check_integers(least: int, most: int = MOST, **values: Any) -> None:
+    """Integers from ``least`` to ``most``."""
+    for name, value in values.items():
+        if not isinstance(value, int | Integral) or isinstance(value, bool):
+            raise TypeError(f"{name} must be an integer, got {shown(value)}")
+        if value < least or value > most:
+            limits = (
+                f"at least {least}" if most == MOST and value < least else f"in {least}..{most}"
+            )
+            raise ValueError(f"{name} must be {limits}, got {value}")
+
+
+def check_flags(**values: Any) -> None:
+    """True or False, as numpy and 0 and 1 say it too."""
+    for name, value in values.items():
+        is_flag = isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
+        if not is_flag and not (isinstance(value, int) and value in (0, 1)):
+            raise TypeError(f"{name} must be True or False, got {shown(value)}")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """One of some words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(choices)}; got {shown(value)}")
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def check_scalars(**values: Any) -> None:
+    """Finite numbers, or floating-point tensors with one element, which are not read."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            if not isinstance(value, float | int) or isinstance(value, bool):
+                _check_real(name, value, " or a floating-point tensor with one element")
+            _check_size(name, value)
+        elif value.numel() != 1 or value.dtype not in FLOATS or value.layout is not torch.strided:
+            raise ValueError(
+                f"{name} must be a number or a floating-point tensor with one element, "
+                f"got {shown(value)}"
+            )
+
+
+def check_temperature(**values: Any) -> None:
+    """Scalars of a size by which one can divide."""
+    check_scalars(**values)
+    for name, value in values.items():
+        # A tensor's value is the user's care: to read it would stall the device at every step.
+        if not isinstance(value, Tensor) and abs(value) < 1e-8:
+            raise ValueError(f"{name} must be finite with |T| >= 1e-8, got {value}")
+
+
+def check_sequence(name: str, value: Any, of: str = "tensors") -> None:
+    """A list or tuple."""
+    if not isinstance(value, list | tuple):
+        raise TypeError(f"{name} must be a list of {of}, got {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """In one short line."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)} of {value.dtype}"
+    if isinstance(value, str | bytes | bool | Real | complex | None):
+        return repr(value)[:80]
+    return f"a {type(value).__name__}"
+
+
+def _check_real(name: str, value: Any, others: str = "") -> None:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number{others}, got {shown(value)}")
+
+
+def _check_size(name: str, value: Any) -> None:
+    most = 2**62 if isinstance(value, int) else LARGEST
+    if not -most < value < most:
+        raise ValueError(f"{name} must be a finite number of float32, got {value}")

@@ -1,0 +1,220 @@
+"""Every argument of every public function with some forty values: a result, or a clear error."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+from views_inputs import plain_parameters
+
+import sslkernels
+from sslkernels import functional as F
+
+N, D, K = 6, 8, 10
+
+
+def x(seed=0, *shape):
+    return torch.randn(*(shape or (N, D)), generator=torch.Generator().manual_seed(seed))
+
+
+def mask():
+    return torch.arange(N)[:, None] % 2 == torch.arange(2)
+
+
+def values(good, name=""):
+    """What may be given instead of ``good``."""
+    out = [
+        None, True, False, 0, 1, -1, 2, 2**63, 2**64, -(2**64), 0.0, -0.0, 0.5, -1.5,
+        1e-300, 1e300, math.inf, -math.inf, math.nan, 1j, complex("nan"), "", "no such", b"bytes",
+        [], [1], [0.5, "x"], (), {}, {"a": 1}, object(), len, torch.float32, np.float32(0.5),
+        np.int64(3), np.zeros((N, D), np.float32), np.array(0.5), torch.tensor(0.5),
+        torch.tensor(3), torch.tensor(True), torch.tensor(float("nan")), torch.tensor(1j),
+        torch.zeros(0), torch.zeros(0, D), torch.zeros(N), torch.zeros(N, D, dtype=torch.int64),
+        torch.zeros(N, D, dtype=torch.bool), torch.zeros(N, D, dtype=torch.complex64),
+        torch.zeros(N, D, dtype=torch.float8_e4m3fn), torch.zeros(N, D, device="meta"),
+        torch.zeros(N, D).to_sparse(), torch.zeros(1, 1, 1, 1), torch.zeros(N + 1, D),
+        torch.zeros(N, D + 1), torch.zeros(N, D, dtype=torch.float64),
+    ]  # fmt: skip
+    if isinstance(good, torch.Tensor) and good.dim():
+        out += [good.tolist(), good.numpy(), good[:0], good[..., :0], good[None], good.to("meta"),
+                good.long(), good.bool(), good.double(), good.to(torch.complex64)]  # fmt: skip
+    if name.endswith("_fn"):
+        out = [x for x in out if x is not len]  # a function of one argument
+    if isinstance(good, list | tuple):
+        out += [[*good, None], [*good, "x"], good[:0], [good], good[0]]
+    return out
+
+
+def row(a=0, b=1):
+    return {"z_a": x(a), "z_b": x(b)}
+
+
+VIEWS = {"teacher": [x(1), x(2)], "student": [x(3), x(4), x(5)]}
+PROTOTYPES = {"prototypes": x(6, K, D), "teacher_prototypes": x(7, K, D)}
+PATCHES = {"student": x(), "teacher": x(1), "mask": mask()}
+MAPS = [(x(i), x(i, N, 2, 2, D)) for i in range(2)]
+GRIDS = [x(i, N, 2, 2, 2) for i in range(2)]
+IMAGES = torch.arange(2 * 9 * 9 * 3).reshape(2, 9, 9, 3).to(torch.uint8)
+OWN = plain_parameters(IMAGES[0]).expand(1, 2, -1)
+FUNCTIONS = {
+    F.alignment: {"x": x(), "y": x(1)},
+    F.uniformity: {"x": x()},
+    F.barlow_twins: row(),
+    F.byol: {"prediction": x(), "projection": x(1)},
+    F.simsiam: {"prediction": x(), "projection": x(1)},
+    F.negative_cosine_similarity: {"x0": x(), "x1": x(1)},
+    F.capi: {"teacher": x(0, N, 2, D), "student": x(1, N, 2, D)},
+    F.cca: dict(row(), ridge=0.1),
+    F.clip: {"image_features": x(), "text_features": x(1), "logit_scale": 2.0},
+    F.coding_rate: {"z": x()},
+    F.dcl: {"out0": x(), "out1": x(1)},
+    F.dclw: {"out0": x(), "out1": x(1)},
+    F.dino: VIEWS,
+    F.ibot: PATCHES,
+    F.info_nce: {"query": x(), "positive_key": x(1), "negative_keys": x(2)},
+    F.koleo: {"x": x()},
+    F.mmcr: {"online": x(0, N, 2, D), "momentum": x(1, N, 2, D)},
+    F.moco: {"query": x(), "key": x(1), "queue": x(2, 12, D)},
+    F.moco_v3: {"query": x(), "key": x(1)},
+    F.msn: {"anchors": x(0, 2 * N, D), "targets": x(1), "prototypes": x(2, K, D)},
+    F.nnclr: {"neighbors": x(), "predictions": x(1)},
+    F.nt_xent: {"out0": x(), "out1": x(1)},
+    F.power_law: {"size": 4, "exponent": 0.3},
+    F.siglip: {
+        "image_features": x(),
+        "text_features": x(1),
+        "logit_scale": 2.0,
+        "logit_bias": -1.0,
+    },
+    F.simdino: {"student": x(0, 3, N, D), "teacher": x(1, 2, N, D)},
+    F.spectral_contrastive: row(),
+    F.supcon: {"features": x(0, N, 2, D), "labels": torch.arange(N) % 2},
+    F.swav: {"high_resolution": [x(), x(1)], "low_resolution": [x(2)]},
+    F.tico: dict(row(), covariance=x(2, D, D)),
+    F.tico_covariance: {"z": x(), "covariance": x(2, D, D)},
+    F.vibcreg: row(),
+    F.vicreg: row(),
+    F.vicregl: {"global_view_features": MAPS, "global_view_grids": GRIDS, "num_matches": (2, 1)},
+    F.w_mse: dict(row(), eps=0.5),
+    F.whiten: {"x": x(), "eps": 0.5},
+    sslkernels.nearest_neighbor: {"q": x(), "k": x(1)},
+    sslkernels.offdiagonal_norm: {"a": x(), "b": x(1)},
+    sslkernels.pairwise_logsumexp: {"q": x(), "k": x(1)},
+    sslkernels.pairwise_softplus: {"q": x(), "k": x(1)},
+    sslkernels.prototype_cross_entropy: dict(student=x(), teacher=x(1), **PROTOTYPES),
+    sslkernels.prototype_sinkhorn: {"features": x(), "prototypes": x(2, K, D)},
+    sslkernels.sinkhorn: {"logits": x()},
+    sslkernels.soft_cross_entropy: {"student": x(), "teacher": x(1)},
+    sslkernels.augment_views: {"images": IMAGES, "parameters": OWN, "size": 4},
+    sslkernels.source_coordinates: {"parameters": OWN, "grid": 2},
+}
+MODULES = {  # arguments of the constructor, of the call
+    "BYOLLoss": ({}, {"p0": x(), "p1": x(1), "z0": x(2), "z1": x(3)}),
+    "BarlowTwinsLoss": ({}, row()),
+    "CAPILoss": ({}, {"teacher_logits": x(0, N, 2, D), "student_logits": x(1, N, 2, D)}),
+    "CCALoss": ({"ridge": 0.1}, row()),
+    "CLIPLoss": ({}, FUNCTIONS[F.clip]),
+    "DCLLoss": ({}, {"out0": x(), "out1": x(1)}),
+    "DCLWLoss": ({}, {"out0": x(), "out1": x(1)}),
+    "DINOLoss": ({"output_dim": D}, {"teacher_out": [x(), x(1)], "student_out": [x(2), x(3)]}),
+    "DirectCLRLoss": ({"loss_dim": 4}, {"out0": x(), "out1": x(1)}),
+    "HypersphereLoss": ({}, row()),
+    "IBOTPatchLoss": ({"output_dim": D}, {"teacher_out": x(), "student_out": x(1), "mask": mask()}),
+    "InfoNCELoss": ({}, {"query": x(), "positive_key": x(1)}),
+    "KoLeoLoss": ({}, {"x": x()}),
+    "MMCRLoss": ({}, FUNCTIONS[F.mmcr]),
+    "MSNLoss": ({}, FUNCTIONS[F.msn]),
+    "MoCoLoss": ({"dim": D, "queue_size": 12}, {"query": x(), "key": x(1)}),
+    "MoCoV3Loss": ({}, {"query0": x(), "query1": x(1), "key0": x(2), "key1": x(3)}),
+    "NNCLRLoss": ({"dim": D, "queue_size": 12}, {"z0": x(), "z1": x(1), "p0": x(2), "p1": x(3)}),
+    "NTXentLoss": ({}, {"out0": x(), "out1": x(1)}),
+    "NegativeCosineSimilarity": ({}, {"x0": x(), "x1": x(1)}),
+    "OfficialDINOLoss": (
+        {"out_dim": D, "ncrops": 3, "warmup_teacher_temp": 0.04, "teacher_temp": 0.07,
+             "warmup_teacher_temp_epochs": 3, "nepochs": 5},
+        {"student_output": x(0, 3 * N, D), "teacher_output": x(1, 2 * N, D), "epoch": 1},
+    ),
+    "PMSNLoss": ({}, FUNCTIONS[F.msn]),
+    "SigLIPLoss": ({}, FUNCTIONS[F.siglip]),
+    "SimDINOLoss": ({"ncrops": 3},
+                    {"student_feat": x(0, 3 * N, D), "teacher_feat": x(1, 2 * N, D)}),
+    "SimDINOv2Loss": ({"out_dim": D}, {"student_feat_list": [x(), x(1)],
+                                            "teacher_feat_list": [x(2), x(3)]}),
+    "SimSiamLoss": ({}, {"p0": x(), "p1": x(1), "z0": x(2), "z1": x(3)}),
+    "SpectralContrastiveLoss": ({}, row()),
+    "SupConLoss": ({}, FUNCTIONS[F.supcon]),
+    "SwaVLoss": ({}, {"high_resolution_outputs": [x(), x(1)]}),
+    "TiCoLoss": ({}, row()),
+    "VICRegLLoss": ({"num_matches": (2, 1)}, {"global_view_features": MAPS,
+                                                   "global_view_grids": GRIDS}),
+    "VICRegLoss": ({}, row()),
+    "VIbCRegLoss": ({}, row()),
+    "WMSELoss": ({"embedding_dim": 2, "w_size": N, "eps": 0.5}, {"input": x(0, 2 * N, 2)}),
+}  # fmt: skip
+UNCHECKED = {"device"}
+
+
+def parameters_of(function):
+    """Names and defaults of what may be given by name."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = inspect.signature(function).parameters.values()
+    return {x.name: x.default for x in found if x.kind in kinds and x.name not in UNCHECKED}
+
+
+def problem_of(call, name, value, others=()):
+    """Why the outcome of a call is not as it should be; None if it is."""
+    shown = f"{name}={type(value).__name__}" + (
+        f" {tuple(value.shape)} {value.dtype} {value.device}" if isinstance(value, torch.Tensor)
+        else f" {value!r}"[:60]
+    )  # fmt: skip
+    try:
+        call()
+    except (TypeError, ValueError) as error:
+        words = str(error)
+        if "\n" in words:
+            return f"{shown}: several lines: {words[:200]!r}"
+        parts = [x for x in (name, *name.split("_")) if len(x) > 2 or x == name]
+        is_named = any(x in words for x in parts)
+        if isinstance(value, int | torch.Tensor | np.integer):  # it may just not fit another
+            is_named |= any(x in words for x in (*others, "the other tensors"))
+        return None if is_named else f"{shown}: does not name it: {words[:200]}"
+    except NotImplementedError:
+        if not (isinstance(value, torch.Tensor) and value.is_meta):
+            raise
+    except Exception as error:
+        return f"{shown}: {type(error).__name__}: {str(error)[:200]!r}"
+    return None
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_functions(function):
+    good = FUNCTIONS[function]
+    function(**good)
+    problems = []
+    for name, default in parameters_of(function).items():
+        for value in values(good.get(name, default), name):
+            call = lambda: function(**{**good, name: value})  # noqa: B023, E731
+            problems.append(problem_of(call, name, value, good))
+    problems = [x for x in problems if x]
+    assert not problems, "\n".join(map(str, problems))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules(name):
+    made, called = MODULES[name]
+    loss = getattr(sslkernels, name)
+    loss(**made)(**called)
+    problems = []
+    for argument, default in parameters_of(loss).items():
+        for value in values(made.get(argument, default), argument):
+            call = lambda: loss(**{**made, argument: value})(**called)  # noqa: B023, E731
+            problems.append(problem_of(call, argument, value, called))
+    for argument, default in parameters_of(loss.forward).items():
+        if argument == "self":
+            continue
+        for value in values(called.get(argument, default)):
+            call = lambda: loss(**made)(**{**called, argument: value})  # noqa: B023, E731
+            problems.append(problem_of(call, argument, value, called))
+    problems = [x for x in problems if x]
+    assert not problems, "\n".join(map(str, problems))
