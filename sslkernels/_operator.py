@@ -261,6 +261,11 @@ class _Final(_Once):
         raise RuntimeError(ONCE)
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """Autocast off: losses compute in float32 whatever surrounds them."""
+    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
+
+
 @contextmanager
 def plain(q: Tensor) -> Any:
     """What autocast would lower is float32 here, and kernels launch on the tensor's device."""

@@ -42,7 +42,7 @@ def values(good, name=""):
     if name.endswith("_fn"):
         out = [x for x in out if x is not len]  # a function of one argument
     if isinstance(good, list | tuple):
-        out += [[*good, None], [*good, "x"], good[:0], [good], good[0]]
+        out += [[*good, None], [*good, "x"], good[:0], [good], *good[:1]]
     return out
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .._operator import Differentiable, accumulation_dtype, operator
+from .._operator import Differentiable, accumulation_dtype, full_precision, operator
 from .blocks import gather_blocks, row_counts
 from .gather import Gather, Ranks, process_group, rank_of, ranks_of
 
@@ -156,7 +156,7 @@ class _Gram(Differentiable):
         grad = grad + grad.T
         if ctx.group is not None:
             return _gram_backward_op(grad, x, ctx.group), None
-        with torch.autocast(x.device.type, enabled=False):  # torch.compile's backward may be in one
+        with full_precision(x):  # torch.compile's backward may be in one
             return grad @ x if x.shape[0] < x.shape[1] else x @ grad, None
 
 

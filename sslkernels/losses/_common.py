@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .._checks import check_choice, check_flags, check_tensors
 from .._operator import accumulation_dtype
+from .._operator import full_precision as full_precision
 from ..distributed import Gather, mean_over_ranks, ranks_of, scale_gradient
 from ..primitives._arguments import IMPLEMENTATIONS
 from ..primitives._rows import unit as unit_rows
@@ -110,11 +111,6 @@ def _unknown_settings(loss: type, unknown: dict[str, Any]) -> str:
     near = get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(known)}"
     return f"{loss.__name__} takes no argument {name}{hint}"
-
-
-def full_precision(x: Tensor) -> torch.autocast:
-    """Autocast off: losses compute in float32 whatever surrounds them."""
-    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
 
 
 def unit(x: Tensor, gather: Gather | None = None) -> Tensor:

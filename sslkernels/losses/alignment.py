@@ -17,7 +17,7 @@ from .._checks import (
     check_positive,
     check_tensors,
 )
-from .._operator import accumulation_dtype
+from .._operator import accumulation_dtype, full_precision
 from ..distributed import (
     Gather,
     logsumexp_over_ranks,
@@ -27,15 +27,7 @@ from ..distributed import (
     scale_gradient,
 )
 from ..primitives.pairwise_logsumexp import pairwise_logsumexp
-from ._common import (
-    Gathering,
-    GatheringLoss,
-    check_embeddings,
-    check_views,
-    full_precision,
-    settings,
-    unit,
-)
+from ._common import Gathering, GatheringLoss, check_embeddings, check_views, settings, unit
 
 
 def negative_cosine_similarity(x0: Tensor, x1: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:

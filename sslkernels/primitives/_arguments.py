@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._checks import check_choice, check_scalars, check_tensors
+from .._checks import check_choice, check_scalars, check_tensors, shown
 from .._ext import HAS_CUDA_EXTENSION, HAS_EXTENSION, extension
 from .._operator import accumulation_dtype
 from ..distributed import Gather, Ranks, ranks_of
@@ -41,7 +41,7 @@ def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> list[int]:
     if q.device != k.device:
         raise ValueError(f"q and k must be on one device, got {q.device} and {k.device}")
     if not isinstance(exclude, Sequence) or not all(isinstance(x, int) for x in exclude):
-        raise TypeError(f"exclude must be a list of integers (offsets j - i), got {exclude!r:.80}")
+        raise TypeError(f"exclude must be a list of integers (offsets j - i), got {shown(exclude)}")
     return sorted({x for x in exclude if abs(x) < MOST_ROWS})  # beyond, there is nothing
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._operator import Differentiable, accumulation_dtype
+from .._operator import Differentiable, accumulation_dtype, full_precision
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -53,6 +53,6 @@ class _Unit(Differentiable):
     def gradients(ctx: Any, saved: Any, grad: Any, _: Any) -> Any:
         z, norms, x = saved
         grad, z = grad.to(norms.dtype), z.to(norms.dtype)
-        with torch.autocast(z.device.type, enabled=False):  # torch.compile's backward may be in one
+        with full_precision(z):  # torch.compile's backward may be in one
             along = torch.linalg.vecdot(grad, z)[:, None]
         return (torch.addcmul(grad, z, along, value=-1).div_(norms).to(x.dtype),)

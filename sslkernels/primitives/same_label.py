@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._operator import RANKS, Differentiable, operator
+from .._operator import RANKS, Differentiable, operator, plain
 from ..distributed import Gather, Ranks, meet_ranks, ranks_of
 
 TILE_ROWS, TILE_COLUMNS = 512, 2048
@@ -175,7 +175,7 @@ def _tiles(
 
 def _full_precision(function: Any) -> Any:
     def run(x: Tensor, *arguments: Any) -> Any:
-        with torch.autocast(x.device.type, enabled=False), torch.no_grad():
+        with plain(x):
             return function(x, *arguments)
 
     return run

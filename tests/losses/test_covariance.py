@@ -238,7 +238,8 @@ PLACES = torch.rand(10, 3, 3, 2)
     ((9, 12), (10, 3, 3, 6), PLACES, r"got \(9, 12\), \(10, 3, 3, 6\)"),
     ((10, 12), (10, 3, 3, 6), PLACES[:, :2], r"a grid \(N, H, W, 2\).*\(10, 2, 3, 2\)"),
     ((10, 12), (10, 3, 3, 6), PLACES[..., :1], r"a grid \(N, H, W, 2\).*\(10, 3, 3, 1\)"),
-    ((10, 1), (10, 3, 3, 6), PLACES, r"pooled.*one shape \(N, D\).*\(10, 12\) and \(10, 1\)"),
+    ((10, 1), (10, 3, 3, 6), PLACES,
+     r"global_view_features\[1\]\[0\].*one shape \(N, D\).*\(10, 12\) and \(10, 1\)"),
     ((10, 12), (10, 3, 3, 5), PLACES, r"cells.*one shape.*\(10, 6\) and \(10, 5\)"),
     ((8, 12), (8, 3, 3, 6), PLACES[:8], r"one shape.*\(10, 12\) and \(8, 12\)"),
 ])  # fmt: skip
@@ -261,7 +262,7 @@ def test_vicregl_refuses():
         functional.vicregl(features, grids, features)
     with pytest.raises(ValueError, match="needs at least 2 rows, got 1"):
         functional.vicregl(*crops((3, 3), (3, 3), n=1))
-    with pytest.raises(TypeError, match="must be a torch.Tensor, got list"):
+    with pytest.raises(TypeError, match="must be a torch.Tensor, got a list"):
         functional.vicregl(features, [grids[0], [0.5]])
     for matches in ((0, 4), (20, -1), (20,)):
         with pytest.raises(ValueError, match=r"two numbers of at least 1, got \("):

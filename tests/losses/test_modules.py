@@ -111,7 +111,7 @@ def test_custom_weights_of_dcl():
     equal(doubled, functional.dcl(*x, 0.3) - cosine / 0.3)
     learned = ssl.DCLLoss(0.3, lambda a, b: (a - b).square().sum(1))
     assert torch.autograd.grad(learned(*x), x[0])[0].isfinite().all()
-    with pytest.raises(ValueError, match=r"shape \(12,\); got \(3,\)"):
+    with pytest.raises(ValueError, match=r"shape \(12,\); got a tensor \(3,\)"):
         ssl.DCLLoss(0.3, lambda a, b: torch.ones(3))(*x)
 
 
@@ -129,7 +129,7 @@ def test_memory_bank_goes_round():
     equal(ssl.MemoryBank(100, 4).bank.norm(dim=1), torch.ones(100))
     with pytest.raises(ValueError, match=r"\(N, 2\), got \(3, 4\)"):
         bank.enqueue(torch.ones(3, 4))
-    with pytest.raises(ValueError, match="at least 1, got 0 and 4"):
+    with pytest.raises(ValueError, match="size must be .*, got 0"):
         ssl.MemoryBank(0, 4)
 
 
@@ -257,9 +257,9 @@ def test_functions_refuse():
     with pytest.raises(ValueError, match="sigma must be above 0"):
         ssl.DCLWLoss(sigma=0)
     for scale in (torch.ones(2), torch.tensor(3)):
-        with pytest.raises(ValueError, match="one element, got shape"):
+        with pytest.raises(ValueError, match="one element, got a tensor"):
             functional.clip(x, x, scale)
-        with pytest.raises(ValueError, match="one element, got shape"):
+        with pytest.raises(ValueError, match="one element, got a tensor"):
             functional.siglip(x, x, 1.0, scale)
     with pytest.raises(ValueError, match="one shape"):
         functional.negative_cosine_similarity(x, x[:2])

@@ -168,7 +168,7 @@ def test_compile_without_graph_breaks():
     ({"memory_bank_size": (64, 0)}, ValueError),
     ({"convention": "paper"}, ValueError),
     ({"gather": "star"}, ValueError),
-    ({"grad_scale": 2}, ValueError),
+    ({"grad_scale": 2}, TypeError),
 ])  # fmt: skip
 def test_constructor_refuses(arguments, error):
     with pytest.raises(error):

@@ -115,7 +115,7 @@ def test_mmcr_shapes_and_refusals():
         functional.mmcr(torch.ones(3, 4), torch.ones(3, 4))
     with pytest.raises(TypeError, match="int64"):
         functional.mmcr(torch.ones(3, 4, 2).long(), torch.ones(3, 4, 2).long())
-    with pytest.raises(ValueError, match="lmda must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="lmda must not be negative, got -1"):
         ssl.MMCRLoss(-1)
 
 
@@ -177,7 +177,7 @@ def test_simdino_refuses():
         functional.simdino(student=x, teacher=x[0])
     with pytest.raises(ValueError, match="at least 2 views.*got 2 and 4"):
         functional.simdino(student=x[:2], teacher=x)
-    with pytest.raises(ValueError, match="expa_type must be 0 or 1, got 2"):
+    with pytest.raises(ValueError, match="expa_type must be in 0\.\.1, got 2"):
         functional.simdino(student=x, teacher=x[:2], expa_type=2)
     with pytest.raises(TypeError, match="one dtype"):
         functional.simdino(student=x, teacher=x[:2].double())
@@ -253,7 +253,9 @@ def compiled_on_rank(rank):
                 functional.coding_rate(x, gather=Gather()),
                 functional.cca(x, x.square(), 0.1, gather=Gather()),
                 functional.mmcr(x[:, None], x[:, None].sin(), gather=Gather()),
-                functional.simdino(student=torch.stack([x, x.cos()]), teacher=x[None], gather=Gather()),
+                functional.simdino(
+                    student=torch.stack([x, x.cos()]), teacher=x[None], gather=Gather()
+                ),
                 gather_rows(x, Gather()).sin().sum(),
                 functional.w_mse(x, x.sin(), 0.1, gather=Gather()),
                 functional.tico(x, x.sin(), functional.tico_covariance(

@@ -347,8 +347,10 @@ except MemoryError:
                     reason="needs sslkernels._C and Linux")  # fmt: skip
 def test_memory_that_runs_out_is_an_error():
     path = os.pathsep.join(map(str, (Path(__file__).parents[1], Path(__file__).parents[2])))
-    run = subprocess.run([sys.executable, "-c", LITTLE_MEMORY], env={**os.environ, "PYTHONPATH": path},
-                         capture_output=True, text=True)  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
     assert run.stdout == "MemoryError\n", run.stderr
 
 

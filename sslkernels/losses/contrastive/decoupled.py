@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_positive, check_temperature, shown
+from ..._operator import full_precision
 from ...distributed import Gather, logsumexp_over_ranks, rows_of_all_ranks
 from ...primitives._rows import dot
 from ...primitives.contrastive import Contrastive, contrastive_loss
-from .._common import Gathering, GatheringLoss, check_embeddings, full_precision, inverse, unit
+from .._common import Gathering, GatheringLoss, check_embeddings, inverse, unit
 
 WeightFunction = Callable[[Tensor, Tensor], Tensor]
 

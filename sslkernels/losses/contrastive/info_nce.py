@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_choice, check_devices, check_temperature, check_tensors
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather
 from ...primitives._rows import dot
 from ...primitives.contrastive import Contrastive, contrastive_loss, contrastive_rows
@@ -18,7 +18,6 @@ from .._common import (
     as_scalar,
     check_embeddings,
     cross_entropy,
-    full_precision,
     inverse,
     mean_loss,
     unit,

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..._checks import check_integers, check_tensors
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather, all_gather
 from ...primitives._rows import is_finite
 
@@ -59,7 +59,7 @@ class MemoryBank(nn.Module):
             raise ValueError(
                 f"the memory bank takes embeddings (N, {dim}), got {tuple(embeddings.shape)}"
             )
-        with torch.autocast(embeddings.device.type, enabled=False):
+        with full_precision(embeddings):
             rows = F.normalize(embeddings.detach().to(accumulation_dtype(embeddings)), dim=1)
         rows = all_gather(rows, gather).to(self.bank.dtype)
         newest = rows[-size:]

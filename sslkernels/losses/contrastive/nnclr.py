@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_choice, check_on, check_temperature
+from ..._operator import full_precision
 from ...distributed import Gather
 from ...primitives.nearest_neighbor import nearest_neighbor
-from .._common import Gathering, GatheringLoss, check_embeddings, full_precision, unit
+from .._common import Gathering, GatheringLoss, check_embeddings, unit
 from .info_nce import info_nce
 from .memory_bank import MemoryBank
 from .nt_xent import nt_xent

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_choice, check_positive, check_temperature, check_tensors, shown
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather, all_reduce, rank_of, ranks_of
 from ...primitives._rows import dot
 from ...primitives.contrastive import Contrastive, contrastive_loss
 from ...primitives.pairwise_logsumexp import pairwise_logsumexp
 from ...primitives.same_label import same_label_logsumexp, same_label_sum
-from .._common import Gathering, GatheringLoss, as_scalar, full_precision, inverse, mean_loss, unit
+from .._common import Gathering, GatheringLoss, as_scalar, inverse, mean_loss, unit
 
 CONVENTIONS = ("official", "pytorch_metric_learning", "solo_learn")
 CONTRAST_MODES = ("all", "one")

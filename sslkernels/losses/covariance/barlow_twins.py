@@ -7,10 +7,11 @@ from typing import Unpack
 from torch import Tensor
 
 from ..._checks import check_choice, check_flags, check_numbers
+from ..._operator import full_precision
 from ...distributed import Gather, ranks_of, rows_of_all_ranks, scale_gradient
 from ...primitives.covariance_loss import CovarianceLoss, fused
 from ...primitives.offdiagonal_norm import Standardized, offdiagonal_norm
-from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, full_precision
+from .._common import Gathering, GatheringLoss, check_batch, check_embeddings
 
 STANDARDIZED = {
     "lightly": Standardized(),

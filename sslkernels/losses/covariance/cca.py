@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_integers, check_positive
-from ..._operator import Differentiable, accumulation_dtype
+from ..._operator import Differentiable, accumulation_dtype, full_precision
 from ...distributed import (
     Gather,
     ranks_of,
@@ -16,7 +16,7 @@ from ...distributed import (
     scale_gradient,
     sum_over_ranks,
 )
-from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, full_precision
+from .._common import Gathering, GatheringLoss, check_batch, check_embeddings
 from .nuclear_norm import nonzero
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_positive
-from ..._operator import Differentiable, accumulation_dtype
+from ..._operator import Differentiable, accumulation_dtype, full_precision
 from ...distributed import Gather, gram, rows_of_all_ranks, scale_gradient
-from .._common import check_embeddings, full_precision
+from .._common import check_embeddings
 
 
 def coding_rate(z: Tensor, eps: float = 0.5, *, gather: Gather | None = None) -> Tensor:

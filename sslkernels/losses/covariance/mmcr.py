@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..._checks import check_devices, check_flags, check_not_negative, check_tensors
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather, gather_rows, mean_over_ranks, scale_gradient
-from .._common import Gathering, GatheringLoss, full_precision
+from .._common import Gathering, GatheringLoss
 from .nuclear_norm import nuclear_norm
 
 

@@ -17,9 +17,9 @@ from ..._checks import (
     check_sequence,
     check_tensors,
 )
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather, mean_over_ranks, rows_of_all_ranks, scale_gradient
-from .._common import Gathering, GatheringLoss, check_embeddings, full_precision, unit
+from .._common import Gathering, GatheringLoss, check_embeddings, unit
 from .coding_rate import coding_rate
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_positive
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather, gather_rows, ranks_of, scale_gradient
 from ...primitives.offdiagonal_norm import offdiagonal_norm
 from ...primitives.offdiagonal_norm.routes import choose
-from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, full_precision
+from .._common import Gathering, GatheringLoss, check_batch, check_embeddings
 
 
 def spectral_contrastive(

@@ -9,18 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..._checks import check_flags, check_numbers, check_shares, check_tensors
-from ..._operator import Differentiable, accumulation_dtype
+from ..._operator import Differentiable, accumulation_dtype, full_precision
 from ...distributed import Gather, scale_gradient, sum_over_ranks
 from ...primitives._rows import dot, is_finite
-from .._common import (
-    Gathering,
-    GatheringLoss,
-    check_batch,
-    check_embeddings,
-    full_precision,
-    lasting,
-    mean_loss,
-)
+from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, lasting, mean_loss
 
 
 def tico_covariance(

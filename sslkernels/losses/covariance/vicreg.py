@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..._checks import check_choice, check_not_negative, check_numbers
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import (
     Gather,
     gather_rows,
@@ -23,7 +23,7 @@ from ...distributed import (
 from ...primitives.covariance_loss import CovarianceLoss, fused
 from ...primitives.offdiagonal_norm import Standardized, norms_of_views, offdiagonal_norm
 from ...primitives.offdiagonal_norm.routes import choose
-from .._common import Gathering, GatheringLoss, check_batch, check_views, full_precision
+from .._common import Gathering, GatheringLoss, check_batch, check_views
 
 CONVENTIONS = {"lightly": 0.5, "solo_learn": 1.0}  # and what the views' variance terms count
 

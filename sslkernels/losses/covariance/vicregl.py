@@ -10,16 +10,9 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_devices, check_integers, check_numbers, check_sequence
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather, scale_gradient
-from .._common import (
-    Gathering,
-    GatheringLoss,
-    check_batch,
-    check_embeddings,
-    check_views,
-    full_precision,
-)
+from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, check_views
 from .vicreg import check_weights, invariance, variance_and_covariance, vicreg
 
 Features = Sequence[tuple[Tensor, Tensor]]  # of each view: pooled (N, D), and its map (N, H, W, D')

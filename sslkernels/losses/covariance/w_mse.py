@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..._checks import check_flags, check_integers, check_shares, check_tensors, shown
 from ..._copy import to_device
-from ..._operator import Differentiable, accumulation_dtype
+from ..._operator import Differentiable, accumulation_dtype, full_precision
 from ...distributed import Gather, mean_over_ranks, scale_gradient, sum_over_ranks
-from .._common import check_embeddings, full_precision, settings
+from .._common import check_embeddings, settings
 
 
 def whiten(x: Tensor, eps: float = 0.0, *, gather: Gather | None = None) -> Tensor:

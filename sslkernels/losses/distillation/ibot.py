@@ -166,6 +166,11 @@ class IBOTPatchLoss(CenteredLoss):
         """
         teacher_temp = self.teacher_temp if teacher_temp is None else teacher_temp
         check_tensors(teacher_out=teacher_out, student_out=student_out)
+        if teacher_out.shape != student_out.shape or teacher_out.dim() != 2:
+            raise ValueError(
+                "teacher_out and student_out must have one shape (M, K), "
+                f"got {tuple(teacher_out.shape)} and {tuple(student_out.shape)}"
+            )
         patch_weights(mask, student_out)  # before anything is computed from the teacher
         loss = ibot(
             student=student_out,

@@ -10,17 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..._checks import check_choice, check_integers, check_not_negative, check_positive
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather, first_row, gather_rows, scale_gradient
 from ...primitives.nearest_neighbor import nearest_neighbor
-from .._common import (
-    Gathering,
-    GatheringLoss,
-    check_batch,
-    check_embeddings,
-    full_precision,
-    mean_loss,
-)
+from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, mean_loss
 
 CONVENTIONS = ("dinov2", "lightly")
 

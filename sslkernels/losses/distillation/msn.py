@@ -19,7 +19,7 @@ from ..._checks import (
     check_tensors,
     shown,
 )
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import (
     Gather,
     rows_of_all_ranks,
@@ -28,7 +28,7 @@ from ...distributed import (
 )
 from ...primitives.sinkhorn import sinkhorn
 from ...primitives.soft_cross_entropy import soft_cross_entropy
-from .._common import Gathering, GatheringLoss, full_precision, mean_loss, unit
+from .._common import Gathering, GatheringLoss, mean_loss, unit
 
 
 def msn(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_tensors, shown
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...primitives._rows import finite_sum
 from ...primitives.soft_cross_entropy import prototype_cross_entropy, soft_cross_entropy
 
@@ -57,7 +57,7 @@ def count(name: str, views: Views) -> int:
     """How many views they are."""
     if not isinstance(views, Tensor | list | tuple):
         raise TypeError(f"{name} must be a torch.Tensor or a list of them, got {shown(views)}")
-    if len(views) == 0:
+    if isinstance(views, list | tuple) and not views:
         raise ValueError(f"{name} must hold some views, got none")
     for x in views if isinstance(views, list | tuple) else ():
         check_tensors(**{name: x})
@@ -79,7 +79,7 @@ def sum_of_logits(teacher: Views, prototypes: Prototypes | None) -> tuple[Tensor
     linear: from features it needs no logits."""
     tensors = [teacher] if isinstance(teacher, Tensor) else teacher
     dtype = accumulation_dtype(tensors[0])
-    with torch.no_grad(), torch.autocast(tensors[0].device.type, enabled=False):
+    with torch.no_grad(), full_precision(tensors[0]):
         sums, numbers = zip(*(finite_sum(x.flatten(0, -2), dtype) for x in tensors), strict=True)
         total, number = reduce(add, sums), sum(numbers)
         if prototypes is None:

@@ -152,6 +152,7 @@ def _check_parameters(parameters: Tensor, images: RaggedImages) -> None:
 
 
 def _choose(impl: str, parameters: Tensor) -> str:
+    check_choice("impl", impl, IMPLEMENTATIONS)
     if impl != "auto":
         return choose(impl, IMPLEMENTATIONS, parameters)
     device = parameters.device.type

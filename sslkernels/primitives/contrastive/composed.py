@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather, all_reduce, ranks_of, scale_gradient, share_of_mean
 from .._rows import dot, unit
 from ..pairwise_logsumexp import pairwise_logsumexp
@@ -38,7 +38,7 @@ def loss(problem: Contrastive, gather: Gather | None, impl: str) -> Tensor:
 
 def rows(problem: Contrastive, gather: Gather | None, impl: str) -> Terms:
     p = problem
-    with torch.autocast(p.query.device.type, enabled=False):
+    with full_precision(p.query):
         q = p.query if p.other is None else torch.cat([p.query, p.other])
         q = _prepared(q, p.unit_query, gather)
         k = q if p.key is None else _prepared(p.key, p.unit_key, gather)

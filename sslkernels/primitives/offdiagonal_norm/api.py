@@ -107,9 +107,7 @@ def _check(a: Tensor, b: Tensor | None, route: str) -> None:
 
 
 def _kind(columns: str | Standardized) -> tuple[str, list[float]]:
-    if columns == "standardized":
-        columns = Standardized()
     if isinstance(columns, Standardized):
         return "standardized", columns.numbers()
     check_choice("columns", columns, ("raw", "centered", "standardized"))
-    return columns, []
+    return columns, Standardized().numbers() if columns == "standardized" else []

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from .columns import Standardized
 
 
 def offdiagonal_norm_reference(
     a: Tensor, b: Tensor | None, kind: str, numbers: list[float]
 ) -> tuple[Tensor, Tensor]:
-    with torch.autocast(a.device.type, enabled=False):
+    with full_precision(a):
         a, b = (_values(x, kind, numbers) for x in (a, a if b is None else b))
         product = a.T @ b
         diagonal = product.diagonal()

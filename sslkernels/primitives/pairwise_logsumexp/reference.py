@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 
 
 def pairwise_logsumexp_reference(
@@ -15,7 +15,7 @@ def pairwise_logsumexp_reference(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Materialise scale · q kᵀ and reduce it. Computes in ``promote_types(dtype, float32)``."""
     dtype = accumulation_dtype(q)
-    with torch.autocast(q.device.type, enabled=False):
+    with full_precision(q):
         scores = scale.to(dtype) * (q.to(dtype) @ k.to(dtype).T)  # (n, m)
         if exclude:
             i = torch.arange(q.shape[0], device=q.device)[:, None]

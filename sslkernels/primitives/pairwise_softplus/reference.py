@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from .._tiles import fill_diagonals
 
 THRESHOLD = 40.0  # beyond, softplus(x) = x in float64 too; torch's 20 loses it
@@ -19,7 +18,7 @@ def pairwise_softplus_reference(
 ) -> Tensor:
     """Materialise the scores and sum. Computes in ``promote_types(dtype, float32)``."""
     dtype = accumulation_dtype(q)
-    with torch.autocast(q.device.type, enabled=False):
+    with full_precision(q):
         scores = scale.to(dtype) * (q.to(dtype) @ k.to(dtype).T) + bias.to(dtype)  # (n, m)
         scores = fill_diagonals(scores, exclude, float("-inf"))
         return F.softplus(scores, threshold=THRESHOLD).sum(1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import MOST_ITERATIONS, check_integers, check_positive, shown
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather
 from .._arguments import across_ranks, check_tensor, choose
 from .._prototypes import check_prototypes
@@ -112,7 +112,7 @@ def prototype_sinkhorn(
     options = float(epsilon), iterations, rows, impl, *ranks
     if impl == "reference":
         dtype = accumulation_dtype(features)
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features):
             logits = features.to(dtype) @ own.part(slice(None), dtype).T
         return sinkhorn_op(logits[None], *options)[0]
     return prototype_sinkhorn_op(features, *own, *options)[0]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from .sums import largest, moved
 
 
@@ -16,7 +15,7 @@ def sinkhorn_reference(
     x = logits.to(accumulation_dtype(logits))
     if rows is not None:
         x = x[:, : max(0, int(rows))]
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         center = moved(0.0, (x / epsilon).logsumexp(1), epsilon)
         relative: Tensor | float = 0.0
         for _ in range(iterations - 1):

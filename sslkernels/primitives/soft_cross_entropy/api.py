@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_positive, check_tensors, shown
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from .._arguments import choose
 from .._prototypes import Prototypes, check_prototypes
 from .op import cross_entropies_of
@@ -275,5 +275,5 @@ def _stacked(name: str, views: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 def _logits(features: Tensor, prototypes: Prototypes, dtype: torch.dtype) -> Tensor:
-    with torch.autocast(features.device.type, enabled=False):
+    with full_precision(features):
         return features.to(dtype) @ prototypes.part(slice(None), dtype).T

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._operator import full_precision
 from .problem import Problem
 
 
@@ -13,7 +14,7 @@ def soft_cross_entropy_reference(problem: Problem) -> Tensor:
     """Materialise every distribution. Computes in ``promote_types(dtype, float32)``."""
     student = torch.stack([x.to(problem.dtype) for x in problem.student])  # (S, B, K)
     teacher = torch.stack([x.to(problem.dtype) for x in problem.teacher])  # (T, B, K)
-    with torch.autocast(student.device.type, enabled=False):
+    with full_precision(student):
         if problem.teacher_temperature is not None:
             if problem.center is not None:
                 teacher = in_turn(teacher, problem.center) - problem.center[:, None]
