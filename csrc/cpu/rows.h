@@ -50,7 +50,7 @@ class Rows {
   double largest_norm() const {
     if (unit_) {  // 1 but for rounding, and for what is not finite
       for (const float x : inverse_)
-        if (!(x > 0 && x < std::numeric_limits<float>::infinity()))
+        if (!(x >= 0 && x < std::numeric_limits<float>::infinity()))
           return std::numeric_limits<double>::infinity();
       return 1.00001;
     }
@@ -96,9 +96,8 @@ class Rows {
     }
     if (!unit_) return;
     const double norm = std::sqrt(dot(out, out));
-    const float inverse = static_cast<float>(1 / (norm > 1e-12   ? norm
-                                                  : norm == norm ? 1e-12
-                                                                 : norm));
+    // a row without length is 0, and so is its gradient; NaN stays
+    const float inverse = norm <= 1e-12 ? 0.0f : static_cast<float>(1 / norm);
     for (int64_t k = 0; k < d_; ++k) out[k] *= inverse;
     inverse_[at] = inverse;
   }

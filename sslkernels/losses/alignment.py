@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._checks import (
@@ -26,6 +25,7 @@ from ..distributed import (
     rows_of_all_ranks,
     scale_gradient,
 )
+from ..primitives._rows import normalize
 from ..primitives.pairwise_logsumexp import pairwise_logsumexp
 from ._common import Gathering, GatheringLoss, check_embeddings, check_views, settings, unit
 
@@ -39,7 +39,7 @@ def negative_cosine_similarity(x0: Tensor, x1: Tensor, dim: int = 1, eps: float 
     Args:
         x0, x1: of one shape, (N, D) in most uses.
         dim: along which vectors lie.
-        eps: the least product of norms.
+        eps: vectors that are no longer count as zero.
 
     Raises:
         ValueError: shapes that differ.
@@ -56,7 +56,8 @@ def negative_cosine_similarity(x0: Tensor, x1: Tensor, dim: int = 1, eps: float 
         raise ValueError(f"x0 and x1 must have a dimension dim={dim}, got {tuple(x0.shape)}")
     with full_precision(x0):
         dtype = accumulation_dtype(x0)
-        return -F.cosine_similarity(x0.to(dtype), x1.to(dtype), dim, eps).mean()
+        x0, x1 = (normalize(x.to(dtype), dim, eps) for x in (x0, x1))
+        return -(x0 * x1).sum(dim).mean()
 
 
 def simsiam(prediction: Tensor, projection: Tensor) -> Tensor:
@@ -123,7 +124,7 @@ def alignment(x: Tensor, y: Tensor, alpha: float = 2.0, *, gather: Gather | None
     check_positive(alpha=alpha)
     with full_precision(x):
         x, y = (scale_gradient(z, gather).to(accumulation_dtype(z)) for z in (x, y))
-        difference = F.normalize(x, dim=1) - F.normalize(y, dim=1)
+        difference = normalize(x) - normalize(y)
         squares = difference.square().sum(1)
         return mean_over_ranks(squares if alpha == 2 else _power(squares, alpha / 2), gather)
 

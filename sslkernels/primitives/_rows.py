@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .._operator import Differentiable, accumulation_dtype, full_precision
@@ -30,18 +31,30 @@ def finite_sum(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, int | Tensor]:
     return x.where(finite[:, None], 0.0).sum(0, dtype=dtype), finite.sum()
 
 
+def lengths(x: Tensor, dim: int = -1, least: float = 1e-12) -> Tensor:
+    """Of vectors along ``dim``, which stays; infinite up to ``least``: divided by it they are 0."""
+    norms = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    return F.threshold(norms, least, float("inf"))
+
+
+def normalize(x: Tensor, dim: int = -1, least: float = 1e-12) -> Tensor:
+    """:func:`unit` along any dimension, by operations that torch differentiates any number of
+    times."""
+    return x / lengths(x, dim, least)
+
+
 def unit(x: Tensor) -> Tensor:
-    """Rows of length one, in x's dtype; a zero row stays zero."""
+    """Rows of length one, in x's dtype; a row without length is zero, and so is its gradient."""
     return _Unit.apply(x)[0]
 
 
 class _Unit(Differentiable):
-    """F.normalize in a third of its passes."""
+    """:func:`normalize` in a third of its passes."""
 
     @staticmethod
     def forward(x: Tensor) -> Any:
         wide = x.to(accumulation_dtype(x))
-        norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True).clamp_min_(1e-12)
+        norms = lengths(wide, 1)
         return (wide / norms).to(x.dtype), norms
 
     @staticmethod

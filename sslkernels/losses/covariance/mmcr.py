@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..._checks import check_devices, check_flags, check_not_negative, check_tensors
@@ -46,7 +45,7 @@ def mmcr(
     check_flags(normalize=normalize)
     with full_precision(online):
         z = torch.cat([online, momentum], 1).to(accumulation_dtype(online))  # (B, 2k, D)
-        z = scale_gradient(F.normalize(z, dim=-1) if normalize else z, gather)
+        z = scale_gradient(normalize(z) if normalize else z, gather)
         centroids = gather_rows(z.mean(1), gather)
         try:
             return lmda * mean_over_ranks(nuclear_norm(z), gather) - nuclear_norm(centroids)

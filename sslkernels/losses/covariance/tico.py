@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..._checks import check_flags, check_numbers, check_shares, check_tensors
 from ..._operator import Differentiable, accumulation_dtype, full_precision
 from ...distributed import Gather, scale_gradient, sum_over_ranks
-from ...primitives._rows import dot, is_finite
+from ...primitives._rows import dot, is_finite, normalize
 from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, lasting, mean_loss
 
 
@@ -159,7 +158,7 @@ class _QuadraticForm(Differentiable):
 
 
 def _unit(z: Tensor) -> Tensor:
-    return F.normalize(z.to(accumulation_dtype(z)), dim=1)
+    return normalize(z.to(accumulation_dtype(z)))
 
 
 def _check_covariance(covariance: Tensor, z: Tensor) -> None:

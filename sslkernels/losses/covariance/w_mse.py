@@ -7,13 +7,13 @@ from itertools import combinations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..._checks import check_flags, check_integers, check_shares, check_tensors, shown
 from ..._copy import to_device
 from ..._operator import Differentiable, accumulation_dtype, full_precision
 from ...distributed import Gather, mean_over_ranks, scale_gradient, sum_over_ranks
+from ...primitives._rows import normalize
 from .._common import check_embeddings, settings
 
 
@@ -296,4 +296,4 @@ def _cholesky(covariance: Tensor, eps: float, x: Tensor) -> Tensor:
 
 
 def _cosines(x0: Tensor, x1: Tensor) -> Tensor:
-    return (F.normalize(x0, dim=1) * F.normalize(x1, dim=1)).sum(1)
+    return (normalize(x0) * normalize(x1)).sum(1)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..._checks import check_choice, check_integers, check_not_negative, check_positive
 from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather, first_row, gather_rows, scale_gradient
+from ...primitives._rows import normalize
 from ...primitives.nearest_neighbor import nearest_neighbor
 from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, mean_loss
 
@@ -56,7 +57,7 @@ def koleo(
     _check(p, eps, topk, convention)
     with full_precision(x):
         z = scale_gradient(x, gather).to(accumulation_dtype(x))
-        z = z / torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp_min(eps)
+        z = normalize(z, least=eps)
         others = gather_rows(z, gather)
         if not 1 <= topk < len(others):
             raise ValueError(

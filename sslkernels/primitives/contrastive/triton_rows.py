@@ -34,9 +34,9 @@ def _norm(x):
 
 @triton.jit
 def _inverse(norm, UNIT: tl.constexpr):
-    """The factors of rows: 1, or such that their length is 1."""
+    """The factors of rows: 1, or such that their length is 1; 0 where there is none."""
     ones = tl.full(norm.shape, 1.0, tl.float32)
-    return tl.div_rn(ones, tl.maximum(norm, 1e-12)) if UNIT else ones
+    return tl.where(norm <= 1e-12, 0.0, tl.div_rn(ones, norm)) if UNIT else ones
 
 
 @triton.jit
@@ -49,7 +49,7 @@ def _store_operand(
     tl.store(largest_ptr, tl.max(tl.where(norm == norm, norm * inverse, float("inf")), 0))
     if COPY:
         if UNIT and not RAW:
-            x = x / tl.maximum(norm, 1e-12)[:, None]
+            x = tl.where((norm <= 1e-12)[:, None], 0.0, x / norm[:, None])
         if ROUNDED:
             x = round_to_tf32(x)
         mask = (rows < size)[:, None] & (depths < x_stride)[None, :]
