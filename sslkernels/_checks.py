@@ -83,7 +83,7 @@ def check_integers(least: int, most: int = MOST, **values: Any) -> None:
     for name, value in values.items():
         if not isinstance(value, int | Integral) or isinstance(value, bool):
             raise TypeError(f"{name} must be an integer, got {shown(value)}")
-        if value < least or value > most:
+        if not least <= int(value) <= most:
             limits = (
                 f"at least {least}" if most == MOST and value < least else f"in {least}..{most}"
             )

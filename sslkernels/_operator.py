@@ -57,7 +57,7 @@ def _one_by_one(name: str) -> Callable[..., Any]:
 
     def batched(info: Any, in_dims: Any, *arguments: Any) -> Any:
         values, structure = tree_flatten(arguments)
-        dims = _broadcast_to_and_flatten(in_dims, structure)
+        dims = _broadcast_to_and_flatten(in_dims, structure) or []
         results = []
         for i in range(info.batch_size):
             own = [x if at is None else x.select(at, i) for x, at in zip(values, dims, strict=True)]

@@ -53,6 +53,11 @@ def scalar_tensor(name: str, value: float | Tensor, q: Tensor) -> Tensor:
     return value.reshape(()).to(q.device)
 
 
+def on_device_of(number: float, like: Tensor) -> Tensor:
+    """A tensor () float64, which torch.compile makes of a number that changes."""
+    return like.new_ones((), dtype=torch.float64) * number  # of a product alone
+
+
 def across_ranks(gather: Gather | None, impl: str) -> Ranks | tuple[()]:
     """The ranks that an operator is told of: nothing, if there are no others."""
     ranks = ranks_of(gather)

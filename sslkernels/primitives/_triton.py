@@ -182,6 +182,23 @@ def two_floats(x: float) -> tuple[float, float]:
     return high, x - high
 
 
+def inverse(temperature: float | Tensor) -> tuple[Tensor | None, float, float]:
+    """What ``factor_of`` takes: where a device holds it, float64, or its inverse in two floats."""
+    if isinstance(temperature, Tensor):
+        return temperature, 0.0, 0.0
+    return None, *two_floats(1 / temperature)
+
+
+@triton.jit
+def factor_of(temperature_ptr, high, low, ON_DEVICE: tl.constexpr):
+    """The inverse of a temperature, of which the host may know only the place."""
+    if ON_DEVICE:
+        factor = 1.0 / tl.load(temperature_ptr)
+        high = factor.to(tl.float32)
+        low = (factor - high.to(tl.float64)).to(tl.float32)
+    return high, low
+
+
 @triton.jit
 def round_to_tf32(x):
     """float32 with as many digits as TF32 has; NaN, whose bits a carry could make a zero, stays."""

@@ -68,7 +68,7 @@ ROW_KERNELS = {
     ],
     "covariance_loss.products_kernel": [{**COVARIANCES, "GRADIENT": True, "SIDE": 32}],
     "covariance_loss.finish_kernel": [{**COVARIANCES, **COLUMNS_OF_VIEWS}],
-    "sinkhorn.center_kernel": [{"FIRST": False, "BLOCK": 512}],
+    "sinkhorn.center_kernel": [{"FIRST": False, "ON_DEVICE": False, "BLOCK": 512}],
     "_triton.operand_kernel": [{"ROUNDED": False, "BM": 16, "BN": 128}],
     "pairwise_logsumexp.combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
     "pairwise_logsumexp.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
@@ -91,10 +91,15 @@ ROW_KERNELS = {
         {**RAW, "own_column_stride": 1, "other_column_stride": 1},
     ],
     "offdiagonal_norm.input_gradient_kernel": [{**TILE_OF_COLUMNS, "column_stride": 1}],
-    "sinkhorn.rows_kernel": [{"COUNTED": True, "UNIT": UNIT_OF_3000, "BLOCK": 4096}],
-    "sinkhorn.columns_kernel": [{"COUNTED": True, "UNIT": UNIT_OF_3000, "BM": 16, "BN": 256}],
+    "sinkhorn.rows_kernel": [
+        {"COUNTED": True, "ON_DEVICE": on_device, "UNIT": UNIT_OF_3000, "BLOCK": 4096}
+        for on_device in (False, True)
+    ],
+    "sinkhorn.columns_kernel": [
+        {"COUNTED": True, "ON_DEVICE": False, "UNIT": UNIT_OF_3000, "BM": 16, "BN": 256}
+    ],
     "sinkhorn.masses_kernel": [
-        {"COUNTED": counted, "UNIT": unit, "BM": 16, "BN": 256}
+        {"COUNTED": counted, "ON_DEVICE": False, "UNIT": unit, "BM": 16, "BN": 256}
         for counted, unit in ((True, UNIT_OF_3000), (False, 4))
     ],
     "soft_cross_entropy.combine_kernel": [
@@ -119,12 +124,19 @@ VIEW_KERNELS = {  # whose sums are not contracted, as they are launched
     ],
 }
 
-LOGITS = {"CENTER": True, "PROBABILITIES": False}
+LOGITS = {"CENTER": True, "PROBABILITIES": False, "ON_DEVICE": False}
 TEACHERS = [
     {**LOGITS, "UNIT": 8, "VIEWS": 1, "BLOCK": 4096},
-    {**LOGITS, "UNIT": UNIT_OF_3000, "VIEWS": 2, "BLOCK": 2048},
+    {**LOGITS, "ON_DEVICE": True, "UNIT": UNIT_OF_3000, "VIEWS": 2, "BLOCK": 2048},
     {**LOGITS, "UNIT": 8, "VIEWS": 64, "BLOCK": 64},
-    {"CENTER": False, "PROBABILITIES": True, "UNIT": 1, "VIEWS": 2, "BLOCK": 2048},
+    {
+        "CENTER": False,
+        "PROBABILITIES": True,
+        "ON_DEVICE": False,
+        "UNIT": 1,
+        "VIEWS": 2,
+        "BLOCK": 2048,
+    },
 ]
 WIDE_ROW_KERNELS = {
     "soft_cross_entropy.forward_kernel": TEACHERS,

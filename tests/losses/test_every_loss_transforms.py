@@ -1,6 +1,8 @@
 """Every loss where torch runs it otherwise than line by line: compiled with changing shapes and
 temperatures, checkpointed, twice differentiated, in inference mode."""
 
+import copy
+
 import pytest
 import torch
 from cases import CASES
@@ -10,17 +12,18 @@ from torch.func import grad, hessian, jacrev
 from torch.utils.checkpoint import checkpoint
 
 from sslkernels import (
+    IBOTPatchLoss,
     functional,
     offdiagonal_norm,
     pairwise_logsumexp,
     pairwise_softplus,
     prototype_cross_entropy,
+    sinkhorn,
     soft_cross_entropy,
 )
 
 LABELS = torch.arange(67) % 10 * 1_000_003 - 5
 ROWS = (20, 24, 28)
-FACTORISED = ("mmcr", "cca", "cca of some dimensions", "w_mse")  # of NaN, torch refuses to
 each_loss = pytest.mark.parametrize("name", CASES)
 
 
@@ -159,12 +162,15 @@ def test_inference_mode_then_training(name):
     assert torch.equal(inside, loss)
 
 
-@pytest.mark.parametrize("name", [x for x in CASES if x not in FACTORISED])
+@each_loss
 def test_nan_gives_nan(name):
     case = CASES[name]
     inputs = [x.detach() for x in draw(case, 20)]
     inputs[0][3, 5] = float("nan")
     assert loss_of(case)(*inputs).isnan()
+    inputs[0].requires_grad_()
+    loss_of(case)(*inputs).backward()
+    assert inputs[0].grad.isnan().any()
 
 
 TEMPERATURES = {
@@ -177,7 +183,26 @@ TEMPERATURES = {
     "moco_v3": lambda x, y, t: functional.moco_v3(x, y, t),
     "clip": lambda x, y, t: functional.clip(x, y, 1 / t),
     "siglip": lambda x, y, t: functional.siglip(x, y, 1 / t, -t),
-}
+    "dino": lambda x, y, t: functional.dino(
+        student=[x, y], teacher=[y], student_temp=t, teacher_temp=t / 2
+    ),
+    "dino sinkhorn": lambda x, y, t: functional.dino(
+        student=[x, y], teacher=[y], teacher_temp=t, center=sinkhorn(y, t)
+    ),
+    "dino of features": lambda x, y, t: functional.dino(
+        student=[x, y], teacher=[y], student_temp=t, teacher_temp=t / 2,
+        prototypes=y, teacher_prototypes=x,
+    ),
+    "ibot": lambda x, y, t: functional.ibot(
+        student=x, teacher=y, mask=torch.ones(4, 5, dtype=torch.bool), teacher_temp=t
+    ),
+    "swav": lambda x, y, t: functional.swav([x, y], temperature=t, epsilon=t / 4),
+    "swav of features": lambda x, y, t: functional.swav([x, y], epsilon=t, prototypes=x),
+    "capi": lambda x, y, t: functional.capi(
+        teacher=y.unflatten(0, (4, 5)), student=x.unflatten(0, (4, 5)), teacher_temperature=t
+    ),
+    "msn": lambda x, y, t: functional.msn(x, y, y, temperature=t),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TEMPERATURES)
@@ -191,4 +216,19 @@ def test_a_scheduled_temperature_compiles_at_most_twice(name):
         torch.testing.assert_close(found, expected)
         gradients = (torch.autograd.grad(loss, x)[0] for loss in (found, expected))
         torch.testing.assert_close(*gradients)
+    assert counter.frame_count <= 2
+
+
+def test_masked_patches_in_any_number_compile_at_most_twice():
+    torch.compiler.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    loss = IBOTPatchLoss(16)
+    compiled = torch.compile(loss, fullgraph=True, backend=counter)
+    eager = copy.deepcopy(loss)
+    for patches in (7, 12, 9, 20, 3):
+        mask = torch.zeros(4, 5, dtype=torch.bool)
+        mask.view(-1)[:patches] = True
+        x, y = (torch.randn(patches, 16, requires_grad=True) for _ in range(2))
+        torch.testing.assert_close(compiled(y, x, mask), eager(y, x, mask))
+        torch.testing.assert_close(loss.center, eager.center)
     assert counter.frame_count <= 2

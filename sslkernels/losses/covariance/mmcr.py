@@ -10,6 +10,7 @@ from torch import Tensor
 from ..._checks import check_devices, check_flags, check_not_negative, check_tensors
 from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather, gather_rows, mean_over_ranks, scale_gradient
+from ...primitives import _rows
 from .._common import Gathering, GatheringLoss
 from .nuclear_norm import nuclear_norm
 
@@ -45,7 +46,7 @@ def mmcr(
     check_flags(normalize=normalize)
     with full_precision(online):
         z = torch.cat([online, momentum], 1).to(accumulation_dtype(online))  # (B, 2k, D)
-        z = scale_gradient(normalize(z) if normalize else z, gather)
+        z = scale_gradient(_rows.normalize(z) if normalize else z, gather)
         centroids = gather_rows(z.mean(1), gather)
         try:
             return lmda * mean_over_ranks(nuclear_norm(z), gather) - nuclear_norm(centroids)

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..._checks import MOST_ITERATIONS, check_integers, check_positive, shown
 from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather
-from .._arguments import across_ranks, check_tensor, choose
+from .._arguments import across_ranks, check_tensor, choose, on_device_of
 from .._prototypes import check_prototypes
 from .op import sinkhorn_op
 from .prototype_op import prototype_sinkhorn_op
@@ -68,7 +68,7 @@ def sinkhorn(
     impl = choose(impl, IMPLEMENTATIONS, logits)
     ranks = across_ranks(gather, impl)
     groups = logits.detach() if logits.dim() == 3 else logits.detach()[None]
-    center = sinkhorn_op(groups, float(epsilon), iterations, rows, impl, *ranks)
+    center = sinkhorn_op(groups, *_known(epsilon, logits), iterations, rows, impl, *ranks)
     return center if logits.dim() == 3 else center[0]
 
 
@@ -109,13 +109,20 @@ def prototype_sinkhorn(
     impl = choose(impl, IMPLEMENTATIONS, features)
     ranks = across_ranks(gather, impl)
     features, own = features.detach(), own.detached()
-    options = float(epsilon), iterations, rows, impl, *ranks
+    options = *_known(epsilon, features), iterations, rows, impl, *ranks
     if impl == "reference":
         dtype = accumulation_dtype(features)
         with full_precision(features):
             logits = features.to(dtype) @ own.part(slice(None), dtype).T
         return sinkhorn_op(logits[None], *options)[0]
     return prototype_sinkhorn_op(features, *own, *options)[0]
+
+
+def _known(epsilon: float, like: Tensor) -> tuple[Tensor | None, float]:
+    """The number; under torch.compile, which would compile anew for each, a tensor."""
+    if torch.compiler.is_compiling():
+        return on_device_of(epsilon, like), 1.0
+    return None, float(epsilon)
 
 
 def check_settings(epsilon: float, iterations: int) -> None:

@@ -11,7 +11,7 @@ from ..._ext import address, extension, matrix
 from .sums import LogSum
 
 
-def iterate(x: Tensor, epsilon: float, iterations: int, count: Tensor | None) -> Tensor:
+def iterate(x: Tensor, epsilon: float | Tensor, iterations: int, count: Tensor | None) -> Tensor:
     """The centre of one process, (C, k)."""
     x = _readable(x, count)
     out = x.new_empty((x.shape[0], x.shape[2]), dtype=torch.float32)
@@ -19,14 +19,14 @@ def iterate(x: Tensor, epsilon: float, iterations: int, count: Tensor | None) ->
     return out
 
 
-def columns(x: Tensor, epsilon: float, count: Tensor | None) -> LogSum:
+def columns(x: Tensor, epsilon: float | Tensor, count: Tensor | None) -> LogSum:
     """Of logits / ε over the first ``count`` rows: (C, k) of x (C, N, k)."""
     x, out = _readable(x, count), _empty(x, x.shape[2])
     extension().sinkhorn_columns(problem_of(x, None, epsilon), _addresses(out))
     return out
 
 
-def rows(x: Tensor, center: Tensor, epsilon: float) -> LogSum:
+def rows(x: Tensor, center: Tensor, epsilon: float | Tensor) -> LogSum:
     """Of (logits - center) / ε over these columns: (C, N)."""
     x, out = _readable(x, None), _empty(x, x.shape[1])
     extension().sinkhorn_rows(problem_of(x, center, epsilon), _addresses(out))
@@ -34,7 +34,11 @@ def rows(x: Tensor, center: Tensor, epsilon: float) -> LogSum:
 
 
 def masses(
-    x: Tensor, center: Tensor, epsilon: float, count: Tensor | None, sums: LogSum | None = None
+    x: Tensor,
+    center: Tensor,
+    epsilon: float | Tensor,
+    count: Tensor | None,
+    sums: LogSum | None = None,
 ) -> Tensor:
     """What the first ``count`` rows of the plan give to each of these prototypes: (C, k).
 
@@ -71,7 +75,7 @@ def _addresses(sums: tuple[Tensor | None, ...]) -> tuple[int, ...]:
     return tuple(map(address, sums))
 
 
-def problem_of(x: Tensor, center: Tensor | None, epsilon: float) -> tuple[Any, ...]:
+def problem_of(x: Tensor, center: Tensor | None, epsilon: float | Tensor) -> tuple[Any, ...]:
     """What an extension's pass is asked, as it takes it."""
     groups = (x.shape[0], x.stride(0))
-    return matrix(x[0]), *groups, address(center), 1 / epsilon, torch.get_num_threads()
+    return matrix(x[0]), *groups, address(center), 1 / float(epsilon), torch.get_num_threads()

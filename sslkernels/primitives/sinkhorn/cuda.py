@@ -22,7 +22,11 @@ BLOCKS = 2  # for each multiprocessor
 
 
 def masses(
-    x: Tensor, center: Tensor, epsilon: float, count: Tensor | None, sums: LogSum | None = None
+    x: Tensor,
+    center: Tensor,
+    epsilon: float | Tensor,
+    count: Tensor | None,
+    sums: LogSum | None = None,
 ) -> Tensor:
     """What the first ``count`` rows of the plan give to each of these prototypes: (C, k).
 

@@ -14,15 +14,15 @@ from .sums import LogSum
 class Kernels(Protocol):
     """What a module of kernels holds."""
 
-    def columns(self, x: Tensor, epsilon: float, count: Tensor | None) -> LogSum: ...
+    def columns(self, x: Tensor, epsilon: float | Tensor, count: Tensor | None) -> LogSum: ...
 
-    def rows(self, x: Tensor, center: Tensor, epsilon: float) -> LogSum: ...
+    def rows(self, x: Tensor, center: Tensor, epsilon: float | Tensor) -> LogSum: ...
 
     def masses(
         self,
         x: Tensor,
         center: Tensor,
-        epsilon: float,
+        epsilon: float | Tensor,
         count: Tensor | None,
         sums: LogSum | None = None,
     ) -> Tensor: ...
@@ -53,7 +53,7 @@ def kernels(impl: str) -> Kernels:
 
 
 @cache
-def whole(impl: str) -> Callable[[Tensor, float, int, Tensor | None], Tensor] | None:
+def whole(impl: str) -> Callable[[Tensor, float | Tensor, int, Tensor | None], Tensor] | None:
     """All iterations of one process, (C, N, k) to (C, k), where an implementation has them in one
     piece."""
     if impl == "cpu":

@@ -19,8 +19,15 @@ from .sums import largest, moved
 
 
 def _sinkhorn(
-    logits: Tensor, epsilon: float, iterations: int, rows: Tensor | None, impl: str, *ranks: Any
+    logits: Tensor,
+    on_device: Tensor | None,
+    number: float,
+    iterations: int,
+    rows: Tensor | None,
+    impl: str,
+    *ranks: Any,
 ) -> Any:
+    epsilon = number if on_device is None else on_device
     with plain(logits):
         if impl == "reference":
             return sinkhorn_reference(logits, epsilon, iterations, rows)
@@ -48,8 +55,8 @@ def _fake(logits: Tensor, *__: Any) -> Tensor:
 
 
 sinkhorn_op = operator(
-    "sinkhorn(Tensor logits, float epsilon, int iterations, Tensor? rows, str impl,"
-    f" {RANKS}) -> Tensor",
+    "sinkhorn(Tensor logits, Tensor? on_device, float epsilon, int iterations, Tensor? rows,"
+    f" str impl, {RANKS}) -> Tensor",
     _sinkhorn,
     _fake,
 )

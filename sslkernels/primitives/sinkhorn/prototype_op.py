@@ -23,7 +23,7 @@ class _Head:
         features: Tensor,
         prototypes: Tensor,
         magnitude: Tensor | None,
-        epsilon: float,
+        epsilon: float | Tensor,
         count: Tensor | None,
         impl: str,
     ) -> None:
@@ -56,12 +56,14 @@ def _sinkhorn(
     features: Tensor,
     prototypes: Tensor,
     magnitude: Tensor | None,
-    epsilon: float,
+    on_device: Tensor | None,
+    number: float,
     iterations: int,
     rows: Tensor | None,
     impl: str,
     *ranks: Any,
 ) -> Any:
+    epsilon = number if on_device is None else on_device
     with plain(features):
         head = _Head(features, prototypes, magnitude, epsilon, rows, impl)
         center = _fake(features, prototypes).zero_()
@@ -93,8 +95,8 @@ def _fake(features: Tensor, prototypes: Tensor, *_: Any) -> Any:
 
 
 prototype_sinkhorn_op = operator(
-    "prototype_sinkhorn(Tensor features, Tensor prototypes, Tensor? magnitude, float epsilon,"
-    f" int iterations, Tensor? rows, str impl, {RANKS}) -> Tensor",
+    "prototype_sinkhorn(Tensor features, Tensor prototypes, Tensor? magnitude, Tensor? on_device,"
+    f" float epsilon, int iterations, Tensor? rows, str impl, {RANKS}) -> Tensor",
     _sinkhorn,
     _fake,
 )

@@ -9,7 +9,7 @@ from .sums import largest, moved
 
 
 def sinkhorn_reference(
-    logits: Tensor, epsilon: float, iterations: int, rows: Tensor | None
+    logits: Tensor, epsilon: float | Tensor, iterations: int, rows: Tensor | None
 ) -> Tensor:
     """(C, K) of logits (C, N, K). Computes in ``promote_types(dtype, float32)``."""
     x = logits.to(accumulation_dtype(logits))

@@ -39,7 +39,7 @@ def merge(a: LogSum, b: LogSum) -> LogSum:
     return combine(LogSum(*(torch.stack(pair) for pair in zip(a, b, strict=True))))
 
 
-def moved(center: Tensor | float, log_mass: Tensor, epsilon: float) -> Tensor:
+def moved(center: Tensor | float, log_mass: Tensor, epsilon: float | Tensor) -> Tensor:
     """The centre that takes their masses from prototypes; 0 where nothing is to be taken."""
     center = center + epsilon * log_mass
     return center.masked_fill(torch.isneginf(center), 0)

@@ -15,7 +15,7 @@ from .sums import LogSum, log_sum, merge
 CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}  # logits that are computed at a time
 
 
-def columns(x: Tensor, epsilon: float, count: Tensor | None) -> LogSum:
+def columns(x: Tensor, epsilon: float | Tensor, count: Tensor | None) -> LogSum:
     """Of logits / ε over the first ``count`` rows: (C, k) of x (C, N, k)."""
     blocks = _blocks(x, None, epsilon)
     return reduce(
@@ -23,14 +23,18 @@ def columns(x: Tensor, epsilon: float, count: Tensor | None) -> LogSum:
     )
 
 
-def rows(x: Tensor, center: Tensor, epsilon: float) -> LogSum:
+def rows(x: Tensor, center: Tensor, epsilon: float | Tensor) -> LogSum:
     """Of (logits - center) / ε over these columns: (C, N)."""
     parts = [log_sum(logits, 2) for _, logits in _blocks(x, center, epsilon)]
     return LogSum(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
 
 def masses(
-    x: Tensor, center: Tensor, epsilon: float, count: Tensor | None, sums: LogSum | None = None
+    x: Tensor,
+    center: Tensor,
+    epsilon: float | Tensor,
+    count: Tensor | None,
+    sums: LogSum | None = None,
 ) -> Tensor:
     """What the first ``count`` rows of the plan give to each of these prototypes: (C, k).
 
@@ -47,7 +51,9 @@ def masses(
     return total
 
 
-def _blocks(x: Tensor, center: Tensor | None, epsilon: float) -> Iterator[tuple[slice, Tensor]]:
+def _blocks(
+    x: Tensor, center: Tensor | None, epsilon: float | Tensor
+) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows, and their (logits - center) / ε, new tensors."""
     groups, n, width = x.shape
     size = max(1, CHUNK[x.device.type] // (groups * width))

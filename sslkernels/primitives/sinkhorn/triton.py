@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._tile_table import ceil, multiprocessors
 from .._tiles import product as product
-from .._triton import total, two_floats, unit
+from .._triton import inverse, total, unit
 from .sums import LogSum, combine
 from .triton_kernels import center_kernel, columns_kernel, masses_kernel, rows_kernel
 
@@ -20,18 +20,22 @@ CENTER = {"BLOCK": 512, "num_warps": 4}
 PROGRAMS = 4  # for each multiprocessor, which then always has something to load
 
 
-def columns(x: Tensor, epsilon: float, count: Tensor | None) -> LogSum:
+def columns(x: Tensor, epsilon: float | Tensor, count: Tensor | None) -> LogSum:
     """Of logits / ε over the first ``count`` rows: (C, k) of x (C, N, k)."""
     return combine(LogSum(*_of_columns(columns_kernel, 2, x, epsilon, count)))
 
 
-def rows(x: Tensor, center: Tensor, epsilon: float, count: Tensor | None = None) -> LogSum:
+def rows(x: Tensor, center: Tensor, epsilon: float | Tensor, count: Tensor | None = None) -> LogSum:
     """Of (logits - center) / ε over these columns: (C, N); anything for rows that do not count."""
     return combine(LogSum(*_of_rows(x, center, epsilon, count)))
 
 
 def masses(
-    x: Tensor, center: Tensor, epsilon: float, count: Tensor | None, sums: LogSum | None = None
+    x: Tensor,
+    center: Tensor,
+    epsilon: float | Tensor,
+    count: Tensor | None,
+    sums: LogSum | None = None,
 ) -> Tensor:
     """What the first ``count`` rows of the plan give to each of these prototypes: (C, k).
 
@@ -41,7 +45,7 @@ def masses(
     return total(_masses(x, center, epsilon, count, maxima, sizes))
 
 
-def iterate(x: Tensor, epsilon: float, iterations: int, count: Tensor | None) -> Tensor:
+def iterate(x: Tensor, epsilon: float | Tensor, iterations: int, count: Tensor | None) -> Tensor:
     """The centre of one process, (C, k)."""
     maxima, sums = _of_columns(columns_kernel, 2, x, epsilon, count)
     center = _moved(None, maxima, sums, epsilon)
@@ -53,27 +57,33 @@ def iterate(x: Tensor, epsilon: float, iterations: int, count: Tensor | None) ->
 
 
 def _moved(
-    center: tuple[Tensor, Tensor] | None, maxima: Tensor | None, sums: Tensor, epsilon: float
+    center: tuple[Tensor, Tensor] | None,
+    maxima: Tensor | None,
+    sums: Tensor,
+    epsilon: float | Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The next centre, and the largest of its logarithms of masses by block; from the last ones."""
     splits, groups, k = sums.shape
     blocks = ceil(k, CENTER["BLOCK"])
     out = sums.new_empty((groups, k)), sums.new_empty((groups, blocks))
+    on_device = epsilon if isinstance(epsilon, Tensor) else None
     center_kernel[(blocks, groups)](
         *(center or out),  # not read at first
         sums if maxima is None else maxima,
         sums,
         *out,
+        on_device,
         k,
         splits,
-        epsilon,
+        0.0 if on_device is not None else epsilon,
         FIRST=center is None,
+        ON_DEVICE=on_device is not None,
         **CENTER,
     )
     return out
 
 
-def _of_rows(x: Tensor, center: Tensor, epsilon: float, count: Tensor | None) -> Tensor:
+def _of_rows(x: Tensor, center: Tensor, epsilon: float | Tensor, count: Tensor | None) -> Tensor:
     """Maximum and sum, (2, splits of the columns, C, N)."""
     x = _readable(x)
     groups, n, k = x.shape
@@ -84,7 +94,12 @@ def _of_rows(x: Tensor, center: Tensor, epsilon: float, count: Tensor | None) ->
 
 
 def _masses(
-    x: Tensor, center: Tensor, epsilon: float, count: Tensor | None, maxima: Tensor, sums: Tensor
+    x: Tensor,
+    center: Tensor,
+    epsilon: float | Tensor,
+    count: Tensor | None,
+    maxima: Tensor,
+    sums: Tensor,
 ) -> Tensor:
     """(splits of the rows, C, k), of what :func:`_of_rows` found."""
     known = center, maxima, sums
@@ -95,7 +110,7 @@ def _of_columns(
     kernel: Any,
     results: int,
     x: Tensor,
-    epsilon: float,
+    epsilon: float | Tensor,
     count: Tensor | None,
     known: Sequence[Tensor] = (),
     numbers: Sequence[int] = (),
@@ -115,21 +130,24 @@ def _launch(
     kernel: Any,
     grid: tuple[int, int, int],
     x: Tensor,
-    epsilon: float,
+    epsilon: float | Tensor,
     count: Tensor | None,
     pointers: Sequence[Tensor],
     steps: Sequence[int],
     constants: dict[str, int],
 ) -> None:
+    on_device, *numbers = inverse(epsilon)
     kernel[grid](
         x,
         x if count is None else count,  # not read
+        on_device,
         *pointers,
         *x.shape[1:],
         *steps,
         *x.stride()[:2],
-        *two_floats(1 / epsilon),
+        *numbers,
         COUNTED=count is not None,
+        ON_DEVICE=on_device is not None,
         UNIT=unit(x.shape[2], *x.stride()[:2]),
         **constants,
     )

@@ -1,13 +1,14 @@
 """The Triton kernels themselves; their launchers are in triton.py.
 
 x: logits (C, n, k), columns contiguous. ``inverse_high`` and ``inverse_low`` make one factor, the
-inverse of epsilon. With COUNTED rows from ``count`` on are not read. UNIT divides k and strides.
+inverse of epsilon, which a device holds if the host does not know it (ON_DEVICE). With COUNTED rows
+from ``count`` on are not read. UNIT divides k and strides.
 """
 
 import triton
 import triton.language as tl
 
-from .._triton import NOTHING, exp, kernel, multiple, scale
+from .._triton import NOTHING, exp, factor_of, kernel, multiple, scale
 
 
 @triton.jit
@@ -27,15 +28,16 @@ def _rows_that_count(count_ptr, n, COUNTED: tl.constexpr):
 
 @kernel
 def rows_kernel(
-    x_ptr, count_ptr, center_ptr, max_ptr, sum_ptr, n, k, blocks_per_split,
+    x_ptr, count_ptr, epsilon_ptr, center_ptr, max_ptr, sum_ptr, n, k, blocks_per_split,
     group_stride: tl.int64, row_stride: tl.int64, inverse_high, inverse_low,
-    COUNTED: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
+    COUNTED: tl.constexpr, ON_DEVICE: tl.constexpr, UNIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Maximum and sum of exponentials of one row over one split of columns: (splits, C, n)."""
     row, group, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if row >= _rows_that_count(count_ptr, n, COUNTED):
         return
     k = multiple(k, UNIT)
+    inverse_high, inverse_low = factor_of(epsilon_ptr, inverse_high, inverse_low, ON_DEVICE)
     x_ptr += group * multiple(group_stride, UNIT)
     x_ptr += row * multiple(row_stride, UNIT)
     center_ptr += group.to(tl.int64) * k
@@ -57,9 +59,10 @@ def rows_kernel(
 
 @kernel
 def columns_kernel(
-    x_ptr, count_ptr, max_ptr, sum_ptr, n, k, steps_per_split,
+    x_ptr, count_ptr, epsilon_ptr, max_ptr, sum_ptr, n, k, steps_per_split,
     group_stride: tl.int64, row_stride: tl.int64, inverse_high, inverse_low,
-    COUNTED: tl.constexpr, UNIT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    COUNTED: tl.constexpr, ON_DEVICE: tl.constexpr, UNIT: tl.constexpr, BM: tl.constexpr,
+    BN: tl.constexpr,
 ):  # fmt: skip
     """The same of a block of columns over one split of rows: (splits, C, k)."""
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
@@ -67,6 +70,7 @@ def columns_kernel(
     start = split * steps_per_split * BM
     end = tl.minimum(start + steps_per_split * BM, _rows_that_count(count_ptr, n, COUNTED))
     k = multiple(k, UNIT)
+    inverse_high, inverse_low = factor_of(epsilon_ptr, inverse_high, inverse_low, ON_DEVICE)
     row_stride = multiple(row_stride, UNIT)
     x_ptr += group * multiple(group_stride, UNIT)
     maximum = tl.full((1, BN), NOTHING, tl.float32)
@@ -102,8 +106,9 @@ def _combined(max_ptrs, sum_ptrs, inside, splits, step, BLOCK: tl.constexpr):
 
 @kernel
 def center_kernel(
-    center_ptr, largest_ptr, max_ptr, sum_ptr, new_center_ptr, new_largest_ptr, k, splits, epsilon,
-    FIRST: tl.constexpr, BLOCK: tl.constexpr,
+    center_ptr, largest_ptr, max_ptr, sum_ptr, new_center_ptr, new_largest_ptr, epsilon_ptr,
+    k, splits, epsilon,
+    FIRST: tl.constexpr, ON_DEVICE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A block of the centre (C, k), by the prototypes' masses, sum (splits, C, k).
 
@@ -112,6 +117,8 @@ def center_kernel(
     is no last iteration.
     """
     block, group = tl.program_id(0), tl.program_id(1)
+    if ON_DEVICE:
+        epsilon = tl.load(epsilon_ptr).to(tl.float32)
     columns = block * BLOCK + tl.arange(0, BLOCK)
     inside = columns < k
     step = tl.num_programs(1).to(tl.int64) * k
@@ -146,10 +153,11 @@ def center_kernel(
 
 @kernel
 def masses_kernel(
-    x_ptr, count_ptr, center_ptr, row_max_ptr, row_sum_ptr, mass_ptr, n, k, steps_per_split,
-    row_splits,
+    x_ptr, count_ptr, epsilon_ptr, center_ptr, row_max_ptr, row_sum_ptr, mass_ptr, n, k,
+    steps_per_split, row_splits,
     group_stride: tl.int64, row_stride: tl.int64, inverse_high, inverse_low,
-    COUNTED: tl.constexpr, UNIT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    COUNTED: tl.constexpr, ON_DEVICE: tl.constexpr, UNIT: tl.constexpr, BM: tl.constexpr,
+    BN: tl.constexpr,
 ):  # fmt: skip
     """What one split of the plan's rows gives to a block of columns: (splits, C, k).
 
@@ -160,6 +168,7 @@ def masses_kernel(
     start = split * steps_per_split * BM
     end = tl.minimum(start + steps_per_split * BM, _rows_that_count(count_ptr, n, COUNTED))
     k = multiple(k, UNIT)
+    inverse_high, inverse_low = factor_of(epsilon_ptr, inverse_high, inverse_low, ON_DEVICE)
     row_stride = multiple(row_stride, UNIT)
     x_ptr += group * multiple(group_stride, UNIT)
     row_max_ptr += group.to(tl.int64) * n

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..._checks import check_positive, check_tensors, shown
 from ..._operator import accumulation_dtype, full_precision
-from .._arguments import choose
+from .._arguments import choose, on_device_of
 from .._prototypes import Prototypes, check_prototypes
-from .op import cross_entropies_of
+from .op import Temperatures, cross_entropies_of, temperatures_of
 from .problem import Pairs, Problem, dtype_of
 from .prototype_op import prototype_cross_entropies
 from .reference import soft_cross_entropy_reference
@@ -80,17 +80,17 @@ def soft_cross_entropy(
     center = check_center(center, counts[1], count, width, like.device)
     impl = choose(impl, IMPLEMENTATIONS, other if other.dtype == torch.float64 else like)
     teachers = [x.detach() for x in teachers]
-    numbers = float(student_temperature), teacher_temperature and float(teacher_temperature)
+    temperatures = _temperatures(student_temperature, teacher_temperature, like)
     if impl == "reference":
         views = _unbound(students), _unbound(teachers)
         dtype = dtype_of(like, other)
         center = None if center is None else center.to(dtype)
         weights = matrix_of(pairs, counts, like, dtype)
-        problem = Problem(*views, center, weights, *numbers, dtype)
+        problem = Problem(*views, center, weights, *temperatures_of(*temperatures), dtype)
         rows = soft_cross_entropy_reference(problem)
     else:
         tensors = (*students, *teachers)
-        rows = cross_entropies_of(tensors, center, pairs, numbers, impl, len(students))
+        rows = cross_entropies_of(tensors, center, pairs, temperatures, impl, len(students))
     return rows[0] if isinstance(student, Tensor) and student.dim() == 2 else rows
 
 
@@ -163,7 +163,7 @@ def prototype_cross_entropy(
     pairs = check_pairs(pairs, counts, students, dtype)
     check_temperatures(student_temperature, teacher_temperature, center)
     center = check_center(center, counts[1], students.shape[1], len(own.weight), students.device)
-    options = float(student_temperature), float(teacher_temperature)
+    temperatures = _temperatures(student_temperature, teacher_temperature, students)
     impl = choose(impl, IMPLEMENTATIONS, students)
     their = their.detached()
     if impl == "reference":
@@ -171,11 +171,12 @@ def prototype_cross_entropy(
         center = None if center is None else center.to(dtype)
         weights = matrix_of(pairs, counts, students, dtype)
         student_logits, teacher_logits = (x.unbind() for x in logits)
-        problem = Problem(student_logits, teacher_logits, center, weights, *options, dtype)
+        how = temperatures_of(*temperatures)
+        problem = Problem(student_logits, teacher_logits, center, weights, *how, dtype)
         rows = soft_cross_entropy_reference(problem)
     else:
         rows = prototype_cross_entropies(
-            students, *own, teachers, *their, center, pairs, *options, impl
+            students, *own, teachers, *their, center, pairs, temperatures, impl
         )
     return rows[0] if isinstance(student, Tensor) and student.dim() == 2 else rows
 
@@ -188,6 +189,15 @@ def check_temperatures(student: float, teacher: float | None, center: Tensor | N
     elif center is not None:
         raise ValueError("center is for a teacher's logits; with teacher_temperature=None "
                          "its rows are probabilities: leave out center")  # fmt: skip
+
+
+def _temperatures(student: float, teacher: float | None, like: Tensor) -> Temperatures:
+    """The numbers; under torch.compile, which would compile anew for each, a tensor."""
+    if not torch.compiler.is_compiling():
+        return None, float(student), None if teacher is None else float(teacher)
+    numbers = student, 1.0 if teacher is None else teacher
+    on_device = torch.stack([on_device_of(x, like) for x in numbers])
+    return on_device, 1.0, None if teacher is None else 1.0
 
 
 def check_pairs(

@@ -56,14 +56,14 @@ def product(a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None
 
 def arguments(problem: Problem) -> tuple[Any, ...]:
     """The problem as the extension takes it."""
-    temperature, pairs = problem.teacher_temperature, problem.pairs
+    teacher, pairs = problem.teacher_temperature, problem.pairs
     return (
         list(map(matrix, problem.student)),
         list(map(matrix, problem.teacher)),
         (address(problem.center), *problem.center_steps()),
         (0, *pairs) if isinstance(pairs, Pairs) else (address(pairs), 0.0, True),
-        1 / problem.student_temperature,
-        1.0 if temperature is None else 1 / temperature,
-        temperature is None,
+        1 / float(problem.student_temperature),
+        1.0 if teacher is None else 1 / float(teacher),
+        teacher is None,
         torch.get_num_threads(),
     )

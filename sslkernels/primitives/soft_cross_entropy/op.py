@@ -13,10 +13,12 @@ from ..._operator import Differentiable, is_transformed, operator, plain
 from .kernels import Kernels, kernels
 from .problem import Pairs, Problem, Statistics, dtype_of
 
+Temperatures = tuple[Tensor | None, float, float | None]  # on the device, or the numbers
 _problem = (
-    "Tensor[] student, Tensor[] teacher, Tensor? center, Tensor? pairs, float weight, bool same,"
-    " float student_temperature, float? teacher_temperature, str impl"
+    "Tensor[] student, Tensor[] teacher, Tensor? center, Tensor? pairs, Tensor? temperatures,"
+    " float weight, bool same, float student_temperature, float? teacher_temperature, str impl"
 )
+# temperatures: (2,) float64, instead of the numbers where only the device knows them.
 # Results: (S, B), and of the students' and of the teachers' rows the maximum and the sum.
 
 
@@ -51,6 +53,7 @@ def unpack(
     teacher: Sequence[Tensor],
     center: Tensor | None,
     pairs: Tensor | None,
+    temperatures: Tensor | None,
     weight: float,
     same: bool,
     student_temperature: float,
@@ -62,10 +65,18 @@ def unpack(
     center = None if center is None else center.to(dtype)
     counts = len(student), len(teacher)
     how = pairs_of(pairs, weight, same, counts, student[0].device, dtype, impl)
-    problem = Problem(
-        student, teacher, center, how, student_temperature, teacher_temperature, dtype
-    )
-    return problem, kernels(impl)
+    own = temperatures_of(temperatures, student_temperature, teacher_temperature)
+    return Problem(student, teacher, center, how, *own, dtype), kernels(impl)
+
+
+def temperatures_of(
+    temperatures: Tensor | None, student: float, teacher: float | None
+) -> tuple[float | Tensor, float | Tensor | None]:
+    """Of students and teachers, as they are known."""
+    if temperatures is None:
+        return student, teacher
+    own, other = temperatures.unbind()
+    return own, None if teacher is None else other
 
 
 def pairs_of(
@@ -120,6 +131,7 @@ class SoftCrossEntropy(Differentiable):
     def forward(
         center: Tensor | None,
         pairs: Tensor | None,
+        temperatures: Tensor | None,
         weight: float,
         same: bool,
         student_temperature: float,
@@ -129,44 +141,55 @@ class SoftCrossEntropy(Differentiable):
         *views: Tensor,
     ) -> Any:
         how = weight, same, student_temperature, teacher_temperature, impl
-        return _forward_op(*_views(views, first), center, pairs, *how)
+        return _forward_op(*_views(views, first), center, pairs, temperatures, *how)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        center, pairs, *ctx.how, ctx.first = inputs[:8]
+        center, pairs, temperatures, *ctx.how, ctx.first = inputs[:9]
         _, *rows = output
-        ctx.save_for_backward(*rows, center, pairs, *inputs[8:])
+        ctx.save_for_backward(*rows, center, pairs, temperatures, *inputs[9:])
         ctx.mark_non_differentiable(*rows)
 
     @staticmethod
     def gradients(ctx: Any, saved: Any, row_grad: Any, *_: Any) -> Any:
-        student_rows, teacher_rows, center, pairs, *views = saved
+        student_rows, teacher_rows, center, pairs, temperatures, *views = saved
         student, teacher = _views(views, ctx.first)
         grad = _backward_op(
-            student, teacher, center, pairs, *ctx.how, student_rows, teacher_rows, row_grad
+            student,
+            teacher,
+            center,
+            pairs,
+            temperatures,
+            *ctx.how,
+            student_rows,
+            teacher_rows,
+            row_grad,
         )
         grads = (grad,) if views[0].dim() == 3 else grad.unbind()
-        return *[None] * 8, *grads, *[None] * (len(views) - len(grads))
+        return *[None] * 9, *grads, *[None] * (len(views) - len(grads))
 
 
 def cross_entropies_of(
     tensors: Sequence[Tensor],
     center: Tensor | None,
     pairs: Tensor | Pairs,
-    temperatures: tuple[float, float | None],
+    temperatures: Temperatures,
     impl: str,
     first: int,
 ) -> Tensor:
     """The rows, with a derivative where one is asked for."""
-    arguments = (center, *split_pairs(pairs), *temperatures, impl)
+    arguments = (center, *split(pairs, temperatures), impl)
     if differentiates(tensors):
         return SoftCrossEntropy.apply(*arguments, first, *tensors)[0]
     return _forward_op(*_views(tensors, first), *arguments)[0]
 
 
-def split_pairs(pairs: Tensor | Pairs) -> tuple[Tensor | None, float, bool]:
-    """As operators take them: a tensor, or a rule."""
-    return (None, *pairs) if isinstance(pairs, Pairs) else (pairs, 0.0, True)
+def split(pairs: Tensor | Pairs, temperatures: Temperatures) -> tuple[Any, ...]:
+    """As operators take them: the tensors, the rule of the pairs, the numbers."""
+    on_device, *numbers = temperatures
+    if isinstance(pairs, Pairs):
+        return None, on_device, *pairs, *numbers
+    return pairs, on_device, 0.0, True, *numbers
 
 
 def differentiates(inputs: Sequence[Tensor | None]) -> bool:

@@ -31,8 +31,8 @@ class Problem(NamedTuple):
     teacher: Sequence[Tensor]  # T of (B, K)
     center: Tensor | None  # (1 or T, 1 or C, K): rows take the C in turn
     pairs: Tensor | Pairs  # (S, T), in the dtype of computation
-    student_temperature: float
-    teacher_temperature: float | None  # None: the teacher's rows are probabilities
+    student_temperature: float | Tensor  # () float64, if only a device knows it
+    teacher_temperature: float | Tensor | None  # None: the teacher's rows are probabilities
     dtype: torch.dtype  # of computation
 
     @property

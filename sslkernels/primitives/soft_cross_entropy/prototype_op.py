@@ -13,13 +13,14 @@ from ..._ext import new_pages
 from ..._operator import Differentiable, accumulation_dtype, operator, plain, unit_of
 from .._prototypes import Prototypes, chunks, is_one_chunk
 from .kernels import kernels
-from .op import differentiates, known, pairs_of, split_pairs
+from .op import differentiates, known, pairs_of, split, temperatures_of
 from .problem import Problem, merge, summary
 
 _problem = (
     "Tensor student, Tensor prototypes, Tensor? magnitude, Tensor teacher,"
     " Tensor teacher_prototypes, Tensor? teacher_magnitude, Tensor? center, Tensor? pairs,"
-    " float weight, bool same, float student_temperature, float teacher_temperature, str impl"
+    " Tensor? temperatures, float weight, bool same, float student_temperature,"
+    " float teacher_temperature, str impl"
 )
 # student (S, B, D), teacher (T, B, D'). Results: as of soft_cross_entropy, and all logits, first
 # the students' (S B + T B, K), if they are one chunk: then a backward pass does not make them.
@@ -45,6 +46,7 @@ class _Head:
         teacher_magnitude: Tensor | None,
         center: Tensor | None,
         pairs: Tensor | None,
+        temperatures: Tensor | None,
         weight: float,
         same: bool,
         student_temperature: float,
@@ -63,8 +65,7 @@ class _Head:
             (),
             None if center is None else center.to(dtype),
             pairs_of(pairs, weight, same, counts, student.device, dtype, impl),
-            student_temperature,
-            teacher_temperature,
+            *temperatures_of(temperatures, student_temperature, teacher_temperature),
             dtype,
         )
 
@@ -195,14 +196,14 @@ class PrototypeCrossEntropy(Differentiable):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        tensors, ctx.how = inputs[:8], inputs[8:]
+        tensors, ctx.how = inputs[:9], inputs[9:]
         _, *rows = output
         ctx.save_for_backward(*tensors, *rows)
         ctx.mark_non_differentiable(*rows)
 
     @staticmethod
     def gradients(ctx: Any, saved: Any, row_grad: Any, *_: Any) -> Any:
-        tensors, rows = saved[:8], saved[8:]
+        tensors, rows = saved[:9], saved[9:]
         needs = list(ctx.needs_input_grad[:3])
         grads = _backward_op(*tensors, *ctx.how, *rows, row_grad, needs)
         grads = (grad if need else None for grad, need in zip(grads, needs, strict=True))
@@ -211,9 +212,8 @@ class PrototypeCrossEntropy(Differentiable):
 
 def prototype_cross_entropies(*arguments: Any) -> Tensor:
     """The rows, with a derivative where one is asked for."""
-    *tensors, pairs, student_temperature, teacher_temperature, impl = arguments
-    how = student_temperature, teacher_temperature, impl
-    arguments = (*tensors, *split_pairs(pairs), *how)
+    *tensors, pairs, temperatures, impl = arguments
+    arguments = (*tensors, *split(pairs, temperatures), impl)
     if differentiates(arguments[:3]):
         return PrototypeCrossEntropy.apply(*arguments)[0]
     return _forward_op(*arguments)[0]

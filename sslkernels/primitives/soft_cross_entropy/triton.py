@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._tile_table import ceil, power_of_two
-from .._triton import two_floats, unit
+from .._triton import inverse, unit
 from .problem import Pairs, Problem, Statistics, empty_statistics, readable
 from .tiled import product as product
 from .triton_kernels import backward_kernel, combine_kernel, forward_kernel
@@ -115,10 +115,15 @@ def _launch(
     distances = [_distance(student[0], x) or 0 for x in student[1:]]
     of_views = [student[0].stride(0), *_strides(teacher)]
     of_centers = problem.center_steps()
+    own, *student_factor = inverse(problem.student_temperature)
+    temperature = problem.teacher_temperature
+    other, *teacher_factor = inverse(1.0 if temperature is None else temperature)
     kernel[(rows * ceil(width, block),)](
         student[0],
         teacher[0],
         teacher[0] if center is None else center,  # not read
+        own,
+        other,
         *pointers,
         len(student),
         len(teacher),
@@ -127,12 +132,13 @@ def _launch(
         *[0] * (MOST_STUDENTS - len(student)),
         *of_views,
         *of_centers,
-        *two_floats(1 / problem.student_temperature),
-        *two_floats(1 / (problem.teacher_temperature or 1.0)),
+        *student_factor,
+        *teacher_factor,
         *strides,
         *numbers,
         CENTER=center is not None,
-        PROBABILITIES=problem.teacher_temperature is None,
+        PROBABILITIES=temperature is None,
+        ON_DEVICE=own is not None,
         UNIT=unit(width, *distances, *of_views, *of_centers[:2], *strides),
         VIEWS=TILE // block,
         BLOCK=block,

@@ -9,7 +9,7 @@ distances and strides.
 import triton
 import triton.language as tl
 
-from .._triton import NOTHING, exp, kernel, multiple, scale
+from .._triton import NOTHING, exp, factor_of, kernel, multiple, scale
 
 
 @triton.jit
@@ -84,18 +84,25 @@ def _pairs(pairs_ptr, s, first, views, T, weight, SAME: tl.constexpr):
 
 @kernel
 def forward_kernel(
-    student_ptr, teacher_ptr, center_ptr, partials_ptr, S, T, K,
+    student_ptr, teacher_ptr, center_ptr, student_temperature_ptr,
+    teacher_temperature_ptr, partials_ptr, S, T, K,
     view1: tl.int64, view2: tl.int64, view3: tl.int64, view4: tl.int64, view5: tl.int64,
     view6: tl.int64, view7: tl.int64, view8: tl.int64, view9: tl.int64, view10: tl.int64,
     view11: tl.int64, view12: tl.int64, view13: tl.int64, view14: tl.int64, view15: tl.int64,
     student_row: tl.int64, teacher_view: tl.int64, teacher_row: tl.int64,
     center_view: tl.int64, center_step: tl.int64, centers,
     student_high, student_low, teacher_high, teacher_low,
-    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, UNIT: tl.constexpr, VIEWS: tl.constexpr,
-    BLOCK: tl.constexpr,
+    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, ON_DEVICE: tl.constexpr,
+    UNIT: tl.constexpr, VIEWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The statistics of one block. partials: (2 S + 2 T + S T, rows · blocks), in their order."""
     K = multiple(K, UNIT)
+    student_high, student_low = factor_of(
+        student_temperature_ptr, student_high, student_low, ON_DEVICE
+    )
+    teacher_high, teacher_low = factor_of(
+        teacher_temperature_ptr, teacher_high, teacher_low, ON_DEVICE and not PROBABILITIES
+    )
     row, columns = _place(K, BLOCK)
     weights = _teacher(
         teacher_ptr, center_ptr, row, columns, T, K, teacher_view, teacher_row,
@@ -183,8 +190,9 @@ def combine_kernel(
 
 @kernel
 def backward_kernel(
-    student_ptr, teacher_ptr, center_ptr, student_max_ptr, student_sum_ptr, teacher_max_ptr,
-    teacher_sum_ptr, pairs_ptr, row_grad_ptr, out_ptr, S, T, K,
+    student_ptr, teacher_ptr, center_ptr, student_temperature_ptr,
+    teacher_temperature_ptr, student_max_ptr, student_sum_ptr,
+    teacher_max_ptr, teacher_sum_ptr, pairs_ptr, row_grad_ptr, out_ptr, S, T, K,
     view1: tl.int64, view2: tl.int64, view3: tl.int64, view4: tl.int64, view5: tl.int64,
     view6: tl.int64, view7: tl.int64, view8: tl.int64, view9: tl.int64, view10: tl.int64,
     view11: tl.int64, view12: tl.int64, view13: tl.int64, view14: tl.int64, view15: tl.int64,
@@ -192,11 +200,17 @@ def backward_kernel(
     center_view: tl.int64, center_step: tl.int64, centers,
     student_high, student_low, teacher_high, teacher_low,
     out_view: tl.int64, out_row: tl.int64, grad_view: tl.int64, grad_row: tl.int64, first, weight,
-    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, SAME: tl.constexpr, UNIT: tl.constexpr,
-    VIEWS: tl.constexpr, BLOCK: tl.constexpr,
+    CENTER: tl.constexpr, PROBABILITIES: tl.constexpr, ON_DEVICE: tl.constexpr,
+    SAME: tl.constexpr, UNIT: tl.constexpr, VIEWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Every student's gradient of one block; ``out`` may be the students."""
     K = multiple(K, UNIT)
+    student_high, student_low = factor_of(
+        student_temperature_ptr, student_high, student_low, ON_DEVICE
+    )
+    teacher_high, teacher_low = factor_of(
+        teacher_temperature_ptr, teacher_high, teacher_low, ON_DEVICE and not PROBABILITIES
+    )
     row, columns = _place(K, BLOCK)
     rows = tl.num_programs(0) // tl.cdiv(K, BLOCK)
     views = tl.arange(0, VIEWS)[:, None]
