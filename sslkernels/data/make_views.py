@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..primitives.augment_views import RaggedImages, augment_views
-from .recipes import View, Views, draw_parameters
+from .recipes import View, Views, draw_parameters, views_of
 
 
 def make_views(
@@ -38,7 +38,7 @@ def make_views(
     Raises:
         TypeError, ValueError, RuntimeError: as :func:`sslkernels.augment_views`.
     """
-    views = recipe.views if isinstance(recipe, Views) else tuple(recipe)
+    views = views_of(recipe)
     if isinstance(images, RaggedImages):
         sizes, channels = images.sizes, images.channels
     else:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from .digits import DigitSplit
 from .readers import MemoryReader
@@ -87,7 +88,7 @@ def apply_moves(images: Tensor, moves: Tensor, canvas_size: int) -> tuple[Tensor
     return moved, (theta + middle) * image_size / 2
 
 
-class MovedDigitViews:
+class MovedDigitViews(IterableDataset):
     """Batches of independently moved views of every digit, in a new order each epoch.
 
     Iterating yields a ``ViewBatch`` at a time. Its views are (n, 1, 32, 32), local ones

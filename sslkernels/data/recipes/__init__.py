@@ -16,7 +16,7 @@ from .multi_crop import (
     VICRegLViews,
 )
 from .view import View
-from .views import Views
+from .views import Views, views_of
 
 RECIPES = (
     BarlowTwinsViews, BYOLViews, DINOv2Views, DINOViews, MoCoV1Views, MoCoV2Views, MoCoV3Views,
@@ -42,6 +42,7 @@ __all__ = [
     "Views",
     "draw_parameters",
     "load_views",
+    "views_of",
 ]
 
 
