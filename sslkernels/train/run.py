@@ -63,10 +63,9 @@ def load_run(folder: str | Path, *, device: str = "auto") -> Run:
     data = open_data(recipe, on)
     method = make_method(name, recipe, data).to(on)
     try:
-        method.load_state_dict(saved["method"])
-    except RuntimeError as error:  # of another version, or another's
-        line = str(error).splitlines()[0]
-        raise ValueError(f"{folder / CHECKPOINT} does not fit its {RECIPE}: {line}") from error
+        checkpoint.load_into(method, saved)
+    except ValueError as error:
+        raise ValueError(f"{folder / CHECKPOINT} does not fit its {RECIPE}: {error}") from error
     return Run(name, recipe, method.eval(), data, folder)
 
 
