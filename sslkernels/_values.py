@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 
-def check_whole(name: str, value: Any, least: int = 0, most: int | None = None) -> None:
+def check_whole(name: str, value: Any, least: float = 0, most: int | None = None) -> None:
     """Raise unless ``value`` is a whole number (of Python or NumPy) from ``least`` to ``most``."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} must be a whole number, got {kind(value)}")

@@ -50,7 +50,10 @@ def load_photos(device: torch.device | str = "cpu") -> tuple[PhotoSplit, PhotoSp
     try:
         import skimage.data
     except ImportError as error:
-        raise ImportError("photographs need scikit-image: pip install scikit-image") from error
+        raise ImportError(
+            "photographs come with scikit-image, which `pip install sslkernels[train]` brings; "
+            "or train on a folder of images: data=FOLDER"
+        ) from error
     random = np.random.default_rng(SEED)
     splits: tuple[list[np.ndarray], ...] = [], []
     for name in PHOTOGRAPHS:

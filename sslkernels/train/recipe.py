@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
+from .._values import check_choice, check_flag, check_number, check_whole, kind
 from ..data import SimCLRViews, View
+from ..data.readers.epoch_order import LARGEST
 from ..metrics.encode import PRECISIONS
 from .backbones import BACKBONES
 
@@ -53,9 +56,11 @@ class Recipe:
         seed: of the initial weights, the order and the views.
         reader: of files: "dali", "pil", "memory" (of the digits, without files), or "auto": the
             first of them that is installed. All give the same digits.
+        upright: turn images of files as EXIF's orientation says.
         device: "auto" (CUDA if there is a GPU, else CPU), "cpu", "cuda", "cuda:1", …
 
     Raises:
+        TypeError: a setting is of another type.
         ValueError: a setting is out of range.
     """
 
@@ -82,6 +87,7 @@ class Recipe:
     log_every: int = 50
     seed: int = 0
     reader: str = "auto"
+    upright: bool = False
     device: str = "auto"
 
     published: ClassVar[dict[str, Any]] = {}
@@ -92,6 +98,9 @@ class Recipe:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        for key, expected in get_type_hints(type(self)).items():
+            if key in self.__dataclass_fields__:
+                _check_type(key, getattr(self, key), expected)
         if self.backbone not in BACKBONES and ":" not in self.backbone:
             names = ", ".join(BACKBONES)
             raise ValueError(
@@ -99,9 +108,7 @@ class Recipe:
                 f"got {self.backbone!r}"
             )
         for key, choices in CHOICES.items():
-            value = getattr(self, key)
-            if value not in choices:
-                raise ValueError(f"{key} must be {', '.join(choices)}, got {value!r}")
+            check_choice(key, getattr(self, key), choices)
         for key, value in asdict(self).items():
             if isinstance(value, bool | str):
                 continue
@@ -109,6 +116,7 @@ class Recipe:
             if not (value > 0 or (zero and value == 0)) or value == float("inf"):
                 bound = "at least 0" if zero else "above 0"
                 raise ValueError(f"{key} must be {bound} and finite, got {value}")
+        check_whole("seed", self.seed, 0, LARGEST)
 
     def views(self) -> tuple[View, ...]:
         """What images of a folder are augmented by; whole views first."""
@@ -140,6 +148,17 @@ def override(recipe_class: type[R], overrides: Iterable[str], *, published: bool
             raise ValueError(f"unknown key {key!r}; the keys are {', '.join(sorted(keys))}")
         values[key] = _parse(key, value, types[key])
     return recipe_class(**values)
+
+
+def _check_type(key: str, value: Any, expected: type) -> None:
+    if expected is bool:
+        check_flag(key, value)
+    elif expected is str and not isinstance(value, str):
+        raise TypeError(f"{key} must be a string, got {kind(value)}")
+    elif expected is int:
+        check_whole(key, value, -math.inf)
+    elif expected is float and not (isinstance(value, float) and not math.isfinite(value)):
+        check_number(key, value)
 
 
 def _parse(key: str, value: str, kind: type) -> int | float | bool | str:
