@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._values import check_bytes, check_choice, check_flag, check_generator, kind
 from ..primitives.augment_views import RaggedImages, augment_views
+from ..primitives.augment_views.api import IMPLEMENTATIONS
 from .recipes import View, Views, draw_parameters, views_of
 
 
@@ -39,6 +41,14 @@ def make_views(
         TypeError, ValueError, RuntimeError: as :func:`sslkernels.augment_views`.
     """
     views = views_of(recipe)
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be a torch.dtype, got {kind(dtype)}")
+    check_flag("channels_last", channels_last)
+    check_choice("impl", impl, IMPLEMENTATIONS)
+    if not isinstance(images, RaggedImages):
+        check_bytes("images", images, "N, H, W, C")
+    place = images.data if isinstance(images, RaggedImages) else images
+    check_generator(generator, place.device)
     if isinstance(images, RaggedImages):
         sizes, channels = images.sizes, images.channels
     else:

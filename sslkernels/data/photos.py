@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._values import as_device
+
 PHOTOGRAPHS = (
     "astronaut",
     "chelsea",
@@ -47,6 +49,7 @@ def load_photos(device: torch.device | str = "cpu") -> tuple[PhotoSplit, PhotoSp
     Raises:
         ImportError: scikit-image is missing.
     """
+    device = as_device(device)
     try:
         import skimage.data
     except ImportError as error:

@@ -66,5 +66,5 @@ def check_finite(name: str, features: Tensor) -> None:
         raise ValueError(f"{name} must be finite, got NaN or infinity in some")
 
 
-def check_above_zero(name: str, value: Any) -> None:
-    check_number(name, value, above=0)
+def check_above_zero(name: str, value: Any) -> float:
+    return check_number(name, value, above=0)

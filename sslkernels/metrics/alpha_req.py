@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._values import check_whole
+from .._values import LARGEST, check_whole
 from ._checks import check_tensor
 from .spectrum import covariance_eigenvalues
 
@@ -86,7 +85,7 @@ def fit_power_law(eigenvalues: Tensor, first: int = FIRST, last: int = LAST) -> 
 
 
 def _check_range(first: int, last: int) -> None:
-    check_whole("first", first, -math.inf)
-    check_whole("last", last, -math.inf)
+    check_whole("first", first, -LARGEST)
+    check_whole("last", last, -LARGEST)
     if not 1 <= first < last:
         raise ValueError(f"first and last must be 1 ≤ first < last, got {first} and {last}")

@@ -35,7 +35,7 @@ def encode(
     if not isinstance(encoder, nn.Module):
         raise TypeError(f"encoder must be an nn.Module, got {kind(encoder)}")
     check_choice("precision", precision, ("auto", *PRECISIONS))
-    if not isinstance(batches, Iterable) or isinstance(batches, Tensor):
+    if not isinstance(batches, Iterable) or hasattr(batches, "dtype"):
         raise TypeError(f"batches must be pairs of images and labels, got {kind(batches)}")
     features, labels = [], []
     with evaluation_mode(encoder):

@@ -55,9 +55,9 @@ def knn_accuracy(
     train_labels = checked_labels("train_labels", train_labels, train_features)
     test_labels = checked_labels("test_labels", test_labels, test_features)
     check_pair(train_features, test_features)
-    check_whole("k", k, 1, len(train_features))
-    check_number("temperature", temperature, above=0)
-    check_whole("chunk_size", chunk_size, 1)
+    k = check_whole("k", k, 1, len(train_features))
+    temperature = check_number("temperature", temperature, above=0)
+    chunk_size = check_whole("chunk_size", chunk_size, 1)
     check_finite("train_features", train_features)
     check_finite("test_features", test_features)
 

@@ -40,8 +40,8 @@ def lidar(features: Tensor, delta: float = 1e-4, epsilon: float = EPSILON) -> fl
         raise ValueError(
             f"features must be (n, q, d) with n, q ≥ 2, got shape {tuple(features.shape)}"
         )
-    check_above_zero("delta", delta)
-    check_above_zero("epsilon", epsilon)
+    delta = check_above_zero("delta", delta)
+    epsilon = check_above_zero("epsilon", epsilon)
     n, q, d = features.shape
     features = features.double()
     if not features.isfinite().all():

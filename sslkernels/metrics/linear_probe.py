@@ -121,8 +121,8 @@ def fit_linear_probe(
         raise ValueError(
             f"train_labels must be classes below {MOST_CLASSES}, got {int(labels.max())}"
         )
-    check_number("regularization", regularization, least=0)
-    check_whole("iterations", iterations, 1)
+    regularization = check_number("regularization", regularization, least=0)
+    iterations = check_whole("iterations", iterations, 1)
     features = features.detach().to(accumulation_dtype(features))
     mean, scale = _moments(features)
     classes = int(labels.max()) + 1

@@ -41,8 +41,8 @@ def tsne(features: Tensor, perplexity: float = 30.0, *, steps: int = 750) -> Ten
     n, d = features.shape
     if d < 2:
         raise ValueError(f"features must have at least 2 columns, got {d}")
-    check_number("perplexity", perplexity)
-    check_whole("steps", steps, 1)
+    perplexity = check_number("perplexity", perplexity)
+    steps = check_whole("steps", steps, 1)
     if not 1 <= perplexity < n - 1:
         raise ValueError(f"perplexity must be from 1 to below {n - 1}, got {perplexity}")
     features = features.to(accumulation_dtype(features))

@@ -80,13 +80,17 @@ def check_same(saved: dict[str, Any], name: str, recipe: dict[str, Any], ranks: 
         )
 
 
-def load_into(method: nn.Module, saved: dict[str, Any]) -> None:
+def load_into(
+    method: nn.Module,
+    saved: dict[str, Any],
+    refusal: str = "the checkpoint does not fit the method",
+) -> None:
     """Load the weights of a checkpoint; raises ValueError where they are another network's."""
     try:
         method.load_state_dict(saved["method"])
     except RuntimeError as error:  # of another version, or another backbone
         lines = " ".join(line.strip() for line in str(error).splitlines()[:2])
-        raise ValueError(f"the checkpoint does not fit the method: {lines}") from error
+        raise ValueError(f"{refusal}: {lines[:300]}") from error
 
 
 def random_state() -> dict[str, Any]:

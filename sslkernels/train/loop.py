@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..distributed import all_ranks, synchronize_batch_norm
 from ..metrics.encode import settle_precision
 from . import checkpoint
+from .arguments import check_arguments
 from .buffers import Buffers, FiniteBuffers
 from .checkpoint import CHECKPOINT
 from .late import Late
@@ -52,7 +53,7 @@ def train(
     method: Method,
     batches: Any,
     recipe: Recipe,
-    folder: Path,
+    folder: str | Path,
     evaluate: Callable[[nn.Module], dict[str, float]] = lambda backbone: {},
     *,
     resume: bool = False,
@@ -92,10 +93,13 @@ def train(
             holds weights, buffers and the optimiser's state as they were before that step, and the
             numbers of its images. (Where the step is read late, a teacher has followed once more.)
         Stopped: a signal asked for it.
+        TypeError, ValueError: an argument is none of those above.
         ValueError: with ``resume``: no checkpoint, or one of another method, recipe or number of
             ranks.
         OSError: ``folder`` cannot be written; the last checkpoint is whole.
     """
+    check_arguments(method, batches, recipe, folder, evaluate, resume, started)
+    folder = Path(folder)
     device = next(method.parameters()).device
     rank, ranks = all_ranks()
     saved = checkpoint.load(folder / CHECKPOINT) if resume else None

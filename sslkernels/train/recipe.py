@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
-from .._values import check_choice, check_flag, check_number, check_whole, kind
+from .._values import LARGEST, check_choice, check_flag, check_number, check_whole, kind
 from ..data import SimCLRViews, View
-from ..data.readers.epoch_order import LARGEST
 from ..metrics.encode import PRECISIONS
 from .backbones import BACKBONES
 
@@ -116,7 +115,6 @@ class Recipe:
             if not (value > 0 or (zero and value == 0)) or value == float("inf"):
                 bound = "at least 0" if zero else "above 0"
                 raise ValueError(f"{key} must be {bound} and finite, got {value}")
-        check_whole("seed", self.seed, 0, LARGEST)
 
     def views(self) -> tuple[View, ...]:
         """What images of a folder are augmented by; whole views first."""
@@ -156,7 +154,7 @@ def _check_type(key: str, value: Any, expected: type) -> None:
     elif expected is str and not isinstance(value, str):
         raise TypeError(f"{key} must be a string, got {kind(value)}")
     elif expected is int:
-        check_whole(key, value, -math.inf)
+        check_whole(key, value, -LARGEST)
     elif expected is float and not (isinstance(value, float) and not math.isfinite(value)):
         check_number(key, value)
 

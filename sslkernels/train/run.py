@@ -66,10 +66,7 @@ def load_run(folder: str | Path, *, device: str = "auto") -> Run:
     on = find_device(device)
     data = open_data(recipe, on)
     method = make_method(name, recipe, data).to(on)
-    try:
-        checkpoint.load_into(method, saved)
-    except ValueError as error:
-        raise ValueError(f"{folder / CHECKPOINT} does not fit its {RECIPE}: {error}") from error
+    checkpoint.load_into(method, saved, f"{folder / CHECKPOINT} does not fit its {RECIPE}")
     return Run(name, recipe, method.eval(), data, folder)
 
 
@@ -108,8 +105,11 @@ def online_evaluation(
             numbers["rankme"] = rankme(found[0])
         if data.classes:
             numbers["knn_accuracy"] = math.nan  # of features that are not finite
-            if found[0].isfinite().all() and found[2].isfinite().all():
-                numbers["knn_accuracy"] = knn_accuracy(*found, k=min(NEIGHBORS, len(found[0])))
+            features, labels, test_features, test_labels = found
+            if features.isfinite().all() and test_features.isfinite().all():
+                numbers["knn_accuracy"] = knn_accuracy(
+                    features, labels, test_features, test_labels, k=min(NEIGHBORS, len(features))
+                )
         return numbers
 
     return evaluate

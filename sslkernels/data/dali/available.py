@@ -24,7 +24,7 @@ def import_dali() -> None:
 
 def check_device(device: torch.device | str) -> torch.device:
     """The device with its index, or a ValueError where DALI cannot use it."""
-    device = as_device(device)
+    device = as_device(device, meta=True)
     if device.type == "cpu":
         return torch.device("cpu")
     if device.type != "cuda":

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from ..._values import check_whole
 
-LARGEST = 2**63 - 1  # what fits torch's int64
-
 
 def seeded_generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator whose state follows from all of ``numbers``, each at least 0."""
@@ -43,7 +41,7 @@ class EpochOrder:
     ):
         check_whole("count", count)
         check_whole("batch_size", batch_size, 1)
-        check_whole("seed", seed, 0, LARGEST)
+        check_whole("seed", seed)
         check_whole("world_size", world_size, 1)
         check_whole("rank", rank)
         if rank >= world_size:

@@ -132,6 +132,9 @@ class Reader(IterableDataset, ABC):
         if not is_known:
             raise ValueError("skipped of state must be pairs of a number and a reason")
         for key in ("images", "batch_size", "seed", "share"):
+            numbers = state[key] if isinstance(state[key], list | tuple) else [state[key]]
+            if not all(isinstance(number, int) for number in numbers):
+                raise ValueError(f"{key} of state must be whole numbers, got {kind(state[key])}")
             if state[key] != own[key]:
                 raise ValueError(
                     f"the state is of a reader with {key} {state[key]}, this one has {own[key]}; "

@@ -33,13 +33,19 @@ def webdataset(files: str | Path | Iterable[str | Path]) -> EncodedImages:
     """
     if isinstance(files, str | os.PathLike):
         files = [files]
-    if not isinstance(files, Iterable) or isinstance(files, bytes | dict):
+    if (
+        not isinstance(files, Iterable)
+        or isinstance(files, bytes | dict)
+        or hasattr(files, "dtype")
+    ):
         raise TypeError(f"files must be paths of tar files, got {kind(files)}")
     extents: list[Extent] = []
     labels: list[int | str] = []
     names: list[str] = []
     for path in files:
         check_path("files", path)
+        if not os.fspath(path):
+            raise ValueError("expected an uncompressed tar file, got ''")
         members, found = _open(str(path))
         for member in _images(members):
             label = found.get(_sample(member), 0)

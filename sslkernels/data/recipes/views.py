@@ -41,16 +41,16 @@ class Views:
         return {"recipe": type(self).__name__, **asdict(self)}
 
 
-def views_of(recipe: Views | Sequence[View]) -> tuple[View, ...]:
+def views_of(recipe: Views | Sequence[View], name: str = "recipe") -> tuple[View, ...]:
     """The views of a recipe, or a sequence of views itself; at least one."""
     if not isinstance(recipe, Views | list | tuple):
         raise TypeError(
-            f"recipe must be a recipe such as SimCLRViews, or Views, got {kind(recipe)}"
+            f"{name} must be a recipe such as SimCLRViews, or Views, got {kind(recipe)}"
         )
     views = recipe.views if isinstance(recipe, Views) else tuple(recipe)
     for view in views:
         if not isinstance(view, View):
-            raise TypeError(f"recipe must hold Views, got {kind(view)}")
+            raise TypeError(f"{name} must hold Views, got {kind(view)}")
     if not views:
-        raise ValueError("recipe must have at least one View, got none")
+        raise ValueError(f"{name} must have at least one View, got none")
     return views
