@@ -136,6 +136,8 @@ class GradCache:
         for x in embeddings:
             if not isinstance(x, Tensor):
                 raise TypeError(f"the encoder must return tensors, got {kind(x)} among them")
+            if not x.is_floating_point():
+                raise TypeError(f"the encoder must make floats of views, got {x.dtype}")
             if x.dim() < 1 or len(x) != count:
                 raise ValueError(
                     f"the encoder must return a row for each of its {count} samples, "

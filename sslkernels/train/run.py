@@ -61,9 +61,9 @@ def load_run(folder: str | Path, *, device: str = "auto") -> Run:
     """
     check_path("folder", folder)
     folder = Path(folder)
+    on = find_device(device)
     name, recipe = read_recipe(folder)
     saved = checkpoint.load(folder / CHECKPOINT)
-    on = find_device(device)
     data = open_data(recipe, on)
     method = make_method(name, recipe, data).to(on)
     checkpoint.load_into(method, saved, f"{folder / CHECKPOINT} does not fit its {RECIPE}")
