@@ -32,8 +32,11 @@ class Buffers:
     @torch.no_grad()
     def _copy(to: list[Tensor | None], source: list[Tensor | None]) -> None:
         pairs = [(a, b) for a, b in zip(to, source, strict=True) if a is not None and b is not None]
-        if pairs:
-            torch._foreach_copy_([a for a, _ in pairs], [b for _, b in pairs])
+        alike: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, Tensor]]] = {}
+        for a, b in pairs:  # one launch for all of a kind
+            alike.setdefault((a.device, a.dtype), []).append((a, b))
+        for group in alike.values():
+            torch._foreach_copy_([a for a, _ in group], [b for _, b in group])
 
 
 class FiniteBuffers:
@@ -51,10 +54,14 @@ class FiniteBuffers:
             and bool(x.isfinite().all())
         ]
 
-    def largest(self) -> Tensor:
-        """The largest entry of all of them in size; not finite where one is not. Without a wait."""
-        found = [owner._buffers[name] for owner, name in self._places]
-        return get_total_norm([x for x in found if x is not None and x.numel()], math.inf)
+    def largest(self, like: Tensor) -> Tensor:
+        """The largest entry of all of them in size; not finite where one is not. Without a wait.
+
+        On the device and of the dtype of ``like``.
+        """
+        places = (owner._buffers[name] for owner, name in self._places)
+        found = [x for x in places if x is not None and x.numel()]
+        return get_total_norm(found, math.inf).to(like) if found else like.new_zeros(())
 
 
 def _places(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:

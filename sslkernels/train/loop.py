@@ -201,7 +201,7 @@ def train(
                 before = Buffers(method)
                 loss, embeddings = forward_backward(network, method, inputs, recipe, scaler)
                 norm = gradient_norm(method, optimizer, scaler)
-                told = torch.stack([x.double() for x in (loss, norm, buffers.largest().to(loss))])
+                told = torch.stack([x.double() for x in (loss, norm, buffers.largest(loss))])
                 numbers = _over_ranks(told, max(received, default=0))
                 skip = ~numbers[:3].isfinite().all() if is_late else None
                 row: dict[str, float] = {"epoch": step // steps_per_epoch + 1, "step": step + 1}

@@ -188,9 +188,9 @@ def test_buffers_that_never_were_finite_are_not_watched():
     module = nn.Module()
     module.register_buffer("mask", torch.full((2, 2), -math.inf))
     module.register_buffer("count", torch.zeros(2, dtype=torch.int64))
-    assert FiniteBuffers(module).largest() == 0
+    assert FiniteBuffers(module).largest(torch.ones(1)) == 0
     module.register_buffer("queue", torch.eye(2).half())
     watch = FiniteBuffers(module)
-    assert watch.largest() == 1
+    assert watch.largest(torch.ones(1)) == 1
     module.queue = torch.tensor([1.0, math.nan])
-    assert not watch.largest().isfinite()
+    assert not watch.largest(torch.ones(1)).isfinite()
