@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
-from .._values import LARGEST, check_choice, check_flag, check_number, check_whole, kind
+from .._values import LARGEST, check_choice, kind
 from ..data import SimCLRViews, View
 from ..metrics.encode import PRECISIONS
 from .backbones import BACKBONES
@@ -97,9 +96,9 @@ class Recipe:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for key, expected in get_type_hints(type(self)).items():
-            if key in self.__dataclass_fields__:
-                _check_type(key, getattr(self, key), expected)
+        types = get_type_hints(type(self))
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), types[field.name])
         if self.backbone not in BACKBONES and ":" not in self.backbone:
             names = ", ".join(BACKBONES)
             raise ValueError(
@@ -149,14 +148,12 @@ def override(recipe_class: type[R], overrides: Iterable[str], *, published: bool
 
 
 def _check_type(key: str, value: Any, expected: type) -> None:
-    if expected is bool:
-        check_flag(key, value)
-    elif expected is str and not isinstance(value, str):
-        raise TypeError(f"{key} must be a string, got {kind(value)}")
-    elif expected is int:
-        check_whole(key, value, -LARGEST)
-    elif expected is float and not (isinstance(value, float) and not math.isfinite(value)):
-        check_number(key, value)
+    allowed = (int, float) if expected is float else expected
+    if not isinstance(value, allowed) or isinstance(value, bool) != (expected is bool):
+        name = {int: "a whole number", float: "a number", bool: "True or False", str: "a string"}
+        raise TypeError(f"{key} must be {name[expected]}, got {kind(value)}")
+    if isinstance(value, int) and value > LARGEST:
+        raise ValueError(f"{key} must be at most {LARGEST}, got {value}")
 
 
 def _parse(key: str, value: str, kind: type) -> int | float | bool | str:

@@ -175,7 +175,9 @@ def test_what_is_no_state_is_refused_and_changes_nothing(folder, make):
 
 @pytest.mark.parametrize("seed", [2**63, 2**64, -1])
 def test_seeds_fit_what_torch_takes(folder, seed):
-    with pytest.raises(ValueError, match=f"seed must be in 0..{2**63 - 1}, got {seed}"):
+    with pytest.raises(
+        ValueError, match=f"seed must be (in 0..{2**63 - 1}|at least 0), got {seed}"
+    ):
         read_by_pil(folder, 8, seed=seed)
     assert len(next(iter(read_memory(folder, 8, seed=2**63 - 1))).indices) == 8
 
