@@ -13,6 +13,7 @@ from pictures import write_pictures
 from torch import nn
 
 from sslkernels import data, eval, metrics, plots, train
+from sslkernels.data import pretext
 from sslkernels.data.readers import EpochOrder
 from sslkernels.train.arguments import check_arguments
 from sslkernels.train.methods import METHODS, Method
@@ -122,6 +123,20 @@ def cases(folder):
     yield data.write_digits, {"folder": folder}
     yield data.read_digits, {"folder": folder, "by": "pil", "device": "cpu"}
 
+    pair = {"images": BYTES.movedim(3, 1), "generator": generator}
+    yield pretext.rotate, {**pair, "flip": 0.5}
+    yield pretext.rotate_all, {"images": pair["images"]}
+    yield pretext.jigsaw_permutations, {"count": 2, "seed": 0}
+    cells = {"permutations": pretext.jigsaw_permutations(2), "cell": 3, "tile": 2}
+    yield pretext.jigsaw, {**pair, **cells}
+    yield pretext.relative_patches, {**pair, "patch": 2, "gap": 1, "jitter": 0}
+    yield pretext.drop_colors, {"patches": pair["images"], "generator": generator}
+    bins = torch.rand(6, 2)
+    yield pretext.rgb_to_lab, {"images": pair["images"]}
+    yield pretext.soft_encode, {"ab": torch.rand(2, 2, 3, 3), "bins": bins}
+    yield pretext.rebalancing_weights, {"frequencies": torch.ones(4), "uniform": 0.5}
+    yield pretext.colorization, {"images": pair["images"], "bins": bins, "balance": None}
+
     recipe = METHODS["simclr"][1]()
     yield METHODS["simclr"][1], vars(recipe)
     run = {"method": Tiny(), "batches": reader, "recipe": recipe, "folder": folder}
@@ -167,6 +182,7 @@ NAMED_OTHERWISE = {  # what a message may say in the place of an argument's name
     "batch_size": "batch",
     "folder": ("images", "run"),
     "file": "list",
+    **dict.fromkeys(["cell", "patch", "gap"], "pixels a side"),
     **dict.fromkeys(["by", "device"], ("folder of images", "holds no run")),  # which is as it is
     "files": "tar file",
     "digits": "images",
@@ -176,6 +192,9 @@ TOO_LONG = {  # right, and without an end
     "tsne": {"steps": lambda x: isinstance(x, int) and x > 99},
     "linear_probe": {"iterations": lambda x: isinstance(x, int) and x > 99},
     "fit_linear_probe": {"iterations": lambda x: isinstance(x, int) and x > 99},
+    "jigsaw_permutations": dict.fromkeys(
+        ["count", "seed"], lambda x: isinstance(x, int | np.integer) and x > 1
+    ),
     "write_digits": {"folder": lambda x: isinstance(x, str)},
     "load_photos": {"device": lambda x: isinstance(x, str | torch.device)},
 }
@@ -197,10 +216,10 @@ def test_every_public_name_is_called(folder):
     called = {name_of(function).partition(".")[0] for function, _ in cases(folder)}
     left = {"Batch", "DigitSplit", "PhotoSplit", "ViewBatch", "Reader", "Views", "Recipe", "Run"}
     left |= {"Stopped", "PowerLaw", "PrincipalComponents", "LinearProbe", "alignment", "uniformity"}
-    left |= {"HAS_DALI", "PHOTOGRAPHS"} | (set() if data.HAS_DALI else {"DALIReader"})
+    left |= {"color_bins", "HAS_DALI", "PHOTOGRAPHS"} | (set() if data.HAS_DALI else {"DALIReader"})
     left |= set() if data.HAS_DALI else {"DALIViewReader"}
-    assert len(list(cases(folder))) == (71 if data.HAS_DALI else 69)
-    for module in (data, metrics, plots, train):
+    assert len(list(cases(folder))) == (81 if data.HAS_DALI else 79)
+    for module in (data, metrics, plots, pretext, train):
         assert set(module.__all__) <= called | left
     for function, good in cases(folder):
         takes = inspect.signature(function).parameters
@@ -208,7 +227,7 @@ def test_every_public_name_is_called(folder):
             assert set(takes) == set(good), name_of(function)
 
 
-@pytest.mark.parametrize("number", range(71 if data.HAS_DALI else 69))
+@pytest.mark.parametrize("number", range(81 if data.HAS_DALI else 79))
 def test_it_works_or_says_what_is_wrong(folder, tmp_path, monkeypatch, number):
     monkeypatch.chdir(tmp_path)
     function, good = list(cases(folder))[number]
