@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 CHECKPOINT = "checkpoint.pt"
-KEYS = ("method", "optimizer", "scaler", "recipe", "step", "totals", "ranks")
+KEYS = ("optimizer", "scaler", "recipe", "step", "totals", "ranks")
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -48,9 +48,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{path} is no checkpoint: {reason}") from error
-    missing = [key for key in KEYS if not isinstance(saved, dict) or key not in saved]
-    if missing:
-        raise ValueError(f"{path} is no checkpoint of training: it lacks {missing[0]!r}")
+    if not isinstance(saved, dict) or "method" not in saved:
+        raise ValueError(f"{path} is no checkpoint of training: it lacks 'method'")
     return saved
 
 
@@ -59,6 +58,9 @@ def check_same(saved: dict[str, Any], name: str, recipe: dict[str, Any], ranks: 
 
     More epochs than before are said to stderr, and no other difference is let pass.
     """
+    missing = [key for key in KEYS if key not in saved]
+    if missing:
+        raise ValueError(f"the checkpoint lacks {missing[0]!r}, without which no run goes on")
     if saved.get("class", name) != name:
         raise ValueError(f"the run that is to go on is of {saved['class']}, asked for is {name}")
     for key, value in saved["recipe"].items():

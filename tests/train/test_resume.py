@@ -220,6 +220,14 @@ def test_nothing_to_resume(tmp_path):
             run("simclr", tmp_path, resume=True)
 
 
+def test_a_checkpoint_without_all_that_goes_on(tmp_path):
+    run("simclr", tmp_path)
+    saved = load(tmp_path / "checkpoint.pt")
+    torch.save({key: saved[key] for key in ("method", "recipe")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="the checkpoint lacks 'optimizer'"):
+        run("simclr", tmp_path, resume=True)
+
+
 def test_every_generator_returns():
     def draw():
         return random.random(), np.random.rand(), np.random.randn(), torch.rand(1).item()
