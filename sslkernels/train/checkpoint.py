@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 from torch import nn
 
 CHECKPOINT = "checkpoint.pt"
-KEYS = ("optimizer", "scaler", "recipe", "step", "totals", "ranks")
+WEIGHTS = ("method",)  # what a run is loaded from …
+WHOLE = (*WEIGHTS, "optimizer", "scaler", "recipe", "step", "totals", "ranks")  # … and goes on from
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -35,11 +37,13 @@ def save(state: dict[str, Any], path: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load(
+    path: Path, device: torch.device | str = "cpu", keys: Sequence[str] = WEIGHTS
+) -> dict[str, Any]:
     """Read what ``save`` wrote; it holds no code.
 
     Raises:
-        ValueError: there is no such file, or it is none of ours.
+        ValueError: there is no such file, or it is none of ours, or lacks one of ``keys``.
     """
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
@@ -48,8 +52,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(f"{path} is no checkpoint: {reason}") from error
-    if not isinstance(saved, dict) or "method" not in saved:
-        raise ValueError(f"{path} is no checkpoint of training: it lacks 'method'")
+    missing = [key for key in keys if not isinstance(saved, dict) or key not in saved]
+    if missing:
+        raise ValueError(f"{path} is no checkpoint of training: it lacks {missing[0]!r}")
     return saved
 
 
@@ -58,9 +63,6 @@ def check_same(saved: dict[str, Any], name: str, recipe: dict[str, Any], ranks: 
 
     More epochs than before are said to stderr, and no other difference is let pass.
     """
-    missing = [key for key in KEYS if key not in saved]
-    if missing:
-        raise ValueError(f"the checkpoint lacks {missing[0]!r}, without which no run goes on")
     if saved.get("class", name) != name:
         raise ValueError(f"the run that is to go on is of {saved['class']}, asked for is {name}")
     for key, value in saved["recipe"].items():

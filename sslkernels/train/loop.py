@@ -75,7 +75,7 @@ def train(
         batches: iterating once is an epoch of ``ViewBatch``, this rank's share; with a length,
             ``state_dict`` and ``load_state_dict``, as the readers of ``sslkernels.data`` have.
         recipe: the settings.
-        folder: an existing folder.
+        folder: an existing folder, of the first rank.
         evaluate: maps the backbone to numbers that go beside the loss, such as
             ``{"knn_accuracy": 0.9}``; called every ``recipe.evaluate_every`` epochs and after the
             last. Random numbers that it draws leave those of training as they are.
@@ -102,7 +102,7 @@ def train(
     folder = Path(folder)
     device = next(method.parameters()).device
     rank, ranks = all_ranks()
-    saved = checkpoint.load(folder / CHECKPOINT) if resume else None
+    saved = checkpoint.load(folder / CHECKPOINT, keys=checkpoint.WHOLE) if resume else None
     if saved and recipe.precision == "auto":
         recipe = replace(recipe, precision=saved["recipe"]["precision"])
     recipe = replace(recipe, precision=settle_precision(recipe.precision, device))

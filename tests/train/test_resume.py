@@ -224,7 +224,7 @@ def test_a_checkpoint_without_all_that_goes_on(tmp_path):
     run("simclr", tmp_path)
     saved = load(tmp_path / "checkpoint.pt")
     torch.save({key: saved[key] for key in ("method", "recipe")}, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match="the checkpoint lacks 'optimizer'"):
+    with pytest.raises(ValueError, match="is no checkpoint of training: it lacks 'optimizer'"):
         run("simclr", tmp_path, resume=True)
 
 
