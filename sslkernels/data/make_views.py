@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._values import check_bytes, check_choice, check_flag, check_generator, kind
 from ..primitives.augment_views import RaggedImages, augment_views
-from .recipes import View, Views, draw_parameters
+from ..primitives.augment_views.api import IMPLEMENTATIONS
+from .recipes import View, Views, draw_parameters, views_of
 
 
 def make_views(
@@ -38,7 +40,15 @@ def make_views(
     Raises:
         TypeError, ValueError, RuntimeError: as :func:`sslkernels.augment_views`.
     """
-    views = recipe.views if isinstance(recipe, Views) else tuple(recipe)
+    views = views_of(recipe)
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be a torch.dtype, got {kind(dtype)}")
+    check_flag("channels_last", channels_last)
+    check_choice("impl", impl, IMPLEMENTATIONS)
+    if not isinstance(images, RaggedImages):
+        check_bytes("images", images, "N, H, W, C")
+    place = images.data if isinstance(images, RaggedImages) else images
+    check_generator(generator, place.device)
     if isinstance(images, RaggedImages):
         sizes, channels = images.sizes, images.channels
     else:

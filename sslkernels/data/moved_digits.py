@@ -12,7 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
+from .._values import check_bytes, check_generator, check_whole, kind
 from .digits import DigitSplit
 from .readers import MemoryReader
 from .readers.epoch_order import seeded_generator
@@ -20,8 +22,10 @@ from .view_batch import ViewBatch
 
 CANVAS_SIZE = 32
 LOCAL_CANVAS_SIZE = 16
+LARGEST_CANVAS = 2**16
 SCALE_RANGE = (0.7, 1.15)
 MAX_ROTATION_DEGREES = 23.0
+MOST_VIEWS = 10_000
 
 
 def move_digits(
@@ -43,10 +47,12 @@ def move_digits(
         (n, 1, canvas_size, canvas_size) float32 in [0, 1], on the device of ``images``.
 
     Raises:
-        TypeError: ``images`` is not uint8.
-        ValueError: ``images`` is not of shape (n, height, width), or ``canvas_size`` is below 1.
+        TypeError: ``images`` is not uint8, or another argument of another type.
+        ValueError: ``images`` is not of shape (n, height, width), or ``canvas_size`` is not in
+            1..65536.
     """
     _check_images(images)
+    check_generator(generator, images.device)
     return apply_moves(images, draw_moves(len(images), generator), canvas_size)[0]
 
 
@@ -62,8 +68,7 @@ def apply_moves(images: Tensor, moves: Tensor, canvas_size: int) -> tuple[Tensor
         The canvases, as ``move_digits`` does, and (n, 2, 3) float32: the affine maps from places
         on the canvas, x and y in -1 … 1, to x and y in pixels of the image.
     """
-    if canvas_size < 1:
-        raise ValueError(f"canvas_size must be at least 1, got {canvas_size}")
+    check_whole("canvas_size", canvas_size, 1, LARGEST_CANVAS)
     count, height, width = images.shape
     low, high = SCALE_RANGE
     scale = (low + high) / 2 + moves[:, 0] * (high - low) / 2
@@ -87,7 +92,7 @@ def apply_moves(images: Tensor, moves: Tensor, canvas_size: int) -> tuple[Tensor
     return moved, (theta + middle) * image_size / 2
 
 
-class MovedDigitViews:
+class MovedDigitViews(IterableDataset):
     """Batches of independently moved views of every digit, in a new order each epoch.
 
     Iterating yields a ``ViewBatch`` at a time. Its views are (n, 1, 32, 32), local ones
@@ -107,7 +112,7 @@ class MovedDigitViews:
         rank, world_size: whose share, of how many.
 
     Raises:
-        TypeError: images are not uint8.
+        TypeError: images are not uint8, or a number is none.
         ValueError: images are not of shape (n, height, width), a number is out of range, or ranks
             do not divide a batch.
     """
@@ -123,12 +128,14 @@ class MovedDigitViews:
         rank: int = 0,
         world_size: int = 1,
     ):
-        _check_images(digits.images)
-        if whole_views < 1 or local_views < 0:
-            raise ValueError(
-                "whole_views must be at least 1 and local_views at least 0, "
-                f"got {whole_views} and {local_views}"
-            )
+        if not isinstance(digits, tuple) or len(digits) != 2:
+            raise TypeError(f"digits must be a DigitSplit, got {kind(digits)}")
+        _check_images(digits[0])
+        check_whole("whole_views", whole_views, 1, MOST_VIEWS)
+        check_whole("local_views", local_views, 0, MOST_VIEWS)
+        check_whole("batch_size", batch_size, 1)
+        check_whole("world_size", world_size, 1)
+        check_whole("rank", rank)
         if batch_size % world_size or not 0 <= rank < world_size:
             raise ValueError(
                 f"ranks must divide a batch, and rank be below world_size; got batch_size "
@@ -179,7 +186,4 @@ def _ink_box(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_images(images: Tensor) -> None:
-    if images.dtype != torch.uint8:
-        raise TypeError(f"images must be uint8, got {images.dtype}")
-    if images.ndim != 3:
-        raise ValueError(f"images must be (n, height, width), got shape {tuple(images.shape)}")
+    check_bytes("images", images, "n, height, width")

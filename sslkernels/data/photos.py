@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._values import as_device
+
 PHOTOGRAPHS = (
     "astronaut",
     "chelsea",
@@ -47,10 +49,14 @@ def load_photos(device: torch.device | str = "cpu") -> tuple[PhotoSplit, PhotoSp
     Raises:
         ImportError: scikit-image is missing.
     """
+    device = as_device(device)
     try:
         import skimage.data
     except ImportError as error:
-        raise ImportError("photographs need scikit-image: pip install scikit-image") from error
+        raise ImportError(
+            "photographs come with scikit-image, which `pip install sslkernels[train]` brings; "
+            "or train on a folder of images: data=FOLDER"
+        ) from error
     random = np.random.default_rng(SEED)
     splits: tuple[list[np.ndarray], ...] = [], []
     for name in PHOTOGRAPHS:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .._values import as_device, check_choice
 from .dali import HAS_DALI, DALIReader, DALIViewReader
 from .readers import EncodedImages, PILReader, Reader
 from .recipes import View, Views
@@ -19,6 +20,7 @@ def image_reader(
     *,
     by: str = "auto",
     device: torch.device | str = "cpu",
+    upright: bool = False,
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -30,20 +32,20 @@ def image_reader(
         batch_size, seed, rank, world_size: as for ``Reader``.
         by: "dali", "pil", or "auto": DALI where it is installed, and PIL elsewhere.
         device: where DALI decodes; PIL does so on the CPU alone.
+        upright: turn images as EXIF's orientation says; default: as they are stored.
 
     Raises:
         ImportError: what ``by`` names is not installed.
-        ValueError: ``by`` is none of the three, a number is out of range, or there is no such
-            device.
+        TypeError, ValueError: ``by`` is none of the three, there is no such device, or an argument
+            is of another type or out of range.
     """
-    if by not in ("auto", "dali", "pil"):
-        raise ValueError(f"by must be auto, dali or pil, got {by!r}")
+    check_choice("by", by, ("auto", "dali", "pil"))
     share = {"seed": seed, "rank": rank, "world_size": world_size}
     if by == "dali" or (by == "auto" and HAS_DALI):
-        return DALIReader(images, batch_size, device=device, **share)
-    if torch.device(device).type != "cpu":
+        return DALIReader(images, batch_size, device=device, upright=upright, **share)
+    if as_device(device).type != "cpu":
         raise ValueError(f"PIL decodes on the CPU, got device {str(device)!r}; DALI takes others")
-    return PILReader(images, batch_size, **share)
+    return PILReader(images, batch_size, upright=upright, **share)
 
 
 def view_reader(
@@ -54,6 +56,7 @@ def view_reader(
     augment: str = "fused",
     by: str = "auto",
     device: torch.device | str = "cpu",
+    upright: bool = False,
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -68,25 +71,27 @@ def view_reader(
             DALI makes them.
         by: as for ``image_reader``; not "pil" where DALI makes the views.
         device: where images are decoded, by DALI, and views made. PIL decodes on the CPU.
+        upright: as for ``image_reader``.
 
     Raises:
         ImportError: what is asked for is not installed.
-        ValueError: an argument is none of those above, a number is out of range, or there is no
-            such device.
+        TypeError, ValueError: an argument is none of those above, of another type or out of range,
+            or there is no such device.
     """
+    check_choice("augment", augment, ("fused", "dali"))
+    check_choice("by", by, ("auto", "dali", "pil"))
     if augment == "fused":
         reader = image_reader(
-            images, batch_size, by=by, seed=seed, rank=rank, world_size=world_size,
+            images, batch_size, by=by, upright=upright, seed=seed, rank=rank, world_size=world_size,
             device=device if by == "dali" or (by == "auto" and HAS_DALI) else "cpu",
         )  # fmt: skip
         return FusedViewReader(reader, recipe, device=device)
-    if augment != "dali" or by == "pil":
-        raise ValueError(
-            f"augment must be fused or dali, and by not pil for dali; got {augment!r}, {by!r}"
-        )
+    if by == "pil":
+        raise ValueError("by must be auto or dali where DALI makes the views, got 'pil'")
     return DALIViewReader(
-        images, batch_size, recipe, device=device, seed=seed, rank=rank, world_size=world_size
-    )
+        images, batch_size, recipe, device=device, upright=upright, seed=seed, rank=rank,
+        world_size=world_size,
+    )  # fmt: skip
 
 
 def read_all(images: EncodedImages, *, by: str = "auto") -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .._values import check_bytes, check_generator, kind
 from .moved_digits import CANVAS_SIZE, apply_moves, draw_moves
 from .recipes import View
 
@@ -19,6 +20,7 @@ def plain_digits(images: Tensor) -> Tensor:
 
     Returns (n, 1, 32, 32) float32 in [0, 1], as ``move_digits`` does.
     """
+    check_bytes("images", images, "n, height, width")
     return apply_moves(images, torch.zeros(len(images), 4, device=images.device), CANVAS_SIZE)[0]
 
 
@@ -34,6 +36,8 @@ def single_moves(images: Tensor, generator: torch.Generator) -> dict[str, Tensor
     Returns:
         (n, 1, 32, 32) float32 in [0, 1] by the name of what is moved.
     """
+    check_bytes("images", images, "n, height, width")
+    check_generator(generator, images.device)
     moved = {}
     for name, kept in MOVES.items():
         moves = draw_moves(len(images), generator) * torch.tensor(kept, device=images.device)
@@ -43,6 +47,8 @@ def single_moves(images: Tensor, generator: torch.Generator) -> dict[str, Tensor
 
 def plain_view(view: View) -> View:
     """A view's size and normalisation, of the largest square in the middle, with nothing else."""
+    if not isinstance(view, View):
+        raise TypeError(f"view must be a View, got {kind(view)}")
     return View(
         size=view.size, mean=view.mean, std=view.std, interpolation=view.interpolation,
         scale=(1, 1), ratio=(1, 1), flip=0, jitter=0, grayscale=0, blur=0, solarize=0,

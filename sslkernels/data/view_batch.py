@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from .._copy import to_device
+from .._values import as_device, check_choice, check_whole, kind
 from ..primitives.augment_views import source_coordinates
+from ..primitives.augment_views.api import IMPLEMENTATIONS
 from .make_views import make_views
 from .readers import Reader
 from .readers.epoch_order import seeded_generator
-from .recipes import View, Views
+from .recipes import View, Views, views_of
 
 
 class ViewBatch(NamedTuple):
@@ -44,6 +47,8 @@ class ViewBatch(NamedTuple):
         Returns:
             (N, cells, cells, 2): row and column in pixels of the image, flipped as the view is.
         """
+        check_whole("view", view, 0, len(self.parameters) - 1)
+        check_whole("cells", cells, 1)
         parameters = self.parameters[view]
         if parameters.shape[-1] != 3:
             return source_coordinates(parameters, cells)
@@ -53,17 +58,20 @@ class ViewBatch(NamedTuple):
         return torch.einsum("nij,rcj->nrci", parameters, places).flip(-1)
 
 
-class FusedViewReader:
+class FusedViewReader(IterableDataset):
     """Batches of views that ``augment_views`` makes of what a reader reads.
 
-    Epochs, shares, skipped images and resuming are those of the reader. Random numbers follow from
-    its seed, its rank and the step: on the CPU they are those of ``DALIViewReader``.
+    Epochs, shares, workers, skipped images and resuming are those of the reader. Random numbers
+    follow from its seed, its rank and the step: on the CPU they are those of ``DALIViewReader``.
 
     Args:
         reader: of images of 3 channels, or of 1.
         recipe: such as ``SimCLRViews``, or any views.
         device: where the views are made; default: where the reader has the images.
         dtype, impl: see ``augment_views``.
+
+    Raises:
+        TypeError, ValueError: an argument is of another type, or none of those above.
     """
 
     def __init__(
@@ -75,7 +83,14 @@ class FusedViewReader:
         dtype: torch.dtype = torch.float32,
         impl: str = "auto",
     ):
-        self.reader, self.recipe, self.device = reader, recipe, device
+        if not isinstance(reader, Reader):
+            raise TypeError(f"reader must be a Reader, got {kind(reader)}")
+        views_of(recipe)
+        if not isinstance(dtype, torch.dtype):
+            raise TypeError(f"dtype must be a torch.dtype, got {kind(dtype)}")
+        check_choice("impl", impl, IMPLEMENTATIONS)
+        self.reader, self.recipe = reader, recipe
+        self.device = None if device is None else as_device(device)
         self.dtype, self.impl = dtype, impl
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._values import check_whole, kind
 from ..metrics import (
     alignment,
     alpha_req,
@@ -67,10 +68,15 @@ def evaluate(
         tell: is given a line about what is done next.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: ``images`` or ``views`` is below 2.
     """
-    if images < 2 or views < 2:
-        raise ValueError(f"images and views must be at least 2, got {images} and {views}")
+    if not isinstance(run, Run):
+        raise TypeError(f"run must be what load_run returns, got {kind(run)}")
+    for name, number in (("images", images), ("views", views)):
+        check_whole(name, number, 2)
+    if not callable(tell):
+        raise TypeError(f"tell must be a function, got {kind(tell)}")
     device = next(run.method.parameters()).device
 
     def encoded(batches: Batches) -> tuple[dict[str, Tensor], Tensor]:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._values import LARGEST, check_whole
+from ._checks import check_tensor
 from .spectrum import covariance_eigenvalues
 
 FIRST, LAST = 11, 500
@@ -45,6 +47,7 @@ def alpha_req(features: Tensor, first: int = FIRST, last: int = LAST) -> float:
             ``last`` is out of range, or fewer than 2 eigenvalues are left to fit.
     """
     eigenvalues = covariance_eigenvalues(features)
+    _check_range(first, last)
     if not eigenvalues.isfinite().all():
         return float("nan")
     return fit_power_law(eigenvalues, first, last).alpha
@@ -54,14 +57,17 @@ def fit_power_law(eigenvalues: Tensor, first: int = FIRST, last: int = LAST) -> 
     """Fit ``ln λ_i = −α ln i + ln scale`` with weights 1/i; see :func:`alpha_req`.
 
     Args:
-        eigenvalues: (k,) falling, from number 1 on.
+        eigenvalues: (k,) floating point, falling, from number 1 on.
         first, last: range of the fit, both included.
 
     Raises:
-        ValueError: the range is empty, or fewer than 2 eigenvalues in it are above rounding.
+        TypeError, ValueError: an argument is of another type, the range is empty, or fewer than 2
+            eigenvalues in it are above rounding.
     """
-    if not 1 <= first < last:
-        raise ValueError(f"first and last must be 1 ≤ first < last, got {first} and {last}")
+    check_tensor("eigenvalues", eigenvalues)
+    if eigenvalues.ndim != 1 or len(eigenvalues) == 0:
+        raise ValueError(f"eigenvalues must be (k,) with k ≥ 1, got {tuple(eigenvalues.shape)}")
+    _check_range(first, last)
     smallest = eigenvalues[0] * len(eigenvalues) * torch.finfo(torch.float64).eps
     last = min(last, int((eigenvalues > smallest).sum()))
     if last <= first:
@@ -76,3 +82,10 @@ def fit_power_law(eigenvalues: Tensor, first: int = FIRST, last: int = LAST) -> 
     slope = (weight * (x - x_mean) * (y - y_mean)).sum() / (weight * (x - x_mean) ** 2).sum()
     scale = torch.exp(y_mean - slope * x_mean)
     return PowerLaw(-float(slope), float(scale), first, last)
+
+
+def _check_range(first: int, last: int) -> None:
+    check_whole("first", first, -LARGEST)
+    check_whole("last", last, -LARGEST)
+    if not 1 <= first < last:
+        raise ValueError(f"first and last must be 1 ≤ first < last, got {first} and {last}")

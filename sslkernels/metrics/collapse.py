@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._operator import accumulation_dtype
+from ._checks import check_features
 
 
 @torch.no_grad()
@@ -16,7 +17,11 @@ def embedding_spread(embeddings: Tensor) -> Tensor:
     The standard deviation over the batch of each coordinate of the L2-normalised embeddings
     (n, d), averaged over coordinates, times √d: about 1 where embeddings spread evenly over the
     sphere, 0 where they all coincide. Returns a scalar tensor on the device of ``embeddings``.
+
+    Raises:
+        TypeError, ValueError: ``embeddings`` are not (n, d) floating point with n ≥ 1.
     """
+    check_features("embeddings", embeddings)
     spread = unit_rows(embeddings).std(0, correction=0).mean()
     return spread * embeddings.shape[1] ** 0.5
 

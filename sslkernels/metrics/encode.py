@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .._values import check_choice, kind
+
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -25,13 +27,28 @@ def encode(
 
     Returns:
         ``(features, labels)``: (N, d) float32 and (N,) int64 of all batches.
+
+    Raises:
+        TypeError: ``encoder`` is no module, or ``batches`` do not hold pairs of tensors.
+        ValueError: there is no batch, or no such precision.
     """
+    if not isinstance(encoder, nn.Module):
+        raise TypeError(f"encoder must be an nn.Module, got {kind(encoder)}")
+    check_choice("precision", precision, ("auto", *PRECISIONS))
+    if not isinstance(batches, Iterable) or hasattr(batches, "dtype"):
+        raise TypeError(f"batches must be pairs of images and labels, got {kind(batches)}")
     features, labels = [], []
     with evaluation_mode(encoder):
-        for images, classes in batches:
+        for batch in batches:
+            is_pair = isinstance(batch, tuple | list) and len(batch) == 2
+            if not is_pair or not all(isinstance(x, Tensor) for x in batch):
+                raise TypeError(f"batches must be pairs of images and labels, got {kind(batch)}")
+            images, classes = batch
             with autocast(images.device, precision):
                 features.append(encoder(images).float())
             labels.append(classes)
+    if not features:
+        raise ValueError("batches must hold one at least, got none")
     return torch.cat(features), torch.cat(labels)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._operator import accumulation_dtype
+from .._values import check_number, check_whole
 from ..primitives import nearest_neighbor
+from ._checks import check_features, check_finite, check_pair, checked_labels
 from .collapse import unit_rows
 
 CHUNK_SIZE = 1024
@@ -31,9 +34,9 @@ def knn_accuracy(
 
     Args:
         train_features: (n, d) floating point; normalised here, in float32 or wider.
-        train_labels: (n,) int64, classes 0, 1, …
+        train_labels: (n,) of whole numbers, classes 0, 1, …
         test_features: (m, d), on the same device.
-        test_labels: (m,) int64.
+        test_labels: (m,), likewise.
         k: neighbours that vote, 1..n.
         temperature: of the vote, > 0.
         chunk_size: test samples at a time, ≥ 1; changes memory, not the result.
@@ -42,45 +45,35 @@ def knn_accuracy(
         The fraction of test samples classified as labelled, in [0, 1].
 
     Raises:
-        ValueError: shapes do not match, a set is empty, or k, temperature or chunk_size is out of
-            range.
+        TypeError: features are no floating-point tensors, labels no whole numbers, or k,
+            temperature or chunk_size no number.
+        ValueError: shapes or devices do not match, a set is empty, a feature is not finite, a label
+            is below 0, or k, temperature or chunk_size is out of range.
     """
-    _check_features("train", train_features, train_labels)
-    _check_features("test", test_features, test_labels)
-    if train_features.shape[1] != test_features.shape[1]:
-        raise ValueError(
-            "train_features and test_features must have the same width, got "
-            f"{train_features.shape[1]} and {test_features.shape[1]}"
-        )
-    if not 1 <= k <= len(train_features):
-        raise ValueError(f"k must be in 1..{len(train_features)}, got {k}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
+    check_features("train_features", train_features)
+    check_features("test_features", test_features)
+    train_labels = checked_labels("train_labels", train_labels, train_features)
+    test_labels = checked_labels("test_labels", test_labels, test_features)
+    check_pair(train_features, test_features)
+    k = check_whole("k", k, 1, len(train_features))
+    temperature = check_number("temperature", temperature, above=0)
+    chunk_size = check_whole("chunk_size", chunk_size, 1)
+    check_finite("train_features", train_features)
+    check_finite("test_features", test_features)
 
-    classes = int(train_labels.max()) + 1
+    classes, train_labels = train_labels.unique(return_inverse=True)
     bank = unit_rows(train_features)
+    dtype = torch.promote_types(bank.dtype, accumulation_dtype(test_features))
+    bank = bank.to(dtype)
     correct = 0
     for features, labels in zip(
         test_features.split(chunk_size), test_labels.split(chunk_size), strict=True
     ):
-        similarity, index = nearest_neighbor(unit_rows(features), bank, k)  # (chunk, k)
+        queries = unit_rows(features).to(dtype)
+        similarity, index = nearest_neighbor(queries, bank, k)  # (chunk, k)
         # Votes relative to the best neighbour: the same winner, and no overflow.
         weights = ((similarity - similarity[:, :1]) / temperature).exp()
-        votes = weights.new_zeros(len(features), classes)
+        votes = weights.new_zeros(len(features), len(classes))
         votes.scatter_add_(1, train_labels[index], weights)
-        correct += int((votes.argmax(1) == labels).sum())
+        correct += int((classes[votes.argmax(1)] == labels).sum())
     return correct / len(test_features)
-
-
-def _check_features(name: str, features: Tensor, labels: Tensor) -> None:
-    if features.ndim != 2 or len(features) == 0:
-        raise ValueError(
-            f"{name}_features must be (n, d) with n ≥ 1, got shape {tuple(features.shape)}"
-        )
-    if labels.shape != features.shape[:1]:
-        raise ValueError(
-            f"{name}_labels must be ({len(features)},), one per feature, "
-            f"got shape {tuple(labels.shape)}"
-        )

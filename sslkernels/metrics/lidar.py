@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._checks import check_above_zero
+from ._checks import check_above_zero, check_tensor
 from .rankme import EPSILON, effective_rank
 
 
@@ -28,21 +28,20 @@ def lidar(features: Tensor, delta: float = 1e-4, epsilon: float = EPSILON) -> fl
 
     Returns:
         LiDAR, between 1 and min(n − 1, d), which ε may exceed by a little; NaN where all means are
-        equal, or a feature is not finite.
+        equal, or a feature is not finite, or so large that its square is not.
 
     Raises:
         TypeError, ValueError: ``features`` are not (n, q, d) floating point with n, q ≥ 2, or
-            ``delta`` or ``epsilon`` is not above 0.
+            ``delta`` or ``epsilon`` is not above 0, or ``delta`` is too small to be told from
+            rounding where features have no variance.
     """
-    if not isinstance(features, Tensor) or not features.is_floating_point():
-        kind = features.dtype if isinstance(features, Tensor) else type(features).__name__
-        raise TypeError(f"features must be a floating-point tensor, got {kind}")
+    check_tensor("features", features)
     if features.ndim != 3 or min(features.shape[:2]) < 2 or features.shape[2] == 0:
         raise ValueError(
             f"features must be (n, q, d) with n, q ≥ 2, got shape {tuple(features.shape)}"
         )
-    check_above_zero("delta", delta)
-    check_above_zero("epsilon", epsilon)
+    delta = check_above_zero("delta", delta)
+    epsilon = check_above_zero("epsilon", epsilon)
     n, q, d = features.shape
     features = features.double()
     if not features.isfinite().all():
@@ -54,7 +53,12 @@ def lidar(features: Tensor, delta: float = 1e-4, epsilon: float = EPSILON) -> fl
         within += _gram((image - mean[:, None]).flatten(0, 1))
     within /= n * q
     within.diagonal().add_(delta)
-    root = torch.linalg.cholesky(within)  # root rootᵀ = Σ_w: as good as Σ_w^½ for eigenvalues
+    if not (within.isfinite().all() and between.isfinite().all()):  # out of the range of float64
+        return float("nan")
+    root, failed = torch.linalg.cholesky_ex(within)
+    if failed:
+        raise ValueError(f"delta must be larger for these features, got {delta}")
+    # root rootᵀ = Σ_w: as good as Σ_w^½ for eigenvalues
     half = torch.linalg.solve_triangular(root, between, upper=False)
     whitened = torch.linalg.solve_triangular(root, half.T, upper=False)
     eigenvalues = torch.linalg.eigvalsh(whitened).clamp_min(0)

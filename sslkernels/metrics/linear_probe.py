@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .._operator import accumulation_dtype
-from ._checks import check_features, check_finite, check_labels
+from .._values import check_number, check_whole
+from ._checks import check_features, check_finite, check_pair, checked_labels
 
 CHUNK_SIZE = 16384
 REGULARIZATION = 1e-3
 ITERATIONS = 100
+MOST_CLASSES = 1_000_000
 
 
 class LinearProbe(NamedTuple):
@@ -32,12 +34,19 @@ class LinearProbe(NamedTuple):
 
     def logits(self, features: Tensor) -> Tensor:
         """(n, classes) of features (n, d)."""
+        check_features("features", features)
+        if features.shape[1] != len(self.mean):
+            raise ValueError(
+                f"features must be (n, {len(self.mean)}), got shape {tuple(features.shape)}"
+            )
         standardized = (features.to(self.weight.dtype) - self.mean) / self.scale
         return F.linear(standardized, self.weight, self.bias)
 
     @torch.no_grad()
     def accuracy(self, features: Tensor, labels: Tensor) -> float:
         """The fraction of features (n, d) that are classified as labelled (n,)."""
+        check_features("features", features)
+        labels = checked_labels("labels", labels, features)
         chunks = zip(features.split(CHUNK_SIZE), labels.split(CHUNK_SIZE), strict=True)
         right = sum((self.logits(x).argmax(1) == y).sum() for x, y in chunks)
         return int(right) / len(features)
@@ -58,9 +67,9 @@ def linear_probe(
 
     Args:
         train_features: (n, d) floating point.
-        train_labels: (n,) int64, classes 0, 1, …
+        train_labels: (n,) of whole numbers, classes 0, 1, …
         test_features: (m, d), on the same device.
-        test_labels: (m,) int64.
+        test_labels: (m,), likewise.
         regularization, iterations: see :func:`fit_linear_probe`.
 
     Returns:
@@ -72,15 +81,12 @@ def linear_probe(
     """
     check_features("test_features", test_features)
     check_finite("test_features", test_features)
-    check_labels("test_labels", test_labels, test_features)
+    test_labels = checked_labels("test_labels", test_labels, test_features)
+    check_features("train_features", train_features)
+    check_pair(train_features, test_features)
     probe = fit_linear_probe(
         train_features, train_labels, regularization=regularization, iterations=iterations
     )
-    if test_features.shape[1] != train_features.shape[1]:
-        raise ValueError(
-            "train_features and test_features must have the same width, got "
-            f"{train_features.shape[1]} and {test_features.shape[1]}"
-        )
     return probe.accuracy(test_features, test_labels)
 
 
@@ -100,7 +106,7 @@ def fit_linear_probe(
 
     Args:
         features: (n, d) floating point; computed in float32, or float64 if they are.
-        labels: (n,) int64, classes 0, 1, …
+        labels: (n,) of whole numbers, classes 0, 1, …, a million at most.
         regularization: at least 0.
         iterations: of L-BFGS, at most; it ends earlier where the gradient vanishes.
 
@@ -110,11 +116,13 @@ def fit_linear_probe(
     """
     check_features("train_features", features)
     check_finite("train_features", features)
-    check_labels("train_labels", labels, features)
-    if not 0 <= regularization < float("inf"):
-        raise ValueError(f"regularization must be at least 0 and finite, got {regularization}")
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    labels = checked_labels("train_labels", labels, features)
+    if int(labels.max()) >= MOST_CLASSES:
+        raise ValueError(
+            f"train_labels must be classes below {MOST_CLASSES}, got {int(labels.max())}"
+        )
+    regularization = check_number("regularization", regularization, least=0)
+    iterations = check_whole("iterations", iterations, 1)
     features = features.detach().to(accumulation_dtype(features))
     mean, scale = _moments(features)
     classes = int(labels.max()) + 1

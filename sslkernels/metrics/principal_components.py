@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .._values import check_whole
 from ._checks import check_features, check_finite
 
 
@@ -37,10 +38,12 @@ def principal_components(features: Tensor, k: int = 2) -> PrincipalComponents:
     """
     check_features("features", features, rows=2)
     check_finite("features", features)
-    if not 1 <= k <= min(features.shape):
-        raise ValueError(f"k must be in 1..{min(features.shape)}, got {k}")
+    check_whole("k", k, 1, min(features.shape))
     centered = features.double() - features.mean(0, dtype=torch.float64)
-    eigenvalues, vectors = torch.linalg.eigh(centered.T @ centered)
+    scatter = centered.T @ centered
+    if not scatter.isfinite().all():
+        raise ValueError("features must have squares that fit float64, got larger ones")
+    eigenvalues, vectors = torch.linalg.eigh(scatter)
     directions = vectors.flip(1)[:, :k]  # (d, k)
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
     coordinates = centered @ (directions * largest.sign())

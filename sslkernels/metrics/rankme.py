@@ -31,7 +31,7 @@ def rankme(features: Tensor, epsilon: float = EPSILON) -> float:
         TypeError, ValueError: ``features`` are not (n, d) floating point with n ≥ 1, or
             ``epsilon`` is not above 0.
     """
-    check_above_zero("epsilon", epsilon)
+    epsilon = check_above_zero("epsilon", epsilon)
     return effective_rank(singular_values(features), epsilon)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._operator import accumulation_dtype
+from .._values import check_number, check_whole
 from ._checks import check_features, check_finite
 from .principal_components import principal_components
 
@@ -40,10 +41,10 @@ def tsne(features: Tensor, perplexity: float = 30.0, *, steps: int = 750) -> Ten
     n, d = features.shape
     if d < 2:
         raise ValueError(f"features must have at least 2 columns, got {d}")
+    perplexity = check_number("perplexity", perplexity)
+    steps = check_whole("steps", steps, 1)
     if not 1 <= perplexity < n - 1:
         raise ValueError(f"perplexity must be from 1 to below {n - 1}, got {perplexity}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
     features = features.to(accumulation_dtype(features))
     wanted = neighbor_probabilities(torch.cdist(features, features).square(), perplexity)
     wanted = (wanted + wanted.T) / (2 * n)

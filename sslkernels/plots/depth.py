@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ._checks import check_mapping, checked_names, checked_numbers
 from .style import color, end_labels, picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot_depth(
@@ -13,8 +18,8 @@ def plot_depth(
     accuracies: Mapping[str, Sequence[float]],
     invariance: Mapping[str, Sequence[float]],
     title: str,
-    path: Path,
-) -> None:
+    path: str | Path | None = None,
+) -> Figure:
     """Draw what a classifier finds at each depth, and how far each augmentation moves features.
 
     Args:
@@ -22,12 +27,26 @@ def plot_depth(
         accuracies: in [0, 1] by classifier, one per depth; may be empty (no labels).
         invariance: relative distances by augmentation, one per depth; may be empty.
         title: above the picture.
-        path: the picture to write.
+        path: the picture to write; default: none.
+
+    Returns:
+        The figure.
 
     Raises:
         ImportError: matplotlib is missing.
+        TypeError, ValueError: names are no strings, values no numbers, or not one per depth, or
+            there are none.
     """
+    depths = checked_names("depths", depths)
+    if not depths:
+        raise ValueError("depths must be one at least, got none")
+    accuracies, invariance = (
+        _checked(name, panel, len(depths))
+        for name, panel in (("accuracies", accuracies), ("invariance", invariance))
+    )
     panels = [panel for panel in (accuracies, invariance) if panel]
+    if not panels:
+        raise ValueError("accuracies and invariance must not both be empty")
     with picture(path, title, size=(5.6 * len(panels) + 0.6, 4.4)) as figure:
         for axes, panel in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
@@ -52,6 +71,12 @@ def plot_depth(
                 for index, (name, values) in enumerate(panel.items())
             ]
             end_labels(axes, len(depths) - 1, texts)
+    return figure
+
+
+def _checked(name: str, panel: Mapping[str, Sequence[float]], count: int) -> dict[str, list[float]]:
+    check_mapping(name, panel)
+    return {key: checked_numbers(f"{name}[{key!r}]", x, count) for key, x in panel.items()}
 
 
 def _number(value: float, is_accuracy: bool) -> str:

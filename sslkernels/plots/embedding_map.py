@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..metrics import principal_components, tsne
+from ..metrics._checks import check_features, check_finite, checked_labels
+from ._checks import checked_names
 from .style import SOFT, color, picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_CLASSES, MOST_POINTS = 10, 1000
 PERPLEXITY = 30.0
 
 
 def plot_embedding_map(
-    features: Tensor, labels: Tensor | None, classes: Sequence[str], title: str, path: Path
-) -> None:
+    features: Tensor,
+    labels: Tensor | None,
+    classes: Sequence[str],
+    title: str,
+    path: str | Path | None = None,
+) -> Figure:
     """Draw features by t-SNE of their directions, classes by colour and name.
 
     A thousand of them, evenly spread, where there are more; the two principal components where
@@ -27,15 +36,30 @@ def plot_embedding_map(
 
     Args:
         features: (n, d) with n, d ≥ 2; normalised here, so that neighbours are those of kNN.
-        labels: (n,) int64; None: all in one colour.
-        classes: names of the labels. Beyond the ten most frequent, classes are grey.
+        labels: (n,) of whole numbers from 0; None: all in one colour.
+        classes: a name for each label. Beyond the ten most frequent, classes are grey.
         title: above the picture.
-        path: the picture to write.
+        path: the picture to write; default: none.
+
+    Returns:
+        The figure.
 
     Raises:
         ImportError: matplotlib is missing.
-        TypeError, ValueError: features of another shape or dtype.
+        TypeError, ValueError: features or labels of another shape or dtype, features that are not
+            finite, or a label without a name.
     """
+    check_features("features", features, rows=2)
+    check_finite("features", features)
+    if features.shape[1] < 2:
+        raise ValueError(f"features must be (n, d) with d ≥ 2, got {tuple(features.shape)}")
+    classes = checked_names("classes", classes)
+    if labels is not None:
+        labels = checked_labels("labels", labels, features)
+        if int(labels.max()) >= len(classes):
+            raise ValueError(
+                f"classes must name labels up to {int(labels.max())}, got {len(classes)} names"
+            )
     count = min(len(features), MOST_POINTS)
     chosen = torch.arange(count, device=features.device) * len(features) // max(1, count)
     unit = F.normalize(features[chosen].float(), dim=1)
@@ -66,6 +90,7 @@ def plot_embedding_map(
             axes.scatter(*points.T, color=color(index), **dots)
         for index, label in enumerate(named):
             _name(axes, coordinates[labels == label], classes[label], color(index))
+    return figure
 
 
 def _name(axes, points: Tensor, text: str, shade: str) -> None:

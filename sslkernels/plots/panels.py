@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .style import SOFT, color, end_labels, picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,11 @@ class Panel:
     from_zero: bool = False
 
 
-def plot_panels(panels: Sequence[Panel], title: str, path: Path) -> None:
-    """Draw panels side by side.
+def plot_panels(panels: Sequence[Panel], title: str, path: str | Path | None = None) -> Figure:
+    """Draw panels side by side, and write them to ``path`` if there is one.
+
+    Returns:
+        The figure.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -60,6 +67,7 @@ def plot_panels(panels: Sequence[Panel], title: str, path: Path) -> None:
             figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
         ):
             _draw(axes, panel)
+    return figure
 
 
 def _draw(axes, panel: Panel) -> None:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from ..metrics import covariance_eigenvalues, fit_power_law, rankme, singular_values
+from ..metrics._checks import check_features, check_finite
+from ._checks import check_mapping
 from .style import GRID, INK, color, picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FLOOR = 1e-7  # of what is drawn, as a share of the largest
 
 
-def plot_spectrum(features: Mapping[str, Tensor], title: str, path: Path) -> None:
+def plot_spectrum(
+    features: Mapping[str, Tensor], title: str, path: str | Path | None = None
+) -> Figure:
     """Draw singular values and eigenvalues of the covariance over their number, log-log.
 
     On the left with RankMe, which they are the base of; on the right with the power law whose
@@ -22,12 +30,21 @@ def plot_spectrum(features: Mapping[str, Tensor], title: str, path: Path) -> Non
     Args:
         features: (n, d) by name, n ≥ 2; such as the backbone's and the embeddings.
         title: above the picture.
-        path: the picture to write.
+        path: the picture to write; default: none.
+
+    Returns:
+        The figure.
 
     Raises:
         ImportError: matplotlib is missing.
-        TypeError, ValueError: features of another shape or dtype.
+        TypeError, ValueError: features of another shape or dtype, that are not finite, or none.
     """
+    check_mapping("features", features)
+    if not features:
+        raise ValueError("features must be of one name at least, got none")
+    for name, x in features.items():
+        check_features(f"features[{name!r}]", x, rows=2)
+        check_finite(f"features[{name!r}]", x)
     with picture(path, title, size=(11, 4.4)) as figure:
         left, right = figure.subplots(1, 2)
         for index, (name, x) in enumerate(features.items()):
@@ -54,6 +71,7 @@ def plot_spectrum(features: Mapping[str, Tensor], title: str, path: Path) -> Non
             axes.set_ylim(bottom=max(FLOOR, axes.get_ylim()[0]), top=1.6)
             axes.grid(True, which="minor", axis="x", color=GRID, linewidth=0.5)
             axes.legend(loc="lower left", labelcolor=INK)
+    return figure
 
 
 def _points(values: Tensor) -> tuple[list[int], list[float]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .._values import check_path, kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,12 +41,21 @@ _STYLE: dict[RcKeyType, Any] = {
 
 
 @contextmanager
-def picture(path: Path, title: str, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure to draw into, ``size`` in inches, which is written to ``path`` as a PNG at the end.
+def picture(path: str | Path | None, title: str, size: tuple[float, float]) -> Iterator[Figure]:
+    """A figure to draw into, ``size`` in inches, which is written to ``path`` at the end.
+
+    A notebook shows it, whether pyplot is in use or not.
 
     Raises:
         ImportError: matplotlib is missing.
+        TypeError: ``path`` is no path, or ``title`` no string.
+        ValueError: ``path`` has a suffix that matplotlib does not know.
+        OSError: ``path`` cannot be written.
     """
+    if path is not None:
+        check_path("path", path)
+    if not isinstance(title, str):
+        raise TypeError(f"title must be a string, got {kind(title)}")
     try:
         import matplotlib
     except ImportError as error:
@@ -58,9 +70,22 @@ def picture(path: Path, title: str, size: tuple[float, float]) -> Iterator[Figur
         layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1, wspace=0.04, hspace=0.04)
         figure = Figure(figsize=size, dpi=150, layout=layout)
         FigureCanvasAgg(figure)
+        figure._repr_png_ = lambda: _png(figure)  # type: ignore[attr-defined]
         figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold", color="#111827")
         yield figure
-        figure.savefig(path, facecolor="white")
+        if path is None:
+            return
+        try:
+            figure.savefig(path, facecolor="white")
+        except ValueError as error:
+            line = str(error).splitlines()[0]
+            raise ValueError(f"path must end in .png or the like: {line}") from error
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", facecolor="white")
+    return file.getvalue()
 
 
 def color(index: int) -> str:

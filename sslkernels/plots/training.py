@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._values import kind
+from ._checks import check_mapping, checked_numbers
 from .style import COLORS, INK, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BASELINE_COLORS = ("#7c8595", "#c2410c", "#a16207")
 SMALL = {"spread": "embedding_spread", "RankMe": "rankme", "learning rate": "learning_rate"}
@@ -20,8 +23,8 @@ def plot_training(
     history: Sequence[Mapping[str, float]],
     baselines: Mapping[str, float],
     title: str,
-    path: Path,
-) -> None:
+    path: str | Path | None = None,
+) -> Figure:
     """Draw what is known of each epoch.
 
     Args:
@@ -30,11 +33,27 @@ def plot_training(
             ``rankme``, ``knn_accuracy`` and ``label_accuracy``.
         baselines: accuracies in [0, 1] by name, drawn as horizontal lines.
         title: above the picture.
-        path: the picture to write.
+        path: the picture to write; default: none.
+
+    Returns:
+        The figure.
 
     Raises:
         ImportError: matplotlib is missing.
+        TypeError, ValueError: rows that are no mappings or lack an epoch, or values that are no
+            numbers.
     """
+    if not isinstance(history, Sequence) or isinstance(history, str | bytes):
+        raise TypeError(f"history must be a list of rows, got {kind(history)}")
+    for row in history:
+        check_mapping("rows of history", row)
+        if "epoch" not in row:
+            raise ValueError("rows of history must have an epoch, got one without")
+        for key in ("epoch", "loss", *SMALL.values(), *NAMES):
+            if key in row:
+                checked_numbers(f"{key} in history", [row[key]])
+    check_mapping("baselines", baselines)
+    checked_numbers("baselines", list(baselines.values()))
     small = {name: key for name, key in SMALL.items() if _curve(history, key)[0]}
     small = small or {"learning rate": "learning_rate"}
     with picture(path, title, size=(11, 4.8)) as figure:
@@ -55,6 +74,7 @@ def plot_training(
             each.locator_params("x", integer=True)
             if name != "training loss":
                 each.set_xlabel("epoch")
+    return figure
 
 
 def _draw_accuracy(

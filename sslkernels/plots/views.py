@@ -4,43 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from .._values import check_whole, kind
+from ._checks import checked_names, checked_numbers
 from .style import SOFT, picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot_views(
     views: Sequence[Tensor],
     title: str,
-    path: Path,
+    path: str | Path | None = None,
     *,
     names: Sequence[str] = (),
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
     images: int = 8,
-) -> None:
+) -> Figure:
     """Draw the views of a few images: a column for each image, a row for each view.
 
     Views are drawn at their own sizes: a local view is smaller.
 
     Args:
-        views: (n, C, size, size) each, C 1 or 3; row i of all shows the same image.
+        views: (n, C, size, size) each, C 1 or 3, n ≥ 1; row i of all shows the same image.
         title: above the picture.
-        path: the picture to write.
+        path: the picture to write; default: none.
         names: of the views, to the left of their rows; numbered by default.
         mean, std: what pixels in [0, 1] were normalised by, per channel or one for all.
         images: how many images to show, at most.
 
+    Returns:
+        The figure.
+
     Raises:
         ImportError: matplotlib is missing.
-        ValueError: there are no views, or they are not images.
+        TypeError, ValueError: there are no views, they are not images or of different numbers of
+            them, or another argument does not fit.
     """
-    if not views or any(view.ndim != 4 or view.shape[1] not in (1, 3) for view in views):
-        shapes = [tuple(view.shape) for view in views]
-        raise ValueError(f"views must be (n, C, size, size) with C 1 or 3, got shapes {shapes}")
-    names = names or [f"view {index + 1}" for index in range(len(views))]
+    _check_views(views)
+    default = [f"view {index + 1}" for index in range(len(views))]
+    if checked_names("names", names):
+        checked_names("names", names, len(views))
+    names = names or default
+    for name, values in (("mean", mean), ("std", std)):
+        if len(checked_numbers(name, values)) not in (1, views[0].shape[1]):
+            raise ValueError(f"{name} must be 1 number, or 1 per channel, got {len(values)}")
+    check_whole("images", images, 1)
     columns = min(images, len(views[0]))
     largest = max(view.shape[-1] for view in views)
     heights = [max(view.shape[-1] / largest, 0.3) for view in views]
@@ -61,6 +76,22 @@ def plot_views(
                 name, (0, 0.5), (-8, 0), "axes fraction", "offset points",
                 ha="right", va="center", color=SOFT, annotation_clip=False,
             )  # fmt: skip
+    return figure
+
+
+def _check_views(views: Sequence[Tensor]) -> None:
+    if not isinstance(views, list | tuple):
+        raise TypeError(f"views must be a list of tensors, got {kind(views)}")
+    for view in views:
+        if not isinstance(view, Tensor) or view.is_complex():
+            raise TypeError(f"views must be a list of real tensors, got {kind(view)} in it")
+        if view.is_meta:
+            raise ValueError("views must have values, got a tensor on the meta device")
+    shapes = [tuple(view.shape) for view in views]
+    if not views or any(len(s) != 4 or s[1] not in (1, 3) or 0 in s for s in shapes):
+        raise ValueError(f"views must be (n, C, size, size) with C 1 or 3, got shapes {shapes}")
+    if len({len(view) for view in views}) > 1:
+        raise ValueError(f"views must be of as many images each, got shapes {shapes}")
 
 
 def _pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -84,16 +84,23 @@ def run(name: str, recipe: Recipe, folder: Path, *, resume: bool = False) -> Non
     baselines = {}
     if rank == 0:
         folder.mkdir(parents=True, exist_ok=True)  # auto: killed before a checkpoint
-        write_recipe(folder, name, recipe)
         for label, encoder in (("raw pixels", nn.Flatten()), ("random encoder", method.backbone)):
             if data.classes:
                 baselines[label] = evaluate(encoder)["knn_accuracy"]
         print(_opening(name, data, batches, recipe, device, count, baselines), flush=True)
     seed_everything(recipe.seed + rank)  # masks and the like differ from rank to rank
+    has_begun = False
+
+    def started() -> None:
+        nonlocal has_begun
+        has_begun = True
+        if rank == 0:
+            write_recipe(folder, name, recipe)
+
     try:
-        history = train(method, batches, recipe, folder, evaluate, resume=resume)
+        history = train(method, batches, recipe, folder, evaluate, resume=resume, started=started)
     finally:
-        has_plot = rank == 0 and _plot(folder, baselines, f"{name} on {data.name}")
+        has_plot = has_begun and rank == 0 and _plot(folder, baselines, f"{name} on {data.name}")
     if rank == 0:
         _finish(folder, history[-1], baselines, time.perf_counter() - start, has_plot)
 
@@ -132,29 +139,39 @@ def _what_to_do(arguments: argparse.Namespace) -> tuple[str, Recipe, Path, bool]
         return name, recipe, RUNS, False
     if resume not in (None, "auto"):
         folder = Path(resume)
-        found, saved = read_recipe(folder)
         given = {text.partition("=")[0] for text in arguments.overrides}
-        if recipe.precision == "auto":
-            recipe = replace(recipe, precision=saved.precision)
-        differs = [key for key in given if getattr(saved, key) != getattr(recipe, key)]
-        if found != name or differs:
-            what = f"{differs[0]}={getattr(saved, differs[0])}" if differs else f"method {found}"
-            raise ValueError(f"the run in {folder}/ has {what}; it goes on as it began")
-        return name, saved, folder, True
+        return name, _as_it_began(folder, name, recipe, given), folder, True
     label = Path(recipe.data).resolve().name
     folder = RUNS / (arguments.name or f"{name}-{label}-{time.strftime('%Y%m%d-%H%M%S')}")
     if resume == "auto":
         if not arguments.name:
             raise ValueError("--resume auto needs the --name of the run that may be there already")
         begun = (folder / CHECKPOINT).exists()
-        if begun and recipe.precision == "auto":
-            recipe = replace(recipe, precision=read_recipe(folder)[1].precision)
+        if begun:
+            recipe = _as_it_began(folder, name, recipe, asdict(recipe))
         return name, recipe, folder, begun
     if folder.exists() and os.environ.get("RANK", "0") == "0":
         raise ValueError(
             f"{folder} exists already; choose another --name, or {AGAIN.format(folder)}"
         )
     return name, recipe, folder, False
+
+
+def _as_it_began(folder: Path, name: str, recipe: Recipe, given: Iterable[str]) -> Recipe:
+    """The recipe of the run in ``folder``, which may have more epochs now, and else is as given."""
+    found, saved = read_recipe(folder)
+    if found != name:
+        raise ValueError(f"the run in {folder}/ has method {found}; it goes on as it began")
+    if recipe.precision == "auto":
+        recipe = replace(recipe, precision=saved.precision)
+    if "epochs" in given and recipe.epochs > saved.epochs:
+        saved = replace(saved, epochs=recipe.epochs)
+    for key in given:
+        if getattr(saved, key) != getattr(recipe, key):
+            raise ValueError(
+                f"the run in {folder}/ has {key}={getattr(saved, key)}; it goes on as it began"
+            )
+    return saved
 
 
 @contextmanager

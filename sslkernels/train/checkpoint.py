@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import random
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 CHECKPOINT = "checkpoint.pt"
+WEIGHTS = ("method",)  # what a run is loaded from …
+WHOLE = (*WEIGHTS, "optimizer", "scaler", "recipe", "step", "totals", "ranks")  # … and goes on from
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -32,18 +37,64 @@ def save(state: dict[str, Any], path: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load(
+    path: Path, device: torch.device | str = "cpu", keys: Sequence[str] = WEIGHTS
+) -> dict[str, Any]:
     """Read what ``save`` wrote; it holds no code.
 
     Raises:
-        ValueError: there is no such file, or it is none of ours.
+        ValueError: there is no such file, or it is none of ours, or lacks one of ``keys``.
     """
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        saved = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"there is no {path}: the run has not come to a checkpoint") from None
     except Exception as error:
-        raise ValueError(f"{path} is no checkpoint: {str(error).splitlines()[0]}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} is no checkpoint: {reason}") from error
+    missing = [key for key in keys if not isinstance(saved, dict) or key not in saved]
+    if missing:
+        raise ValueError(f"{path} is no checkpoint of training: it lacks {missing[0]!r}")
+    return saved
+
+
+def check_same(saved: dict[str, Any], name: str, recipe: dict[str, Any], ranks: int) -> None:
+    """Raise ValueError unless a run of this method, recipe and number of ranks can go on.
+
+    More epochs than before are said to stderr, and no other difference is let pass.
+    """
+    if saved.get("class", name) != name:
+        raise ValueError(f"the run that is to go on is of {saved['class']}, asked for is {name}")
+    for key, value in saved["recipe"].items():
+        if recipe.get(key) == value:
+            continue
+        if key == "epochs" and recipe[key] > value:
+            print(
+                f"The run goes on to {recipe[key]} epochs in place of {value}: from here on, "
+                f"schedules are those of {recipe[key]}.",
+                file=sys.stderr,
+            )
+            continue
+        raise ValueError(
+            f"the run that is to go on has {key}={value}, asked for is {recipe.get(key)}"
+        )
+    if len(saved["ranks"]) != ranks:
+        raise ValueError(
+            f"the run that is to go on has {len(saved['ranks'])} ranks, here are {ranks}"
+        )
+
+
+def load_into(
+    method: nn.Module,
+    saved: dict[str, Any],
+    refusal: str = "the checkpoint does not fit the method",
+) -> None:
+    """Load the weights of a checkpoint; raises ValueError where they are another network's."""
+    try:
+        method.load_state_dict(saved["method"])
+    except RuntimeError as error:  # of another version, or another backbone
+        lines = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise ValueError(f"{refusal}: {lines[:300]}") from error
 
 
 def random_state() -> dict[str, Any]:

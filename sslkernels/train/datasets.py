@@ -225,7 +225,7 @@ class Folder(Pictures):
         recipe = self.recipe
         reader = image_reader(
             self.train, _share(recipe, world_size), by=self.reader, device=self._decode_on,
-            seed=recipe.seed, rank=rank, world_size=world_size,
+            upright=recipe.upright, seed=recipe.seed, rank=rank, world_size=world_size,
         )  # fmt: skip
         return FusedViewReader(reader, recipe.views(), device=self.device)
 
@@ -237,7 +237,9 @@ class Folder(Pictures):
         count = len(images)
         batch = min(count, max(1, EVALUATION_BATCH // len(views)))
         padded = images.subset(torch.arange(-(-count // batch) * batch) % count)
-        reader = image_reader(padded, batch, by=self.reader, device=self._decode_on)
+        reader = image_reader(
+            padded, batch, by=self.reader, device=self._decode_on, upright=self.recipe.upright
+        )
         for made in FusedViewReader(reader, views, device=self.device):
             once = made.indices < count
             yield [view[once] for view in made.views], made.labels[once]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .._values import check_whole, kind
+from .buffers import Buffers
 
 
 class GradCache:
@@ -30,16 +34,22 @@ class GradCache:
         loss, embeddings = step(view0, view1)  # forward and backward
         optimizer.step()
 
+    Networks that take and return mappings, as Hugging Face's do, get them by position or keyword:
+
+        loss, embeddings = step(**tokenizer(texts, return_tensors="pt"))
+
     Args:
-        encoder: ``encoder(*views)`` gives one tensor of embeddings, or several, with a row for
-            each row of a view. A module, also one wrapped in DistributedDataParallel.
+        encoder: ``encoder(*views, **inputs)`` gives one tensor of embeddings, or several, or a
+            mapping of them, with a row for each row of a view. A module, also one wrapped in
+            DistributedDataParallel.
         loss: ``loss(*embeddings)`` gives a scalar; a module or a function.
         micro_batch: rows of a view that the encoder sees at once.
         scale: what to do with the loss before its gradient is taken, such as
             ``torch.amp.GradScaler().scale``.
 
     Raises:
-        TypeError: ``encoder`` is no module.
+        TypeError: ``encoder`` is no module, ``loss`` or ``scale`` no function, ``micro_batch`` no
+            whole number; when called, views or embeddings that are no tensors.
         ValueError: ``micro_batch`` below 1; when called, views of different lengths, or embeddings
             without a row for each row of a view.
     """
@@ -56,24 +66,32 @@ class GradCache:
             raise TypeError(
                 f"encoder must be an nn.Module that takes all views, got {type(encoder).__name__}"
             )
-        if micro_batch < 1:
-            raise ValueError(f"micro_batch must be at least 1, got {micro_batch}")
+        if not callable(loss):
+            raise TypeError(f"loss must be a module or a function, got {kind(loss)}")
+        if scale is not None and not callable(scale):
+            raise TypeError(f"scale must be a function of the loss, got {kind(scale)}")
+        check_whole("micro_batch", micro_batch, 1)
         self.encoder, self.loss, self.micro_batch = encoder, loss, micro_batch
         self.scale = scale or (lambda loss: loss)
 
-    def __call__(self, *views: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def __call__(self, *views: Any, **inputs: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Add the batch's gradients to ``.grad``; return loss and embeddings, both without graph.
 
         Args:
-            views: tensors with one length, the batch.
+            views, inputs: tensors with one length, the batch, or mappings, lists or tuples of such.
         """
-        if not views or len({len(view) for view in views}) > 1 or len(views[0]) == 0:
+        tensors = list(_tensors((views, inputs)))
+        lengths = [len(x) if x.ndim else 0 for x in tensors]
+        if not tensors or len(set(lengths)) > 1 or lengths[0] == 0:
             raise ValueError(
                 "views must have one length, at least 1; "
-                f"got lengths {', '.join(str(len(view)) for view in views) or 'of nothing'}"
+                f"got lengths {', '.join(map(str, lengths)) or 'of nothing'}"
             )
-        batches = list(zip(*(view.split(self.micro_batch) for view in views), strict=True))
-        tensors = (*views, *self.encoder.parameters())
+        batches = [
+            _rows((views, inputs), slice(start, start + self.micro_batch))
+            for start in range(0, lengths[0], self.micro_batch)
+        ]
+        tensors += self.encoder.parameters()
         devices = sorted({x.get_device() for x in tensors if x.is_cuda})
 
         states, parts = [], []
@@ -86,7 +104,7 @@ class GradCache:
         embeddings = [torch.cat(part).requires_grad_() for part in zip(*parts, strict=True)]
         del parts
         loss = self.loss(*embeddings)
-        buffers = [(buffer, buffer.clone()) for buffer in self.encoder.buffers()]
+        buffers = Buffers(self.encoder)
         parameters = _parameters(self.loss)
         gradients = torch.autograd.grad(
             self.scale(loss), [*embeddings, *parameters], allow_unused=True
@@ -105,21 +123,50 @@ class GradCache:
                 outputs = [(x, g) for x, g in outputs if g is not None and x.requires_grad]
                 if outputs:
                     torch.autograd.backward([x for x, _ in outputs], [g for _, g in outputs])
-        with torch.no_grad():
-            for buffer, value in buffers:  # the second pass is no second step of running averages
-                buffer.copy_(value)
+        buffers.restore()  # the second pass is no second step of running averages
         return loss.detach(), tuple(x.detach() for x in embeddings)
 
-    def _embed(self, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        embeddings = self.encoder(*batch)
-        embeddings = (embeddings,) if isinstance(embeddings, Tensor) else tuple(embeddings)
+    def _embed(self, batch: tuple[Sequence[Any], Mapping[str, Any]]) -> tuple[Tensor, ...]:
+        views, inputs = batch
+        count = len(next(_tensors(batch)))
+        found: Any = self.encoder(*views, **inputs)
+        if isinstance(found, Mapping):
+            found = [x for x in found.values() if x is not None]
+        embeddings = (found,) if isinstance(found, Tensor) else tuple(found)
         for x in embeddings:
-            if x.dim() < 1 or len(x) != len(batch[0]):
+            if not isinstance(x, Tensor):
+                raise TypeError(f"the encoder must return tensors, got {kind(x)} among them")
+            if not x.is_floating_point():
+                raise TypeError(f"the encoder must make floats of views, got {x.dtype}")
+            if x.dim() < 1 or len(x) != count:
                 raise ValueError(
-                    f"the encoder must return a row for each of its {len(batch[0])} samples, "
+                    f"the encoder must return a row for each of its {count} samples, "
                     f"got shape {tuple(x.shape)}; return two views' embeddings as two tensors"
                 )
         return embeddings
+
+
+def _tensors(views: Any) -> Iterator[Tensor]:
+    """All tensors of what is nested."""
+    if isinstance(views, Tensor):
+        yield views
+    elif isinstance(views, Mapping | list | tuple):
+        for x in views.values() if isinstance(views, Mapping) else views:
+            yield from _tensors(x)
+    elif views is not None:
+        raise TypeError(f"views must be tensors, or mappings or lists of them, got {kind(views)}")
+
+
+def _rows(views: Any, rows: slice) -> Any:
+    """The same, of some rows of each tensor."""
+    if isinstance(views, Tensor):
+        return views[rows]
+    if isinstance(views, Mapping):
+        return {key: _rows(x, rows) for key, x in views.items()}
+    if views is None:
+        return None
+    parts = [_rows(x, rows) for x in views]
+    return type(views)(*parts) if hasattr(views, "_fields") else type(views)(parts)
 
 
 def _parameters(loss: Callable[..., Tensor]) -> list[nn.Parameter]:

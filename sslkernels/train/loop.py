@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,15 +22,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..distributed import all_ranks, synchronize_batch_norm
-from ..metrics.encode import autocast, settle_precision
+from ..metrics.encode import settle_precision
 from . import checkpoint
+from .arguments import check_arguments
+from .buffers import Buffers, FiniteBuffers
 from .checkpoint import CHECKPOINT
-from .grad_cache import GradCache
 from .late import Late
 from .log import Log
 from .methods import Method
 from .optimizers import make_optimizer, restore, set_schedule
 from .recipe import Recipe
+from .step import forward_backward, gradient_norm, memory_format, update
 
 LATE = ("cuda",)  # devices that the host does not wait for
 
@@ -51,47 +53,56 @@ def train(
     method: Method,
     batches: Any,
     recipe: Recipe,
-    folder: Path,
+    folder: str | Path,
     evaluate: Callable[[nn.Module], dict[str, float]] = lambda backbone: {},
     *,
     resume: bool = False,
+    started: Callable[[], None] = lambda: None,
 ) -> list[dict[str, float]]:
     """Train ``method`` on ``batches``, with linear warm-up and a cosine schedule.
 
     Writes ``metrics.jsonl``, ``steps.jsonl`` and ``checkpoint.pt`` into ``folder``. The checkpoint
     is written every ``recipe.checkpoint_every`` epochs, at the end, and on SIGTERM or Ctrl-C after
-    the step that is under way. Where torch.distributed is initialised, ranks train together; the
-    first of them evaluates and writes.
+    the step that is under way; before an evaluation, which a resumed run makes up for. Where
+    torch.distributed is initialised, ranks train together; the first of them evaluates and writes.
 
-    A CUDA device is never waited for: the loss of a step is read when the next one is under way,
-    and the device itself leaves out the update where the loss is not finite.
+    A step whose loss, gradients or buffers are not finite changes no weight and no state of the
+    optimiser, and training ends before the next does. A CUDA device is never waited for: what a
+    step tells is read when the next one is under way, and the device itself leaves out the update.
 
     Args:
         method: what to train, on its device.
         batches: iterating once is an epoch of ``ViewBatch``, this rank's share; with a length,
             ``state_dict`` and ``load_state_dict``, as the readers of ``sslkernels.data`` have.
         recipe: the settings.
-        folder: an existing folder.
+        folder: an existing folder, of the first rank.
         evaluate: maps the backbone to numbers that go beside the loss, such as
             ``{"knn_accuracy": 0.9}``; called every ``recipe.evaluate_every`` epochs and after the
-            last.
+            last. Random numbers that it draws leave those of training as they are.
         resume: go on from the checkpoint in ``folder``, as if there had been no interruption: on a
-            CPU, bit for bit.
+            CPU, bit for bit. Only ``epochs`` may be more than before: the schedules are then those
+            of the longer run.
+        started: called when all that may be refused has been checked, before anything is written.
 
     Returns:
         A row per epoch: epoch, step, seconds (of training), loss, learning_rate,
         images_per_second, what ``method.monitor`` says of its last batch, and ``evaluate``.
 
     Raises:
-        FloatingPointError: the loss became infinite or NaN. ``failure.pt`` holds the weights and
-            the optimiser's state before that step, and the numbers of its images.
+        FloatingPointError: the loss, a gradient or a buffer became infinite or NaN. ``failure.pt``
+            holds weights, buffers and the optimiser's state as they were before that step, and the
+            numbers of its images. (Where the step is read late, a teacher has followed once more.)
         Stopped: a signal asked for it.
-        ValueError: with ``resume``: no checkpoint, or one of another recipe or number of ranks.
+        TypeError, ValueError: an argument is none of those above.
+        ValueError: with ``resume``: no checkpoint, or one of another method, recipe or number of
+            ranks.
         OSError: ``folder`` cannot be written; the last checkpoint is whole.
     """
+    check_arguments(method, batches, recipe, folder, evaluate, resume, started)
+    folder = Path(folder)
     device = next(method.parameters()).device
     rank, ranks = all_ranks()
-    saved = checkpoint.load(folder / CHECKPOINT) if resume else None
+    saved = checkpoint.load(folder / CHECKPOINT, keys=checkpoint.WHOLE) if resume else None
     if saved and recipe.precision == "auto":
         recipe = replace(recipe, precision=saved["recipe"]["precision"])
     recipe = replace(recipe, precision=settle_precision(recipe.precision, device))
@@ -105,6 +116,7 @@ def train(
     if recipe.compile:
         network = torch.compile(network)  # type: ignore[assignment]
     is_late = device.type in LATE
+    buffers = FiniteBuffers(method)
     optimizer = make_optimizer(method, recipe, can_skip=is_late)
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     step, totals = 0, {"loss": 0.0, "seconds": 0.0}
@@ -112,6 +124,7 @@ def train(
     def state(**more: Any) -> dict[str, Any]:
         own = {"reader": batches.state_dict(), "random": checkpoint.random_state()}
         return {
+            "class": type(method).__name__,
             "backbone": method.backbone.state_dict(),
             "method": method.state_dict(),
             "optimizer": optimizer.state_dict(),
@@ -129,24 +142,28 @@ def train(
             checkpoint.save(everything, folder / name)
 
     if saved:
-        _check_same(saved, asdict(recipe), ranks)
-        method.load_state_dict(saved["method"])
+        checkpoint.check_same(saved, type(method).__name__, asdict(recipe), ranks)
+        checkpoint.load_into(method, saved)
         restore(optimizer, saved["optimizer"])
         scaler.load_state_dict(saved["scaler"])
         step, totals = saved["step"], saved["totals"]
         batches.load_state_dict(saved["ranks"][rank]["reader"])
         checkpoint.set_random_state(saved["ranks"][rank]["random"])
+    started()
 
     steps_per_epoch = len(batches)
     steps = recipe.epochs * steps_per_epoch
     unread: deque[_Step] = deque()  # of which is_late leaves one
 
     def read(done: _Step) -> tuple[dict[str, float], float]:
-        """The row of a step and the signal that ranks were sent; raises where the loss has gone."""
-        value, signal_number, *watched = done.told.read()
-        if not math.isfinite(value):
-            save("failure.pt", images=done.images, step=done.row["step"] - 1)
-            raise FloatingPointError(_failure(value, done.row["step"], done.images, recipe))
+        """The row of a step and the signal that ranks were sent; raises if it is not finite."""
+        value, gradient, buffer, signal_number, *watched = done.told.read()
+        told = {"loss": value, "norm of the gradients": gradient, "largest buffer": buffer}
+        for name, number in told.items():
+            if not math.isfinite(number):
+                done.before.restore()
+                save("failure.pt", images=done.images, step=done.row["step"] - 1)
+                raise FloatingPointError(_failure(name, number, done, recipe))
         totals["loss"] += value
         log.step(value)
         row = done.row | {"loss": value}
@@ -157,10 +174,22 @@ def train(
             log.steps(row)
         return row, signal_number
 
+    def end_epoch(row: dict[str, float]) -> None:
+        """Evaluate, if it is time, and tell of the epoch."""
+        is_due = row["epoch"] % recipe.evaluate_every == 0 or row["step"] == steps
+        if is_due and rank == 0:
+            drawn = checkpoint.random_state()
+            row = row | evaluate(method.backbone)
+            checkpoint.set_random_state(drawn)
+        log.epoch(row)
+
     with (
         Log(folder, steps, recipe.epochs, step, is_silent=rank > 0) as log,
         signals() as received,
     ):
+        ended: dict[str, float] | None = saved.get("ended") if saved else None
+        if ended and (not log.history or log.history[-1]["step"] < step):
+            end_epoch(ended)  # for which there was no time
         while step < steps:
             start, first, signal_number = time.perf_counter(), step, 0.0
             method.train()
@@ -169,8 +198,12 @@ def train(
                 learning_rate = set_schedule(optimizer, recipe, step, steps_per_epoch)
                 views = [view.contiguous(memory_format=layout) for view in batch.views]
                 inputs = method.inputs(batch._replace(views=views))
+                before = Buffers(method)
                 loss, embeddings = forward_backward(network, method, inputs, recipe, scaler)
-                numbers = _over_ranks(loss, max(received, default=0))
+                norm = gradient_norm(method, optimizer, scaler)
+                told = torch.stack([x.double() for x in (loss, norm, buffers.largest(loss))])
+                numbers = _over_ranks(told, max(received, default=0))
+                skip = ~numbers[:3].isfinite().all() if is_late else None
                 row: dict[str, float] = {"epoch": step // steps_per_epoch + 1, "step": step + 1}
                 row |= {"learning_rate": learning_rate}
                 watched = None
@@ -178,10 +211,10 @@ def train(
                     seen = method.monitor(*embeddings)
                     watched = tuple(seen)
                     numbers = torch.stack([*numbers, *(x.to(numbers) for x in seen.values())])
-                unread.append(_Step(row, batch.indices, watched, Late(numbers)))
+                unread.append(_Step(row, batch.indices, watched, before, Late(numbers)))
                 if len(unread) > is_late:
                     row, signal_number = read(unread.popleft())
-                update(method, optimizer, scaler, recipe.clip, numbers[0] if is_late else None)
+                update(method, optimizer, scaler, recipe.clip, norm, skip)
                 step += 1
                 method.progress = step / steps
                 method.after_step()
@@ -190,70 +223,21 @@ def train(
             while unread:
                 row, signal_number = read(unread.popleft())
             totals["seconds"] += time.perf_counter() - start
+            ended, epoch = None, step // steps_per_epoch
             if step % steps_per_epoch == 0:
-                epoch = step // steps_per_epoch
-                row |= {"seconds": totals["seconds"], "loss": totals["loss"] / steps_per_epoch}
-                if (epoch % recipe.evaluate_every == 0 or step == steps) and rank == 0:
-                    row |= evaluate(method.backbone)
+                loss_of_epoch = totals["loss"] / steps_per_epoch
+                ended = row | {"seconds": totals["seconds"], "loss": loss_of_epoch}
                 totals["loss"] = 0.0
-                log.epoch(row)
+                nothing = torch.zeros(1, dtype=torch.float64, device=device)
+                signal_number = _over_ranks(nothing, max(received, default=0)).tolist()[-1]
             if signal_number or step == steps or epoch % recipe.checkpoint_every == 0:
-                save(CHECKPOINT)
-            if signal_number and step < steps:
+                _check_weights(method, step)
+                save(CHECKPOINT, ended=ended)
+            if signal_number:
                 raise Stopped(int(signal_number), step)
+            if ended:
+                end_epoch(ended)
         return log.history
-
-
-def forward_backward(
-    network: nn.Module, method: Method, inputs: Sequence[Tensor], recipe: Recipe, scaler: Any
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Leave the gradients of a batch in ``.grad``; return its loss and embeddings.
-
-    The network, which may be ``method`` wrapped, sees ``recipe.micro_batch`` images of a view at a
-    time (0: all of them).
-    """
-    method.zero_grad(set_to_none=True)
-    with autocast(inputs[0].device, recipe.precision):
-        if recipe.micro_batch and recipe.micro_batch < len(inputs[0]):
-            cached = GradCache(network, method.loss, recipe.micro_batch, scale=scaler.scale)
-            return cached(*inputs)
-        embeddings = network(*inputs)
-        loss = method.loss(*embeddings)
-    scaler.scale(loss).backward()
-    return loss.detach(), tuple(x.detach() for x in embeddings)
-
-
-def memory_format(device: torch.device, precision: str) -> torch.memory_format:
-    """The layout of images that is fast; not where torch's batch normalisation loses by it."""
-    # On the CPU in float32, channels last cost a digit and a half of what is normalised.
-    if device.type == "cpu" and precision == "float32":
-        return torch.contiguous_format
-    return torch.channels_last
-
-
-def update(
-    method: Method,
-    optimizer: torch.optim.Optimizer,
-    scaler: Any,
-    clip: float,
-    loss: Tensor | None = None,
-) -> None:
-    """A step of the optimiser, after which the gradients are used up.
-
-    It changes nothing where ``loss``, of which the host knows nothing yet, is not finite.
-    """
-    scaler.unscale_(optimizer)
-    method.before_step()
-    if clip:
-        nn.utils.clip_grad_norm_(method.parameters(), clip)
-    if scaler.is_enabled():
-        scaler.step(optimizer)
-        scaler.update()
-        return
-    if loss is not None:  # as a scaler tells an optimiser
-        optimizer.grad_scale = None  # type: ignore[attr-defined]
-        optimizer.found_inf = (~loss.isfinite()).float()  # type: ignore[attr-defined]
-    optimizer.step()
 
 
 @contextmanager
@@ -281,24 +265,26 @@ def signals() -> Iterator[list[int]]:
 
 
 class _Step(NamedTuple):
-    """A step whose loss the host may not know yet."""
+    """A step of which the host may know nothing yet."""
 
     row: dict[str, float]
     images: Tensor
-    watched: tuple[str, ...] | None  # what is told besides loss and signal; None: no line of it
+    watched: tuple[str, ...] | None  # what is told for the log besides; None: no line of it
+    before: Buffers
     told: Late
 
 
-def _over_ranks(loss: Tensor, number: int) -> Tensor:
-    """The mean loss, and the largest signal: the same on all ranks, which thus stop together."""
+def _over_ranks(told: Tensor, number: int) -> Tensor:
+    """The mean loss, and the largest of what else is told, with the signal: the same on all ranks,
+    which thus stop together."""
     rank, ranks = all_ranks()
-    told = torch.stack([loss.double(), loss.new_full((), number, dtype=torch.float64)])
+    told = torch.cat([told, told.new_full((1,), number)])
     if ranks == 1:
         return told
-    every = told.new_zeros(ranks, 2)
+    every = told.new_zeros(ranks, len(told))
     every[rank] = told
     dist.all_reduce(every)
-    return torch.stack([every[:, 0].mean(), every[:, 1].max()])
+    return torch.cat([every[:, :1].mean(0), every[:, 1:].amax(0)])
 
 
 def _from_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
@@ -310,22 +296,17 @@ def _from_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _check_same(saved: dict[str, Any], recipe: dict[str, Any], ranks: int) -> None:
-    for key, value in saved["recipe"].items():
-        if recipe.get(key) != value:
-            raise ValueError(
-                f"the run that is to go on has {key}={value}, asked for is {recipe.get(key)}"
-            )
-    if len(saved["ranks"]) != ranks:
-        raise ValueError(
-            f"the run that is to go on has {len(saved['ranks'])} ranks, here are {ranks}"
-        )
+def _check_weights(method: nn.Module, step: int) -> None:
+    """Raise where finite gradients led out of the range of numbers: that is no checkpoint."""
+    if not nn.utils.get_total_norm(list(method.parameters())).isfinite():
+        raise FloatingPointError(f"the norm of the weights is not finite after step {step}")
 
 
-def _failure(value: float, step: float, images: Tensor, recipe: Recipe) -> str:
-    first = ", ".join(map(str, images[:8].tolist()))
+def _failure(name: str, value: float, step: _Step, recipe: Recipe) -> str:
+    first = ", ".join(map(str, step.images[:8].tolist()))
     return (
-        f"the loss is {value} at step {step}, of images {first}{', …' * (len(images) > 8)}; "
-        f"failure.pt holds the state before it; a learning_rate below {recipe.learning_rate:g}, "
-        f"clip=1 or another precision than {recipe.precision} may help"
+        f"the {name} is {value} at step {step.row['step']}, of images {first}"
+        f"{', …' * (len(step.images) > 8)}; failure.pt holds the state before it; a learning_rate "
+        f"below {recipe.learning_rate:g}, clip=1 or another precision than {recipe.precision} may "
+        f"help"
     )

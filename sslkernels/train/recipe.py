@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
+from .._values import LARGEST, check_choice, kind
 from ..data import SimCLRViews, View
 from ..metrics.encode import PRECISIONS
 from .backbones import BACKBONES
@@ -53,9 +54,11 @@ class Recipe:
         seed: of the initial weights, the order and the views.
         reader: of files: "dali", "pil", "memory" (of the digits, without files), or "auto": the
             first of them that is installed. All give the same digits.
+        upright: turn images of files as EXIF's orientation says.
         device: "auto" (CUDA if there is a GPU, else CPU), "cpu", "cuda", "cuda:1", …
 
     Raises:
+        TypeError: a setting is of another type.
         ValueError: a setting is out of range.
     """
 
@@ -82,6 +85,7 @@ class Recipe:
     log_every: int = 50
     seed: int = 0
     reader: str = "auto"
+    upright: bool = False
     device: str = "auto"
 
     published: ClassVar[dict[str, Any]] = {}
@@ -92,6 +96,9 @@ class Recipe:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        types = get_type_hints(type(self))
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), types[field.name])
         if self.backbone not in BACKBONES and ":" not in self.backbone:
             names = ", ".join(BACKBONES)
             raise ValueError(
@@ -99,9 +106,7 @@ class Recipe:
                 f"got {self.backbone!r}"
             )
         for key, choices in CHOICES.items():
-            value = getattr(self, key)
-            if value not in choices:
-                raise ValueError(f"{key} must be {', '.join(choices)}, got {value!r}")
+            check_choice(key, getattr(self, key), choices)
         for key, value in asdict(self).items():
             if isinstance(value, bool | str):
                 continue
@@ -140,6 +145,15 @@ def override(recipe_class: type[R], overrides: Iterable[str], *, published: bool
             raise ValueError(f"unknown key {key!r}; the keys are {', '.join(sorted(keys))}")
         values[key] = _parse(key, value, types[key])
     return recipe_class(**values)
+
+
+def _check_type(key: str, value: Any, expected: type) -> None:
+    allowed = (int, float) if expected is float else expected
+    if not isinstance(value, allowed) or isinstance(value, bool) != (expected is bool):
+        name = {int: "a whole number", float: "a number", bool: "True or False", str: "a string"}
+        raise TypeError(f"{key} must be {name[expected]}, got {kind(value)}")
+    if isinstance(value, int) and value > LARGEST:
+        raise ValueError(f"{key} must be at most {LARGEST}, got {value}")
 
 
 def _parse(key: str, value: str, kind: type) -> int | float | bool | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._values import check_path, kind
 from ..metrics import encode, knn_accuracy, rankme
 from . import checkpoint
 from .backbones import make_backbone
@@ -52,21 +54,19 @@ def load_run(folder: str | Path, *, device: str = "auto") -> Run:
         device: where to, as in a recipe.
 
     Raises:
+        TypeError: ``folder`` is no path, or ``device`` no string.
         ValueError: ``folder`` holds no run, or none that has come to a checkpoint, or one that does
             not fit its recipe; there is no such device; or its data are gone.
         ImportError: what its backbone or its data need is not installed.
     """
+    check_path("folder", folder)
     folder = Path(folder)
+    on = find_device(device)
     name, recipe = read_recipe(folder)
     saved = checkpoint.load(folder / CHECKPOINT)
-    on = find_device(device)
     data = open_data(recipe, on)
     method = make_method(name, recipe, data).to(on)
-    try:
-        method.load_state_dict(saved["method"])
-    except RuntimeError as error:  # of another version, or another's
-        line = str(error).splitlines()[0]
-        raise ValueError(f"{folder / CHECKPOINT} does not fit its {RECIPE}: {line}") from error
+    checkpoint.load_into(method, saved, f"{folder / CHECKPOINT} does not fit its {RECIPE}")
     return Run(name, recipe, method.eval(), data, folder)
 
 
@@ -91,7 +91,8 @@ def online_evaluation(
 
     Returns:
         Maps an encoder to ``knn_accuracy``, where the data have classes, and to ``rankme`` of its
-        features of the training images, where they are at most 4096.
+        features of the training images, where they are at most 4096. NaN where features are not
+        finite: that is no reason to stop.
     """
 
     def evaluate(encoder: nn.Module) -> dict[str, float]:
@@ -103,11 +104,12 @@ def online_evaluation(
         if found[0].shape[1] <= WIDEST:
             numbers["rankme"] = rankme(found[0])
         if data.classes:
+            numbers["knn_accuracy"] = math.nan  # of features that are not finite
             features, labels, test_features, test_labels = found
-            k = min(NEIGHBORS, len(features))
-            numbers["knn_accuracy"] = knn_accuracy(
-                features, labels, test_features, test_labels, k=k
-            )
+            if features.isfinite().all() and test_features.isfinite().all():
+                numbers["knn_accuracy"] = knn_accuracy(
+                    features, labels, test_features, test_labels, k=min(NEIGHBORS, len(features))
+                )
         return numbers
 
     return evaluate
@@ -130,6 +132,8 @@ def read_recipe(folder: Path) -> tuple[str, Recipe]:
 
 def find_device(name: str) -> torch.device:
     """The device that a recipe names; raises ValueError where there is none such."""
+    if not isinstance(name, str):
+        raise TypeError(f"device must be a string, got {kind(name)}")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

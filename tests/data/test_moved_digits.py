@@ -234,7 +234,7 @@ def test_wrong_numbers():
         ({"batch_size": 11}, "10 images do not fill a batch of 11"),
         ({"batch_size": 5, "world_size": 2}, "ranks must divide a batch"),
         ({"batch_size": 4, "world_size": 2, "rank": 2}, "rank be below world_size"),
-        ({"batch_size": 4, "whole_views": 0}, "whole_views must be at least 1"),
+        ({"batch_size": 4, "whole_views": 0}, "whole_views must be in 1..10000, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
             MovedDigitViews(digits(square(10)), **options)

@@ -158,6 +158,30 @@ def test_a_state_of_other_files_is_refused(folder, tmp_path, make):
         make(folder, 8).load_state_dict(make(tmp_path, 8).state_dict())
 
 
+@pytest.mark.parametrize("make", ALL[::3])
+def test_what_is_no_state_is_refused_and_changes_nothing(folder, make):
+    reader = make(folder, 8)
+    next(iter(reader))
+    state = reader.state_dict()
+    for wrong in ({"epoch": 1}, {}, state | {"step": -1}, state | {"skipped": [(99, "x")]}):
+        with pytest.raises(ValueError, match="state"):
+            reader.load_state_dict(wrong)
+    for wrong in (None, [state], state | {"step": "1"}):
+        with pytest.raises(TypeError, match="state"):
+            reader.load_state_dict(wrong)
+    assert reader.state_dict() == state
+    reader.load_state_dict(state | {"skipped": [(3, "gone")]})
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64, -1])
+def test_seeds_fit_what_torch_takes(folder, seed):
+    with pytest.raises(
+        ValueError, match=f"seed must be (in 0..{2**63 - 1}|at least 0), got {seed}"
+    ):
+        read_by_pil(folder, 8, seed=seed)
+    assert len(next(iter(read_memory(folder, 8, seed=2**63 - 1))).indices) == 8
+
+
 def break_three(paths):
     """Truncated, text, and empty; returns their names in order."""
     truncate(paths[20])

@@ -220,7 +220,7 @@ def test_images_of_one_channel():
     (([], torch.ones(2, 2).long()), ValueError, "at least one View"),
     (([View()], torch.ones(2, 2)), TypeError, "integers"),
     (([View()], torch.ones(2, 3).long()), ValueError, r"\(N, 2\), got \(2, 3\)"),
-    (([View()], torch.ones(2, 2, device="meta").long()), ValueError, "on one device"),
+    (([View()], torch.ones(2, 2, device="meta").long()), ValueError, "generator must be on meta"),
 ])  # fmt: skip
 def test_bad_input_is_named(arguments, error, words):
     with pytest.raises(error, match=words):

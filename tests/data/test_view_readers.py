@@ -97,6 +97,9 @@ def test_recipes_and_modes(images):
     if HAS_DALI:
         inside = view_reader(images, 4, SimCLRViews(size=16), augment="dali")
         assert isinstance(inside, DALIViewReader)
-    for wrong in ({"augment": "kornia"}, {"augment": "dali", "by": "pil"}):
-        with pytest.raises(ValueError, match="augment must be fused or dali"):
+    for wrong, words in (
+        ({"augment": "kornia"}, "augment must be fused, dali, got 'kornia'"),
+        ({"augment": "dali", "by": "pil"}, "by must be auto or dali where DALI makes the views"),
+    ):
+        with pytest.raises(ValueError, match=words):
             view_reader(images, 4, SMALL, **wrong)

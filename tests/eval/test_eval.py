@@ -123,7 +123,7 @@ def test_numbers_are_those_of_the_metrics(trained):
 
 def test_too_few_images_or_views(trained):
     run = finished_run(trained)
-    with pytest.raises(ValueError, match="at least 2, got 1 and 10"):
+    with pytest.raises(ValueError, match="images must be at least 2, got 1"):
         evaluate(run, images=1)
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sslkernels.metrics import embedding_spread, knn_accuracy
+from sslkernels.metrics import embedding_spread, knn_accuracy, linear_probe
 
 
 def naive_knn_accuracy(train_features, train_labels, test_features, test_labels, k, temperature):
@@ -99,8 +99,8 @@ def test_half_precision_features():
     [
         ({"k": 0}, r"1\.\.60, got 0"),
         ({"k": 61}, r"1\.\.60, got 61"),
-        ({"temperature": 0.0}, "positive, got 0.0"),
-        ({"temperature": math.nan}, "positive, got nan"),
+        ({"temperature": 0.0}, "above 0 and finite, got 0.0"),
+        ({"temperature": math.nan}, "above 0 and finite, got nan"),
         ({"chunk_size": 0}, "at least 1, got 0"),
         ({"test_features": torch.zeros(40, 6)}, "got 5 and 6"),
         ({"test_features": torch.zeros(40)}, r"test_features must be \(n, d\)"),
@@ -113,6 +113,44 @@ def test_wrong_input(change, message):
     arguments = dict(zip(names, random_problem(), strict=True)) | change
     with pytest.raises(ValueError, match=message):
         knn_accuracy(**arguments)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, 2])
+def test_features_that_are_not_finite_have_no_accuracy(value, place):
+    problem = list(random_problem())
+    problem[place][3, 1] = value
+    name = "test_features" if place else "train_features"
+    with pytest.raises(ValueError, match=f"{name} must be finite"):
+        knn_accuracy(*problem)
+
+
+DTYPES = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("accuracy", [knn_accuracy, linear_probe])
+def test_labels_of_any_whole_dtype(accuracy, dtype):
+    train, labels, test, test_labels = random_problem(classes=2)
+    expected = accuracy(train, labels, test, test_labels)
+    assert accuracy(train, labels.to(dtype), test, test_labels.to(dtype)) == expected
+    assert accuracy(train, labels.to(dtype), test, test_labels) == expected
+
+
+@pytest.mark.parametrize("accuracy", [knn_accuracy, linear_probe])
+def test_labels_that_are_none(accuracy):
+    train, labels, test, test_labels = random_problem()
+    with pytest.raises(TypeError, match="train_labels must be a tensor of whole numbers"):
+        accuracy(train, labels.float(), test, test_labels)
+    with pytest.raises(ValueError, match="test_labels must be classes 0, 1, …, got -1"):
+        accuracy(train, labels, test, test_labels - 1)
+
+
+def test_labels_may_be_large_and_features_of_two_precisions():
+    train, labels, test, test_labels = random_problem()
+    expected = knn_accuracy(train, labels, test, test_labels)
+    far = torch.tensor([3, 10, 2**40, 2**62])
+    assert knn_accuracy(train, far[labels], test.double(), far[test_labels]) == expected
 
 
 def test_spread_is_one_on_the_sphere_and_zero_on_a_point():

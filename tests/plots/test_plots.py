@@ -160,6 +160,41 @@ def test_what_is_no_image(tmp_path, views):
         plots.plot_views(views, "no", tmp_path / "x.png")
 
 
+def test_a_notebook_shows_what_is_returned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    features, row = torch.randn(20, 4), {"epoch": 1, "loss": 1.0, "learning_rate": 0.1}
+    figures = [
+        plots.plot_training([row], {}, "t"),
+        plots.plot_depth(["a", "b"], {"kNN": torch.tensor([0.5, 0.25])}, {}, "t"),
+        plots.plot_spectrum({"a": features}, "t"),
+        plots.plot_embedding_map(features, torch.zeros(20, dtype=torch.int32), ["a"], "t"),
+        plots.plot_views([torch.rand(2, 3, 4, 4)], "t"),
+        plot_panels([Panel("p", "x", [Line("a", [1, 2], [0, 1], [0, 0])])], "t"),
+    ]
+    for figure in figures:
+        assert figure._repr_png_().startswith(b"\x89PNG") and figure._suptitle.get_text() == "t"
+    assert not list(tmp_path.iterdir())
+    assert plots.plot_views([torch.rand(2, 3, 4, 4)], "t", "v.pdf").axes
+    assert (tmp_path / "v.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    "draw, words",
+    [
+        (lambda x: plots.plot_embedding_map(x, [0] * 20, ["a"], "t"), "labels must be a tensor"),
+        (lambda x: plots.plot_embedding_map(x, x[:, 0].int().abs(), [], "t"), "classes must name"),
+        (lambda x: plots.plot_views(x, "t"), "views must be a list of tensors, got Tensor"),
+        (lambda x: plots.plot_views([x[None, None]] * 2, "t", names=["a"]), "names must be 2 str"),
+        (lambda x: plots.plot_views([x[None, None]], "t", "v.wrong"), "path must end in .png"),
+        (lambda x: plots.plot_depth(["a"], {"kNN": [1, 2]}, {}, "t"), "'kNN'.* must be 1 numbers"),
+        (lambda x: plots.plot_training([{"loss": 1.0}], {}, "t"), "rows of history must have an"),
+    ],
+)
+def test_what_cannot_be_drawn(draw, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        draw(torch.randn(20, 4))
+
+
 def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install sslkernels\[train\]"):

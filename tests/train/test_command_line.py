@@ -262,6 +262,35 @@ def test_resumes_the_run_that_is_named_and_no_other(in_folder, few, capsys):
     assert "has method simclr" in capsys.readouterr().err
 
 
+def test_a_refused_resume_changes_nothing(in_folder, few, capsys):
+    settings = ["--name", "small", "--resume", "auto", *SMALL]
+    assert main(["simclr", *settings, "epochs=1"]) == 0
+    folder = in_folder / "runs" / "small"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for arguments, words in (
+        (["simclr", *settings, "epochs=1", "temperature=0.9"], "has temperature=0.2; it goes on"),
+        (["moco_v2", *settings, "epochs=1"], "has method simclr; it goes on as it began"),
+        (["simclr", *settings, "epochs=1", "width=4"], "has width=8; it goes on as it began"),
+    ):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    load_run(folder)
+
+
+def test_more_epochs_on_resuming(in_folder, few, capsys):
+    settings = ["--name", "small", "--resume", "auto", *SMALL]
+    assert main(["simclr", *settings, "epochs=1"]) == 0
+    assert main(["simclr", *settings, "epochs=2"]) == 0
+    assert "goes on to 2 epochs in place of 1" in capsys.readouterr().err
+    assert main(["simclr", "--resume", "runs/small", "epochs=3"]) == 0
+    assert load_run(in_folder / "runs" / "small").recipe.epochs == 3
+    assert [row["epoch"] for row in read_metrics(in_folder / "runs" / "small")] == [1, 2, 3]
+    assert main(["simclr", "--resume", "runs/small", "epochs=2"]) == 2
+    assert "has epochs=3; it goes on as it began" in capsys.readouterr().err
+
+
 def test_torchrun(in_folder):
     settings = ["simclr", *SMALL, "epochs=1", "batch_size=2000", "width=4", "precision=float32"]
     settings += ["evaluation_images=200"]

@@ -121,3 +121,21 @@ def test_classes_must_agree(classes):
 def test_a_folder_is_not_read_from_memory(classes):
     with pytest.raises(ValueError, match="reader must be auto, dali or pil for a folder"):
         open_data(recipe(f"data={classes}", "reader=memory"), CPU)
+
+
+@pytest.mark.parametrize("reader", ["pil", *(["dali"] if HAS_DALI else [])])
+def test_images_of_a_folder_are_upright_if_asked_for(tmp_path, reader):
+    write_images(tmp_path, 20)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[:8] = 255
+    for path in tmp_path.iterdir():
+        Image.fromarray(pixels).save(path, exif=exif)
+    for upright in ("false", "true"):
+        data = open_data(recipe(f"data={tmp_path}", f"reader={reader}", f"upright={upright}"), CPU)
+        images, _ = next(iter(data.evaluation_batches("test")))
+        top, bottom = images[:, :, :6].mean(), images[:, :, -6:].mean()
+        assert (bottom > top) == (upright == "true")
+        reader_of = data.batches().reader
+        assert reader_of.upright == (upright == "true")

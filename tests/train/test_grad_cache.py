@@ -1,6 +1,7 @@
 """Micro-batches give the gradient of the whole batch."""
 
 import copy
+from collections import OrderedDict, UserDict
 
 import pytest
 import torch
@@ -114,6 +115,60 @@ def test_batch_norm_takes_one_step_per_micro_batch():
         assert torch.equal(a, b)
 
 
+class Center(nn.Module):
+    """Keeps a running mean by putting a new tensor in the place of the old."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(1024, 8)
+        self.register_buffer("center", torch.zeros(8))
+
+    def forward(self, view0, view1):
+        views = [self.linear(view.flatten(1)) for view in (view0, view1)]
+        self.center = self.center + views[0].detach().mean(0)
+        return views
+
+
+def test_buffers_that_are_put_in_place_anew_take_one_step_per_micro_batch():
+    encoder, views = Center(), digit_views(24)
+    once = copy.deepcopy(encoder)
+    GradCache(encoder, NTXentLoss(0.2), 8)(*views)
+    with torch.no_grad():
+        for batch in zip(*(view.split(8) for view in views), strict=True):
+            once(*batch)
+    assert torch.equal(encoder.center, once.center) and encoder.center.any()
+
+
+class Batch(UserDict):
+    """As Hugging Face's tokenizers return: a mapping, and no dict."""
+
+
+class OfMappings(nn.Module):
+    """As its networks are: keywords in, a mapping out, of which some values may be None."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = small_network()
+
+    def forward(self, first, second=None, mask=None):
+        if isinstance(first, dict):  # both in one mapping, by position
+            first, second = first["first"], first["second"]
+        view0, view1 = self.network(first, second)
+        return OrderedDict(first=view0, attentions=None, second=view1)
+
+
+@pytest.mark.parametrize("by_keyword", [True, False])
+def test_mappings_in_and_out(by_keyword):
+    encoder, views = OfMappings(), digit_views(32)
+    plain = copy.deepcopy(encoder.network)
+    step, inputs = GradCache(encoder, NTXentLoss(0.2), 8), Batch(first=views[0], second=views[1])
+    value, embeddings = step(**inputs, mask=None) if by_keyword else step(inputs)
+    expected = one_shot(plain, NTXentLoss(0.2), views)
+    torch.testing.assert_close(value, expected.detach())
+    assert len(embeddings) == 2
+    assert_equal(gradients(encoder), gradients(plain))
+
+
 def test_autocast_reaches_the_weights():
     encoder, views = small_network(), digit_views(64)
     plain = copy.deepcopy(encoder)
@@ -177,10 +232,21 @@ def test_distributed(gang):
     ([torch.ones(3, 4), torch.ones(2, 4)], "3, 2"),
     ([], "nothing"),
     ([torch.ones(0, 4)], "0"),
+    ([torch.ones(())], "0"),
+    ([{"x": torch.ones(3, 4)}, torch.ones(2, 4)], "3, 2"),
 ])  # fmt: skip
 def test_refuses_views(views, words):
     with pytest.raises(ValueError, match=words):
         GradCache(nn.Identity(), NTXentLoss(), 2)(*views)
+
+
+@pytest.mark.parametrize("views", [["text"], [{"x": [1, 2]}], [3.0]])
+def test_refuses_what_is_no_tensor(views):
+    with pytest.raises(TypeError, match="views must be tensors, or mappings or lists of them, got"):
+        GradCache(nn.Identity(), NTXentLoss(), 2)(*views)
+    strings = type("Encoder", (nn.Module,), {"forward": lambda _, x: {"a": "b"}})
+    with pytest.raises(TypeError, match="must return tensors, got str"):
+        GradCache(strings(), NTXentLoss(), 2)(torch.ones(4, 3))
 
 
 def test_refuses_what_has_no_row_per_sample():

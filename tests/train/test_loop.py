@@ -201,6 +201,15 @@ def test_compiled_network_learns_the_same(tmp_path):
     torch.testing.assert_close(plain.backbone.weight, compiled.backbone.weight)
 
 
+def test_arguments_are_checked_before_all_else(tmp_path):
+    with pytest.raises(TypeError, match="method must be a Method, got Linear"):
+        train(nn.Linear(1, 1), BATCHES, recipe(), tmp_path)
+    with pytest.raises(ValueError, match="batches must be one at least, got none"):
+        train(Quadratic(), Batches(), recipe(), tmp_path)
+    with pytest.raises(ValueError, match="folder must be one that exists, got .*none"):
+        train(Quadratic(), BATCHES, recipe(), str(tmp_path / "none"))
+
+
 def test_a_full_disk_is_an_os_error(tmp_path, monkeypatch):
     train(Quadratic(), BATCHES, recipe(epochs=1), tmp_path)
     before = (tmp_path / "checkpoint.pt").read_bytes()

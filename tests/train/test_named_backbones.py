@@ -67,6 +67,14 @@ def test_a_function(monkeypatch):
         ValueError, match="must return an nn.Module with a feature_size, got Linear"
     ):
         make_backbone("mine:broken", 3, 8)
+    module.wide = lambda channels, *, width, depth=3: SmallResNet(channels, width)
+    with pytest.raises(ValueError, match="mine:wide must take no arguments, .* channels, width;"):
+        make_backbone("mine:wide", 3, 8)
+    module.default = lambda channels=3, *rest, **more: SmallResNet(channels, 8)
+    assert make_backbone("mine:default", 3, 8).feature_size == 32
+    for name in (":network", ".mine:network"):
+        with pytest.raises(ValueError, match="backbone must name a module before its colon"):
+            make_backbone(name, 3, 8)
     with pytest.raises(ValueError, match="module 'mine' has no function 'other'"):
         make_backbone("mine:other", 3, 8)
 

@@ -1,5 +1,7 @@
 """Several ranks train as one process with the global batch does."""
 
+import itertools
+
 import pytest
 import torch
 from small_run import small_batches, small_method, small_recipe
@@ -83,3 +85,31 @@ def interrupted(rank, name, folder, world_size):
         raise AssertionError("was not stopped")
     finally:
         loop._over_ranks = agree
+
+
+def test_what_is_not_finite_on_one_rank_stops_all_before_their_step(gang, tmp_path):
+    found = gang.run(spoiled, tmp_path / "ranks", gang.size)
+    for words, is_finite in found:
+        assert "is nan at step 3" in words and is_finite
+    failure = load(tmp_path / "ranks" / "failure.pt")
+    assert failure["step"] == 2
+    assert all(x.isfinite().all() for x in failure["method"].values())
+
+
+def spoiled(rank, folder, world_size):
+    """Training where the last rank's gradient is NaN in the third step."""
+    recipe = small_recipe("simclr", *PLAIN)
+    method = small_method("simclr", recipe)
+    folder.mkdir(exist_ok=True)
+    last = [p for p in method.parameters() if p.requires_grad][-1]
+    steps = itertools.count(1)
+
+    def hook(grad):
+        return grad * float("nan") if next(steps) == 3 and rank == world_size - 1 else grad
+
+    last.register_hook(hook)
+    try:
+        train(method, small_batches(recipe, rank, world_size), recipe, folder)
+    except FloatingPointError as error:
+        return str(error), all(x.isfinite().all() for x in method.state_dict().values())
+    raise AssertionError("was not stopped")

@@ -55,11 +55,25 @@ def test_value_may_contain_the_separator():
         ("learning_rate=nan", "learning_rate must be above 0 and finite, got nan"),
         ("learning_rate=inf", "learning_rate must be above 0 and finite, got inf"),
         ("weight_decay=-1", "weight_decay must be at least 0"),
+        (f"seed={2**63}", "seed must be at most 9223372036854775807"),
+        ("upright=1", "upright must be true or false"),
     ],
 )
 def test_wrong_override(text, message):
     with pytest.raises(ValueError, match=message):
         override(SimCLRRecipe, [text])
+
+
+@pytest.mark.parametrize("key", asdict(SimCLRRecipe()))
+@pytest.mark.parametrize("value", [None, b"1", [1], {}, 1j, object(), "?", 2.5, True, 7])
+def test_settings_of_another_type(key, value):
+    default = getattr(SimCLRRecipe(), key)
+    fits = type(value) is type(default) or (type(default), type(value)) == (float, int)
+    if fits and value != "?":
+        assert getattr(SimCLRRecipe(**{key: value}), key) == value
+    elif not fits:
+        with pytest.raises(TypeError, match=f"^{key} must be "):
+            SimCLRRecipe(**{key: value})
 
 
 def test_zero_where_it_means_none():

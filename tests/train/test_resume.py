@@ -89,10 +89,11 @@ def equal(a, b):
 
 def same_run(folder, other):
     one, two = (load(path / "checkpoint.pt") for path in (folder, other))
+    timed = ("seconds", "images_per_second")
     for saved in (one, two):
         saved["totals"].pop("seconds")
+        saved["ended"] = {k: v for k, v in saved["ended"].items() if k not in timed}
     assert equal(one, two)
-    timed = ("seconds", "images_per_second")
     rows = [
         [{k: v for k, v in row.items() if k not in timed} for row in read_metrics(path)]
         for path in (folder, other)
@@ -133,6 +134,67 @@ def test_terminated_and_resumed(whole, tmp_path, name, after):
     same_run(tmp_path, whole[name])
 
 
+@pytest.mark.parametrize("after", [8, 12])
+def test_a_signal_at_the_end_of_an_epoch_does_not_wait_for_an_evaluation(tmp_path, after):
+    """It is made up for when the run goes on, with the same random numbers."""
+
+    def evaluate(backbone):
+        evaluated.append(backbone)
+        random.random(), torch.rand(1), np.random.rand()
+        return {"knn_accuracy": len(evaluated) / 10}
+
+    evaluated = []
+    for name, stop in (("whole", 0), ("broken", after)):
+        (folder := tmp_path / name).mkdir()
+        evaluated.clear()
+        random.seed(0), np.random.seed(0)
+        recipe = small_recipe("simclr", "evaluate_every=1")
+        method, count = small_method("simclr", recipe), itertools.count(1)
+        method.after_step = lambda count=count, stop=stop: next(count) == stop and terminate()
+        if not stop:
+            train(method, small_batches(recipe), recipe, folder, evaluate)
+            continue
+        with pytest.raises(Stopped):
+            train(method, small_batches(recipe), recipe, folder, evaluate)
+        assert len(evaluated) == after // 4 - 1
+        assert load(folder / "checkpoint.pt")["step"] == after
+        method = small_method("simclr", recipe)
+        train(method, small_batches(recipe), recipe, folder, evaluate, resume=True)
+        assert len(evaluated) == 3
+    same_run(tmp_path / "broken", tmp_path / "whole")
+
+
+def test_more_epochs_on_resuming_are_said_loudly(tmp_path, capsys):
+    run("simclr", tmp_path, epochs=2)
+    with pytest.raises(ValueError, match="has epochs=2, asked for is 1"):
+        run("simclr", tmp_path, resume=True, epochs=1)
+    run("simclr", tmp_path, resume=True, epochs=4)
+    assert "goes on to 4 epochs in place of 2: from here on" in capsys.readouterr().err
+    rows = read_metrics(tmp_path)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert rows[2]["learning_rate"] > rows[1]["learning_rate"]  # at whose end it was nearly 0
+    run("simclr", tmp_path, resume=True, epochs=4)
+    assert "in place of" not in capsys.readouterr().err
+
+
+def test_another_method_does_not_resume(tmp_path):
+    run("simclr", tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    recipe = small_recipe("simclr", *RUNS["simclr"])
+    started = []
+    for method, words in (
+        (small_method("moco_v2", small_recipe("moco_v2")), "is of SimCLR, asked for is MoCoV2"),
+        (small_method("simclr", small_recipe("simclr", "width=4")), "does not fit the method"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            train(
+                method, small_batches(recipe), recipe, tmp_path, resume=True,
+                started=lambda: started.append(1),
+            )  # fmt: skip
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert before == after and not started
+
+
 def test_resumed_after_the_end_changes_nothing(whole, tmp_path):
     run("simclr", tmp_path)
     run("simclr", tmp_path, resume=True)
@@ -148,8 +210,21 @@ def test_another_recipe_does_not_resume(whole, tmp_path):
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(ValueError, match="has not come to a checkpoint"):
         run("simclr", tmp_path, resume=True)
-    (tmp_path / "checkpoint.pt").write_bytes(b"no")
-    with pytest.raises(ValueError, match="is no checkpoint"):
+    for content in (b"no", b""):
+        (tmp_path / "checkpoint.pt").write_bytes(content)
+        with pytest.raises(ValueError, match="is no checkpoint: ."):
+            run("simclr", tmp_path, resume=True)
+    for other in ({"model": torch.ones(1)}, [1], torch.ones(2)):
+        torch.save(other, tmp_path / "checkpoint.pt")
+        with pytest.raises(ValueError, match="is no checkpoint of training: it lacks 'method'"):
+            run("simclr", tmp_path, resume=True)
+
+
+def test_a_checkpoint_without_all_that_goes_on(tmp_path):
+    run("simclr", tmp_path)
+    saved = load(tmp_path / "checkpoint.pt")
+    torch.save({key: saved[key] for key in ("method", "recipe")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="is no checkpoint of training: it lacks 'optimizer'"):
         run("simclr", tmp_path, resume=True)
 
 

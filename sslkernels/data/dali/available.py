@@ -6,6 +6,8 @@ from importlib.util import find_spec
 
 import torch
 
+from ..._values import as_device
+
 HAS_DALI = find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None
 
 
@@ -22,7 +24,7 @@ def import_dali() -> None:
 
 def check_device(device: torch.device | str) -> torch.device:
     """The device with its index, or a ValueError where DALI cannot use it."""
-    device = torch.device(device)
+    device = as_device(device, meta=True)
     if device.type == "cpu":
         return torch.device("cpu")
     if device.type != "cuda":

@@ -30,8 +30,7 @@ DIFFERENCES = (
     Difference(
         "decode",
         0,
-        "the pixels of PIL, EXIF turns nothing; JPEGs damaged amid their data may pass that PIL "
-        "refuses",
+        "the pixels of PIL (docs/dali.md); JPEGs damaged amid their data may pass that PIL refuses",
     ),
     Difference("crop", 0, "the distribution of RandomResizedCrop, drawn by torch"),
     Difference("resize", 2, "antialiased bicubic or bilinear, of the crop alone, rounded"),

@@ -5,37 +5,39 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..readers.decode import for_dali, import_pil
 from ..readers.images import EncodedImages
-from ..readers.reader import Batch, Reader, collect
+from ..readers.reader import Batch, FileReader, collect
 from .available import check_device, import_dali
 
 PREFETCH = 2
 
 
-class DALIReader(Reader):
+class DALIReader(FileReader):
     """Batches of ``RaggedImages`` (RGB) that DALI decodes; see ``Reader``.
 
     Files are read by threads of this process and handed to DALI as they are; which files, the
-    reader says. DALI keeps no state of its own. Where it refuses an image, its pipeline ends: then
-    each image of that batch is tried alone, those that fail are skipped, and a new pipeline
-    starts where the last one ended.
+    reader says. What DALI is not known to decode as PIL does is decoded by PIL in these threads.
+    DALI keeps no state of its own. Where it refuses an image, its pipeline ends: then each image of
+    that batch is tried alone, those that fail are skipped, and a new pipeline starts where the last
+    one ended.
 
     Args:
         images: the files.
         batch_size, seed, rank, world_size: as for ``Reader``.
         device: "cpu", or a GPU ("cuda", "cuda:1", …) which then decodes, and holds the images.
-        threads: that read and decode; default: as many as there are cores.
+        upright, threads: as for ``PILReader``.
 
     Raises:
-        ImportError: DALI is missing.
-        ValueError: there is no such device, or a number is out of range.
+        ImportError: DALI or PIL is missing.
+        TypeError, ValueError: there is no such device, or an argument is of another type or out of
+            range.
     """
 
     def __init__(
@@ -44,26 +46,28 @@ class DALIReader(Reader):
         batch_size: int,
         *,
         device: torch.device | str = "cpu",
+        upright: bool = False,
         threads: int | None = None,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ):
         import_dali()
+        import_pil()
         super().__init__(
-            images.names,
-            images.fingerprint,
-            batch_size,
-            seed=seed,
-            rank=rank,
+            images, batch_size, upright=upright, threads=threads, seed=seed, rank=rank,
             world_size=world_size,
-        )
-        self.images, self.device = images, check_device(device)
-        self.threads = threads or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self.threads)
+        )  # fmt: skip
+        self.device = check_device(device)
         self._idle: _Work | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_idle": None}
+
     def _read(self, steps: range) -> Iterator[Any]:
+        if self._idle and self._idle.process != os.getpid():
+            _OTHERS.append(self._idle)  # a parent's, whose threads a fork does not have to end
+            self._idle = None
         work, self._idle = self._idle or self._make_work(), None
         work.waiting.extend(steps)
         while work.waiting or work.running:
@@ -81,10 +85,11 @@ class DALIReader(Reader):
 
     def _load(self, index: int) -> Any:
         """What is read of an image, in a thread; raises OSError or ValueError if that fails."""
-        encoded = self.images.read(index)
-        if not encoded:
-            raise ValueError("the file is empty")
-        return np.frombuffer(encoded, np.uint8)
+        return self._hand_over(index)[0]
+
+    def _hand_over(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
+        encoded = np.frombuffer(self.images.read(index), np.uint8)
+        return for_dali(encoded, upright=self.upright)
 
     def _inputs(self, step: int, loaded: list[Any]) -> tuple[tuple[Any, ...], Any]:
         """What the pipeline is fed, files first, and what ``_batch`` wants to know of it."""
@@ -122,14 +127,15 @@ class DALIReader(Reader):
         def graph() -> tuple[Any, ...]:  # AutoGraph rewrites what is defined in it
             return self._graph(feed)
 
-        return _Work(self._build(graph, self.order.batch_size, PREFETCH), waiting, running)
+        pipeline = self._build(graph, self.order.batch_size, PREFETCH)
+        return _Work(pipeline, waiting, running, os.getpid())
 
     def _feed(self, waiting: deque[int], running: deque[_Run]) -> tuple[Any, ...]:
         """Called by DALI, some steps ahead of the batch that it hands out."""
         if not waiting:
             raise StopIteration
         indices, loaded, failures = collect(
-            self.order, waiting[0], self._unreadable, self._load, self._pool.map
+            self.order, waiting[0], self._unreadable, self._load, self._threads.pool.map
         )
         for index, reason in failures.items():
             self._skip(index, reason)
@@ -194,11 +200,15 @@ class _Run(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """A pipeline, the steps that wait for it, and those that it works on."""
+    """A pipeline of a process, the steps that wait for it, and those that it works on."""
 
     pipeline: Any
     waiting: deque[int]
     running: deque[_Run]
+    process: int
+
+
+_OTHERS: list[_Work] = []
 
 
 def _reason(error: RuntimeError) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..._values import check_flag
 from ..readers.epoch_order import seeded_generator
 from ..readers.images import EncodedImages
-from ..readers.pil import image_size
-from ..recipes import View, Views, draw_parameters
+from ..recipes import View, Views, draw_parameters, views_of
 from ..view_batch import ViewBatch
 from .reader import DALIReader, _Run
 
@@ -29,11 +29,12 @@ class DALIViewReader(DALIReader):
         recipe: such as ``SimCLRViews``, or any views.
         turn: turn each view by a random multiple of 90°, after its flip: a view's label is its
             number in ``quarter_turns``.
-        device, threads: as for ``DALIReader``.
+        device, upright, threads: as for ``DALIReader``.
 
     Raises:
         ImportError: DALI or PIL is missing.
-        ValueError: there is no such device, a number is out of range, or there are no views.
+        TypeError, ValueError: there is no such device, there are no views, or an argument is of
+            another type or out of range.
     """
 
     def __init__(
@@ -44,28 +45,22 @@ class DALIViewReader(DALIReader):
         *,
         turn: bool = False,
         device: torch.device | str = "cpu",
+        upright: bool = False,
         threads: int | None = None,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ):
-        self.views = recipe.views if isinstance(recipe, Views) else tuple(recipe)
-        if not self.views:
-            raise ValueError("recipe must have at least one View, got none")
+        self.views = views_of(recipe)
+        check_flag("turn", turn)
         super().__init__(
-            images,
-            batch_size,
-            device=device,
-            threads=threads,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
-        )
+            images, batch_size, device=device, upright=upright, threads=threads, seed=seed,
+            rank=rank, world_size=world_size,
+        )  # fmt: skip
         self.turn = turn
 
     def _load(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
-        encoded = super()._load(index)
-        return encoded, image_size(encoded)
+        return self._hand_over(index)
 
     def _inputs(self, step: int, loaded: list[Any]) -> tuple[tuple[Any, ...], Any]:
         from .graph import pack

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..._values import as_device
+
 __all__ = ["DigitSplit", "load_digits"]
 
 
@@ -34,6 +36,7 @@ def load_digits(device: torch.device | str = "cpu") -> tuple[DigitSplit, DigitSp
     Source: LeCun and Cortes, the MNIST database of handwritten digits. See ``LICENSE`` and
     ``README.md`` beside the data file.
     """
+    device = as_device(device)
     with files(__name__).joinpath("digits.npz").open("rb") as file, np.load(file) as archive:
         images = torch.from_numpy(archive["images"])
         labels = torch.from_numpy(archive["labels"].astype(np.int64))

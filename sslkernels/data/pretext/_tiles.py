@@ -5,14 +5,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..._values import kind
 
-def check_images(images: Tensor, least: int) -> None:
+
+def check_images(images: Tensor, least: int = 1) -> None:
     """Raise unless ``images`` are (N, C, height, width) of at least ``least`` a side."""
+    check_tensor("images", images)
     if images.ndim != 4 or min(images.shape[2:]) < least:
         raise ValueError(
             f"images must be (N, C, height, width) of at least {least} pixels a side, "
             f"got {tuple(images.shape)}"
         )
+
+
+def check_tensor(name: str, x: Tensor) -> None:
+    """Raise unless this is a tensor of real numbers that has values."""
+    if not isinstance(x, Tensor) or x.is_complex():
+        found = x.dtype if isinstance(x, Tensor) else kind(x)
+        raise TypeError(f"{name} must be a tensor of real numbers, got {found}")
+    if x.is_meta:
+        raise ValueError(f"{name} must have values, got a tensor on the meta device")
+
+
+def check_colors(name: str, x: Tensor, channels: int) -> None:
+    """Raise unless this is (N, channels, height, width)."""
+    check_tensor(name, x)
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"{name} must be (N, {channels}, height, width), got {tuple(x.shape)}")
 
 
 def cut(images: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:

@@ -7,6 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..._values import check_number
+from ._tiles import check_colors, check_tensor
+
 STEP = 10.0  # side of a bin of the plane of colours, in units of a and b
 NEIGHBORS = 5
 SIGMA = 5.0
@@ -26,7 +29,13 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
     Returns:
         The same shape, float32 (float64 of float64): L in [0, 100], a and b within about ±110.
+
+    Raises:
+        TypeError, ValueError: ``images`` of another dtype or shape.
     """
+    check_colors("images", images, 3)
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise TypeError(f"images must be uint8 or floats, got {images.dtype}")
     x = images.float() / 255 if images.dtype == torch.uint8 else images
     x = torch.where(x > 0.04045, ((x + 0.055) / 1.055) ** 2.4, x / 12.92)
     matrix = torch.tensor(RGB_TO_XYZ, dtype=x.dtype, device=x.device)
@@ -68,13 +77,29 @@ def soft_encode(ab: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ``(indices, weights)``: (N, 5, height, width) int64, nearest first, and float32 that sum
         to 1 over the five.
+
+    Raises:
+        TypeError, ValueError: arguments of another dtype, shape or device.
     """
+    check_colors("ab", ab, 2)
+    _check_bins(bins, ab)
     colors = ab.movedim(1, -1).reshape(-1, 2)
     nearest = torch.cdist(colors, bins, compute_mode="donot_use_mm_for_euclid_dist")
     distances, indices = nearest.topk(NEIGHBORS, largest=False)
     weights = torch.softmax(-(distances**2) / (2 * SIGMA**2), 1)
     shape = (len(ab), *ab.shape[2:], NEIGHBORS)
     return indices.view(shape).movedim(-1, 1), weights.view(shape).movedim(-1, 1)
+
+
+def _check_bins(bins: Tensor, beside: Tensor) -> None:
+    check_tensor("bins", bins)
+    if not bins.is_floating_point() or beside.dtype not in (bins.dtype, torch.uint8):
+        found = f"{beside.dtype} and {bins.dtype}"
+        raise TypeError(f"ab and bins must be floats of one dtype, got {found}")
+    if bins.ndim != 2 or bins.shape[1] != 2 or len(bins) < NEIGHBORS:
+        raise ValueError(f"bins must be (Q, 2) with Q ≥ {NEIGHBORS}, got {tuple(bins.shape)}")
+    if bins.device != beside.device:
+        raise ValueError(f"bins must be on {beside.device}, got {bins.device}")
 
 
 def rebalancing_weights(frequencies: Tensor, uniform: float = 0.5) -> Tensor:
@@ -91,11 +116,12 @@ def rebalancing_weights(frequencies: Tensor, uniform: float = 0.5) -> Tensor:
         (Q,) float32.
 
     Raises:
+        TypeError: an argument is of another type.
         ValueError: no frequency is above 0, one is below, or ``uniform`` is out of range. (On CUDA
             frequencies are not read, which would stall the device.)
     """
-    if not 0 < uniform <= 1:
-        raise ValueError(f"uniform must be above 0 and at most 1, got {uniform}")
+    check_number("uniform", uniform, above=0, most=1)
+    check_tensor("frequencies", frequencies)
     if frequencies.ndim != 1:
         raise ValueError(f"frequencies must be (Q,), got {tuple(frequencies.shape)}")
     if not frequencies.is_cuda and ((frequencies < 0).any() or not (frequencies > 0).any()):
@@ -121,13 +147,18 @@ def colorization(
         bin. The loss is the sum of −weights · log-probability at ``indices``.
 
     Raises:
-        TypeError: ``images`` is not uint8.
-        ValueError: ``images`` of another shape.
+        TypeError: ``images`` is not uint8, or another argument of another type.
+        ValueError: an argument of another shape or device.
     """
+    check_colors("images", images, 3)
     if images.dtype != torch.uint8:
         raise TypeError(f"images must be uint8, got {images.dtype}")
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must be (N, 3, height, width), got {tuple(images.shape)}")
+    _check_bins(bins, images)
+    if balance is not None:
+        check_tensor("balance", balance)
+        if balance.shape != bins.shape[:1] or balance.device != bins.device:
+            found = tuple(balance.shape)
+            raise ValueError(f"balance must be ({len(bins)},) on the device of bins, got {found}")
     lab = rgb_to_lab(images)
     indices, weights = soft_encode(lab[:, 1:], bins)
     if balance is not None:

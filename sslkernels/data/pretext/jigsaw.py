@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from itertools import permutations
 
@@ -9,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._tiles import check_images, cut, random_integers
+from ..._values import LARGEST, check_generator, check_whole
+from ._tiles import check_images, check_tensor, cut, random_integers
 
 TILES = 9
+MOST = math.factorial(TILES)
 
 
-@lru_cache(maxsize=4)
 def jigsaw_permutations(count: int, seed: int = 0) -> Tensor:
     """Permutations of nine tiles that are far apart, chosen greedily from all 362 880.
 
@@ -29,10 +31,16 @@ def jigsaw_permutations(count: int, seed: int = 0) -> Tensor:
 
     Returns:
         (count, 9) int64: permutation p puts tile p[j] at place j. Do not write to it.
+
+    Raises:
+        TypeError, ValueError: a number is none, or out of range.
     """
+    return _permutations(check_whole("count", count, 1, MOST), check_whole("seed", seed))
+
+
+@lru_cache(maxsize=4)
+def _permutations(count: int, seed: int) -> Tensor:
     everything = np.array(list(permutations(range(TILES))), np.int8)
-    if not 1 <= count <= len(everything):
-        raise ValueError(f"count must be from 1 to {len(everything)}, got {count}")
     everything = np.random.default_rng(seed).permutation(everything)  # draws among equals
     least = np.full(len(everything), TILES, np.int64)
     total = np.zeros(len(everything), np.int64)
@@ -72,13 +80,25 @@ def jigsaw(
         permutations[label, j] of the grid, by rows; labels (N,) int64 below P.
 
     Raises:
-        ValueError: shapes do not fit, or ``tile`` is not from 1 to ``cell``.
+        TypeError: an argument is of another type.
+        ValueError: shapes or devices do not fit, ``tile`` is not from 1 to ``cell``, or
+            ``permutations`` hold other numbers than 0 to 8. (On CUDA they are not read.)
     """
+    check_whole("cell", cell, 1)
+    check_whole("tile", tile, -LARGEST)
     if not 1 <= tile <= cell:
         raise ValueError(f"tile must be from 1 to cell, got {tile} and {cell}")
+    check_tensor("permutations", permutations)
+    if permutations.dtype != torch.int64:
+        raise TypeError(f"permutations must be int64, got {permutations.dtype}")
     if permutations.ndim != 2 or permutations.shape[1] != TILES:
         raise ValueError(f"permutations must be (P, {TILES}), got {tuple(permutations.shape)}")
+    if len(permutations) == 0:
+        raise ValueError("permutations must be one at least, got none")
+    if not permutations.is_cuda and not ((permutations >= 0) & (permutations < TILES)).all():
+        raise ValueError(f"permutations must hold 0 to {TILES - 1}, got other numbers")
     check_images(images, 3 * cell)
+    check_generator(generator, images.device)
     count, device = len(images), images.device
     sides = torch.tensor(images.shape[2:], device=device)
     corner = random_integers(generator, 0, sides - 3 * cell, count, 1, 2)

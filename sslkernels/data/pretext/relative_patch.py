@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._tiles import check_images, cut, random_integers
+from ..._values import LARGEST, check_generator, check_whole
+from ._tiles import check_colors, check_images, cut, random_integers
 
 # Rows, then columns, in steps of a patch and a gap from the centre: labels 0 to 7.
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
@@ -34,15 +35,19 @@ def relative_patches(
         in 0..7, by rows: 0 is above to the left, 1 above, 3 to the left, 7 below to the right.
 
     Raises:
-        ValueError: ``images`` of another shape, too small for a pair, or ``jitter`` is so large
-            that patches may overlap.
+        TypeError: an argument is of another type.
+        ValueError: ``images`` of another shape or device, too small for a pair, or ``jitter`` is so
+            large that patches may overlap.
     """
+    for name, number in (("patch", patch), ("gap", gap), ("jitter", jitter)):
+        check_whole(name, number, -LARGEST)
     if patch < 1 or jitter < 0 or 2 * jitter > gap:
         raise ValueError(
             f"patch must be at least 1 and jitter between 0 and half the gap, "
             f"got patch {patch}, gap {gap}, jitter {jitter}"
         )
     check_images(images, 2 * patch + gap + 2 * jitter)
+    check_generator(generator, images.device)
     count, device = len(images), images.device
     labels = torch.randint(len(DIRECTIONS), (count,), generator=generator, device=device)
     directions = torch.tensor(DIRECTIONS, device=device)[labels]  # (N, 2)
@@ -70,7 +75,12 @@ def drop_colors(patches: Tensor, generator: torch.Generator) -> Tensor:
 
     Returns:
         (N, 3, height, width) float32.
+
+    Raises:
+        TypeError, ValueError: an argument is of another type, shape or device.
     """
+    check_colors("patches", patches, 3)
+    check_generator(generator, patches.device)
     patches = patches.float()
     deviation, mean = torch.std_mean(patches, (2, 3), correction=0, keepdim=True)
     standard = (patches - mean) / deviation.clamp_min(1e-3)

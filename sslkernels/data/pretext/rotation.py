@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..._values import check_generator, check_number
+from ._tiles import check_tensor
+
 
 def rotate(
     images: Tensor, generator: torch.Generator, *, flip: float = 0.5
@@ -24,9 +27,13 @@ def rotate(
         counter-clockwise.
 
     Raises:
-        ValueError: images are not square.
+        TypeError: an argument is of another type.
+        ValueError: images are not square, ``generator`` is on another device, or ``flip`` is out of
+            range.
     """
     count = len(_checked(images))
+    check_generator(generator, images.device)
+    check_number("flip", flip, least=0, most=1)
     device = images.device
     is_flipped = torch.rand(count, generator=generator, device=device) < flip
     labels = torch.randint(4, (count,), generator=generator, device=device)
@@ -44,6 +51,7 @@ def rotate_all(images: Tensor) -> Tensor:
 
 
 def _checked(images: Tensor) -> Tensor:
+    check_tensor("images", images)
     if images.ndim != 4 or images.shape[2] != images.shape[3]:
         raise ValueError(f"images must be (N, C, side, side), got {tuple(images.shape)}")
     return images

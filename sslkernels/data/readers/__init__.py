@@ -1,10 +1,11 @@
 """Readers: where images come from, in which order, and whose share they are."""
 
 from .epoch_order import EpochOrder
-from .images import EncodedImages, image_folder, image_list, webdataset
+from .images import EncodedImages, image_folder, image_list
 from .memory import MemoryReader
 from .pil import PILReader
 from .reader import Batch, Reader
+from .webdataset import webdataset
 
 __all__ = [
     "Batch",

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..._values import check_whole
+
 
 def seeded_generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator whose state follows from all of ``numbers``, each at least 0."""
@@ -26,21 +28,23 @@ class EpochOrder:
     Args:
         count: number of images.
         batch_size: images per batch of one rank.
-        seed: of the permutations, at least 0.
+        seed: of the permutations, from 0 to 2^63 − 1.
         rank, world_size: whose share, of how many.
 
     Raises:
+        TypeError: an argument is no whole number.
         ValueError: a number is out of range, or the images do not fill a batch on each rank.
     """
 
     def __init__(
         self, count: int, batch_size: int, *, seed: int = 0, rank: int = 0, world_size: int = 1
     ):
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
-        if not 0 <= rank < world_size:
+        check_whole("count", count)
+        check_whole("batch_size", batch_size, 1)
+        check_whole("seed", seed)
+        check_whole("world_size", world_size, 1)
+        check_whole("rank", rank)
+        if rank >= world_size:
             raise ValueError(f"rank must be in 0..world_size - 1, got {rank} of {world_size}")
         if count < batch_size * world_size:
             raise ValueError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+from ..._values import check_path
+
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif",
+    ".avif",
+)  # fmt: skip
 
 
 class Extent(NamedTuple):
@@ -43,12 +47,15 @@ class EncodedImages:
         names: Sequence[str] | None = None,
         classes: Sequence[str] = (),
     ):
+        for label in labels:
+            if not -(2**63) <= label < 2**63:
+                raise ValueError(f"labels must fit 64 bits, got {label}")
         self._extents = extents
         self.names = [extent.path for extent in extents] if names is None else names
         self.labels: Tensor = torch.tensor(labels, dtype=torch.int64)
         self.classes = tuple(classes)
         self.fingerprint = zlib.crc32(
-            self.labels.numpy().data, zlib.crc32("\n".join(self.names).encode())
+            self.labels.numpy().data, zlib.crc32(os.fsencode("\n".join(self.names)))
         )
 
     def __len__(self) -> int:
@@ -79,9 +86,11 @@ def image_folder(folder: str | Path) -> EncodedImages:
     have the label 0. Names that begin with a dot are left out; symbolic links are followed.
 
     Raises:
+        TypeError: ``folder`` is no path.
         ValueError: ``folder`` is no folder, holds no images, holds images beside subfolders of
             them, or a subfolder holds none.
     """
+    check_path("folder", folder)
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"expected a folder of images, got {str(folder)!r}, which is none")
@@ -115,73 +124,50 @@ def image_folder(folder: str | Path) -> EncodedImages:
 def image_list(file: str | Path) -> EncodedImages:
     """The images that a text file lists in its order, a line ``path label`` each.
 
-    Paths are relative to the folder of ``file``, and may hold spaces; labels are whole numbers.
+    Paths are relative to the folder of ``file``, and may hold spaces. Labels are whole numbers in
+    all lines, or in all of them names of classes, which are numbered in their order.
 
     Raises:
+        TypeError: ``file`` is no path.
         ValueError: ``file`` cannot be read, is empty, or a line of it is not ``path label``.
     """
+    check_path("file", file)
     file = Path(file)
-    try:
-        lines = file.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    try:  # a mark of the byte order is no part of the first path, and paths are any bytes
+        lines = file.read_text("utf-8-sig", "surrogateescape").splitlines()
+    except OSError as error:
         raise ValueError(f"expected a text file of lines 'path label': {error}") from None
-    extents, labels = [], []
+    extents: list[Extent] = []
+    labels: list[int | str] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        path, _, label = line.strip().rpartition(" ")
-        try:
-            labels.append(int(label))
-        except ValueError:
-            path = ""
-        if not path.strip():
+        path, _, text = line.strip().rpartition(" ")
+        label = as_label(text)
+        is_other = bool(labels) and type(label) is not type(labels[0])
+        if not path.strip() or "\0" in line or text.lower().endswith(SUFFIXES) or is_other:
             raise ValueError(f"{file}:{number}: expected 'path label', got {line!r}")
+        labels.append(label)
         extents.append(Extent(str(file.parent / path.strip())))
     if not extents:
         raise ValueError(f"no images in {str(file)!r}; expected a line 'path label' for each")
-    return EncodedImages(extents, labels)
+    numbers, classes = numbered(labels)
+    return EncodedImages(extents, numbers, classes=classes)
 
 
-def webdataset(files: Iterable[str | Path]) -> EncodedImages:
-    """The images in tar files of WebDataset, read in place; order is that of the tar files.
-
-    A sample is the members that share a name up to its first dot: an image, and a member
-    ``.cls`` with its label as text (0 where there is none). Reads every header once.
-
-    Raises:
-        ValueError: a file is no tar file, a label no number, or there is no image.
-    """
-    extents, labels, names = [], [], []
-    for path in map(str, files):
-        try:
-            with tarfile.open(path, "r:") as archive:
-                members = [member for member in archive if member.isfile()]
-                classes = {
-                    _sample(member): archive.extractfile(member).read()  # type: ignore[union-attr]
-                    for member in members
-                    if member.name.endswith(".cls")
-                }
-        except (OSError, tarfile.TarError) as error:
-            raise ValueError(f"expected an uncompressed tar file, got {path!r}: {error}") from None
-        for member in members:
-            if not member.name.lower().endswith(SUFFIXES):
-                continue
-            label = classes.get(_sample(member), b"0")
-            if not label.strip().isdigit():
-                raise ValueError(
-                    f"expected a number as label in {path}/{member.name}, got {label!r}"
-                )
-            extents.append(Extent(path, member.offset_data, member.size))
-            labels.append(int(label))
-            names.append(f"{path}/{member.name}")
-    if not extents:
-        raise ValueError(f"no images in the tar files; expected members {', '.join(SUFFIXES)}")
-    return EncodedImages(extents, labels, names=names)
+def as_label(text: str) -> int | str:
+    """A label as it is written: a whole number, or the name of a class."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
-def _sample(member: tarfile.TarInfo) -> str:
-    folder, _, name = member.name.rpartition("/")
-    return f"{folder}/{name.partition('.')[0]}"
+def numbered(labels: Sequence[int | str]) -> tuple[list[int], list[str]]:
+    """Labels that are all numbers as they are; names as their places among all, and these."""
+    names = sorted({label for label in labels if isinstance(label, str)})
+    places = {name: place for place, name in enumerate(names)}
+    return [places[x] if isinstance(x, str) else int(x) for x in labels], names
 
 
 def _images_below(folder: Path) -> list[str]:

@@ -6,10 +6,10 @@ import math
 import zlib
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from ..._copy import to_device
+from ..._values import check_bytes, kind
 from .reader import Batch, Reader
 
 
@@ -22,8 +22,8 @@ class MemoryReader(Reader):
         batch_size, seed, rank, world_size: as for ``Reader``.
 
     Raises:
-        TypeError: ``images`` is not uint8.
-        ValueError: shapes do not fit, or a number is out of range.
+        TypeError: ``images`` are not uint8, ``labels`` no whole numbers, or a number is none.
+        ValueError: shapes or devices do not fit, or a number is out of range.
     """
 
     def __init__(
@@ -36,9 +36,15 @@ class MemoryReader(Reader):
         rank: int = 0,
         world_size: int = 1,
     ):
-        if images.dtype != torch.uint8:
-            raise TypeError(f"images must be uint8, got {images.dtype}")
-        if images.ndim not in (3, 4) or labels.shape != images.shape[:1]:
+        check_bytes("images", images, "n, height, width", "n, height, width, channels")
+        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+            found = labels.dtype if isinstance(labels, Tensor) else kind(labels)
+            raise TypeError(f"labels must be a tensor of whole numbers, got {found}")
+        if labels.device != images.device:
+            raise ValueError(f"labels must be on {images.device}, got {labels.device}")
+        if images.ndim == 4 and images.shape[3] not in (1, 3):
+            raise ValueError(f"images must have 1 or 3 channels, got {images.shape[3]}")
+        if labels.shape != images.shape[:1]:
             raise ValueError(
                 "images must be (n, height, width) or (n, height, width, channels), and labels "
                 f"(n,), got {tuple(images.shape)} and {tuple(labels.shape)}"

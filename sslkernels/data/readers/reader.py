@@ -1,4 +1,4 @@
-"""What all readers have in common: epochs, shares of ranks, skipped images, and resuming."""
+"""What all readers have in common: epochs, shares, skipped images, and resuming."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
 
+from ..._values import check_flag, check_whole, kind
 from ...primitives.augment_views.images import RaggedImages
 from .epoch_order import EpochOrder
+from .images import EncodedImages
+from .threads import Threads
 
 T = TypeVar("T")
 
@@ -29,13 +33,17 @@ class Batch(NamedTuple):
     indices: Tensor
 
 
-class Reader(ABC):
+class Reader(IterableDataset, ABC):
     """Batches of images, in a new order each epoch.
 
     Iterating goes to the end of the current epoch, which is a whole epoch unless the last
     iteration was left early or a state was loaded: then it goes on with the next batch. Batches
     are a function of the seed, the rank and the number of the step, so that a reader whose state
     is loaded gives the batches that would have followed, bit for bit.
+
+    The workers of ``DataLoader(reader, batch_size=None, num_workers=…)`` share an epoch out, and
+    its batches come in the same order. Each worker counts for itself: set ``reader.step`` to
+    ``epoch * len(reader)`` before an epoch, or take ``persistent_workers=True``.
 
     An image that cannot be decoded is skipped: its name is added to ``skipped``, a warning says
     why, and another image takes its place (see ``EpochOrder.batch``).
@@ -44,7 +52,7 @@ class Reader(ABC):
         names: of the images.
         fingerprint: a number that tells these images from others.
         batch_size: images per batch of one rank; the last incomplete batch is dropped.
-        seed: of the order, at least 0.
+        seed: of the order, from 0 to 2^63 − 1.
         rank, world_size: this process's share of each epoch, of how many.
 
     Attributes:
@@ -73,10 +81,14 @@ class Reader(ABC):
 
     def __iter__(self) -> Iterator[Any]:
         end = (self.step // len(self) + 1) * len(self)
-        steps = range(self.step, end)
+        worker = get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        steps = range(self.step + first, end, stride)
         for step, batch in zip(steps, self._read(steps), strict=True):
             self.step = step + 1
             yield batch
+        if worker:
+            self.step = end  # the last batches were others'
 
     @property
     def skipped(self) -> list[str]:
@@ -98,17 +110,37 @@ class Reader(ABC):
         """Go on where ``state`` was taken, with the batch that would have followed.
 
         Raises:
-            ValueError: the reader that ``state`` is from had other images, another batch size,
+            TypeError: ``state`` is no mapping.
+            ValueError: it is none of a reader, or of one that had other images, another batch size,
                 seed, rank or number of ranks.
         """
         own = self.state_dict()
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must be what state_dict returns, got {kind(state)}")
+        missing = [key for key in own if key not in state]
+        if missing:
+            raise ValueError(f"state must be what state_dict returns; it lacks {missing[0]!r}")
+        step, skipped = state["step"], state["skipped"]
+        check_whole("step of state", step)
+        is_known = isinstance(skipped, list | tuple) and all(
+            isinstance(pair, list | tuple)
+            and len(pair) == 2
+            and pair[0] in range(self.order.count)
+            and isinstance(pair[1], str)
+            for pair in skipped
+        )
+        if not is_known:
+            raise ValueError("skipped of state must be pairs of a number and a reason")
         for key in ("images", "batch_size", "seed", "share"):
+            numbers = state[key] if isinstance(state[key], list | tuple) else [state[key]]
+            if not all(isinstance(number, int) for number in numbers):
+                raise ValueError(f"{key} of state must be whole numbers, got {kind(state[key])}")
             if state[key] != own[key]:
                 raise ValueError(
                     f"the state is of a reader with {key} {state[key]}, this one has {own[key]}; "
                     f"make it as that one was, or start anew"
                 )
-        self.step, self._unreadable = state["step"], dict(state["skipped"])
+        self.step, self._unreadable = step, dict(skipped)
 
     @abstractmethod
     def _read(self, steps: range) -> Iterable[Any]:
@@ -118,6 +150,39 @@ class Reader(ABC):
         if index not in self._unreadable:
             self._unreadable[index] = reason
             warnings.warn(f"skipped {self._names[index]}: {' '.join(reason.split())}", stacklevel=2)
+
+
+class FileReader(Reader):
+    """A reader of image files, whose threads each process starts for itself.
+
+    Attributes:
+        images: the files.
+        upright: whether images are turned as EXIF's orientation says.
+        threads: how many read and decode.
+    """
+
+    def __init__(
+        self,
+        images: EncodedImages,
+        batch_size: int,
+        *,
+        upright: bool = False,
+        threads: int | None = None,
+        **share: int,
+    ):
+        if not isinstance(images, EncodedImages):
+            raise TypeError(
+                f"images must be of image_folder, image_list or webdataset, got {kind(images)}"
+            )
+        check_flag("upright", upright)
+        if threads is not None:
+            check_whole("threads", threads, 1)
+        super().__init__(images.names, images.fingerprint, batch_size, **share)
+        self.images, self.upright, self._threads = images, upright, Threads(threads)
+
+    @property
+    def threads(self) -> int:
+        return self._threads.count
 
 
 def collect(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from ..._values import kind
 from .asymmetric import BarlowTwinsViews, BYOLViews, VICRegViews
 from .contrastive import MoCoV1Views, MoCoV2Views, MoCoV3Views, SimCLRViews, SimSiamViews
 from .draw import draw_parameters
@@ -16,7 +18,7 @@ from .multi_crop import (
     VICRegLViews,
 )
 from .view import View
-from .views import Views
+from .views import Views, views_of
 
 RECIPES = (
     BarlowTwinsViews, BYOLViews, DINOv2Views, DINOViews, MoCoV1Views, MoCoV2Views, MoCoV3Views,
@@ -42,17 +44,23 @@ __all__ = [
     "Views",
     "draw_parameters",
     "load_views",
+    "views_of",
 ]
 
 
 def load_views(state: dict[str, Any]) -> Views:
     """The recipe whose ``state_dict`` this is. Raises ValueError for one of another name."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state must be what a recipe's state_dict returns, got {kind(state)}")
     recipes = {recipe.__name__: recipe for recipe in RECIPES}
     fields = dict(state)
     name = fields.pop("recipe", None)
-    if name not in recipes:
+    if not isinstance(name, str) or name not in recipes:
         raise ValueError(f"state must be of one of {', '.join(recipes)}; got {name!r}")
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
     }
+    unknown = [key for key in values if key not in recipes[name].__dataclass_fields__]
+    if unknown:
+        raise ValueError(f"state must be of {name}, which has no {unknown[0]!r}")
     return recipes[name](**values)

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..._values import check_generator, kind
 from ...primitives.augment_views.parameters import OPERATIONS, Parameters, pack_order
 from .view import View
+from .views import views_of
 
 TRIES = 10  # at a crop that fits the image, as torchvision; then a central one is taken
 ORDERS = [pack_order(order) for order in permutations(range(len(OPERATIONS)))]
@@ -35,17 +37,13 @@ def draw_parameters(views: Sequence[View], sizes: Tensor, generator: torch.Gener
         TypeError: sizes of another dtype.
         ValueError: no view, sizes of another shape or on another device.
     """
-    views = tuple(views)
-    if not views:
-        raise ValueError("views must have at least one View, got none")
+    views = views_of(views, "views")
     if not isinstance(sizes, Tensor) or sizes.is_floating_point() or sizes.is_complex():
-        raise TypeError(f"sizes must be a tensor of integers, got {sizes!r}")
+        found = sizes.dtype if isinstance(sizes, Tensor) else kind(sizes)
+        raise TypeError(f"sizes must be a tensor of integers, got {found}")
     if sizes.dim() != 2 or sizes.shape[1] != 2 or len(sizes) == 0:
         raise ValueError(f"sizes must be (N, 2), got {tuple(sizes.shape)}")
-    if sizes.device != generator.device:
-        raise ValueError(
-            f"sizes and generator must be on one device, got {sizes.device} and {generator.device}"
-        )
+    check_generator(generator, sizes.device)
     v = _distributions(views, sizes.device)
     shape = len(views), len(sizes)
 

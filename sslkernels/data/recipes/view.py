@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from ...primitives.augment_views.api import IMAGENET_MEAN, IMAGENET_STD
+from ..._values import check_choice, check_flag, check_number, check_whole, kind
+from ...primitives.augment_views.api import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS
+
+LARGEST = 1e6  # of what float32 shall hold, multiplied by a level or a side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,9 @@ class View:
         sigma: range of its standard deviation in pixels.
         solarize: probability that values from ``solarize_threshold`` on, of 255, are inverted.
         mean, std: by channel, of values in [0, 1]; subtracted, and divided by.
+
+    Raises:
+        TypeError, ValueError: a value is of another type, or out of range.
     """
 
     size: int = 224
@@ -46,3 +53,44 @@ class View:
     solarize_threshold: int = 128
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        check_whole("size", self.size, 1)
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
+            check_number(name, getattr(self, name), least=0, most=1)
+        for name, most in (("brightness", LARGEST), ("contrast", LARGEST), ("hue", 0.5)):
+            check_number(name, getattr(self, name), least=0, most=most)
+        check_number("saturation", self.saturation, least=0, most=LARGEST)
+        check_number("solarize_threshold", self.solarize_threshold, least=0, most=256)
+        check_flag("grayscale_first", self.grayscale_first)
+        check_range("scale", self.scale)
+        check_range("ratio", self.ratio)
+        check_range("sigma", self.sigma, above=None)
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            _check_sequence(name, values)
+            if len(values) not in (1, 3):
+                raise ValueError(f"{name} must be 1 or 3 numbers, got {len(values)}")
+            for value in values:
+                check_number(name, value, above=0 if name == "std" else None)
+        for name in ("scale", "ratio", "sigma", "mean", "std"):  # a list has no hash
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+def check_range(name: str, value: Any, above: float | None = 0) -> None:
+    """Raise unless ``value`` is two numbers, the first not above the second."""
+    _check_sequence(name, value)
+    if len(value) != 2:
+        raise ValueError(
+            f"{name} must be two numbers, the lowest and the highest, got {len(value)}"
+        )
+    for bound in value:
+        check_number(name, bound, least=0, above=above, most=LARGEST)
+    if value[0] > value[1]:
+        raise ValueError(f"{name} must rise from the lowest to the highest, got {tuple(value)}")
+
+
+def _check_sequence(name: str, value: Any) -> None:
+    if not isinstance(value, tuple | list):
+        raise TypeError(f"{name} must be a tuple of numbers, got {kind(value)}")

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .view import View
+from ..._values import check_number, check_whole, kind
+from .view import View, check_range
+
+MOST = 10_000  # views of an image
 
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """The views that a method makes of one image. Subclasses state them; fields override."""
+    """The views that a method makes of one image. Subclasses state them; fields override.
+
+    Raises:
+        TypeError, ValueError: a value is of another type, or out of range.
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name.endswith("_views"):
+                check_whole(name, value, 0, MOST)
+            elif name.endswith("size"):
+                check_whole(name, value, 1)
+            elif name.endswith("scale"):
+                check_range(name, value)
+            else:
+                check_number(name, value, least=0)
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -20,3 +39,18 @@ class Views:
     def state_dict(self) -> dict[str, Any]:
         """The recipe in plain numbers and strings, for a checkpoint; see :func:`load_views`."""
         return {"recipe": type(self).__name__, **asdict(self)}
+
+
+def views_of(recipe: Views | Sequence[View], name: str = "recipe") -> tuple[View, ...]:
+    """The views of a recipe, or a sequence of views itself; at least one."""
+    if not isinstance(recipe, Views | list | tuple):
+        raise TypeError(
+            f"{name} must be a recipe such as SimCLRViews, or Views, got {kind(recipe)}"
+        )
+    views = recipe.views if isinstance(recipe, Views) else tuple(recipe)
+    for view in views:
+        if not isinstance(view, View):
+            raise TypeError(f"{name} must hold Views, got {kind(view)}")
+    if not views:
+        raise ValueError(f"{name} must have at least one View, got none")
+    return views

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
+from inspect import Parameter, signature
 from typing import cast
 
 from torch import nn
@@ -27,8 +29,8 @@ def make_backbone(name: str, channels: int, width: int) -> nn.Module:
         A module that maps (n, channels, height, width) to (n, ``feature_size``).
 
     Raises:
-        ValueError: no such network, it takes another number of channels, or what the function
-            returns has no ``feature_size``.
+        ValueError: no such network, it takes another number of channels, the function takes
+            arguments, or what it returns has no ``feature_size``.
         ImportError: the library is not installed.
     """
     if name in BACKBONES:
@@ -74,6 +76,12 @@ def _function(module: str, function: str) -> nn.Module:
     make = getattr(_import(module, module), function, None)
     if not callable(make):
         raise ValueError(f"module {module!r} has no function {function!r}")
+    needed = _arguments(make)
+    if needed:
+        raise ValueError(
+            f"{module}:{function} must take no arguments, it takes {', '.join(needed)}; "
+            f"name a function of yours that gives them"
+        )
     network = make()
     if not (isinstance(network, nn.Module) and hasattr(network, "feature_size")):
         raise ValueError(
@@ -83,10 +91,22 @@ def _function(module: str, function: str) -> nn.Module:
     return network
 
 
+def _arguments(function: Callable) -> list[str]:
+    """The names of those that it cannot do without."""
+    try:
+        parameters = signature(function).parameters.values()
+    except ValueError:  # of some that are built in, Python does not know
+        return []
+    optional = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in optional]
+
+
 def _import(module: str, package: str):
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise ImportError(f"the backbone needs {package}, which is not installed") from error
+    except (TypeError, ValueError) as error:  # such as "" and ".name"
+        raise ValueError(f"backbone must name a module before its colon: {error}") from None
     except RuntimeError as error:  # such as a torchvision that was built for another torch
         raise ImportError(f"the backbone needs {package}, which does not load: {error}") from error

@@ -87,7 +87,7 @@ def test_the_generator_decides():
 
 
 def test_wrong_input():
-    with pytest.raises(ValueError, match="count must be from 1 to 362880, got 0"):
+    with pytest.raises(ValueError, match="count must be in 1..362880, got 0"):
         jigsaw_permutations(0)
     with pytest.raises(ValueError, match=r"permutations must be \(P, 9\), got \(4, 8\)"):
         jigsaw(ramps(1), torch.zeros(4, 8, dtype=torch.int64), generator())

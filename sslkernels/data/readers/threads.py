@@ -1,0 +1,47 @@
+"""Threads that decode: how many, and whose."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from torch.utils.data import get_worker_info
+
+
+def available_cores() -> int:
+    """The cores that this process may use, shared with the ranks and workers beside it.
+
+    Ranks of this machine are counted by ``LOCAL_WORLD_SIZE``, which torchrun sets; workers are
+    those of the ``DataLoader`` that this process works for.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    ranks = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    worker = get_worker_info()
+    sharers = (int(ranks) if ranks.isdigit() else 1) * (worker.num_workers if worker else 1)
+    return max(1, cores // max(1, sharers))
+
+
+class Threads:
+    """A pool of threads, which each process starts for itself: no fork or pickle takes it along.
+
+    Args:
+        count: None: ``available_cores()``.
+    """
+
+    def __init__(self, count: int | None):
+        self._asked = count
+        self._process = 0  # whose pool it is
+
+    @property
+    def count(self) -> int:
+        return self._asked or available_cores()
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        if self._process != os.getpid():
+            self._pool, self._process = ThreadPoolExecutor(self.count), os.getpid()
+        return self._pool
+
+    def __reduce__(self) -> tuple[type[Threads], tuple[int | None]]:
+        return Threads, (self._asked,)
