@@ -49,6 +49,7 @@ FLOATS = (
     "scale", "bias", "unit", "part", "weight", "epsilon", "factor", "correction", "eps",
     "outer_eps", "off_diagonal", "diagonal", "variance", "variance_eps", "distance",
 )  # fmt: skip
+TEMPERATURES = ("student_temperature_ptr", "teacher_temperature_ptr", "epsilon_ptr")
 LABELS = ("labels_ptr", "row_labels_ptr", "column_labels_ptr")
 DOUBLES = {
     "covariance_loss.columns_kernel": ("loss_ptr",),
@@ -103,6 +104,7 @@ def compile_one(job: Job) -> Compiled:
         kinds = {
             "index_ptr": "i64",
             "sums_ptr": "fp64",
+            **dict.fromkeys(TEMPERATURES, "fp64"),
             **dict.fromkeys(LABELS, "i64"),
             **dict.fromkeys(DOUBLES.get(name, ()), "fp64"),
             **({"count_ptr": "i64"} if name.startswith("sinkhorn") else {}),

@@ -9,6 +9,7 @@ from oracle import check_sinkhorn
 
 from sslkernels import prototype_sinkhorn, sinkhorn
 from sslkernels.primitives import _prototypes
+from sslkernels.primitives.sinkhorn.op import sinkhorn_op
 
 
 def assert_equals_reference(logits, epsilon=0.3, iterations=3, rows=None):
@@ -30,6 +31,13 @@ def test_as_exact_as_eager(dtype, shape):
 @pytest.mark.parametrize("iterations", [1, 2, 10])
 def test_iterations(iterations):
     check_sinkhorn("triton", (20, 300), iterations=iterations, draws=2, floor=1e-6)
+
+
+def test_an_epsilon_that_only_the_device_knows():
+    logits, epsilon = torch.randn(1, 20, 300), torch.tensor(0.3, dtype=torch.float64)
+    found = sinkhorn_op(logits, epsilon, 1.0, 3, None, "triton")
+    expected = sinkhorn_op(logits, None, 0.3, 3, None, "triton")
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("shape, integer", [

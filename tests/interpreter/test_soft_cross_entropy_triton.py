@@ -9,7 +9,8 @@ from soft_cross_entropy_oracle import check_prototype_cross_entropy, check_soft_
 
 from sslkernels import functional, soft_cross_entropy
 from sslkernels.primitives.soft_cross_entropy import triton
-from sslkernels.primitives.soft_cross_entropy.problem import Problem, merge
+from sslkernels.primitives.soft_cross_entropy.op import cross_entropies_of
+from sslkernels.primitives.soft_cross_entropy.problem import Pairs, Problem, merge
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -50,6 +51,20 @@ def test_as_exact_as_eager(dtype, temperature, sizes):
 ], ids=str)  # fmt: skip
 def test_centers_temperatures_and_sizes(options):
     check_soft_cross_entropy("triton", 2, 3, 6, 1500, **options, draws=2, floor=2e-6)
+
+
+@pytest.mark.parametrize("teacher_temperature", [0.07, None])
+def test_temperatures_that_only_the_device_knows(teacher_temperature):
+    students, teachers = torch.randn(2, 3, 700), torch.randn(1, 3, 700).softmax(2)
+    numbers = 0.15, teacher_temperature
+    on_device = torch.tensor([0.15, teacher_temperature or 1.0], dtype=torch.float64)
+    results = []
+    for temperatures in ((None, *numbers), (on_device, 1.0, teacher_temperature and 1.0)):
+        x = students.clone().requires_grad_()
+        rows = cross_entropies_of([x, teachers], None, Pairs(1.0), temperatures, "triton", 1)
+        rows.sum().backward()
+        results.append((rows.detach(), x.grad))
+    assert_close(*results, relative=1e-7)
 
 
 @pytest.mark.parametrize("normalized", [False, True])
