@@ -43,7 +43,19 @@ class PendingMean:
 
     def wait(self) -> Tensor:
         """The mean (K,)."""
+        self._arrive()
+        return self._total / self._count
+
+    def moved(self, center: Tensor, share: float) -> Tensor:
+        """``center + share · (mean − center)``; what it was where the mean is not finite."""
+        self._arrive()
+        total, count = self._total.to(center).view_as(center), self._count
+        if isinstance(count, Tensor):
+            total, count = total / count.to(center), 1
+        step = total.sub(center, alpha=count).nan_to_num_(0.0, 0.0, 0.0)
+        return center.add(step, alpha=share / count)
+
+    def _arrive(self) -> None:
         if self._work is not None:
             self._work.wait()
             self._work = None
-        return self._total / self._count

@@ -141,7 +141,10 @@ class DCLWLoss(DCLLoss):
         super().__init__(temperature, None, gather_distributed, **gathering)
         check_positive(sigma=sigma)
         self.sigma = sigma
-        self.weight_fn = partial(_von_mises_fisher, sigma, self.gather)
+
+    def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        return dclw(out0, out1, self.temperature, self.sigma, gather=self.gather, impl=self.impl)
 
 
 def _check_weight_function(weight_fn: WeightFunction | None) -> None:

@@ -41,12 +41,7 @@ def whiten(x: Tensor, eps: float = 0.0, *, gather: Gather | None = None) -> Tens
         raise ValueError(f"x must be (…, N, D), each at least 1; got {tuple(x.shape)}")
     with full_precision(x):
         x = scale_gradient(x, gather).to(accumulation_dtype(x))
-        try:
-            return _Whiten.apply(x, eps, gather)[0]
-        except ValueError:
-            if x.isfinite().all():
-                raise
-            return x * float("nan")
+        return _whiten(x, eps, gather)[0]
 
 
 def norm_mse(x0: Tensor, x1: Tensor) -> Tensor:
@@ -121,8 +116,8 @@ class Whitening(nn.Module):
             if self.track_running_stats and not self.training:
                 root = _cholesky(self.running_variance.to(x.dtype), self.eps, x)
                 return _Solve.apply(x - self.running_mean.flatten().to(x.dtype), root)
-            whitened, mean, covariance, _ = _Whiten.apply(x, self.eps, None)
-            if self.track_running_stats:
+            whitened, mean, covariance, _ = _whiten(x, self.eps, None)
+            if self.track_running_stats and mean is not None:
                 self._track(mean, covariance)
             return whitened
 
@@ -220,6 +215,16 @@ class WMSELoss(nn.Module):
             with full_precision(input):
                 losses += [self.loss_f(x0, x1) for x0, x1 in combinations(whitened, 2)]
         return torch.stack(losses).mean()
+
+
+def _whiten(x: Tensor, eps: float, gather: Gather | None) -> tuple[Any, ...]:
+    """As :class:`_Whiten`; NaN and no statistics of rows that are not finite."""
+    try:
+        return _Whiten.apply(x, eps, gather)
+    except ValueError:
+        if x.isfinite().all():
+            raise
+        return x * float("nan"), None, None, None
 
 
 class _Whiten(Differentiable):

@@ -28,7 +28,8 @@ class CenteredLoss(nn.Module):
         impl: see :func:`sslkernels.soft_cross_entropy`.
 
     Attributes:
-        center: the buffer, as of the last update. Updates of several ranks travel while training
+        center: the buffer, as of the last update. Rows that are not finite do not move it; on a GPU
+            their whole batch does not. Updates of several ranks travel while training
             goes on, and arrive with the next loss, :meth:`apply_center_update` or checkpoint.
     """
 
@@ -66,11 +67,9 @@ class CenteredLoss(nn.Module):
     def apply_center_update(self) -> None:
         """Wait for the last update, if one is on its way."""
         if self._update is not None:
-            mean, self._update = self._update.wait(), None
-            mean = mean.to(self.center).view_as(self.center)
-            moved = self.center.lerp(mean, 1 - self.center_momentum)
+            update, self._update = self._update, None
             # not in place: a backward pass may still need the old one
-            self.center = lasting(torch.where(mean.isfinite(), moved, self.center))
+            self.center = lasting(update.moved(self.center, 1 - self.center_momentum))
 
     def _center(self, teacher: Views, temperature: float, prototypes: Prototypes | None) -> Tensor:
         """What is taken from the teacher's logits of this batch."""
