@@ -1,5 +1,9 @@
 """Fused, exact, memory-linear kernels for self-supervised learning."""
 
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
 from . import functional
 from .compat import patch, unpatch
 from .distributed import Gather
@@ -110,3 +114,12 @@ __all__ = [
     "source_coordinates",
     "unpatch",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The version, and the parts that are imported when they are first used."""
+    if name == "__version__":
+        return version(__name__)
+    if name in ("data", "eval", "metrics", "plots", "train"):
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,16 @@ def test_the_compiler_of_torch_is_not_loaded():
     """Which takes longer than the package."""
     code = "import sys, sslkernels; assert 'torch._dynamo' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_parts_are_there_without_being_imported_by_name():
+    code = (
+        "import sslkernels, sys; before = set(sys.modules);"
+        "assert not {'matplotlib', 'sslkernels.data', 'sslkernels.plots'} & before;"
+        "sslkernels.metrics.rankme, sslkernels.data.recipes, sslkernels.plots;"
+        "print(sslkernels.__version__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == version("sslkernels")
+    with pytest.raises(AttributeError, match="no attribute 'losess'"):
+        sslkernels.losess  # noqa: B018

@@ -153,6 +153,15 @@ def test_a_queue_leaves_out_rows_that_are_not_finite(bad):
     assert bank.bank_ptr.item() == 3
 
 
+def test_the_queue_of_the_official_builder_can_be_loaded():
+    queue = torch.nn.functional.normalize(x(0, D, 12), dim=0)
+    saved = {"queue": queue, "queue_ptr": torch.tensor([8])}
+    model = torch.nn.ModuleDict({"loss": sslkernels.MoCoLoss(D, 12)})
+    model.load_state_dict({f"loss.{name}": value for name, value in saved.items()})
+    assert torch.equal(model["loss"].queue.bank, queue.T)
+    assert model["loss"].queue.bank_ptr.item() == 8
+
+
 def test_running_statistics_leave_out_a_batch_that_is_not_finite():
     loss, call = made("WMSELoss")
     before = [buffer.clone() for buffer in loss.buffers()]

@@ -76,7 +76,8 @@ class MoCoLoss(GatheringLoss):
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
 
     Attributes:
-        queue: the :class:`~sslkernels.losses.MemoryBank`, saved with checkpoints.
+        queue: the :class:`~sslkernels.losses.MemoryBank`, saved with checkpoints. The reference's
+            ``queue`` and ``queue_ptr`` can be loaded too.
     """
 
     def __init__(
@@ -91,6 +92,13 @@ class MoCoLoss(GatheringLoss):
         check_temperature(temperature=temperature)
         self.temperature = temperature
         self.queue = MemoryBank(queue_size, dim)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Also what ``moco.builder.MoCo`` has saved: ``queue`` (D, K) and ``queue_ptr``."""
+        if f"{prefix}queue" in state_dict:
+            state_dict[f"{prefix}queue.bank"] = state_dict.pop(f"{prefix}queue").T
+            state_dict[f"{prefix}queue.bank_ptr"] = state_dict.pop(f"{prefix}queue_ptr")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, query: Tensor, key: Tensor) -> Tensor:
         """Return the loss of queries (N, D) and the momentum encoder's keys (N, D)."""
