@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import functional
 from .compat import patch, unpatch
@@ -115,11 +115,16 @@ __all__ = [
     "unpatch",
 ]
 
+if TYPE_CHECKING:
+    from . import data, eval, metrics, plots, train
 
-def __getattr__(name: str) -> Any:
-    """The version, and the parts that are imported when they are first used."""
-    if name == "__version__":
-        return version(__name__)
-    if name in ("data", "eval", "metrics", "plots", "train"):
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __version__: str
+else:
+
+    def __getattr__(name):
+        """The version, and the parts that are imported when they are first used."""
+        if name == "__version__":
+            return version(__name__)
+        if name in ("data", "eval", "metrics", "plots", "train"):
+            return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import sslkernels
 from sslkernels import _ext
 
 ROOT = Path(__file__).parents[1]
