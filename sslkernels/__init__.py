@@ -116,7 +116,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from . import data, eval, metrics, plots, train
+    from . import data, eval, metrics, plots, train  # noqa: F401
 
     __version__: str
 else:
