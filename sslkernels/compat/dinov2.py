@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._operator import accumulation_dtype
 from ..distributed import Gather
 from ..losses import koleo
 from ..losses._common import full_precision
-from ..losses.distillation.centered import CenteredLoss
+from ..losses.distillation.koleo import _neighbors
 from ..primitives import sinkhorn, soft_cross_entropy
-from .peer import Peer
+from .distillation import MeanOfRanks, without_iterations
+from .peer import Peer, ShowsArguments
 
 __all__ = ["DINOLoss", "KoLeoLoss", "iBOTPatchLoss"]
 
@@ -31,7 +33,7 @@ PEER = Peer(
 )
 
 
-class _Teacher(CenteredLoss):
+class _Teacher(ShowsArguments, MeanOfRanks):
     """A loss that makes its teacher's probabilities, by a centre or by Sinkhorn-Knopp."""
 
     def __init__(self, shape: tuple[int, ...], student_temp: float, center_momentum: float) -> None:
@@ -43,9 +45,6 @@ class _Teacher(CenteredLoss):
         """``softmax((teacher − center) / teacher_temp)``, the last update of the centre in it."""
         self.apply_center_update()
         return _softmax(teacher_output, self.center, teacher_temp)
-
-    def extra_repr(self) -> str:
-        return f"prototypes={self.center.shape[-1]}, student_temp={self.student_temp}"
 
 
 class DINOLoss(_Teacher):
@@ -140,8 +139,12 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
             student_masks_flat: (B, N), bool.
             n_masked_patches: M; None: all rows.
             masks_weight: (M,), what each patch counts; None: one over its image's masked patches.
+
+        Without a patch the loss is 0.
         """
         rows = slice(n_masked_patches)
+        if not len(student_patch_tokens_masked[rows]):
+            return 0 * student_patch_tokens_masked.sum()
         losses = self._cross_entropies(
             student_patch_tokens_masked[rows], teacher_patch_tokens_masked[rows]
         )
@@ -157,13 +160,27 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
 
 
 class KoLeoLoss(nn.Module):
-    """``dinov2.loss.KoLeoLoss``: :func:`sslkernels.functional.koleo`, whose convention is its."""
+    """``dinov2.loss.KoLeoLoss``: :func:`sslkernels.functional.koleo`, whose convention is its.
+
+    A single embedding is its own neighbour; ``eps`` is added to distances, not to differences.
+    """
 
     def forward(self, student_output: Tensor, eps: float = 1e-8) -> Tensor:
-        """Return the loss of embeddings (N, D) of one view, N at least 2."""
-        if eps != 1e-8:
-            raise ValueError(f"eps must be 1e-8, as everywhere in dinov2; got {eps}")
-        return koleo(student_output, eps=eps)
+        """Return the loss of embeddings (N, D) of one view."""
+        if eps == 1e-8 and len(student_output) > 1:
+            return koleo(student_output)
+        with full_precision(student_output):
+            z = student_output.to(accumulation_dtype(student_output))
+            z = F.normalize(z, eps=eps, dim=-1)
+            distances = F.pairwise_distance(z, z[_nearest(z.detach())], 2, 1e-8)
+            return -(distances + eps).log().mean()
+
+
+def _nearest(z: Tensor) -> Tensor:
+    """(N,): the nearest of the others; of a single embedding, itself."""
+    if len(z) == 1:
+        return torch.zeros(1, dtype=torch.int64, device=z.device)
+    return _neighbors(z, z, 0, 1, "dinov2", "auto").squeeze(1)
 
 
 def _softmax(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
@@ -173,5 +190,7 @@ def _softmax(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
 
 
 def _assignment(logits: Tensor, temperature: float, iterations: int) -> Tensor:
+    if iterations == 0:
+        return without_iterations(logits, temperature, Gather())
     center = sinkhorn(logits, temperature, iterations, gather=Gather())
     return _softmax(logits, center, temperature)

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from .._operator import accumulation_dtype
-from ..distributed import Gather
+from ..distributed import Gather, ranks_of
 from ..losses import (
     OfficialDINOLoss,
     barlow_twins,
     byol,
     dino,
+    info_nce,
     moco_v3,
     negative_cosine_similarity,
     nnclr,
@@ -28,7 +29,7 @@ from ..losses import (
 from ..losses._common import cross_entropy, full_precision
 from ..primitives import pairwise_logsumexp, soft_cross_entropy
 from ..primitives._rows import dot
-from .peer import Peer
+from .peer import Peer, promoted, whole
 
 __all__ = [
     "DINOLoss",
@@ -81,12 +82,17 @@ def mocov2plus_loss_func(
 
 
 def mocov3_loss_func(query: Tensor, key: Tensor, temperature: float = 0.2) -> Tensor:
-    """One direction of MoCo v3, times 2T."""
-    return moco_v3(query, key, temperature, gather=Gather())
+    """One direction of MoCo v3, times 2T. As in solo-learn, keys have a gradient in a single
+    process, and none on several ranks."""
+    if ranks_of(Gather()) is not None:
+        return moco_v3(query, key, temperature, gather=Gather())
+    return 2 * temperature * info_nce(query, key, temperature=temperature)
 
 
 def nnclr_loss_func(nn: Tensor, p: Tensor, temperature: float = 0.1) -> Tensor:
     """One direction of NNCLR: neighbours (N, D) find predictions (N, D)."""
+    if nn.requires_grad:
+        return info_nce(nn, p, temperature=temperature, gather=Gather())
     return nnclr(nn, p, temperature, gather=Gather())
 
 
@@ -97,9 +103,9 @@ def ressl_loss_func(
     temperature_q: float = 0.1,
     temperature_k: float = 0.04,
 ) -> Tensor:
-    """ReSSL: the similarities of q with a queue (D, K) follow those of k, of which no gradient
+    """ReSSL: the similarities of q with a queue (K, D) follow those of k, of which no gradient
     comes; (N, D) each, all normalised by the caller. No similarities are stored."""
-    prototypes = queue.T.detach().to(q)
+    prototypes = queue.detach().to(q)
     return dino(
         [q],
         [k],
@@ -112,8 +118,9 @@ def ressl_loss_func(
 
 
 def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float = 0.1) -> Tensor:
-    """SimCLR and SupCon of solo-learn: rows (N, D) of one index (N,) are positives, which are
-    summed inside the logarithm."""
+    """SimCLR and SupCon of solo-learn: rows (N, D) of one index (N,), numbers of any kind, are
+    positives, which are summed inside the logarithm."""
+    indexes = whole(indexes)
     return supcon(z, indexes, temperature=temperature, convention="solo_learn", gather=Gather())
 
 
@@ -157,6 +164,7 @@ def vibcreg_loss_func(
 ) -> Tensor:
     """VIbCReg of embeddings (N, D)."""
     weights = sim_loss_weight, var_loss_weight, cov_loss_weight
+    z1, z2 = promoted(z1, z2)
     return vibcreg(z1, z2, *weights, gather=Gather())
 
 
@@ -169,6 +177,7 @@ def vicreg_loss_func(
 ) -> Tensor:
     """VICReg of embeddings (N, D), the variance terms of whose views are added, not halved."""
     weights = sim_loss_weight, var_loss_weight, cov_loss_weight
+    z1, z2 = promoted(z1, z2)
     return vicreg(z1, z2, *weights, convention="solo_learn", gather=Gather())
 
 

@@ -15,7 +15,8 @@ from ..losses import barlow_twins, clip, negative_cosine_similarity, nt_xent, vi
 from ..losses._common import full_precision, unit
 from ..losses.covariance.vicreg import variance_and_covariance
 from ..primitives import sinkhorn, soft_cross_entropy
-from .peer import Peer
+from .distillation import without_iterations
+from .peer import Peer, ShowsArguments, promoted
 
 __all__ = [
     "BYOLLoss",
@@ -40,14 +41,18 @@ _MODULES = {
 PEER = Peer(
     package="stable_pretraining",
     distribution="stable-pretraining",
-    versions=((0, 1),),
+    releases=("0.1.3", "0.1.8"),
     defined_in={
         name: f"stable_pretraining.losses.{module}" for module, x in _MODULES.items() for name in x
     },
+    # until then all but the distillation's and BYOL's were those of each rank alone
+    since=dict.fromkeys(
+        ("BarlowTwinsLoss", "CLIPLoss", "NTXEntLoss", "VCRegLoss", "VICRegLoss"), "0.1.8"
+    ),
 )
 
 
-class BYOLLoss(nn.Module):
+class BYOLLoss(ShowsArguments, nn.Module):
     """``2 − 2 mean cos``, in which nothing is detached."""
 
     def forward(self, online_pred: Tensor, target_proj: Tensor) -> Tensor:
@@ -55,7 +60,7 @@ class BYOLLoss(nn.Module):
         return 2 + 2 * negative_cosine_similarity(online_pred, target_proj, -1)
 
 
-class NegativeCosineSimilarity(nn.Module):
+class NegativeCosineSimilarity(ShowsArguments, nn.Module):
     """``−mean cos``, in which nothing is detached."""
 
     def forward(self, z_i: Tensor, z_j: Tensor) -> Tensor:
@@ -63,7 +68,7 @@ class NegativeCosineSimilarity(nn.Module):
         return negative_cosine_similarity(z_i, z_j)
 
 
-class VICRegLoss(nn.Module):
+class VICRegLoss(ShowsArguments, nn.Module):
     """VICReg, whose variance terms are halved: :func:`sslkernels.functional.vicreg`."""
 
     def __init__(
@@ -81,10 +86,11 @@ class VICRegLoss(nn.Module):
         """Return the loss of two views' embeddings, each (N, D)."""
         own = self.vcreg_loss
         weights = self.sim_coeff, own.std_coeff, own.cov_coeff, own.epsilon
+        z_i, z_j = promoted(z_i, z_j)
         return vicreg(z_i, z_j, *weights, gather=Gather())
 
 
-class VCRegLoss(nn.Module):
+class VCRegLoss(ShowsArguments, nn.Module):
     """VICReg's variance, halved, and covariance of one view."""
 
     def __init__(self, std_coeff: float = 25, cov_coeff: float = 1, epsilon: float = 1e-4) -> None:
@@ -100,7 +106,7 @@ class VCRegLoss(nn.Module):
             return self.std_coeff * variance / 2 + self.cov_coeff * covariance
 
 
-class BarlowTwinsLoss(nn.Module):
+class BarlowTwinsLoss(ShowsArguments, nn.Module):
     """Barlow Twins of features divided by their unbiased deviation + 1e-5, on each rank by itself:
     the convention of that name of :func:`sslkernels.functional.barlow_twins`."""
 
@@ -116,7 +122,7 @@ class BarlowTwinsLoss(nn.Module):
         )  # fmt: skip
 
 
-class NTXEntLoss(nn.Module):
+class NTXEntLoss(ShowsArguments, nn.Module):
     """NT-Xent: :func:`sslkernels.functional.nt_xent`."""
 
     def __init__(self, temperature: float = 0.5) -> None:
@@ -125,10 +131,10 @@ class NTXEntLoss(nn.Module):
 
     def forward(self, z_i: Tensor, z_j: Tensor) -> Tensor:
         """Return the loss of two views' embeddings, each (N, D)."""
-        return nt_xent(z_i, z_j, self.temperature, gather=Gather())
+        return nt_xent(*promoted(z_i, z_j), self.temperature, gather=Gather())
 
 
-class CLIPLoss(nn.Module):
+class CLIPLoss(ShowsArguments, nn.Module):
     """CLIP of features that are normalised here, and whose ``logit_scale`` divides."""
 
     def __init__(self, temperature: float = 0.07) -> None:
@@ -144,7 +150,7 @@ class CLIPLoss(nn.Module):
             return clip(unit(feats_i), unit(feats_j), 1 / temperature, gather=Gather())
 
 
-class DINOv1Loss(nn.Module):
+class DINOv1Loss(ShowsArguments, nn.Module):
     """DINO of a student's logits and the teacher's probabilities, which its methods make.
 
     Attributes:
@@ -178,9 +184,7 @@ class DINOv1Loss(nn.Module):
     ) -> Tensor:
         """The Sinkhorn-Knopp assignment of logits (…, K), over all ranks' rows; how many they are
         is known from the logits."""
-        rows = teacher_logits.flatten(0, -2)
-        center = sinkhorn(rows, teacher_temp, n_iterations, gather=Gather())
-        return _softmax(teacher_logits, center, teacher_temp)
+        return _assignment(teacher_logits, teacher_temp, num_samples, n_iterations)
 
     @torch.no_grad()
     def softmax_center_teacher(
@@ -209,7 +213,7 @@ class DINOv1Loss(nn.Module):
             self.center = mean if self.center is None else self.center.lerp(mean, 1 - kept)
 
 
-class iBOTPatchLoss(nn.Module):  # noqa: N801
+class iBOTPatchLoss(ShowsArguments, nn.Module):  # noqa: N801
     """The mean cross-entropy of patches' logits and the teacher's probabilities."""
 
     def __init__(self, student_temp: float = 0.1) -> None:
@@ -223,10 +227,19 @@ class iBOTPatchLoss(nn.Module):  # noqa: N801
             student, teacher, student_temperature=self.student_temp, teacher_temperature=None
         ).mean()
 
-    sinkhorn_knopp_teacher = DINOv1Loss.sinkhorn_knopp_teacher
+    @torch.no_grad()
+    def sinkhorn_knopp_teacher(
+        self,
+        teacher_patch_tokens: Tensor,
+        teacher_temp: float,
+        num_samples: int | Tensor | None = None,
+        n_iterations: int = 3,
+    ) -> Tensor:
+        """The Sinkhorn-Knopp assignment of logits (…, K), as that of :class:`DINOv1Loss`."""
+        return _assignment(teacher_patch_tokens, teacher_temp, num_samples, n_iterations)
 
 
-class DINOv2Loss(nn.Module):
+class DINOv2Loss(ShowsArguments, nn.Module):
     """:class:`DINOv1Loss` of class tokens and :class:`iBOTPatchLoss` of patches, weighted."""
 
     def __init__(
@@ -255,6 +268,16 @@ class DINOv2Loss(nn.Module):
             return loss
         patches = self.ibot_loss(student_patch_logits, teacher_patch_probs)
         return loss + self.ibot_loss_weight * patches
+
+
+def _assignment(
+    logits: Tensor, temperature: float, count: int | Tensor | None, iterations: int
+) -> Tensor:
+    rows = logits.flatten(0, -2)
+    if iterations == 0:
+        return without_iterations(rows, temperature, Gather(), count).view(logits.shape)
+    center = sinkhorn(rows, temperature, iterations, gather=Gather())
+    return _softmax(logits, center, temperature)
 
 
 def _softmax(logits: Tensor, center: Tensor | None, temperature: float) -> Tensor:

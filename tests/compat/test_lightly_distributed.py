@@ -41,7 +41,7 @@ def on_a_rank(rank, name, arguments, inputs):
     """Value, gradients, and the mean value, of ours and theirs, of two steps."""
     results = []
     load()
-    for module in (vars(ours), ours.PEER.originals(ours, [name])):
+    for module in (vars(ours), ours.PEER.find(ours, [name])[0]):
         torch.manual_seed(5)
         loss = module[name](**arguments, gather_distributed=True).double()
         torch.manual_seed(rank)
@@ -70,7 +70,7 @@ def distilled_on_a_rank(rank):
     load()
     names = ["SwaVLoss", "DINOLoss", "IBOTPatchLoss", *CAPI]
     results = []
-    for module in (vars(ours), ours.PEER.originals(ours, names)):
+    for module in (vars(ours), ours.PEER.find(ours, names)[0]):
         torch.manual_seed(rank)
         found = []
         swav = module["SwaVLoss"](sinkhorn_gather_distributed=True)

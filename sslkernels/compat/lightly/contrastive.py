@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from ... import losses
@@ -18,13 +19,31 @@ from .memory_bank import MemoryBankModule
 
 
 class SaysIfGathering:
-    """lightly's name for whether other ranks' embeddings take part."""
+    """lightly's name for whether other ranks' embeddings take part.
 
-    gather: Gather | None
+    Raises:
+        ValueError: they should, and torch was built without ``torch.distributed``.
+    """
+
+    _gather: Gather | None
+
+    @property
+    def gather(self) -> Gather | None:
+        return self._gather
+
+    @gather.setter
+    def gather(self, gather: Gather | None) -> None:
+        if gather is not None and not dist.is_available():
+            raise ValueError("gather_distributed=True needs a torch with torch.distributed")
+        self._gather = gather
 
     @property
     def gather_distributed(self) -> bool:
         return self.gather is not None
+
+    @gather_distributed.setter
+    def gather_distributed(self, takes_part: bool) -> None:
+        self.gather = (self.gather or Gather()) if takes_part else None
 
 
 class NTXentLoss(SaysIfGathering, losses.NTXentLoss):

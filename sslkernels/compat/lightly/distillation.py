@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ... import losses
+from ..._operator import accumulation_dtype
 from ...distributed import Gather
 from ...losses import ibot
-from ...losses.distillation.centered import CenteredLoss
 from ...primitives import soft_cross_entropy
+from ..distillation import MeanOfRanks, koleo_of_one, without_iterations
 from .contrastive import SaysIfGathering
 
 
-class DINOLoss(losses.DINOLoss):
+class DINOLoss(MeanOfRanks, losses.DINOLoss):
     """``lightly.loss.DINOLoss``: the centre moves in evaluation too."""
 
     def forward(
@@ -32,7 +36,7 @@ class DINOLoss(losses.DINOLoss):
         return loss
 
 
-class Center(CenteredLoss):
+class Center(MeanOfRanks):
     """``lightly.models.modules.center.Center``, by which checkpoints know the centre."""
 
     def __init__(self, size: tuple[int, ...], mode: str = "mean", momentum: float = 0.9) -> None:
@@ -81,7 +85,11 @@ class IBOTPatchLoss(nn.Module):
         mask: Tensor,
         teacher_temp: float | None = None,
     ) -> Tensor:
-        """Return the loss of logits (M, K) at the patches that ``mask`` (B, H, W) selects."""
+        """Return the loss of logits (M, K) at the patches that ``mask`` (B, H, W) selects; 0 where
+        it selects none."""
+        if not len(student_out) and not mask.any():
+            self.center.update(teacher_out)
+            return 0 * student_out.sum(dtype=accumulation_dtype(student_out))
         loss = ibot(
             student_out,
             teacher_out,
@@ -89,7 +97,6 @@ class IBOTPatchLoss(nn.Module):
             student_temp=self.student_temp,
             teacher_temp=self._temperature(teacher_temp),
             center=self.center.value,
-            gather=Gather(),
         )
         self.center.update(teacher_out)
         return loss
@@ -150,7 +157,13 @@ class IBOTPlusPlusPatchLoss(IBOTPatchLoss):
 
 
 class KoLeoLoss(losses.KoLeoLoss):
-    """``lightly.loss.KoLeoLoss``."""
+    """``lightly.loss.KoLeoLoss``: a single embedding is its own neighbour."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the loss of embeddings (N, D)."""
+        if len(x) == 1:
+            return koleo_of_one(x, self.p, self.eps)
+        return super().forward(x)
 
 
 class SwaVLoss(SaysIfGathering, losses.SwaVLoss):
@@ -164,10 +177,27 @@ class SwaVLoss(SaysIfGathering, losses.SwaVLoss):
         **prototypes,
     ) -> Tensor:
         """Return the loss of crops' logits, each (B, K)."""
+        if self.sinkhorn_iterations == 0 and not prototypes:
+            return self._without_iterations(
+                [*high_resolution_outputs], [*low_resolution_outputs], queue_outputs
+            ).reshape(1)
         loss = super().forward(
             high_resolution_outputs, low_resolution_outputs, queue_outputs, **prototypes
         )
         return loss.reshape(1)
+
+    def _without_iterations(
+        self, high: list[Tensor], low: list[Tensor], queue: Sequence[Tensor] | None
+    ) -> Tensor:
+        """The loss whose assignments are not balanced, only divided by their sum."""
+        total: Any = 0
+        for i, crop in enumerate(high):
+            logits = crop if queue is None else torch.cat([crop, queue[i]])
+            q = without_iterations(logits.detach(), self.sinkhorn_epsilon, self.gather)[: len(crop)]
+            for z in high[:i] + high[i + 1 :] + low:
+                rows = q * F.log_softmax(z.to(q.dtype) / self.temperature, 1)
+                total = total - rows.sum(1).mean()
+        return total / (len(high) * (len(high) + len(low) - 1))
 
 
 class CAPILoss(SaysIfGathering, losses.CAPILoss):
