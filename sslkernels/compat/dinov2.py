@@ -17,9 +17,10 @@ from ..distributed import Gather
 from ..losses import koleo
 from ..losses._common import full_precision
 from ..losses.distillation.koleo import _neighbors
+from ..losses.distillation.views import Prototypes, Views
 from ..primitives import sinkhorn, soft_cross_entropy
 from .distillation import MeanOfRanks, without_iterations
-from .peer import Peer, ShowsArguments
+from .peer import Peer, ShowsArguments, leave_gradients
 
 __all__ = ["DINOLoss", "KoLeoLoss", "iBOTPatchLoss"]
 
@@ -41,6 +42,13 @@ class _Teacher(ShowsArguments, MeanOfRanks):
         self.student_temp = student_temp
 
     @torch.no_grad()
+    def update_center(self, teacher_out: Views, prototypes: Prototypes | None = None) -> None:
+        """Start the update by a batch's logits, of as many dimensions as the centre has."""
+        if not isinstance(teacher_out, Tensor) or teacher_out.dim() != self.center.dim():
+            raise ValueError(f"logits must have {self.center.dim()} dimensions")
+        super().update_center(teacher_out, prototypes)
+
+    @torch.no_grad()
     def softmax_center_teacher(self, teacher_output: Tensor, teacher_temp: float) -> Tensor:
         """``softmax((teacher − center) / teacher_temp)``, the last update of the centre in it."""
         self.apply_center_update()
@@ -58,6 +66,7 @@ class DINOLoss(_Teacher):
         self, out_dim: int, student_temp: float = 0.1, center_momentum: float = 0.9
     ) -> None:
         super().__init__((1, out_dim), student_temp, center_momentum)
+        self.out_dim = out_dim
 
     @torch.no_grad()
     def sinkhorn_knopp_teacher(
@@ -73,6 +82,7 @@ class DINOLoss(_Teacher):
     ) -> Tensor:
         """Return the sum, over all pairs of a student's logits (B, K) and a teacher's
         probabilities (B, K), of mean cross-entropies."""
+        leave_gradients(self, *teacher_out_softmaxed_centered_list)
         rows = soft_cross_entropy(
             list(student_output_list),
             list(teacher_out_softmaxed_centered_list),
@@ -93,6 +103,7 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
         self, patch_out_dim: int, student_temp: float = 0.1, center_momentum: float = 0.9
     ) -> None:
         super().__init__((1, 1, patch_out_dim), student_temp, center_momentum)
+        self.patch_out_dim = patch_out_dim
 
     @torch.no_grad()
     def sinkhorn_knopp_teacher(
@@ -154,6 +165,7 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
         return (losses * masks_weight).sum() / len(student_masks_flat)
 
     def _cross_entropies(self, student: Tensor, teacher: Tensor) -> Tensor:
+        leave_gradients(self, teacher)
         return soft_cross_entropy(
             student, teacher, student_temperature=self.student_temp, teacher_temperature=None
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -79,7 +81,7 @@ class Peer:
             return None
 
     def _import(self) -> ModuleType:
-        if importlib.util.find_spec(self.package) is None:
+        if self.package not in sys.modules and importlib.util.find_spec(self.package) is None:
             raise ModuleNotFoundError(
                 f"{self.distribution or self.package} is not installed, and no checkout of it is "
                 "on sys.path: there is nothing to replace",
@@ -152,10 +154,17 @@ def _other_parameters(original: Callable[..., object], replacement: Callable[...
     return f"it takes {', '.join(missing)}, which is not known here" if missing else ""
 
 
-def promoted(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the dtype that torch gives their sum: peers add what this package wants alike."""
-    dtype = torch.promote_types(a.dtype, b.dtype)
-    return a.to(dtype), b.to(dtype)
+def promoted(*tensors: Tensor) -> list[Tensor]:
+    """All in the dtype that torch gives their sum: peers add what this package wants alike."""
+    dtype = functools.reduce(torch.promote_types, (x.dtype for x in tensors))
+    return [x.to(dtype) for x in tensors]
+
+
+def leave_gradients(loss: object, *targets: Tensor) -> None:
+    """Refuse targets that require a gradient, where the peer's own loss can compute it."""
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in targets)
+    if wanted and "_own" in vars(loss):
+        raise ValueError("the teacher requires a gradient, and none is computed here")
 
 
 def whole(labels: Tensor) -> Tensor:

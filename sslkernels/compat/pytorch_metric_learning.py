@@ -169,7 +169,8 @@ class VICRegLoss(_Loss):
             if x is not None:
                 raise ValueError(f"VICRegLoss takes no {name}: it knows pairs of rows only")
         weights = self.invariance_lambda, self.variance_mu, self.covariance_v, self.eps
-        return vicreg(*promoted(embeddings, embeddings if ref_emb is None else ref_emb), *weights)
+        z_a, z_b = promoted(embeddings, embeddings if ref_emb is None else ref_emb)
+        return vicreg(z_a, z_b, *weights)
 
 
 class SelfSupervisedLoss(_Loss):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .._operator import accumulation_dtype
@@ -15,13 +16,11 @@ from ..distributed import Gather, ranks_of
 from ..losses import (
     OfficialDINOLoss,
     barlow_twins,
-    byol,
     dino,
     info_nce,
     moco_v3,
     negative_cosine_similarity,
     nnclr,
-    simsiam,
     supcon,
     vibcreg,
     vicreg,
@@ -66,8 +65,9 @@ def barlow_loss_func(
 
 
 def byol_loss_func(p: Tensor, z: Tensor, simplified: bool = True) -> Tensor:
-    """One direction of BYOL, z without gradient; both ways to compute it give one value."""
-    return byol(p, z)
+    """One direction of BYOL, z without gradient, for (N, …, D); for (N, D) both ways to compute it
+    give one value."""
+    return 2 - 2 * _cosine(p, z.detach(), simplified)
 
 
 def mocov2plus_loss_func(
@@ -75,7 +75,7 @@ def mocov2plus_loss_func(
 ) -> Tensor:
     """MoCo's loss of queries and keys (N, D) and a queue (D, K), all normalised by the caller."""
     with full_precision(query):
-        queue = queue.T.detach().to(query)
+        queue = queue.T.to(query)
         negatives = pairwise_logsumexp(query, queue, 1 / temperature)
         rows = cross_entropy(dot(query, key) / temperature, negatives)
         return rows.mean().to(accumulation_dtype(query))
@@ -105,7 +105,7 @@ def ressl_loss_func(
 ) -> Tensor:
     """ReSSL: the similarities of q with a queue (K, D) follow those of k, of which no gradient
     comes; (N, D) each, all normalised by the caller. No similarities are stored."""
-    prototypes = queue.detach().to(q)
+    prototypes = queue.to(q)
     return dino(
         [q],
         [k],
@@ -113,7 +113,7 @@ def ressl_loss_func(
         teacher_temp=temperature_k,
         same_view=True,
         prototypes=prototypes,
-        teacher_prototypes=prototypes,
+        teacher_prototypes=prototypes.detach(),
     )
 
 
@@ -125,8 +125,8 @@ def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float = 0.1) -> Te
 
 
 def simsiam_loss_func(p: Tensor, z: Tensor, simplified: bool = True) -> Tensor:
-    """One direction of SimSiam, z without gradient; both ways to compute it give one value."""
-    return simsiam(p, z)
+    """One direction of SimSiam, as :func:`byol_loss_func`."""
+    return -_cosine(p, z.detach(), simplified)
 
 
 def swav_loss_func(
@@ -135,11 +135,13 @@ def swav_loss_func(
     """SwAV of V crops' logits (N, K), and of the assignments (N, K) of the first T of them: the
     mean over T, and over the V − 1 others of each."""
     preds, assignments = list(preds), list(assignments)
-    if len(preds) < 2 or not assignments:
+    if len(preds) < 2 or not 0 < len(assignments) <= len(preds):
         raise ValueError(
-            "swav_loss_func needs at least two predictions and one assignment, got "
-            f"{len(preds)} and {len(assignments)}"
+            "swav_loss_func needs at least two predictions, and from one assignment to as many as "
+            f"predictions; got {len(preds)} and {len(assignments)}"
         )
+    if torch.is_grad_enabled() and any(x.requires_grad for x in assignments):
+        raise ValueError("assignments must not require a gradient: none is computed here")
     pairs = (
         preds[0]
         .new_full(
@@ -184,7 +186,14 @@ def vicreg_loss_func(
 def wmse_loss_func(z1: Tensor, z2: Tensor, simplified: bool = True) -> Tensor:
     """``2 − 2 mean cos(z1, z2)`` of whitened views. As in solo-learn, z2 has no gradient if
     ``simplified``, and has one otherwise."""
-    return 2 + 2 * negative_cosine_similarity(z1, z2.detach() if simplified else z2)
+    return 2 - 2 * _cosine(z1, z2.detach() if simplified else z2)
+
+
+def _cosine(a: Tensor, b: Tensor, over_rows: bool = True) -> Tensor:
+    """The mean cosine of (N, …, D); else, as solo-learn has it, its sum over the second dimension
+    by the size of the last."""
+    mean = -negative_cosine_similarity(a, b, -1)
+    return mean if over_rows else mean * a.shape[1] / a.shape[-1]
 
 
 class DINOLoss(OfficialDINOLoss):

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from .._operator import accumulation_dtype
-from ..distributed import Gather, PendingMean
+from ..distributed import Gather, PendingMean, rows_of_all_ranks
 from ..losses import barlow_twins, clip, negative_cosine_similarity, nt_xent, vicreg
 from ..losses._common import full_precision, unit
 from ..losses.covariance.vicreg import variance_and_covariance
 from ..primitives import sinkhorn, soft_cross_entropy
 from .distillation import without_iterations
-from .peer import Peer, ShowsArguments, promoted
+from .peer import Peer, ShowsArguments, leave_gradients, promoted
 
 __all__ = [
     "BYOLLoss",
@@ -131,7 +131,8 @@ class NTXEntLoss(ShowsArguments, nn.Module):
 
     def forward(self, z_i: Tensor, z_j: Tensor) -> Tensor:
         """Return the loss of two views' embeddings, each (N, D)."""
-        return nt_xent(*promoted(z_i, z_j), self.temperature, gather=Gather())
+        z_i, z_j = promoted(z_i, z_j)
+        return nt_xent(z_i, z_j, self.temperature, gather=Gather())
 
 
 class CLIPLoss(ShowsArguments, nn.Module):
@@ -165,6 +166,7 @@ class DINOv1Loss(ShowsArguments, nn.Module):
 
     def forward(self, student_logits: Tensor, teacher_probs: Tensor) -> Tensor:
         """Return the mean over pairs of different views of (S, B, K) and (T, B, K)."""
+        leave_gradients(self, teacher_probs)
         views = len(student_logits), len(teacher_probs)
         pairs = student_logits.new_ones(views, dtype=accumulation_dtype(student_logits))
         pairs.fill_diagonal_(0)
@@ -184,6 +186,8 @@ class DINOv1Loss(ShowsArguments, nn.Module):
     ) -> Tensor:
         """The Sinkhorn-Knopp assignment of logits (…, K), over all ranks' rows; how many they are
         is known from the logits."""
+        if num_samples is None and n_iterations == 0:
+            num_samples = rows_of_all_ranks(teacher_logits, Gather())
         return _assignment(teacher_logits, teacher_temp, num_samples, n_iterations)
 
     @torch.no_grad()
@@ -199,6 +203,8 @@ class DINOv1Loss(ShowsArguments, nn.Module):
     @torch.no_grad()
     def update_center(self, teacher_output: Tensor) -> None:
         """Start the update by a batch's logits (T, B, K), which the next use of the centre ends."""
+        if teacher_output.dim() != 3:
+            raise ValueError(f"logits must be (T, B, K), got {tuple(teacher_output.shape)}")
         logits = teacher_output.flatten(0, -2)
         self._update = PendingMean(
             logits.sum(0, dtype=accumulation_dtype(logits)), len(logits), Gather()
@@ -222,6 +228,7 @@ class iBOTPatchLoss(ShowsArguments, nn.Module):  # noqa: N801
 
     def forward(self, student_patch_logits: Tensor, teacher_patch_probs: Tensor) -> Tensor:
         """Return the loss of (…, K) each."""
+        leave_gradients(self, teacher_patch_probs)
         student, teacher = (x.flatten(0, -2) for x in (student_patch_logits, teacher_patch_probs))
         return soft_cross_entropy(
             student, teacher, student_temperature=self.student_temp, teacher_temperature=None
@@ -263,6 +270,8 @@ class DINOv2Loss(ShowsArguments, nn.Module):
         teacher_patch_probs: Tensor | None = None,
     ) -> Tensor:
         """Return the loss; without patches, that of class tokens alone."""
+        given = (teacher_cls_probs, teacher_patch_probs)
+        leave_gradients(self, *(x for x in given if x is not None))
         loss = self.dino_loss_weight * self.dino_loss(student_cls_logits, teacher_cls_probs)
         if student_patch_logits is None or teacher_patch_probs is None:
             return loss

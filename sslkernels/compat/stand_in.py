@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..losses.distillation.centered import CenteredLoss
 from .peer import say
+
+_UPDATE = "apply_center_update"  # ends what may be on its way: state is carried without it
 
 
 class StandIn:
@@ -155,8 +156,7 @@ def _carry(source: nn.Module, target: nn.Module) -> None:
     """Give one module the other's state: what both have of buffers and attributes."""
     if source is target:
         return
-    if isinstance(source, CenteredLoss):
-        source.apply_center_update()
+    getattr(source, _UPDATE, lambda: None)()
     attributes = {k: v for k, v in vars(source).items() if not k.startswith("_")}
     for name, value in {**attributes, **source._buffers}.items():
         if name in vars(target) or name in target._buffers:
@@ -178,4 +178,4 @@ def _empty(ours: type, original: type) -> Any:
 
 
 def _is_its_own(name: str) -> bool:
-    return not name.startswith("_") and not hasattr(nn.Module, name)
+    return not name.startswith("_") and not hasattr(nn.Module, name) and name != _UPDATE

@@ -15,6 +15,7 @@ from ... import losses
 from ...distributed import Gather
 from ...losses import dcl, moco, negative_cosine_similarity, nt_xent
 from ...losses._common import full_precision, unit
+from ..peer import promoted
 from .memory_bank import MemoryBankModule
 
 
@@ -149,6 +150,10 @@ class HypersphereLoss(losses.HypersphereLoss):
 
     def __init__(self, t: float = 1.0, lam: float = 1.0, alpha: float = 2.0, **options) -> None:
         super().__init__(t, lam, alpha, **options)
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        return super().forward(*promoted(z_a, z_b))
 
 
 class NegativeCosineSimilarity(losses.NegativeCosineSimilarity):

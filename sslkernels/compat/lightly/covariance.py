@@ -97,7 +97,7 @@ class MMCRLoss(losses.MMCRLoss):
     def forward(self, online: Tensor, momentum: Tensor) -> Tensor:
         """Return the loss of two networks' embeddings, each (B, k, D)."""
         _assert_shapes(online=online, momentum=momentum)
-        return super().forward(online, momentum)
+        return super().forward(*promoted(online, momentum))
 
 
 class Whitening2d(Whitening):

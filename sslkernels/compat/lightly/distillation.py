@@ -15,6 +15,7 @@ from ...distributed import Gather
 from ...losses import ibot
 from ...primitives import soft_cross_entropy
 from ..distillation import MeanOfRanks, koleo_of_one, without_iterations
+from ..peer import ShowsArguments, leave_gradients, promoted
 from .contrastive import SaysIfGathering
 
 
@@ -30,6 +31,7 @@ class DINOLoss(MeanOfRanks, losses.DINOLoss):
         **prototypes,
     ) -> Tensor:
         """Return the loss of logits: T views (B, K) of the teacher, S of the student."""
+        leave_gradients(self, *teacher_out)
         loss = super().forward(teacher_out, student_out, teacher_temp, epoch, **prototypes)
         if not self.training:
             self.update_center(teacher_out, prototypes.get("teacher_prototypes"))
@@ -57,7 +59,7 @@ class Center(MeanOfRanks):
         return f"{tuple(self.center.shape)}, momentum={self.momentum}"
 
 
-class IBOTPatchLoss(nn.Module):
+class IBOTPatchLoss(ShowsArguments, nn.Module):
     """``lightly.loss.IBOTPatchLoss``: the centre moves in evaluation too.
 
     Attributes:
@@ -76,6 +78,7 @@ class IBOTPatchLoss(nn.Module):
         if center_mode != "mean":
             raise ValueError(f"center_mode must be 'mean', got {center_mode!r}")
         self.teacher_temp, self.student_temp = teacher_temp, student_temp
+        self.output_dim, self.center_momentum = output_dim, center_momentum
         self.center = Center((1, output_dim), center_mode, center_momentum)
 
     def forward(
@@ -87,6 +90,7 @@ class IBOTPatchLoss(nn.Module):
     ) -> Tensor:
         """Return the loss of logits (M, K) at the patches that ``mask`` (B, H, W) selects; 0 where
         it selects none."""
+        leave_gradients(self, teacher_out)
         if not len(student_out) and not mask.any():
             self.center.update(teacher_out)
             return 0 * student_out.sum(dtype=accumulation_dtype(student_out))
@@ -128,6 +132,7 @@ class IBOTPlusPlusPatchLoss(IBOTPatchLoss):
         Raises:
             ValueError: shapes that do not fit.
         """
+        leave_gradients(self, teacher_out)
         shape = tuple(teacher_out.shape)
         if shape != tuple(student_out.shape) or len(shape) not in (2, 3):
             raise ValueError(
@@ -177,14 +182,12 @@ class SwaVLoss(SaysIfGathering, losses.SwaVLoss):
         **prototypes,
     ) -> Tensor:
         """Return the loss of crops' logits, each (B, K)."""
+        count = len(high_resolution_outputs)
+        crops = promoted(*high_resolution_outputs, *low_resolution_outputs)
+        high, low = crops[:count], crops[count:]
         if self.sinkhorn_iterations == 0 and not prototypes:
-            return self._without_iterations(
-                [*high_resolution_outputs], [*low_resolution_outputs], queue_outputs
-            ).reshape(1)
-        loss = super().forward(
-            high_resolution_outputs, low_resolution_outputs, queue_outputs, **prototypes
-        )
-        return loss.reshape(1)
+            return self._without_iterations(high, low, queue_outputs).reshape(1)
+        return super().forward(high, low, queue_outputs, **prototypes).reshape(1)
 
     def _without_iterations(
         self, high: list[Tensor], low: list[Tensor], queue: Sequence[Tensor] | None
@@ -202,6 +205,17 @@ class SwaVLoss(SaysIfGathering, losses.SwaVLoss):
 
 class CAPILoss(SaysIfGathering, losses.CAPILoss):
     """``lightly.loss.CAPILoss``."""
+
+    def forward(  # type: ignore[override]
+        self,
+        teacher_logits: Tensor,
+        student_logits: Tensor,
+        teacher_index: Tensor | None = None,
+        **prototypes,
+    ) -> Tensor:
+        """Return the loss of logits (B, N, K) and (B, M, K), the latter at ``teacher_index``."""
+        index = None if teacher_index is None else teacher_index.long()
+        return super().forward(teacher_logits, student_logits, index, **prototypes)
 
 
 def _mean_where(mask: Tensor, rows: Tensor) -> Tensor:
