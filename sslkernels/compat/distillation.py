@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class MeanOfRanks(CenteredLoss):
     """A centre that moves towards the mean of the ranks' means, however many rows each has.
 
-    A rank without rows has no mean, and takes no part; without any row the centre stays.
+    A rank without rows has no mean, and takes no part; without any row the centre stays, and so it
+    does where a mean is not finite.
     """
 
     @torch.no_grad()
@@ -34,6 +35,14 @@ class MeanOfRanks(CenteredLoss):
         self._update = PendingMean(total / max(count, 1), min(count, 1), self.gather)
         if not self._update.travels:
             self.apply_center_update()
+
+    @torch.no_grad()
+    def apply_center_update(self) -> None:
+        """Wait for the last update, if one is on its way."""
+        if self._update is not None:
+            before = self.center
+            super().apply_center_update()
+            self.center = torch.where(self.center.isfinite(), self.center, before)
 
 
 def koleo_of_one(x: Tensor, p: float, eps: float) -> Tensor:

@@ -83,8 +83,8 @@ class Peer:
     def _import(self) -> ModuleType:
         if self.package not in sys.modules and importlib.util.find_spec(self.package) is None:
             raise ModuleNotFoundError(
-                f"{self.distribution or self.package} is not installed, and no checkout of it is "
-                "on sys.path: there is nothing to replace",
+                f"{self.distribution or self.package} is not installed, and a checkout of it is "
+                "not on sys.path: there is nothing to replace",
                 name=self.package,
             )
         return importlib.import_module(self.package)

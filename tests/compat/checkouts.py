@@ -68,13 +68,16 @@ def _package(root, name):
 
 
 def _part(path, name, names):
-    """A module of only these of its definitions, and of what of its imports is there."""
+    """A module of only these of its definitions, and of the imports that they use."""
     module = sys.modules[name] = ModuleType(name)
-    for node in ast.parse(path.read_text()).body:
+    body = ast.parse(path.read_text()).body
+    wanted = [x for x in body if getattr(x, "name", None) in names]
+    used = {y.id for x in wanted for y in ast.walk(x) if isinstance(y, ast.Name)}
+    for node in body:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            try:
-                exec(ast.unparse(node), vars(module))
-            except ImportError:
+            node.names = [x for x in node.names if (x.asname or x.name.split(".")[0]) in used]
+            if not node.names:
                 continue
-        elif getattr(node, "name", None) in names:
-            exec(compile(ast.Module([node], []), str(path), "exec"), vars(module))
+        elif node not in wanted:
+            continue
+        exec(compile(ast.Module([node], []), str(path), "exec"), vars(module))
