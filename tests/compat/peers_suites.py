@@ -67,7 +67,7 @@ def pytest_sessionfinish(session):
 def run(peer: str, root: Path, patched: bool) -> dict[str, str]:
     """What became of each test of a peer."""
     folder, package, tests = SUITES[peer]
-    checkout = root / folder
+    checkout = (root / folder).resolve()
     found = [x for x in tests if (checkout / x).exists()]
     with tempfile.NamedTemporaryFile() as record:
         paths = [str(checkout / package), str(Path(__file__).parent), os.environ.get("PYTHONPATH")]

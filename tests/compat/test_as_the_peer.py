@@ -1,7 +1,6 @@
 """Odd inputs: where the peer has a value, so has what stands for it, and ours; else its error."""
 
 import importlib
-import warnings
 
 import pytest
 import torch
@@ -139,14 +138,20 @@ def outcome(make, inputs):
     return [x.float() for x in (value.detach(), *zero)]
 
 
+@pytest.fixture(scope="module")
+def patches():
+    names = ("lightly", "pytorch_metric_learning")
+    with sslkernels.patch(names[0]) as first, sslkernels.patch(names[1]) as second:
+        yield dict(zip(names, (first, second), strict=True))
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("peer, name, arguments, inputs", CASES)
-def test_same(peer, name, arguments, inputs):
+def test_same(patches, peer, name, arguments, inputs):
     ours = importlib.import_module(f"sslkernels.compat.{peer}")
     module = importlib.import_module(ours.PEER.defined_in[name])
-    with sslkernels.patch(peer) as patch:
-        expected = outcome(lambda: patch.own[name](**arguments), inputs)
-        patched = outcome(lambda: getattr(module, name)(**arguments), inputs)
+    expected = outcome(lambda: patches[peer].own[name](**arguments), inputs)
+    patched = outcome(lambda: getattr(module, name)(**arguments), inputs)
     alone = outcome(lambda: getattr(ours, name)(**arguments), inputs)
     tolerance = 2e-2 if any(x.dtype == f16 for x in tensors(inputs())) else 1e-3
     if isinstance(expected, type):
@@ -214,31 +219,3 @@ def test_ranks_without_distributed(monkeypatch, name):
     with pytest.raises(ValueError, match="distributed"):
         getattr(ours, name)(**{argument: True})
     getattr(ours, name)()
-
-
-def test_every_class_is_of_known_releases(monkeypatch):
-    """Which of lightly's classes are left depends on the release that is imported."""
-    import lightly
-
-    changed = {
-        "1.5.26": {"CAPILoss"},
-        "1.5.25": {"CAPILoss", "BarlowTwinsLoss"},
-        "1.5.24": {"CAPILoss", "BarlowTwinsLoss", "DINOLoss", "IBOTPlusPlusPatchLoss"},
-        "1.5.20": {"CAPILoss", "BarlowTwinsLoss", "DINOLoss", "IBOTPlusPlusPatchLoss", "DCLLoss",
-                   "DCLWLoss", "DirectCLRLoss", "IBOTPatchLoss", "SwaVLoss", "VICRegLLoss"},
-    }  # fmt: skip
-    for version, names in changed.items():
-        monkeypatch.setattr(lightly, "__version__", version)
-        with pytest.warns(UserWarning, match="lightly's own code is kept for"):
-            patch = sslkernels.patch("lightly")
-        patch.undo()
-        assert set(patch.left) == names
-    for version in ("1.4.26", "1.6.1", "2.0.0"):
-        monkeypatch.setattr(lightly, "__version__", version)
-        with pytest.warns(UserWarning, match="not of"):
-            assert sslkernels.patch("lightly").replaced == []
-    monkeypatch.undo()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with sslkernels.patch("lightly") as patch:
-            assert patch.left == {}

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import warnings
 
 import pytest
 import torch
@@ -157,3 +158,30 @@ def test_all_of_lightly_is_restored():
         assert defined <= set(patch.replaced)
     assert insides() == classes
     assert all(held()[x] is y for x, y in before.items())
+
+
+def test_every_class_is_of_known_releases(monkeypatch):
+    """Which of lightly's classes are left depends on the release that is imported."""
+    lightly = load()
+    changed = {
+        "1.5.26": {"CAPILoss"},
+        "1.5.25": {"CAPILoss", "BarlowTwinsLoss"},
+        "1.5.24": {"CAPILoss", "BarlowTwinsLoss", "DINOLoss", "IBOTPlusPlusPatchLoss"},
+        "1.5.20": {"CAPILoss", "BarlowTwinsLoss", "DINOLoss", "IBOTPlusPlusPatchLoss", "DCLLoss",
+                   "DCLWLoss", "DirectCLRLoss", "IBOTPatchLoss", "SwaVLoss", "VICRegLLoss"},
+    }  # fmt: skip
+    for version, names in changed.items():
+        monkeypatch.setattr(lightly, "__version__", version)
+        with pytest.warns(UserWarning, match="lightly's own code is kept for"):
+            patch = sslkernels.patch("lightly")
+        patch.undo()
+        assert set(patch.left) == names
+    for version in ("1.4.26", "1.6.1", "2.0.0"):
+        monkeypatch.setattr(lightly, "__version__", version)
+        with pytest.warns(UserWarning, match="not of"):
+            assert sslkernels.patch("lightly").replaced == []
+    monkeypatch.undo()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with sslkernels.patch("lightly") as patch:
+            assert patch.left == {}

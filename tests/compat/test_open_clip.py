@@ -106,6 +106,32 @@ def test_ranks(gang, flags):
             torch.testing.assert_close(a, b)
 
 
+def theirs_on_a_rank(rank, local_loss, gather_with_grad):
+    """The same of open_clip's own code."""
+    world_size = get_world_size()
+    everything = F.normalize(torch.randn(2, 3 * world_size, 5, dtype=torch.float64), dim=2)
+    results = []
+    for module in (ours, peers.open_clip_losses()):
+        rows = everything[:, 3 * rank : 3 * rank + 3].clone().requires_grad_()
+        scale = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
+        options = {"rank": rank, "world_size": world_size}
+        loss = module.ClipLoss(local_loss, gather_with_grad, **options)
+        sigmoid = module.SigLipLoss(dist_impl="gather", **options)
+        (loss(*rows, scale) + sigmoid(*rows, scale, -3.0)).backward()
+        all_reduce(scale.grad)
+        with torch.no_grad():
+            results.append((loss(*rows, scale), rows.grad, scale.grad / world_size))
+    return results
+
+
+@pytest.mark.parametrize("gang", [2], indirect=True)
+@pytest.mark.parametrize("flags", [(False, False), (False, True), (True, True)])
+def test_ranks_as_open_clip(gang, theirs, flags):
+    for found, expected in gang.run(theirs_on_a_rank, *flags):
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b)
+
+
 @pytest.fixture(scope="module")
 def theirs():
     return installed(peers.open_clip_losses)

@@ -13,6 +13,7 @@ from ... import losses
 from ..._operator import accumulation_dtype
 from ...distributed import Gather
 from ...losses import ibot
+from ...losses.distillation.views import Prototypes, Views
 from ...primitives import soft_cross_entropy
 from ..distillation import MeanOfRanks, koleo_of_one, without_iterations
 from ..peer import ShowsArguments, leave_gradients, promoted
@@ -36,6 +37,12 @@ class DINOLoss(MeanOfRanks, losses.DINOLoss):
         if not self.training:
             self.update_center(teacher_out, prototypes.get("teacher_prototypes"))
         return loss
+
+    def update_center(self, teacher_out: Views, prototypes: Prototypes | None = None) -> None:
+        """Start the update by a batch: logits (T, B, K) or a list of (B, K)."""
+        if isinstance(teacher_out, Tensor) and teacher_out.dim() != 3:
+            raise ValueError(f"teacher_out must be (T, B, K), got {tuple(teacher_out.shape)}")
+        super().update_center(teacher_out, prototypes)
 
 
 class Center(MeanOfRanks):

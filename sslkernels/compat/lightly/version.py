@@ -1,4 +1,4 @@
-"""Which lightly is imitated: the imported one, else the installed, else the newest that is known."""
+"""Which lightly is imitated: the imported one, else the installed, else the newest known."""
 
 import sys
 
