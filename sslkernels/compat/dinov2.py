@@ -180,7 +180,7 @@ class KoLeoLoss(nn.Module):
     def forward(self, student_output: Tensor, eps: float = 1e-8) -> Tensor:
         """Return the loss of embeddings (N, D) of one view."""
         if eps == 1e-8 and len(student_output) > 1:
-            return koleo(student_output)
+            return koleo(student_output, convention="dinov2")
         with full_precision(student_output):
             z = student_output.to(accumulation_dtype(student_output))
             z = F.normalize(z, eps=eps, dim=-1)

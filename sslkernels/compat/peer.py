@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Release = tuple[int, int, int]
 
@@ -214,13 +214,12 @@ class ShowsArguments:
 
     def extra_repr(self) -> str:
         shown = {}
-        for parameter in inspect.signature(type(self).__init__).parameters.values():
-            value = getattr(self, parameter.name, parameter.default)
-            if value is not parameter.default and not _alike(value, parameter.default):
-                shown[parameter.name] = value
-        shown.pop("self", None)
+        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
+            value = getattr(self, name, parameter.default)
+            if not isinstance(value, nn.Module) and not _alike(value, parameter.default):
+                shown[name] = value
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
 
 def _alike(a: object, b: object) -> bool:
-    return type(a) in (int, float, bool, str, tuple, type(None)) and a == b
+    return a is b or type(a) in (int, float, bool, str, tuple, type(None)) and a == b

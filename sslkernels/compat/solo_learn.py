@@ -107,8 +107,8 @@ def ressl_loss_func(
     comes; (N, D) each, all normalised by the caller. No similarities are stored."""
     prototypes = queue.to(q)
     return dino(
-        [q],
-        [k],
+        student=[q],
+        teacher=[k],
         student_temp=temperature_q,
         teacher_temp=temperature_k,
         same_view=True,

@@ -223,6 +223,14 @@ def test_patch(theirs):
     assert type(losses.NTXentLoss()) is theirs["NTXentLoss"]
 
 
+def test_what_is_shown():
+    assert repr(ours.NTXentLoss()) == "NTXentLoss()"
+    assert repr(ours.VICRegLoss(1, eps=0.1)) == "VICRegLoss(invariance_lambda=1, eps=0.1)"
+    loss = ours.SelfSupervisedLoss(ours.SupConLoss(0.3), symmetric=False)
+    assert "symmetric=False" in repr(loss)
+    assert repr(loss).count("temperature=0.3") == 1
+
+
 def test_memory_grows_with_rows():
     """No similarities are kept for the backward pass."""
     kept = []

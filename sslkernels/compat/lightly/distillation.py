@@ -102,9 +102,9 @@ class IBOTPatchLoss(ShowsArguments, nn.Module):
             self.center.update(teacher_out)
             return 0 * student_out.sum(dtype=accumulation_dtype(student_out))
         loss = ibot(
-            student_out,
-            teacher_out,
-            mask,
+            student=student_out,
+            teacher=teacher_out,
+            mask=mask,
             student_temp=self.student_temp,
             teacher_temp=self._temperature(teacher_temp),
             center=self.center.value,
@@ -170,6 +170,9 @@ class IBOTPlusPlusPatchLoss(IBOTPatchLoss):
 
 class KoLeoLoss(losses.KoLeoLoss):
     """``lightly.loss.KoLeoLoss``: a single embedding is its own neighbour."""
+
+    def __init__(self, p: float = 2, eps: float = 1e-8, **options) -> None:
+        super().__init__(p, eps, **{"convention": "lightly", **options})
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the loss of embeddings (N, D)."""
