@@ -21,8 +21,14 @@ class StandIn:
     """What a class of both, ours and the peer's, has besides.
 
     Such an instance keeps an instance of the peer's class beside it: the peer's attributes are
-    there, and what ours refuses goes to it, with the state of the moment.
+    there, and what ours refuses goes to it, with the state of the moment. Once an attribute is set
+    that ours does not know, it is an instance of the peer's class alone.
     """
+
+    _ours: type
+    _original: type
+    _buffers: dict
+    _modules: dict
 
     def __init__(self) -> None:
         nn.Module.__init__(self)  # type: ignore[arg-type]  # ours ends here: not in the peer's
@@ -36,11 +42,22 @@ class StandIn:
                 raise
             return getattr(own, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = vars(self).get("_own")
+        if own is not None and hasattr(own, name) and not self._knows(name):
+            _carry(self, own)  # type: ignore[arg-type]
+            _become(self, self._original, vars(own))
+            say(f"{type(self).__name__}.{name}", "it has been set, and is not known here")
+        nn.Module.__setattr__(self, name, value)  # type: ignore[arg-type]
+
+    def _knows(self, name: str) -> bool:
+        kept = (vars(self), self._buffers, self._modules)
+        return hasattr(self._ours, name) or any(name in x for x in kept)
+
     def __reduce_ex__(self, protocol: Any) -> tuple:
-        bases = type(self).__bases__
-        if StandIn not in bases:  # someone's own class
+        if "_ours" not in vars(type(self)):  # someone's own class
             return super().__reduce_ex__(protocol)  # type: ignore[return-value]
-        return _empty, (bases[0], bases[2]), self.__getstate__()
+        return _empty, (self._ours, self._original), self.__getstate__()
 
 
 @functools.cache
@@ -51,7 +68,8 @@ def stand_in(ours: type, original: type) -> type:
         for name, method in inspect.getmembers_static(ours, lambda x: isinstance(x, FunctionType))
         if hasattr(original, name) and (name == "forward" or _is_its_own(name))
     }
-    namespace = {"__module__": ours.__module__, "__doc__": ours.__doc__, **methods}
+    known = {"_ours": ours, "_original": original}
+    namespace = {"__module__": ours.__module__, "__doc__": ours.__doc__, **known, **methods}
     return type(original.__name__, (ours, StandIn, original), namespace)
 
 
@@ -78,14 +96,13 @@ def replace_class(original: type, ours: type) -> Callable[[], None]:
         vars(own).update(vars(self))
         try:
             torch.set_rng_state(before)
-            _become(self, new)
+            _become(self, new, {})
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 ours.__init__(self, *args, **kwargs)  # type: ignore[misc]
             vars(self)["_own"] = own
         except Exception as error:
-            _become(self, original)
-            vars(self).update(vars(own))
+            _become(self, original, vars(own))
             say(f"{original.__name__}()", error)
         finally:
             torch.set_rng_state(after)
@@ -167,10 +184,11 @@ def _carry(source: nn.Module, target: nn.Module) -> None:
             _carry(child, twin)
 
 
-def _become(instance: Any, cls: type) -> None:
-    """Let it be an empty instance of another class."""
+def _become(instance: Any, cls: type, attributes: dict[str, Any]) -> None:
+    """Let it be an instance of another class, with these attributes alone."""
     vars(instance).clear()
     instance.__class__ = cls
+    vars(instance).update(attributes)
 
 
 def _empty(ours: type, original: type) -> Any:

@@ -136,6 +136,25 @@ def test_inputs_that_are_not_done_here():
     assert torch.equal(loss(*x), ours(*x))
 
 
+def test_attributes_that_only_the_peer_has():
+    """Set, they have an effect: the instance is the peer's then, state and all."""
+    loss, x = TiCoLoss(rho=2.0), views()
+    loss(*x)
+    loss.rho, loss.taste = 4.0, "sweet"  # known to both, and to neither
+    assert isinstance(loss, Ours)
+    covariance = loss.C.clone()
+    with pytest.warns(UserWarning, match=r"TiCoLoss._compute is left .* it has been set"):
+        loss._compute = lambda z_a, z_b: 7
+    assert type(loss) is TiCoLoss
+    assert loss(*x) == 7
+    torch.testing.assert_close(loss.C, covariance + x[0].T @ x[0])
+    assert loss.rho == 4.0
+    loss = TiCoLoss()
+    loss.colour = "blue"
+    assert type(loss) is TiCoLoss
+    assert loss.colour == "blue"
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)),
                                     lambda x: saved(x)])  # fmt: skip
 def test_copies(copied):
