@@ -89,23 +89,18 @@ def replace_class(original: type, ours: type) -> Callable[[], None]:
         if type(self) is not original:
             theirs(self, *args, **kwargs)
             return
+        own: Any = object.__new__(original)
         before = torch.get_rng_state()
-        theirs(self, *args, **kwargs)
+        theirs(own, *args, **kwargs)
         after = torch.get_rng_state()
-        own = object.__new__(original)
-        vars(own).update(vars(self))
-        try:
-            torch.set_rng_state(before)
-            _become(self, new, {})
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ours.__init__(self, *args, **kwargs)  # type: ignore[misc]
+        refusal = _made(self, new, lambda: ours.__init__(self, *args, **kwargs), before)  # type: ignore[misc]
+        if refusal is None:
+            _carry(self, own)  # type: ignore[arg-type]  # a bank is kept once
             vars(self)["_own"] = own
-        except Exception as error:
-            _become(self, original, vars(own))
-            say(f"{original.__name__}()", error)
-        finally:
-            torch.set_rng_state(after)
+        else:
+            _made(self, original, lambda: theirs(self, *args, **kwargs), before)
+            say(f"{original.__name__}()", refusal)
+        torch.set_rng_state(after)
 
     __init__.replaces = original  # type: ignore[attr-defined]
     original.__init__ = __init__  # type: ignore[misc]
@@ -182,6 +177,19 @@ def _carry(source: nn.Module, target: nn.Module) -> None:
         twin = target._modules.get(name)
         if child is not None and twin is not None:
             _carry(child, twin)
+
+
+def _made(instance: Any, cls: type, make: Callable, state: torch.Tensor) -> Exception | None:
+    """Make an instance of a class, from a state of the random numbers; why not, if it cannot be."""
+    torch.set_rng_state(state)
+    _become(instance, cls, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the peer's constructor has warned
+        try:
+            make()
+        except Exception as error:
+            return error
+    return None
 
 
 def _become(instance: Any, cls: type, attributes: dict[str, Any]) -> None:
