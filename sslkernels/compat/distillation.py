@@ -42,7 +42,8 @@ class MeanOfRanks(CenteredLoss):
         if self._update is not None:
             before = self.center
             super().apply_center_update()
-            self.center = torch.where(self.center.isfinite(), self.center, before)
+            with torch.inference_mode(False):  # training may follow: it saves the centre
+                self.center = torch.where(self.center.isfinite(), self.center, before)
 
 
 def koleo_of_one(x: Tensor, p: float, eps: float) -> Tensor:
