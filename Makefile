@@ -11,7 +11,7 @@ MINUTES ?= 5
 OUT ?= build/device-run
 FUZZ ?= 10000
 
-.PHONY: demo test bench gpu lint sanitize compile-targets clean
+.PHONY: demo test bench gpu lint sanitize compile-targets peers-suites clean
 
 demo: .venv/ready
 	$(BIN)/python -m sslkernels.train simclr
@@ -45,6 +45,10 @@ sanitize: .venv/tools
 compile-targets: .venv/tools
 	$(PIP) install --quiet --no-deps --target .venv/triton-$(TRITON) triton==$(TRITON)
 	SSLKERNELS_COMPILE=all PYTHONPATH=.venv/triton-$(TRITON) $(BIN)/python -m pytest -rP tests/compile
+
+# Peers' own tests without and with patch, from checkouts in SRC; needs what their tests need.
+peers-suites: .venv/tools
+	$(BIN)/python tests/compat/peers_suites.py $(SRC)
 
 # On a machine with a GPU, with the torch that is there: nothing is downloaded.
 gpu:

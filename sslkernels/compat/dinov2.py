@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._operator import accumulation_dtype
 from ..distributed import Gather
 from ..losses import koleo
 from ..losses._common import full_precision
-from ..losses.distillation.centered import CenteredLoss
+from ..losses.distillation.koleo import _neighbors
+from ..losses.distillation.views import Prototypes, Views
 from ..primitives import sinkhorn, soft_cross_entropy
-from .peer import Peer
+from .distillation import MeanOfRanks, without_iterations
+from .peer import Peer, ShowsArguments, leave_gradients
 
 __all__ = ["DINOLoss", "KoLeoLoss", "iBOTPatchLoss"]
 
@@ -31,7 +34,7 @@ PEER = Peer(
 )
 
 
-class _Teacher(CenteredLoss):
+class _Teacher(ShowsArguments, MeanOfRanks):
     """A loss that makes its teacher's probabilities, by a centre or by Sinkhorn-Knopp."""
 
     def __init__(self, shape: tuple[int, ...], student_temp: float, center_momentum: float) -> None:
@@ -39,13 +42,17 @@ class _Teacher(CenteredLoss):
         self.student_temp = student_temp
 
     @torch.no_grad()
+    def update_center(self, teacher_out: Views, prototypes: Prototypes | None = None) -> None:
+        """Start the update by a batch's logits, of as many dimensions as the centre has."""
+        if not isinstance(teacher_out, Tensor) or teacher_out.dim() != self.center.dim():
+            raise ValueError(f"logits must have {self.center.dim()} dimensions")
+        super().update_center(teacher_out, prototypes)
+
+    @torch.no_grad()
     def softmax_center_teacher(self, teacher_output: Tensor, teacher_temp: float) -> Tensor:
         """``softmax((teacher − center) / teacher_temp)``, the last update of the centre in it."""
         self.apply_center_update()
         return _softmax(teacher_output, self.center, teacher_temp)
-
-    def extra_repr(self) -> str:
-        return f"prototypes={self.center.shape[-1]}, student_temp={self.student_temp}"
 
 
 class DINOLoss(_Teacher):
@@ -59,6 +66,7 @@ class DINOLoss(_Teacher):
         self, out_dim: int, student_temp: float = 0.1, center_momentum: float = 0.9
     ) -> None:
         super().__init__((1, out_dim), student_temp, center_momentum)
+        self.out_dim = out_dim
 
     @torch.no_grad()
     def sinkhorn_knopp_teacher(
@@ -74,6 +82,7 @@ class DINOLoss(_Teacher):
     ) -> Tensor:
         """Return the sum, over all pairs of a student's logits (B, K) and a teacher's
         probabilities (B, K), of mean cross-entropies."""
+        leave_gradients(self, *teacher_out_softmaxed_centered_list)
         rows = soft_cross_entropy(
             list(student_output_list),
             list(teacher_out_softmaxed_centered_list),
@@ -94,6 +103,7 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
         self, patch_out_dim: int, student_temp: float = 0.1, center_momentum: float = 0.9
     ) -> None:
         super().__init__((1, 1, patch_out_dim), student_temp, center_momentum)
+        self.patch_out_dim = patch_out_dim
 
     @torch.no_grad()
     def sinkhorn_knopp_teacher(
@@ -140,8 +150,12 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
             student_masks_flat: (B, N), bool.
             n_masked_patches: M; None: all rows.
             masks_weight: (M,), what each patch counts; None: one over its image's masked patches.
+
+        Without a patch the loss is 0.
         """
         rows = slice(n_masked_patches)
+        if not len(student_patch_tokens_masked[rows]):
+            return 0 * student_patch_tokens_masked.sum()
         losses = self._cross_entropies(
             student_patch_tokens_masked[rows], teacher_patch_tokens_masked[rows]
         )
@@ -151,19 +165,34 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
         return (losses * masks_weight).sum() / len(student_masks_flat)
 
     def _cross_entropies(self, student: Tensor, teacher: Tensor) -> Tensor:
+        leave_gradients(self, teacher)
         return soft_cross_entropy(
             student, teacher, student_temperature=self.student_temp, teacher_temperature=None
         )
 
 
 class KoLeoLoss(nn.Module):
-    """``dinov2.loss.KoLeoLoss``: :func:`sslkernels.functional.koleo`, whose convention is its."""
+    """``dinov2.loss.KoLeoLoss``: :func:`sslkernels.functional.koleo`, whose convention is its.
+
+    A single embedding is its own neighbour; ``eps`` is added to distances, not to differences.
+    """
 
     def forward(self, student_output: Tensor, eps: float = 1e-8) -> Tensor:
-        """Return the loss of embeddings (N, D) of one view, N at least 2."""
-        if eps != 1e-8:
-            raise ValueError(f"eps must be 1e-8, as everywhere in dinov2; got {eps}")
-        return koleo(student_output, eps=eps)
+        """Return the loss of embeddings (N, D) of one view."""
+        if eps == 1e-8 and len(student_output) > 1:
+            return koleo(student_output, convention="dinov2")
+        with full_precision(student_output):
+            z = student_output.to(accumulation_dtype(student_output))
+            z = F.normalize(z, eps=eps, dim=-1)
+            distances = F.pairwise_distance(z, z[_nearest(z.detach())], 2, 1e-8)
+            return -(distances + eps).log().mean()
+
+
+def _nearest(z: Tensor) -> Tensor:
+    """(N,): the nearest of the others; of a single embedding, itself."""
+    if len(z) == 1:
+        return torch.zeros(1, dtype=torch.int64, device=z.device)
+    return _neighbors(z, z, 0, 1, "dinov2", "auto").squeeze(1)
 
 
 def _softmax(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
@@ -173,5 +202,7 @@ def _softmax(logits: Tensor, center: Tensor, temperature: float) -> Tensor:
 
 
 def _assignment(logits: Tensor, temperature: float, iterations: int) -> Tensor:
+    if iterations == 0:
+        return without_iterations(logits, temperature, Gather())
     center = sinkhorn(logits, temperature, iterations, gather=Gather())
     return _softmax(logits, center, temperature)

@@ -5,26 +5,28 @@ What differs: ``sslkernels/compat/README.md``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ..distributed import Gather, all_gather, all_ranks
 from ..losses import clip, siglip
-from .peer import Peer
+from .peer import OrPeers, Peer, ShowsArguments
 
 __all__ = ["ClipLoss", "CoCaLoss", "SigLipLoss"]
 
 PEER = Peer(
     package="open_clip",
     distribution="open_clip_torch",
-    versions=((2, 32), (3, 2), (3, 3)),
+    releases=("2.32.0", "3.3.0"),
     defined_in=dict.fromkeys(__all__, "open_clip.loss"),
 )
 
 DISTRIBUTIONS = {"bidir": "ring", "shift": "ring", "reduce": "all", "gather": "all"}
 
 
-class ClipLoss(nn.Module):
+class ClipLoss(OrPeers, ShowsArguments, nn.Module):
     """``open_clip.ClipLoss``: :func:`sslkernels.functional.clip`.
 
     Args:
@@ -36,10 +38,14 @@ class ClipLoss(nn.Module):
         rank, world_size: of this process.
         use_horovod: must be False.
 
+    With ``use_horovod``, and with ``local_loss`` without ``gather_with_grad`` on several ranks,
+    whose gradient is that of no loss, it is open_clip's own class.
+
     Raises:
-        ValueError: ``use_horovod``; ``local_loss`` without ``gather_with_grad`` on several ranks,
-            whose gradient in open_clip is that of no loss.
+        ValueError: one of these, where open_clip is not installed.
     """
+
+    peer = PEER
 
     def __init__(
         self,
@@ -51,18 +57,26 @@ class ClipLoss(nn.Module):
         use_horovod: bool = False,
     ) -> None:
         super().__init__()
-        if use_horovod:
-            raise ValueError("use_horovod must be False: ranks meet by torch.distributed here")
-        if world_size > 1 and local_loss and not gather_with_grad:
-            raise ValueError(
-                "local_loss=True needs gather_with_grad=True on several ranks: without it the "
-                "gradient is that of no loss"
-            )
         self.local_loss, self.gather_with_grad = local_loss, gather_with_grad
         self.cache_labels = cache_labels
         self.rank, self.world_size, self.use_horovod = rank, world_size, use_horovod
+        refused = self._not_done(vars(self))
+        if refused:
+            raise ValueError(refused)
         scale = "mean" if gather_with_grad else "reference"
         self.gather = Gather(grad_scale=scale) if world_size > 1 else None
+
+    @classmethod
+    def _not_done(cls, arguments: dict[str, Any]) -> str:
+        if arguments.get("use_horovod"):
+            return "use_horovod must be False: ranks meet by torch.distributed here"
+        of_several = arguments.get("world_size", 1) > 1
+        if of_several and arguments.get("local_loss") and not arguments.get("gather_with_grad"):
+            return (
+                "local_loss=True needs gather_with_grad=True on several ranks: without it the "
+                "gradient is that of no loss"
+            )
+        return ""
 
     def forward(
         self,
@@ -76,6 +90,8 @@ class ClipLoss(nn.Module):
 
         ``logit_bias`` is a constant in both softmaxes, and changes nothing.
         """
+        if isinstance(logit_bias, Tensor) and logit_bias.numel() != 1:
+            raise ValueError(f"logit_bias must be one number, got shape {tuple(logit_bias.shape)}")
         loss = self._contrastive(image_features, text_features, logit_scale)
         if isinstance(logit_bias, Tensor) and logit_bias.requires_grad:
             loss = loss + 0 * logit_bias.sum()  # its gradient is 0, but there is one
@@ -106,6 +122,7 @@ class CoCaLoss(ClipLoss):
     ) -> None:
         super().__init__(local_loss, gather_with_grad, cache_labels, rank, world_size, use_horovod)
         self.clip_loss_weight, self.caption_loss_weight = clip_loss_weight, caption_loss_weight
+        self.pad_id = pad_id
         self.caption_loss = nn.CrossEntropyLoss(ignore_index=pad_id)
 
     def forward(  # type: ignore[override]
@@ -130,7 +147,7 @@ class CoCaLoss(ClipLoss):
         return contrastive, caption
 
 
-class SigLipLoss(nn.Module):
+class SigLipLoss(ShowsArguments, nn.Module):
     """``open_clip.SigLipLoss``: :func:`sslkernels.functional.siglip`.
 
     Args:

@@ -1,10 +1,17 @@
-"""Puts the losses of this package where another package defines and re-exports its own."""
+"""Lets another package's losses, under the names it has them, be computed by this package's."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Iterable
+from typing import Any
+
+from .peer import say_again
+from .stand_in import is_replaced, replace_class, replacing_function
+
+Pair = tuple[Any, Any]
 
 PEERS = (
     "dino",
@@ -25,13 +32,28 @@ class Patch:
     Attributes:
         peer: whose losses were replaced.
         replaced: full names, such as ``"lightly.loss.ntx_ent_loss.NTXentLoss"``, of every place
-            where something was.
+            that holds what was.
+        left: of what was not replaced, the name and the reason.
+        own: the package's own classes and functions by name, which compute as ever.
     """
 
-    def __init__(self, peer: str, package: str, pairs: list[tuple[object, object]]) -> None:
-        self.peer = peer
-        self._package, self._pairs = package, pairs
-        self.replaced = _swap(package, pairs)
+    def __init__(
+        self, peer: str, package: str, pairs: dict[str, Pair], left: dict[str, str]
+    ) -> None:
+        self.peer, self.left = peer, left
+        self.own = {name: _own(name, original) for name, (original, _) in pairs.items()}
+        pairs = {k: x for k, x in pairs.items() if not is_replaced(x[0])}
+        classes = [x for x in pairs.values() if isinstance(x[0], type)]
+        functions = [
+            (original, replacing_function(original, ours))
+            for original, ours in pairs.values()
+            if not isinstance(original, type)
+        ]
+        self._package, self._functions = package, functions
+        self._undo = [replace_class(*x) for x in classes]
+        self.replaced = sorted(
+            _swap(package, [(x, x) for x, _ in classes]) + _swap(package, functions)
+        )
         _active.append(self)
 
     def __enter__(self) -> Patch:
@@ -43,23 +65,30 @@ class Patch:
     def undo(self) -> None:
         """Put the originals back, wherever in the package the replacements are by now.
 
-        Does nothing the second time. Patches of one package may be undone in any order.
+        Instances that were made meanwhile stay what they are. Does nothing the second time. Patches
+        of one package may be undone in any order.
         """
         if self in _active:
             _active.remove(self)
-            _swap(self._package, [(new, old) for old, new in self._pairs])
+            for undo in self._undo:
+                undo()
+            _swap(self._package, [(new, old) for old, new in self._functions])
 
     def __repr__(self) -> str:
-        return f"Patch({self.peer!r}, replaced={self.replaced})"
+        return f"Patch({self.peer!r}, replaced={self.replaced}, left={self.left})"
 
 
 def patch(peer: str, *, only: Iterable[str] | None = None) -> Patch:
-    """Replace a package's losses by those of ``sslkernels.compat``, until undone.
+    """Let a package's losses be computed by ``sslkernels.compat``, until undone.
 
-    Classes and functions are replaced in every module of the package that holds them, so that
-    ``from lightly.loss import NTXentLoss`` gives this package's, and so does the module that
-    defines it. Names that other code imported before keep what they were: patch before importing
-    them. (Such a class, if it calls ``super(Name, self)``, cannot be constructed meanwhile.)
+    Its classes stay where they are, and what they are to ``isinstance``: their instances, not those
+    of subclasses, are computed here, whoever imported the class and when. Functions are replaced in
+    every module of the package that holds them; names that other code imported before keep the
+    package's, so patch before importing them.
+
+    What is not done here is left to the package's own code, and said once in a warning: classes of
+    a release whose values are not known, or with parameters that are not; and single instances or
+    calls whose arguments this package would refuse.
 
     To patch what is patched already replaces nothing again, and its undoing undoes nothing.
 
@@ -70,12 +99,12 @@ def patch(peer: str, *, only: Iterable[str] | None = None) -> Patch:
             ``sslkernels.compat.<peer>`` has.
 
     Returns:
-        What was replaced, :attr:`Patch.replaced`; use it in a ``with`` statement, or call its
-        ``undo``, or :func:`unpatch`.
+        What was replaced, :attr:`Patch.replaced`, and what was not, :attr:`Patch.left`; use it in a
+        ``with`` statement, or call its ``undo``, or :func:`unpatch`.
 
     Raises:
         ImportError: the package is not installed.
-        ValueError: an unknown peer or name, or a version of the package that is not known to work.
+        ValueError: an unknown peer or name.
     """
     replacements = _compat_module(peer)
     known = replacements.PEER.defined_in
@@ -84,12 +113,13 @@ def patch(peer: str, *, only: Iterable[str] | None = None) -> Patch:
         raise ValueError(
             f"only must be a list of names among {', '.join(sorted(known))}; got {only!r}"
         )
-    pairs = []
-    for name, original in replacements.PEER.originals(replacements, names).items():
-        replacement = getattr(replacements, name)
-        if original is not replacement:
-            pairs.append((original, replacement))
-    return Patch(peer, replacements.PEER.package, pairs)
+    found, left = replacements.PEER.find(replacements, names)
+    say_again()
+    if left:
+        reasons = "; ".join(f"{name} ({reason})" for name, reason in left.items())
+        warnings.warn(f"{peer}'s own code is kept for {reasons}", stacklevel=2)
+    pairs = {name: (original, getattr(replacements, name)) for name, original in found.items()}
+    return Patch(peer, replacements.PEER.package, pairs, left)
 
 
 def unpatch(peer: str | None = None) -> list[str]:
@@ -107,7 +137,14 @@ def unpatch(peer: str | None = None) -> list[str]:
     return restored
 
 
-def _swap(package: str, pairs: list[tuple[object, object]]) -> list[str]:
+def _own(name: str, original: Any) -> Any:
+    """Of a class one that :func:`replace_class` leaves alone, as it does subclasses."""
+    if isinstance(original, type):
+        return type(name, (original,), {"__module__": original.__module__})
+    return getattr(original, "replaces", original)
+
+
+def _swap(package: str, pairs: list[Pair]) -> list[str]:
     """Put new for old in all modules of a package; the full names of the places."""
     new_of = {id(old): new for old, new in pairs}
     swapped = []
@@ -118,7 +155,7 @@ def _swap(package: str, pairs: list[tuple[object, object]]) -> list[str]:
             if id(value) in new_of:
                 setattr(module, attribute, new_of[id(value)])
                 swapped.append(f"{name}.{attribute}")
-    return sorted(swapped)
+    return swapped
 
 
 def _compat_module(peer: str):

@@ -1,15 +1,26 @@
-"""A package whose losses are replaced: where it defines them, and which versions are known."""
+"""A package whose losses are replaced: where it defines them, and of which releases they are."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import inspect
 import re
+import sys
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+Release = tuple[int, int, int]
+
+_said: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -21,59 +32,97 @@ class Peer:
         defined_in: module of each name, such as ``{"NTXentLoss": "lightly.loss.ntx_ent_loss"}``.
         distribution: the name it is installed by; None: it is run from a checkout, and has no
             version.
-        versions: (major, minor) of the releases that work.
+        releases: the oldest and the newest release that was looked at.
+        since: of names whose value, gradient or signature changed meanwhile: the first release that
+            has today's.
     """
 
     package: str
     defined_in: dict[str, str]
     distribution: str | None = None
-    versions: tuple[tuple[int, int], ...] = ()
+    releases: tuple[str, str] = ("0", "0")
+    since: dict[str, str] = field(default_factory=dict)
 
-    def check_version(self) -> None:
-        """Raise ImportError if the package is not installed, ValueError if it is too old or new."""
-        if self.distribution is None:
-            if importlib.util.find_spec(self.package) is None:
-                raise ModuleNotFoundError(
-                    f"{self.package} cannot be imported: it is not installed, and its checkout is "
-                    "not on sys.path"
-                )
-            return
-        version = installed_version(self.distribution)
-        if version is None:
-            raise ModuleNotFoundError(
-                f"{self.distribution} is not installed: there is nothing to replace"
-            )
-        if version not in self.versions:
-            known = ", ".join(f"{major}.{minor}" for major, minor in self.versions)
-            raise ValueError(
-                f"{self.distribution} {importlib.metadata.version(self.distribution)} is not known "
-                f"to work; these versions are: {known}"
-            )
+    def find(
+        self, replacements: ModuleType, names: list[str]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """What the package defines under these names, if its value is the replacement's; and why
+        not, of the others.
 
-    def originals(self, replacements: ModuleType, names: list[str]) -> dict[str, object]:
-        """What the package defines under these names, each checked against its replacement."""
-        self.check_version()
-        found = {}
+        Raises:
+            ImportError: the package cannot be imported.
+        """
+        version = self._version(self._import())
+        found, left = {}, {}
         for name in names:
-            module = importlib.import_module(self.defined_in[name])
-            if not hasattr(module, name):
-                raise ValueError(f"{module.__name__} defines no {name}: not a known version")
-            original = getattr(module, name)
-            _check_signatures(original, getattr(replacements, name))
-            found[name] = original
-        return found
+            reason = self._of_another_release(name, version)
+            try:
+                module = importlib.import_module(self.defined_in[name])
+                original = getattr(module, name)
+            except ModuleNotFoundError as error:
+                if error.name != self.defined_in[name]:
+                    raise
+                reason = f"there is no {self.defined_in[name]}"
+            except AttributeError:
+                reason = f"{self.defined_in[name]} defines no {name}"
+            else:
+                reason = reason or _other_parameters(original, getattr(replacements, name))
+            if reason:
+                left[name] = reason
+            else:
+                found[name] = original
+        return found, left
+
+    def own(self, name: str) -> Any:
+        """The package's class or function of this name; None if there is no such, or no package."""
+        try:
+            return getattr(importlib.import_module(self.defined_in[name]), name)
+        except (ImportError, KeyError, AttributeError):
+            return None
+
+    def _import(self) -> ModuleType:
+        if self.package not in sys.modules and importlib.util.find_spec(self.package) is None:
+            raise ModuleNotFoundError(
+                f"{self.distribution or self.package} is not installed, and a checkout of it is "
+                "not on sys.path: there is nothing to replace",
+                name=self.package,
+            )
+        return importlib.import_module(self.package)
+
+    def _version(self, package: ModuleType) -> str | None:
+        """Of what is imported, which need not be what is installed; None: unknown."""
+        try:
+            return getattr(package, "__version__", None) or importlib.metadata.version(
+                self.distribution or self.package
+            )
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    def _of_another_release(self, name: str, version: str | None) -> str:
+        """Why the value of a name is not known for this version; empty if it is."""
+        if self.distribution is None:
+            return ""
+        oldest, newest = self.since.get(name, self.releases[0]), self.releases[1]
+        found = release(version or "")
+        if found is None:
+            return f"a {self.distribution} of unknown version"
+        if release(oldest) <= found <= release(newest):  # type: ignore[operator]
+            return ""
+        return f"its values are known of {self.distribution} {oldest} to {newest}, not of {version}"
 
 
-def installed_version(distribution: str) -> tuple[int, int] | None:
-    """(major, minor) of an installed distribution; None if it is not installed."""
+def release(version: str) -> Release | None:
+    """The first three numbers of a version; None if there is none to be read."""
+    match = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", version)
+    return None if match is None else tuple(int(x or 0) for x in match.groups())  # type: ignore[return-value]
+
+
+def installed_release(distribution: str) -> Release | None:
+    """Of an installed distribution; None if it is not installed, or its version unreadable."""
     try:
-        version = importlib.metadata.version(distribution)
+        return release(importlib.metadata.version(distribution))
     except importlib.metadata.PackageNotFoundError:
         return None
-    match = re.match(r"(\d+)\.(\d+)", version)
-    if match is None:
-        raise ValueError(f"{distribution} has a version that cannot be read: {version!r}")
-    return int(match[1]), int(match[2])
 
 
 def missing_parameters(
@@ -100,10 +149,77 @@ def missing_parameters(
     return missing
 
 
-def _check_signatures(original: Callable[..., object], replacement: Callable[..., object]) -> None:
+def _other_parameters(original: Callable[..., object], replacement: Callable[..., object]) -> str:
     missing = missing_parameters(original, replacement)
-    if missing:
-        raise ValueError(
-            f"{original.__module__}.{original.__qualname__} takes {', '.join(missing)}, which "
-            "the replacement does not take in the same place: not a known version"
-        )
+    return f"it takes {', '.join(missing)}, which is not known here" if missing else ""
+
+
+def promoted(*tensors: Tensor) -> list[Tensor]:
+    """All in the dtype that torch gives their sum: peers add what this package wants alike."""
+    dtype = functools.reduce(torch.promote_types, (x.dtype for x in tensors))
+    return [x.to(dtype) for x in tensors]
+
+
+def leave_gradients(loss: object, *targets: Tensor) -> None:
+    """Refuse targets that require a gradient, where the peer's own loss can compute it."""
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in targets)
+    if wanted and "_own" in vars(loss):
+        raise ValueError("the teacher requires a gradient, and none is computed here")
+
+
+def whole(labels: Tensor) -> Tensor:
+    """Labels of any dtype as integers, which are equal where the labels are, on all ranks."""
+    if not labels.is_floating_point():
+        return labels
+    return (labels.double() + 0.0).view(torch.int64)  # -0 equals 0, but has other bits
+
+
+class OrPeers:
+    """Of arguments that are not done here the peer's class is made, where it is installed."""
+
+    peer: ClassVar[Peer]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        try:
+            arguments = inspect.signature(cls.__init__).bind(None, *args, **kwargs).arguments
+        except TypeError:  # which __init__ will raise
+            arguments = {}
+        reason = cls._not_done(arguments)
+        own = cls.peer.own(cls.__name__) if reason else None
+        if own is None:
+            return super().__new__(cls)
+        say(f"{cls.__name__}()", reason)
+        return own(*args, **kwargs)
+
+    @classmethod
+    def _not_done(cls, arguments: dict[str, Any]) -> str:
+        """What of the constructor's arguments is not done here; empty: everything is."""
+        raise NotImplementedError
+
+
+def say(name: str, reason: object) -> None:
+    """Warn, once, that something is left to the peer."""
+    if name not in _said:
+        _said.add(name)
+        warnings.warn(f"{name} is left to the package's own code: {reason}", stacklevel=4)
+
+
+def say_again() -> None:
+    """Forget what was said."""
+    _said.clear()
+
+
+class ShowsArguments:
+    """A module whose ``repr`` has every argument of its constructor that is not the default."""
+
+    def extra_repr(self) -> str:
+        shown = {}
+        for name, parameter in inspect.signature(type(self).__init__).parameters.items():
+            value = getattr(self, name, parameter.default)
+            if not isinstance(value, nn.Module) and not _alike(value, parameter.default):
+                shown[name] = value
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+def _alike(a: object, b: object) -> bool:
+    return a is b or type(a) in (int, float, bool, str, tuple, type(None)) and a == b

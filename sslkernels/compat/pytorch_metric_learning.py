@@ -1,12 +1,15 @@
 """Self-supervised losses of pytorch-metric-learning (2.x): names, arguments, defaults, results.
 
-``NTXentLoss``, ``SupConLoss``, ``VICRegLoss`` and ``SelfSupervisedLoss``, without what would change
-the pairs or the mean: distances, reducers, regularisers and miners raise ValueError. What differs:
+``NTXentLoss``, ``SupConLoss``, ``VICRegLoss`` and ``SelfSupervisedLoss``. What would change the
+pairs or the mean, distances, reducers, regularisers and miners, is left to the package's own losses
+where it is installed; elsewhere it raises ValueError. What differs:
 ``sslkernels/compat/README.md``.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +20,8 @@ from torch.utils.checkpoint import checkpoint
 from .._operator import accumulation_dtype
 from ..losses import nt_xent, supcon, vicreg
 from ..losses._common import full_precision, unit
-from .peer import Peer
+from .peer import OrPeers, Peer, ShowsArguments, promoted, say, whole
+from .stand_in import StandIn
 
 __all__ = ["NTXentLoss", "SelfSupervisedLoss", "SupConLoss", "VICRegLoss"]
 
@@ -27,17 +31,37 @@ _ROWS = 1024  # of similarities at a time
 PEER = Peer(
     package="pytorch_metric_learning",
     distribution="pytorch-metric-learning",
-    versions=((2, 8), (2, 9)),
+    releases=("2.0.0", "2.9.0"),
     defined_in={
         "NTXentLoss": f"{_PACKAGE}.ntxent_loss",
         "SelfSupervisedLoss": f"{_PACKAGE}.self_supervised_loss",
         "SupConLoss": f"{_PACKAGE}.supcon_loss",
         "VICRegLoss": f"{_PACKAGE}.vicreg_loss",
     },
+    since={"SelfSupervisedLoss": "2.2.0"},  # symmetric
 )
 
 
-class NTXentLoss(nn.Module):
+class _Loss(OrPeers, ShowsArguments, nn.Module):
+    """A loss that leaves to the package's own what is not done here."""
+
+    peer = PEER
+
+    @classmethod
+    def _not_done(cls, arguments: dict[str, Any]) -> str:
+        return ", ".join(arguments.get("kwargs", ()))
+
+    def _instead(self, reason: str) -> nn.Module:
+        """The package's own loss, of the same arguments; where it is not installed, ValueError."""
+        own = None if "_own" in vars(self) else PEER.own(type(self).__name__)
+        if own is None:
+            raise ValueError(f"{reason}; use pytorch_metric_learning's own loss")
+        say(f"{type(self).__name__}.forward", reason)
+        names = list(inspect.signature(type(self).__init__).parameters)[1:-1]
+        return own(**{name: getattr(self, name) for name in names})
+
+
+class NTXentLoss(_Loss):
     """``pytorch_metric_learning.losses.NTXentLoss``.
 
     The mean over positive pairs (i, p) of ``−log [e^(s_ip) / (e^(s_ip) + Σ_n e^(s_in))]``, n being
@@ -59,7 +83,7 @@ class NTXentLoss(nn.Module):
         self,
         embeddings: Tensor,
         labels: Tensor | None = None,
-        indices_tuple: None = None,
+        indices_tuple: Any = None,
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
     ) -> Tensor:
@@ -67,34 +91,21 @@ class NTXentLoss(nn.Module):
 
         Args:
             embeddings: (N, D).
-            labels: (N,) integers.
+            labels: (N,) numbers of any kind.
             indices_tuple: None: the pairs are those of the labels.
             ref_emb: (M, D), among which pairs are sought; None: among ``embeddings``.
-            ref_labels: (M,), of these.
+            ref_labels: (M,), of these. If they are ``labels`` themselves, or None, row i is not its
+                own positive.
         """
-        labels = _check(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        labels = labels.to(embeddings.device)
-        dtype = accumulation_dtype(embeddings)
-        with full_precision(embeddings):
-            z = others = unit(embeddings.to(dtype))
-            other_labels = labels
-            if ref_emb is not None:
-                others = unit(ref_emb.to(dtype))
-                other_labels = ref_labels.to(labels.device)  # type: ignore[union-attr]
-            total = z.new_zeros(())
-            count: Any = 0
-            for start in range(0, len(z), _ROWS):
-                rows = slice(start, start + _ROWS)
-                own = start if ref_emb is None else None
-                block, pairs = checkpoint(
-                    _pair_losses, z[rows], others, labels[rows], other_labels, own,
-                    self.temperature, use_reentrant=False,
-                )  # fmt: skip
-                total, count = total + block, count + pairs
-            return total / count.clamp(min=1)
+        if indices_tuple is not None:
+            own = self._instead("NTXentLoss takes no pairs but those of the labels")
+            return own(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        return _mean_of_blocks(
+            _pair_losses, embeddings, labels, ref_emb, ref_labels, self.temperature
+        )
 
 
-class SupConLoss(nn.Module):
+class SupConLoss(_Loss):
     """``pytorch_metric_learning.losses.SupConLoss``: the convention of that name of
     :func:`sslkernels.functional.supcon`, and 0 where all rows are of one class."""
 
@@ -107,17 +118,19 @@ class SupConLoss(nn.Module):
         self,
         embeddings: Tensor,
         labels: Tensor | None = None,
-        indices_tuple: None = None,
-        ref_emb: None = None,
-        ref_labels: None = None,
+        indices_tuple: Any = None,
+        ref_emb: Tensor | None = None,
+        ref_labels: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss of embeddings (N, D) with labels (N,)."""
-        labels = _check(embeddings, labels, indices_tuple, ref_emb, ref_labels)
-        if ref_emb is not None:
-            raise ValueError(
-                "SupConLoss takes no ref_emb here; concatenate both, as "
-                "SelfSupervisedLoss(symmetric=True) does"
+        """Return the loss; arguments as those of :class:`NTXentLoss`."""
+        if indices_tuple is not None:
+            own = self._instead("SupConLoss takes no pairs but those of the labels")
+            return own(embeddings, labels, indices_tuple, ref_emb, ref_labels)
+        if ref_emb is not None or len(embeddings) < 2:
+            return _mean_of_blocks(
+                _row_losses, embeddings, labels, ref_emb, ref_labels, self.temperature
             )
+        labels = whole(_checked(embeddings, labels))
         loss = supcon(
             embeddings, labels, temperature=self.temperature, convention="pytorch_metric_learning"
         )
@@ -125,7 +138,7 @@ class SupConLoss(nn.Module):
         return torch.where((labels != labels[0]).any(), loss, 0 * loss)
 
 
-class VICRegLoss(nn.Module):
+class VICRegLoss(_Loss):
     """``pytorch_metric_learning.losses.VICRegLoss``: :func:`sslkernels.functional.vicreg`."""
 
     def __init__(
@@ -149,18 +162,18 @@ class VICRegLoss(nn.Module):
         ref_emb: Tensor | None = None,
         ref_labels: None = None,
     ) -> Tensor:
-        """Return the loss of two views' embeddings, each (N, D)."""
+        """Return the loss of two views' embeddings, each (N, D); of one with itself, if there is no
+        other."""
         given = {"labels": labels, "ref_labels": ref_labels, "indices_tuple": indices_tuple}
         for name, x in given.items():
             if x is not None:
                 raise ValueError(f"VICRegLoss takes no {name}: it knows pairs of rows only")
-        if ref_emb is None:
-            raise ValueError("VICRegLoss needs the other view's embeddings, ref_emb")
         weights = self.invariance_lambda, self.variance_mu, self.covariance_v, self.eps
-        return vicreg(embeddings, ref_emb, *weights)
+        z_a, z_b = promoted(embeddings, embeddings if ref_emb is None else ref_emb)
+        return vicreg(z_a, z_b, *weights)
 
 
-class SelfSupervisedLoss(nn.Module):
+class SelfSupervisedLoss(_Loss):
     """``pytorch_metric_learning.losses.SelfSupervisedLoss``: row i of both views is class i.
 
     Args:
@@ -175,17 +188,14 @@ class SelfSupervisedLoss(nn.Module):
     def __init__(self, loss: nn.Module, symmetric: bool = True, **kwargs) -> None:
         super().__init__()
         _refuse(self, kwargs)
-        if type(loss).__name__ not in self.supported_losses():
-            raise ValueError(
-                f"loss must be one of {', '.join(self.supported_losses())}; "
-                f"got {type(loss).__name__}"
-            )
+        self.check_loss_support(type(loss).__name__)
         self.loss, self.symmetric = loss, symmetric
 
     def forward(self, embeddings: Tensor, ref_emb: Tensor) -> Tensor:
         """Return the loss of two views' embeddings, each (N, D)."""
-        if self.symmetric and type(self.loss) is NTXentLoss and len(embeddings) > 1:
-            return nt_xent(embeddings, ref_emb, self.loss.temperature)
+        if self.symmetric and _is_plain_nt_xent(self.loss) and len(embeddings) > 1:
+            temperature: Any = self.loss.temperature
+            return nt_xent(embeddings, ref_emb, temperature)
         labels = torch.arange(len(embeddings), device=embeddings.device)
         if self.symmetric:
             return self.loss(torch.cat([embeddings, ref_emb]), labels.repeat(2))
@@ -201,6 +211,56 @@ class SelfSupervisedLoss(nn.Module):
             "TupletMarginLoss",
         ]  # fmt: skip
 
+    @classmethod
+    def check_loss_support(cls, loss_name: str) -> None:
+        """Raise unless it takes a class of this name."""
+        if loss_name not in cls.supported_losses():
+            raise ValueError(f"loss must be one of {', '.join(cls.supported_losses())}; "
+                             f"got {loss_name}")  # fmt: skip
+
+
+def _is_plain_nt_xent(loss: nn.Module) -> bool:
+    """Whether it is the class of this module, or what stands for it; not a subclass of either."""
+    return type(loss) is NTXentLoss or (
+        isinstance(loss, StandIn) and type(loss).__bases__[0] is NTXentLoss
+    )
+
+
+def _mean_of_blocks(
+    block_losses: Callable,
+    embeddings: Tensor,
+    labels: Tensor | None,
+    ref_emb: Tensor | None,
+    ref_labels: Tensor | None,
+    temperature: float,
+) -> Tensor:
+    """The mean of what ``block_losses`` finds for some rows after the other, of which it returns
+    the sum and the number."""
+    labels = _checked(embeddings, labels).to(embeddings.device)
+    other_labels, excludes_own = labels, True
+    if ref_emb is None:
+        ref_emb = embeddings
+    elif ref_labels is None:
+        ref_emb = ref_emb[: len(labels)]
+    else:
+        other_labels = _checked(ref_emb, ref_labels, "ref_").to(ref_emb.device)
+        excludes_own = other_labels is labels
+    if len(embeddings) * len(ref_emb) <= 2:  # at most one pair and one negative: not enough there
+        return 0 * embeddings.sum()
+    with full_precision(embeddings):
+        dtype = accumulation_dtype(embeddings)
+        z = unit(embeddings.to(dtype))
+        others = z if ref_emb is embeddings else unit(ref_emb.to(dtype))
+        total, count = z.new_zeros(()), z.new_zeros(())
+        for start in range(0, len(z), _ROWS):
+            rows = slice(start, start + _ROWS)
+            block, number = checkpoint(
+                block_losses, z[rows], others, labels[rows], other_labels,
+                start if excludes_own else None, temperature, use_reentrant=False,
+            )  # fmt: skip
+            total, count = total + block, count + number
+        return total / count.clamp(min=1)
+
 
 def _pair_losses(
     z: Tensor,
@@ -215,33 +275,52 @@ def _pair_losses(
     scores = z @ others.T / temperature
     same = labels[:, None] == other_labels
     negatives = scores.masked_fill(same, float("-inf")).logsumexp(1, keepdim=True)
-    positive = same if own is None else same.diagonal_scatter(same.new_zeros(len(z)), own)
+    positive = _without_own(same, own)
     losses = F.softplus(negatives - scores, threshold=50)
     return (losses * positive).sum(), positive.sum()
+
+
+def _row_losses(
+    z: Tensor,
+    others: Tensor,
+    labels: Tensor,
+    other_labels: Tensor,
+    own: int | None,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """The same of SupCon's rows, of which those above 0 count."""
+    scores = z @ others.T / temperature
+    same = labels[:, None] == other_labels
+    positive, counts = _without_own(same, own), _without_own(torch.ones_like(same), own)
+    everything = scores.masked_fill(~counts, float("-inf")).logsumexp(1)
+    number = positive.sum(1)
+    losses = everything - (scores * positive).sum(1) / number.clamp(min=1)
+    losses = losses.where((number > 0) & (losses > 0), 0.0)
+    return losses.sum(), (losses > 0).sum()
+
+
+def _without_own(pairs: Tensor, own: int | None) -> Tensor:
+    if own is None:
+        return pairs
+    return pairs.diagonal_scatter(pairs.new_zeros(len(pairs)), own)
 
 
 def _refuse(loss: nn.Module, kwargs: dict) -> None:
     if kwargs:
         raise ValueError(
             f"{type(loss).__name__} of sslkernels takes no {', '.join(sorted(kwargs))}; use "
-            "pytorch_metric_learning's own, or patch(..., only=[...]) without this name"
+            "pytorch_metric_learning's own"
         )
 
 
-def _check(embeddings, labels, indices_tuple, ref_emb, ref_labels) -> Tensor:
+def _checked(embeddings: Tensor, labels: Tensor | None, prefix: str = "") -> Tensor:
     """The labels, which are given and fit."""
-    if indices_tuple is not None:
-        raise ValueError(
-            "indices_tuple must be None: pairs are those of the labels. With a miner use "
-            "pytorch_metric_learning's own loss"
-        )
     if labels is None:
         raise ValueError("labels must be given")
     if labels.shape != embeddings.shape[:1] or embeddings.dim() != 2:
+        name = f"{prefix}emb" if prefix else "embeddings"
         raise ValueError(
-            "embeddings must be (N, D) and labels (N,), got "
+            f"{name} must be (N, D) and {prefix}labels (N,), got "
             f"{tuple(embeddings.shape)} and {tuple(labels.shape)}"
         )
-    if (ref_emb is None) != (ref_labels is None):
-        raise ValueError("give ref_emb and ref_labels, or neither")
     return labels

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .._operator import accumulation_dtype
-from ..distributed import Gather
+from ..distributed import Gather, ranks_of
 from ..losses import (
     OfficialDINOLoss,
     barlow_twins,
-    byol,
     dino,
+    info_nce,
     moco_v3,
     negative_cosine_similarity,
     nnclr,
-    simsiam,
     supcon,
     vibcreg,
     vicreg,
@@ -28,7 +28,7 @@ from ..losses import (
 from ..losses._common import cross_entropy, full_precision
 from ..primitives import pairwise_logsumexp, soft_cross_entropy
 from ..primitives._rows import dot
-from .peer import Peer
+from .peer import Peer, promoted, whole
 
 __all__ = [
     "DINOLoss",
@@ -65,8 +65,9 @@ def barlow_loss_func(
 
 
 def byol_loss_func(p: Tensor, z: Tensor, simplified: bool = True) -> Tensor:
-    """One direction of BYOL, z without gradient; both ways to compute it give one value."""
-    return byol(p, z)
+    """One direction of BYOL, z without gradient, for (N, …, D); for (N, D) both ways to compute it
+    give one value."""
+    return 2 - 2 * _cosine(p, z.detach(), simplified)
 
 
 def mocov2plus_loss_func(
@@ -74,19 +75,24 @@ def mocov2plus_loss_func(
 ) -> Tensor:
     """MoCo's loss of queries and keys (N, D) and a queue (D, K), all normalised by the caller."""
     with full_precision(query):
-        queue = queue.T.detach().to(query)
+        queue = queue.T.to(query)
         negatives = pairwise_logsumexp(query, queue, 1 / temperature)
         rows = cross_entropy(dot(query, key) / temperature, negatives)
         return rows.mean().to(accumulation_dtype(query))
 
 
 def mocov3_loss_func(query: Tensor, key: Tensor, temperature: float = 0.2) -> Tensor:
-    """One direction of MoCo v3, times 2T."""
-    return moco_v3(query, key, temperature, gather=Gather())
+    """One direction of MoCo v3, times 2T. As in solo-learn, keys have a gradient in a single
+    process, and none on several ranks."""
+    if ranks_of(Gather()) is not None:
+        return moco_v3(query, key, temperature, gather=Gather())
+    return 2 * temperature * info_nce(query, key, temperature=temperature)
 
 
 def nnclr_loss_func(nn: Tensor, p: Tensor, temperature: float = 0.1) -> Tensor:
     """One direction of NNCLR: neighbours (N, D) find predictions (N, D)."""
+    if nn.requires_grad:
+        return info_nce(nn, p, temperature=temperature, gather=Gather())
     return nnclr(nn, p, temperature, gather=Gather())
 
 
@@ -97,9 +103,9 @@ def ressl_loss_func(
     temperature_q: float = 0.1,
     temperature_k: float = 0.04,
 ) -> Tensor:
-    """ReSSL: the similarities of q with a queue (D, K) follow those of k, of which no gradient
+    """ReSSL: the similarities of q with a queue (K, D) follow those of k, of which no gradient
     comes; (N, D) each, all normalised by the caller. No similarities are stored."""
-    prototypes = queue.T.detach().to(q)
+    prototypes = queue.to(q)
     return dino(
         student=[q],
         teacher=[k],
@@ -107,19 +113,20 @@ def ressl_loss_func(
         teacher_temp=temperature_k,
         same_view=True,
         prototypes=prototypes,
-        teacher_prototypes=prototypes,
+        teacher_prototypes=prototypes.detach(),
     )
 
 
 def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float = 0.1) -> Tensor:
-    """SimCLR and SupCon of solo-learn: rows (N, D) of one index (N,) are positives, which are
-    summed inside the logarithm."""
+    """SimCLR and SupCon of solo-learn: rows (N, D) of one index (N,), numbers of any kind, are
+    positives, which are summed inside the logarithm."""
+    indexes = whole(indexes)
     return supcon(z, indexes, temperature=temperature, convention="solo_learn", gather=Gather())
 
 
 def simsiam_loss_func(p: Tensor, z: Tensor, simplified: bool = True) -> Tensor:
-    """One direction of SimSiam, z without gradient; both ways to compute it give one value."""
-    return simsiam(p, z)
+    """One direction of SimSiam, as :func:`byol_loss_func`."""
+    return -_cosine(p, z.detach(), simplified)
 
 
 def swav_loss_func(
@@ -128,11 +135,13 @@ def swav_loss_func(
     """SwAV of V crops' logits (N, K), and of the assignments (N, K) of the first T of them: the
     mean over T, and over the V − 1 others of each."""
     preds, assignments = list(preds), list(assignments)
-    if len(preds) < 2 or not assignments:
+    if len(preds) < 2 or not 0 < len(assignments) <= len(preds):
         raise ValueError(
-            "swav_loss_func needs at least two predictions and one assignment, got "
-            f"{len(preds)} and {len(assignments)}"
+            "swav_loss_func needs at least two predictions, and from one assignment to as many as "
+            f"predictions; got {len(preds)} and {len(assignments)}"
         )
+    if torch.is_grad_enabled() and any(x.requires_grad for x in assignments):
+        raise ValueError("assignments must not require a gradient: none is computed here")
     pairs = (
         preds[0]
         .new_full(
@@ -157,6 +166,7 @@ def vibcreg_loss_func(
 ) -> Tensor:
     """VIbCReg of embeddings (N, D)."""
     weights = sim_loss_weight, var_loss_weight, cov_loss_weight
+    z1, z2 = promoted(z1, z2)
     return vibcreg(z1, z2, *weights, gather=Gather())
 
 
@@ -169,13 +179,21 @@ def vicreg_loss_func(
 ) -> Tensor:
     """VICReg of embeddings (N, D), the variance terms of whose views are added, not halved."""
     weights = sim_loss_weight, var_loss_weight, cov_loss_weight
+    z1, z2 = promoted(z1, z2)
     return vicreg(z1, z2, *weights, convention="solo_learn", gather=Gather())
 
 
 def wmse_loss_func(z1: Tensor, z2: Tensor, simplified: bool = True) -> Tensor:
     """``2 − 2 mean cos(z1, z2)`` of whitened views. As in solo-learn, z2 has no gradient if
     ``simplified``, and has one otherwise."""
-    return 2 + 2 * negative_cosine_similarity(z1, z2.detach() if simplified else z2)
+    return 2 - 2 * _cosine(z1, z2.detach() if simplified else z2)
+
+
+def _cosine(a: Tensor, b: Tensor, over_rows: bool = True) -> Tensor:
+    """The mean cosine of (N, …, D); else, as solo-learn has it, its sum over the second dimension
+    by the size of the last."""
+    mean = -negative_cosine_similarity(a, b, -1)
+    return mean if over_rows else mean * a.shape[1] / a.shape[-1]
 
 
 class DINOLoss(OfficialDINOLoss):

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from .._operator import accumulation_dtype
-from ..distributed import Gather, PendingMean
+from ..distributed import Gather, PendingMean, rows_of_all_ranks
 from ..losses import barlow_twins, clip, negative_cosine_similarity, nt_xent, vicreg
-from ..losses._common import full_precision, unit
+from ..losses._common import full_precision, lasting, unit
 from ..losses.covariance.vicreg import variance_and_covariance
 from ..primitives import sinkhorn, soft_cross_entropy
-from .peer import Peer
+from ..primitives._rows import finite_sum
+from .distillation import without_iterations
+from .peer import Peer, ShowsArguments, leave_gradients, promoted
 
 __all__ = [
     "BYOLLoss",
@@ -40,14 +42,18 @@ _MODULES = {
 PEER = Peer(
     package="stable_pretraining",
     distribution="stable-pretraining",
-    versions=((0, 1),),
+    releases=("0.1.3", "0.1.8"),
     defined_in={
         name: f"stable_pretraining.losses.{module}" for module, x in _MODULES.items() for name in x
     },
+    # until then all but the distillation's and BYOL's were those of each rank alone
+    since=dict.fromkeys(
+        ("BarlowTwinsLoss", "CLIPLoss", "NTXEntLoss", "VCRegLoss", "VICRegLoss"), "0.1.8"
+    ),
 )
 
 
-class BYOLLoss(nn.Module):
+class BYOLLoss(ShowsArguments, nn.Module):
     """``2 − 2 mean cos``, in which nothing is detached."""
 
     def forward(self, online_pred: Tensor, target_proj: Tensor) -> Tensor:
@@ -55,7 +61,7 @@ class BYOLLoss(nn.Module):
         return 2 + 2 * negative_cosine_similarity(online_pred, target_proj, -1)
 
 
-class NegativeCosineSimilarity(nn.Module):
+class NegativeCosineSimilarity(ShowsArguments, nn.Module):
     """``−mean cos``, in which nothing is detached."""
 
     def forward(self, z_i: Tensor, z_j: Tensor) -> Tensor:
@@ -63,7 +69,7 @@ class NegativeCosineSimilarity(nn.Module):
         return negative_cosine_similarity(z_i, z_j)
 
 
-class VICRegLoss(nn.Module):
+class VICRegLoss(ShowsArguments, nn.Module):
     """VICReg, whose variance terms are halved: :func:`sslkernels.functional.vicreg`."""
 
     def __init__(
@@ -81,10 +87,11 @@ class VICRegLoss(nn.Module):
         """Return the loss of two views' embeddings, each (N, D)."""
         own = self.vcreg_loss
         weights = self.sim_coeff, own.std_coeff, own.cov_coeff, own.epsilon
+        z_i, z_j = promoted(z_i, z_j)
         return vicreg(z_i, z_j, *weights, gather=Gather())
 
 
-class VCRegLoss(nn.Module):
+class VCRegLoss(ShowsArguments, nn.Module):
     """VICReg's variance, halved, and covariance of one view."""
 
     def __init__(self, std_coeff: float = 25, cov_coeff: float = 1, epsilon: float = 1e-4) -> None:
@@ -100,7 +107,7 @@ class VCRegLoss(nn.Module):
             return self.std_coeff * variance / 2 + self.cov_coeff * covariance
 
 
-class BarlowTwinsLoss(nn.Module):
+class BarlowTwinsLoss(ShowsArguments, nn.Module):
     """Barlow Twins of features divided by their unbiased deviation + 1e-5, on each rank by itself:
     the convention of that name of :func:`sslkernels.functional.barlow_twins`."""
 
@@ -116,7 +123,7 @@ class BarlowTwinsLoss(nn.Module):
         )  # fmt: skip
 
 
-class NTXEntLoss(nn.Module):
+class NTXEntLoss(ShowsArguments, nn.Module):
     """NT-Xent: :func:`sslkernels.functional.nt_xent`."""
 
     def __init__(self, temperature: float = 0.5) -> None:
@@ -125,10 +132,11 @@ class NTXEntLoss(nn.Module):
 
     def forward(self, z_i: Tensor, z_j: Tensor) -> Tensor:
         """Return the loss of two views' embeddings, each (N, D)."""
+        z_i, z_j = promoted(z_i, z_j)
         return nt_xent(z_i, z_j, self.temperature, gather=Gather())
 
 
-class CLIPLoss(nn.Module):
+class CLIPLoss(ShowsArguments, nn.Module):
     """CLIP of features that are normalised here, and whose ``logit_scale`` divides."""
 
     def __init__(self, temperature: float = 0.07) -> None:
@@ -144,7 +152,7 @@ class CLIPLoss(nn.Module):
             return clip(unit(feats_i), unit(feats_j), 1 / temperature, gather=Gather())
 
 
-class DINOv1Loss(nn.Module):
+class DINOv1Loss(ShowsArguments, nn.Module):
     """DINO of a student's logits and the teacher's probabilities, which its methods make.
 
     Attributes:
@@ -159,6 +167,7 @@ class DINOv1Loss(nn.Module):
 
     def forward(self, student_logits: Tensor, teacher_probs: Tensor) -> Tensor:
         """Return the mean over pairs of different views of (S, B, K) and (T, B, K)."""
+        leave_gradients(self, teacher_probs)
         views = len(student_logits), len(teacher_probs)
         pairs = student_logits.new_ones(views, dtype=accumulation_dtype(student_logits))
         pairs.fill_diagonal_(0)
@@ -178,9 +187,9 @@ class DINOv1Loss(nn.Module):
     ) -> Tensor:
         """The Sinkhorn-Knopp assignment of logits (…, K), over all ranks' rows; how many they are
         is known from the logits."""
-        rows = teacher_logits.flatten(0, -2)
-        center = sinkhorn(rows, teacher_temp, n_iterations, gather=Gather())
-        return _softmax(teacher_logits, center, teacher_temp)
+        if num_samples is None and n_iterations == 0:
+            num_samples = rows_of_all_ranks(teacher_logits, Gather())
+        return _assignment(teacher_logits, teacher_temp, num_samples, n_iterations)
 
     @torch.no_grad()
     def softmax_center_teacher(
@@ -195,21 +204,24 @@ class DINOv1Loss(nn.Module):
     @torch.no_grad()
     def update_center(self, teacher_output: Tensor) -> None:
         """Start the update by a batch's logits (T, B, K), which the next use of the centre ends."""
+        if teacher_output.dim() != 3:
+            raise ValueError(f"logits must be (T, B, K), got {tuple(teacher_output.shape)}")
         logits = teacher_output.flatten(0, -2)
-        self._update = PendingMean(
-            logits.sum(0, dtype=accumulation_dtype(logits)), len(logits), Gather()
-        )
+        self._update = PendingMean(*finite_sum(logits, accumulation_dtype(logits)), Gather())
 
     @torch.no_grad()
     def apply_center_update(self) -> None:
         """End the last update, if there is one."""
         if self._update is not None:
-            mean, self._update = self._update.wait()[None], None
-            kept = self.center_momentum
-            self.center = mean if self.center is None else self.center.lerp(mean, 1 - kept)
+            update, self._update = self._update, None
+            if self.center is None:
+                center = update.wait()[None].nan_to_num_(0.0, 0.0, 0.0)
+            else:
+                center = update.moved(self.center, 1 - self.center_momentum)
+            self.center = lasting(center)
 
 
-class iBOTPatchLoss(nn.Module):  # noqa: N801
+class iBOTPatchLoss(ShowsArguments, nn.Module):  # noqa: N801
     """The mean cross-entropy of patches' logits and the teacher's probabilities."""
 
     def __init__(self, student_temp: float = 0.1) -> None:
@@ -218,15 +230,25 @@ class iBOTPatchLoss(nn.Module):  # noqa: N801
 
     def forward(self, student_patch_logits: Tensor, teacher_patch_probs: Tensor) -> Tensor:
         """Return the loss of (…, K) each."""
+        leave_gradients(self, teacher_patch_probs)
         student, teacher = (x.flatten(0, -2) for x in (student_patch_logits, teacher_patch_probs))
         return soft_cross_entropy(
             student, teacher, student_temperature=self.student_temp, teacher_temperature=None
         ).mean()
 
-    sinkhorn_knopp_teacher = DINOv1Loss.sinkhorn_knopp_teacher
+    @torch.no_grad()
+    def sinkhorn_knopp_teacher(
+        self,
+        teacher_patch_tokens: Tensor,
+        teacher_temp: float,
+        num_samples: int | Tensor | None = None,
+        n_iterations: int = 3,
+    ) -> Tensor:
+        """The Sinkhorn-Knopp assignment of logits (…, K), as that of :class:`DINOv1Loss`."""
+        return _assignment(teacher_patch_tokens, teacher_temp, num_samples, n_iterations)
 
 
-class DINOv2Loss(nn.Module):
+class DINOv2Loss(ShowsArguments, nn.Module):
     """:class:`DINOv1Loss` of class tokens and :class:`iBOTPatchLoss` of patches, weighted."""
 
     def __init__(
@@ -250,11 +272,23 @@ class DINOv2Loss(nn.Module):
         teacher_patch_probs: Tensor | None = None,
     ) -> Tensor:
         """Return the loss; without patches, that of class tokens alone."""
+        given = (teacher_cls_probs, teacher_patch_probs)
+        leave_gradients(self, *(x for x in given if x is not None))
         loss = self.dino_loss_weight * self.dino_loss(student_cls_logits, teacher_cls_probs)
         if student_patch_logits is None or teacher_patch_probs is None:
             return loss
         patches = self.ibot_loss(student_patch_logits, teacher_patch_probs)
         return loss + self.ibot_loss_weight * patches
+
+
+def _assignment(
+    logits: Tensor, temperature: float, count: int | Tensor | None, iterations: int
+) -> Tensor:
+    rows = logits.flatten(0, -2)
+    if iterations == 0:
+        return without_iterations(rows, temperature, Gather(), count).view(logits.shape)
+    center = sinkhorn(rows, temperature, iterations, gather=Gather())
+    return _softmax(logits, center, temperature)
 
 
 def _softmax(logits: Tensor, center: Tensor | None, temperature: float) -> Tensor:

@@ -73,10 +73,17 @@ def test_patch(ours, tmp_path, monkeypatch):
             assert_same_signature(getattr(ours, name), original)
         with sslkernels.patch(peer) as patch:
             assert patch.replaced == sorted(f"{module}.{name}" for name, module in modules.items())
+            assert patch.left == {}
             for name, module in modules.items():
-                assert getattr(sys.modules[module], name) is getattr(ours, name)
+                now = getattr(sys.modules[module], name)
+                if isinstance(now, type):
+                    assert now is originals[name]
+                    assert now.__init__.replaces is now
+                else:
+                    assert now.__wrapped__ is getattr(ours, name)
         for name, module in modules.items():
             assert getattr(sys.modules[module], name) is originals[name]
+            assert not hasattr(originals[name].__init__, "replaces")
     finally:
         for name in [x for x in sys.modules if x.split(".")[0] == ours.PEER.package]:
             del sys.modules[name]

@@ -41,7 +41,7 @@ def on_a_rank(rank, name, arguments, inputs):
     """Value, gradients, and the mean value, of ours and theirs, of two steps."""
     results = []
     load()
-    for module in (vars(ours), ours.PEER.originals(ours, [name])):
+    for module in (vars(ours), ours.PEER.find(ours, [name])[0]):
         torch.manual_seed(5)
         loss = module[name](**arguments, gather_distributed=True).double()
         torch.manual_seed(rank)
@@ -70,7 +70,7 @@ def distilled_on_a_rank(rank):
     load()
     names = ["SwaVLoss", "DINOLoss", "IBOTPatchLoss", *CAPI]
     results = []
-    for module in (vars(ours), ours.PEER.originals(ours, names)):
+    for module in (vars(ours), ours.PEER.find(ours, names)[0]):
         torch.manual_seed(rank)
         found = []
         swav = module["SwaVLoss"](sinkhorn_gather_distributed=True)
@@ -91,6 +91,41 @@ def distilled_on_a_rank(rank):
                 found += [value.detach(), *torch.autograd.grad(value.sum(), student)]
         results.append(found)
     return results
+
+
+def patches_on_a_rank(rank, steps):
+    """Centre and loss after each step, of ours and theirs, of so many masked patches."""
+    load()
+    results = []
+    for module in (vars(ours), ours.PEER.find(ours, ["IBOTPatchLoss"])[0]):
+        torch.manual_seed(rank)
+        loss, found = module["IBOTPatchLoss"](7).double(), []
+        for counts in steps:
+            mask = torch.arange(40).view(4, 2, 5) < counts[rank]
+            teacher = torch.randn(counts[rank], 7, dtype=torch.float64) + rank
+            value = loss(teacher, torch.randn(counts[rank], 7, dtype=torch.float64), mask)
+            found += [value, loss.center.value.clone()]
+        results.append(found)
+    return results
+
+
+def test_ranks_with_other_numbers_of_patches(gang):
+    """The centre moves towards the mean of the ranks' means, not to that of all patches."""
+    for found, expected in gang.run(patches_on_a_rank, [(10, 30, 1, 40)] * 3):
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_a_rank_without_a_patch(gang):
+    """Its loss is 0, it has no mean, and the others' centre is its centre."""
+    results = gang.run(patches_on_a_rank, [(10, 30, 0, 40), (0, 0, 0, 0), (3, 0, 2, 1)])
+    centers = [[x[1], x[3], x[5]] for x, _ in results]
+    assert results[2][0][0] == 0
+    assert all(x[0][2] == 0 for x in results)
+    for center in centers:
+        assert all(x.isfinite().all() for x in center)
+        torch.testing.assert_close(center, centers[0])
+    assert torch.equal(centers[0][0], centers[0][1])
 
 
 def test_same_statistics_on_every_rank(gang):

@@ -112,6 +112,23 @@ def test_centres_move_in_evaluation_too(training):
         torch.testing.assert_close(ibot.center.value.flatten(), center)
 
 
+def test_centres_after_inference():
+    """Training goes on after validation in inference mode, and after a batch that is not finite."""
+    mask = torch.ones(2, 2, 1, dtype=torch.bool)
+    teacher, student = torch.randn(4, 7), torch.randn(4, 7)
+    for loss, inputs in (
+        (lightly.DINOLoss(7), lambda t, s: ([t], [s, s])),
+        (lightly.IBOTPatchLoss(7), lambda t, s: (t, s, mask)),
+    ):
+        with torch.inference_mode():
+            loss.eval()(*inputs(teacher, student))
+        loss.train()(*inputs(torch.full((4, 7), torch.inf), student))
+        value = loss(*inputs(teacher, student.clone().requires_grad_()))
+        value.backward()
+        assert value.isfinite()
+        assert all(x.isfinite().all() for x in loss.state_dict().values())
+
+
 def test_visible_patches():
     teacher, student = randn(3, 4, 7, grad=False), randn(3, 4, 7)
     rows = distillation_formulas.cross_entropy(

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import warnings
 
 import pytest
 import torch
@@ -120,7 +121,8 @@ def test_same_training(build):
     with sslkernels.patch("lightly"):
         own_losses, own_weights, replaced = train(build)
     assert theirs.__module__.startswith("lightly.")
-    assert replaced is getattr(ours, theirs.__name__)
+    assert issubclass(replaced, (getattr(ours, theirs.__name__)))
+    assert issubclass(replaced, theirs)
     torch.testing.assert_close(own_losses, losses, rtol=1e-4, atol=1e-4)
     assert (own_weights - weights).norm() <= 1e-4 * weights.norm()
     again, _, restored = train(build)
@@ -131,17 +133,55 @@ def test_same_training(build):
 def test_all_of_lightly_is_restored():
     def held():
         return {
-            (name, key): id(value)
+            f"{name}.{key}": value
             for name, module in list(sys.modules.items())
             if name.split(".")[0] == "lightly"
             for key, value in vars(module).items()
         }
 
-    before = held()
+    def insides():
+        """Of what lightly's modules hold: what it is, and what its constructor is."""
+        return {k: (id(x), id(getattr(x, "__init__", None))) for k, x in held().items()
+                if isinstance(x, type)}  # fmt: skip
+
+    before, classes = held(), insides()
     with sslkernels.patch("lightly") as patch:
+        assert patch.left == {}
         during = held()
-        changed = {".".join(x) for x in before if before[x] != during[x]}
-        assert changed == set(patch.replaced)
+        changed = {x for x in before if before[x] is not during[x]}
+        assert {x.rpartition(".")[2] for x in changed} == {
+            "negative_mises_fisher_weights", "norm_mse_loss"
+        }  # fmt: skip
+        changed |= {x for x, y in insides().items() if y != classes[x]}
+        assert set(patch.replaced) == {x for x in changed if "Loss" in x or x in patch.replaced}
         defined = {f"{module}.{name}" for name, module in ours.PEER.defined_in.items()}
-        assert defined <= changed
-    assert held() == before
+        assert defined <= set(patch.replaced)
+    assert insides() == classes
+    assert all(held()[x] is y for x, y in before.items())
+
+
+def test_every_class_is_of_known_releases(monkeypatch):
+    """Which of lightly's classes are left depends on the release that is imported."""
+    lightly = load()
+    changed = {
+        "1.5.26": {"CAPILoss"},
+        "1.5.25": {"CAPILoss", "BarlowTwinsLoss"},
+        "1.5.24": {"CAPILoss", "BarlowTwinsLoss", "DINOLoss", "IBOTPlusPlusPatchLoss"},
+        "1.5.20": {"CAPILoss", "BarlowTwinsLoss", "DINOLoss", "IBOTPlusPlusPatchLoss", "DCLLoss",
+                   "DCLWLoss", "DirectCLRLoss", "IBOTPatchLoss", "SwaVLoss", "VICRegLLoss"},
+    }  # fmt: skip
+    for version, names in changed.items():
+        monkeypatch.setattr(lightly, "__version__", version)
+        with pytest.warns(UserWarning, match="lightly's own code is kept for"):
+            patch = sslkernels.patch("lightly")
+        patch.undo()
+        assert set(patch.left) == names
+    for version in ("1.4.26", "1.6.1", "2.0.0"):
+        monkeypatch.setattr(lightly, "__version__", version)
+        with pytest.warns(UserWarning, match="not of"):
+            assert sslkernels.patch("lightly").replaced == []
+    monkeypatch.undo()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with sslkernels.patch("lightly") as patch:
+            assert patch.left == {}

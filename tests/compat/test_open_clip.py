@@ -13,7 +13,7 @@ from torch.distributed import nn as dist_nn
 import sslkernels
 from bench import peers
 from sslkernels.compat import open_clip as ours
-from sslkernels.compat.peer import installed_version
+from sslkernels.compat.peer import Peer
 
 quick = settings(max_examples=25, deadline=None, derandomize=True)
 dtypes = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -53,7 +53,8 @@ def test_captions_by_formula():
     assert ours.CoCaLoss(2.0, 0)(*inputs, logits, labels, 10.0)[0] == 0
 
 
-def test_errors():
+def test_errors(monkeypatch):
+    monkeypatch.setattr(Peer, "own", lambda peer, name: None)  # as if it were not installed
     with pytest.raises(ValueError, match="use_horovod must be False"):
         ours.ClipLoss(use_horovod=True)
     with pytest.raises(ValueError, match="local_loss=True needs gather_with_grad=True"):
@@ -105,6 +106,32 @@ def test_ranks(gang, flags):
             torch.testing.assert_close(a, b)
 
 
+def theirs_on_a_rank(rank, local_loss, gather_with_grad):
+    """The same of open_clip's own code."""
+    world_size = get_world_size()
+    everything = F.normalize(torch.randn(2, 3 * world_size, 5, dtype=torch.float64), dim=2)
+    results = []
+    for module in (ours, peers.open_clip_losses()):
+        rows = everything[:, 3 * rank : 3 * rank + 3].clone().requires_grad_()
+        scale = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
+        options = {"rank": rank, "world_size": world_size}
+        loss = module.ClipLoss(local_loss, gather_with_grad, **options)
+        sigmoid = module.SigLipLoss(dist_impl="gather", **options)
+        (loss(*rows, scale) + sigmoid(*rows, scale, -3.0)).backward()
+        all_reduce(scale.grad)
+        with torch.no_grad():
+            results.append((loss(*rows, scale), rows.grad, scale.grad / world_size))
+    return results
+
+
+@pytest.mark.parametrize("gang", [2], indirect=True)
+@pytest.mark.parametrize("flags", [(False, False), (False, True), (True, True)])
+def test_ranks_as_open_clip(gang, theirs, flags):
+    for found, expected in gang.run(theirs_on_a_rank, *flags):
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b)
+
+
 @pytest.fixture(scope="module")
 def theirs():
     return installed(peers.open_clip_losses)
@@ -139,11 +166,11 @@ def test_patch():
         return open_clip
 
     package = installed(load)
-    assert installed_version("open_clip_torch") in ours.PEER.versions
     before = package.ClipLoss, package.loss.CoCaLoss
     with sslkernels.patch("open_clip") as patch:
         places = {f"{x}.ClipLoss" for x in ("open_clip", "open_clip.loss", "open_clip.factory")}
         assert places <= set(patch.replaced)
         loss = package.ClipLoss()
-        assert type(loss) is ours.ClipLoss
+        assert isinstance(loss, ours.ClipLoss)
+        assert isinstance(loss, before[0])
     assert (package.ClipLoss, package.loss.CoCaLoss) == before

@@ -12,6 +12,7 @@ from parity import assert_same_signature, assert_same_steps
 
 import sslkernels
 from sslkernels.compat import pytorch_metric_learning as ours
+from sslkernels.compat.peer import Peer
 
 NAMES = sorted(ours.PEER.defined_in)
 
@@ -80,7 +81,8 @@ def test_wrapper_by_formula():
     assert_same_steps(lambda a, b: loss(a, ref_emb=b), lambda a, b: formulas.vicreg(a, b), [views])
 
 
-def test_what_is_refused():
+def test_what_is_refused_without_the_package(monkeypatch):
+    monkeypatch.setattr(Peer, "own", lambda peer, name: None)
     z, labels = torch.randn(6, 3), torch.arange(6) // 2
     for name in NAMES:
         arguments = (ours.NTXentLoss(),) if name == "SelfSupervisedLoss" else ()
@@ -88,28 +90,79 @@ def test_what_is_refused():
             getattr(ours, name)(*arguments, reducer=object(), distance=object())
     pairs = tuple(torch.zeros(2, dtype=torch.int64) for _ in range(4))
     for loss in (ours.NTXentLoss(), ours.SupConLoss()):
-        with pytest.raises(ValueError, match="indices_tuple must be None"):
+        with pytest.raises(ValueError, match="takes no pairs but those of the labels"):
             loss(z, labels, pairs)
         with pytest.raises(ValueError, match="labels must be given"):
             loss(z)
         with pytest.raises(ValueError, match=r"got \(6, 3\) and \(5,\)"):
             loss(z, labels[:5])
-        with pytest.raises(ValueError, match="ref_emb and ref_labels, or neither"):
-            loss(z, labels, ref_emb=z)
-    with pytest.raises(ValueError, match="takes no ref_emb"):
-        ours.SupConLoss()(z, labels, ref_emb=z, ref_labels=labels)
+        with pytest.raises(ValueError, match=r"ref_emb must be .* got \(6, 3\) and \(5,\)"):
+            loss(z, labels, ref_emb=z, ref_labels=labels[:5])
     with pytest.raises(ValueError, match="VICRegLoss takes no labels"):
         ours.VICRegLoss()(z, labels, ref_emb=z)
-    with pytest.raises(ValueError, match="needs the other view"):
-        ours.VICRegLoss()(z)
     with pytest.raises(ValueError, match="loss must be one of .*; got MSELoss"):
         ours.SelfSupervisedLoss(torch.nn.MSELoss())
+
+
+def ref_nt_xent(z, labels, other, other_labels, temperature, skips_own):
+    """One positive pair after the other, of rows of two tensors."""
+    scores = F.normalize(z, dim=1) @ F.normalize(other, dim=1).T / temperature
+    losses = []
+    for i, label in enumerate(labels):
+        negatives = scores[i, other_labels != label].exp().sum()
+        for p in (other_labels == label).nonzero()[:, 0]:
+            if not (skips_own and p == i):
+                losses.append((1 + negatives / scores[i, p].exp()).log())
+    return torch.stack(losses).mean()
+
+
+def ref_supcon(z, labels, other, other_labels, temperature, skips_own):
+    scores = F.normalize(z, dim=1) @ F.normalize(other, dim=1).T / temperature
+    losses = []
+    for i, label in enumerate(labels):
+        counts = torch.arange(len(other)) != (i if skips_own else -1)
+        positives = scores[i, counts & (other_labels == label)]
+        if len(positives):
+            losses.append(scores[i, counts].logsumexp(0) - positives.mean())
+    return torch.stack(losses).mean()
+
+
+@dtypes
+@pytest.mark.parametrize("skips_own", [False, True])
+def test_other_embeddings(dtype, skips_own):
+    """The same labels object for both, or none for the others: row i is no positive of its own."""
+    z, other = (torch.randn(7, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    labels = torch.arange(7) % 3
+    for name, formula in (("NTXentLoss", ref_nt_xent), ("SupConLoss", ref_supcon)):
+        loss = getattr(ours, name)(0.3)
+        for ref_labels in (labels, None) if skips_own else (labels.clone(),):
+            assert_same_steps(
+                lambda a, b, x=ref_labels, f=loss: f(a, labels, ref_emb=b, ref_labels=x),
+                lambda a, b, f=formula: f(a, labels, b, labels, 0.3, skips_own),
+                [(z, other)],
+                dtype,
+            )
+
+
+def test_labels_of_any_kind_and_batches_of_any_size():
+    z, labels = torch.randn(7, 4), torch.arange(7) % 3
+    for loss in (ours.NTXentLoss(), ours.SupConLoss()):
+        expected = loss(z, labels)
+        for dtype in (torch.uint8, torch.int32, torch.float16, torch.float64):
+            assert torch.equal(loss(z, labels.to(dtype)), expected)
+        assert torch.equal(loss(z, labels * 0.1 - 0.1), expected)
+        for count in (0, 1, 2):
+            few = torch.randn(count, 4, requires_grad=True)
+            value = loss(few, torch.arange(count))
+            value.backward()
+            assert value == 0
+            assert not few.grad.any()
 
 
 @pytest.fixture(scope="module")
 def theirs():
     pytest.importorskip("pytorch_metric_learning", reason="needs pytorch-metric-learning")
-    return ours.PEER.originals(ours, NAMES)
+    return ours.PEER.find(ours, NAMES)[0]
 
 
 def with_other_view(loss, labels, z, other):
@@ -163,8 +216,19 @@ def test_patch(theirs):
 
     with sslkernels.patch("pytorch_metric_learning") as patch:
         assert {f"pytorch_metric_learning.losses.{x}" for x in NAMES} <= set(patch.replaced)
-        assert all(getattr(losses, x) is getattr(ours, x) for x in NAMES)
-    assert all(getattr(losses, x) is theirs[x] for x in NAMES)
+        loss = losses.SelfSupervisedLoss(losses.NTXentLoss(0.2))
+        assert isinstance(loss, ours.SelfSupervisedLoss)
+        assert isinstance(loss.loss, ours.NTXentLoss)
+        assert isinstance(loss.loss, theirs["NTXentLoss"])
+    assert type(losses.NTXentLoss()) is theirs["NTXentLoss"]
+
+
+def test_what_is_shown():
+    assert repr(ours.NTXentLoss()) == "NTXentLoss()"
+    assert repr(ours.VICRegLoss(1, eps=0.1)) == "VICRegLoss(invariance_lambda=1, eps=0.1)"
+    loss = ours.SelfSupervisedLoss(ours.SupConLoss(0.3), symmetric=False)
+    assert "symmetric=False" in repr(loss)
+    assert repr(loss).count("temperature=0.3") == 1
 
 
 def test_memory_grows_with_rows():

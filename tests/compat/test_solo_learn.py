@@ -44,14 +44,12 @@ def test_contrastive(dtype, inputs, temperature, views):
         lambda z: ours.simclr_loss_func(z, indexes, temperature),
         lambda z: formulas.supcon_solo(z[:, None], indexes, temperature), [(z,)], dtype,
     )  # fmt: skip
-    for name in ("mocov3", "nnclr"):
-        formula = getattr(formulas, {"mocov3": "moco_v3"}.get(name, name))
-        function = getattr(ours, f"{name}_loss_func")
-        first, second = inputs
-        step = (first.detach(), second) if name == "nnclr" else (first, second.detach())
+    first, second = inputs
+    steps = [inputs, (first.detach(), second), (first, second.detach())]
+    for function, factor in ((ours.mocov3_loss_func, 2 * temperature), (ours.nnclr_loss_func, 1)):
         assert_same_steps(
             lambda a, b, f=function: f(a, b, temperature),
-            lambda a, b, f=formula: f(a, b, temperature), [step], dtype,
+            lambda a, b, x=factor: x * formulas.info_nce(a, b, temperature), steps, dtype,
         )  # fmt: skip
 
 
@@ -60,19 +58,23 @@ def test_contrastive(dtype, inputs, temperature, views):
 @given(pairs(), temperatures, temperatures)
 def test_queues(dtype, inputs, temperature, other):
     query, key = (unit(x).requires_grad_() for x in inputs)
-    queue = unit(torch.randn(25, query.shape[1], dtype=torch.float64)).T
+    queue = unit(torch.randn(25, query.shape[1], dtype=torch.float64))
 
     def moco(q, k, queue):
         scores = torch.cat([(q * k).sum(1, keepdim=True), q @ queue], 1) / temperature
         return F.cross_entropy(scores, torch.zeros(len(q), dtype=torch.long))
 
     def ressl(q, k, queue):
-        target = torch.softmax(k.detach() @ queue / other, 1)
-        return -(target * F.log_softmax(q @ queue / temperature, 1)).sum(1).mean()
+        target = torch.softmax(k.detach() @ queue.T / other, 1)
+        return -(target * F.log_softmax(q @ queue.T / temperature, 1)).sum(1).mean()
 
-    step = [(query, key, queue)]
-    assert_same_steps(lambda *x: ours.mocov2plus_loss_func(*x, temperature), moco, step, dtype)
-    assert_same_steps(lambda *x: ours.ressl_loss_func(*x, temperature, other), ressl, step, dtype)
+    # MoCo's queue is (D, K), ReSSL's (K, D)
+    calls = (
+        (lambda *x: ours.mocov2plus_loss_func(*x, temperature), moco, queue.T),
+        (lambda *x: ours.ressl_loss_func(*x, temperature, other), ressl, queue),
+    )
+    for function, formula, own in calls:
+        assert_same_steps(function, formula, [(query, key, own)], dtype)
 
 
 @dtypes

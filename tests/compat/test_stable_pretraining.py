@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import assert_same_signature, assert_same_steps, installed
+from torch.distributed import all_reduce
 
 from sslkernels.compat import stable_pretraining as ours
 
@@ -27,7 +28,7 @@ def randn(*shape, grad=True):
 
 
 def load():
-    """Its losses alone, for one process: the package around them needs very much."""
+    """Its losses alone, and how they meet other ranks: the package around them needs very much."""
     package = importlib.util.find_spec("stable_pretraining")
     if package is None:
         raise ImportError("stable-pretraining is not installed")
@@ -35,9 +36,12 @@ def load():
     stubs = {f"stable_pretraining{x}": ModuleType(x) for x in ("", ".losses", ".utils")}
     stubs["stable_pretraining"].__path__ = [str(root)]
     stubs["stable_pretraining.losses"].__path__ = [str(root / "losses")]
-    utils = stubs["stable_pretraining.utils"]
-    utils.all_gather, utils.all_reduce = (lambda x: (x,)), (lambda x: x)
-    utils.get_rank, utils.get_world_size = (lambda: 0), (lambda: 1)
+    path = root / "utils/distributed.py"
+    spec = importlib.util.spec_from_file_location("stable_pretraining_distributed", path)
+    ranks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(ranks)
+    for name in ("all_gather", "all_reduce", "get_rank", "get_world_size"):
+        setattr(stubs["stable_pretraining.utils"], name, getattr(ranks, name))
     sys.modules.update(stubs)
     try:
         modules = {name: importlib.import_module(x) for name, x in ours.PEER.defined_in.items()}
@@ -158,6 +162,38 @@ def test_same_results(theirs, dtype, data):
         results.append((plan, *centred, value, *torch.autograd.grad(value, (student, of_patches))))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def on_a_rank(rank):
+    """Values and gradients of ours and theirs, and the centres of three steps."""
+    theirs, results = load(), []
+    for module in (ours, theirs):
+        torch.manual_seed(rank)
+        found = []
+        x = randn(5, 6), randn(5, 6)
+        for name in ("NTXEntLoss", "CLIPLoss", "BarlowTwinsLoss", "VICRegLoss"):
+            value = getattr(module, name)()(*x)
+            value.backward()
+            mean = value.detach().clone()
+            all_reduce(mean)
+            found += [mean, *(z.grad.clone() for z in x)]
+            for z in x:
+                z.grad = None
+        dino = module.DINOv1Loss()
+        for _ in range(3):
+            logits = torch.randn(2, 4, 6) + rank
+            found += [dino.softmax_center_teacher(logits, 0.2),
+                      dino.sinkhorn_knopp_teacher(logits[0], 0.3)]  # fmt: skip
+            dino.update_center(logits)
+        results.append(found)
+    return results
+
+
+@pytest.mark.parametrize("gang", [2], indirect=True)
+def test_ranks(gang, theirs):
+    for found, expected in gang.run(on_a_rank):
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ours.__all__)

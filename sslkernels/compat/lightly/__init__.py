@@ -93,6 +93,20 @@ else:
 PEER = Peer(
     package="lightly",
     distribution="lightly",
-    versions=((1, 5), (1, 6)),
+    releases=("1.5.0", "1.6.0"),
     defined_in={name: f"lightly.loss.{module}" for module, x in _MODULES.items() for name in x},
+    since={
+        "BarlowTwinsLoss": "1.5.26",  # gradients on several ranks
+        "CAPILoss": "1.6.0",
+        "DCLLoss": "1.5.21",  # one sum of all negatives
+        "DCLWLoss": "1.5.21",
+        "DINOLoss": "1.5.25",  # 1.5.21: the order of arguments; then: a single view is an error
+        "DirectCLRLoss": "1.5.23",
+        "IBOTPatchLoss": "1.5.21",  # teacher_temp
+        "IBOTPlusPlusPatchLoss": "1.5.25",  # visible patches have a mean of their own
+        "KoLeoLoss": "1.5.11",
+        "NTXentLoss": "1.5.16",  # its bank is a module of its own
+        "SwaVLoss": "1.5.22",  # shape (1,)
+        "VICRegLLoss": "1.5.22",  # likewise
+    },
 )

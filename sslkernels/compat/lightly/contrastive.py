@@ -8,23 +8,45 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from ... import losses
 from ...distributed import Gather
 from ...losses import dcl, moco, negative_cosine_similarity, nt_xent
 from ...losses._common import full_precision, unit
+from ..peer import promoted
+from ..stand_in import StandIn
 from .memory_bank import MemoryBankModule
 
 
 class SaysIfGathering:
-    """lightly's name for whether other ranks' embeddings take part."""
+    """lightly's name for whether other ranks' embeddings take part.
 
-    gather: Gather | None
+    Raises:
+        ValueError: they should, and torch was built without ``torch.distributed``.
+    """
+
+    _gather: Gather | None
+
+    @property
+    def gather(self) -> Gather | None:
+        return self._gather
+
+    @gather.setter
+    def gather(self, gather: Gather | None) -> None:
+        # in front of a stand-in the peer's own constructor has asked already
+        if gather is not None and not isinstance(self, StandIn) and not dist.is_available():
+            raise ValueError("gather_distributed=True needs a torch with torch.distributed")
+        self._gather = gather
 
     @property
     def gather_distributed(self) -> bool:
         return self.gather is not None
+
+    @gather_distributed.setter
+    def gather_distributed(self, takes_part: bool) -> None:
+        self.gather = (self.gather or Gather()) if takes_part else None
 
 
 class NTXentLoss(SaysIfGathering, losses.NTXentLoss):
@@ -130,6 +152,10 @@ class HypersphereLoss(losses.HypersphereLoss):
 
     def __init__(self, t: float = 1.0, lam: float = 1.0, alpha: float = 2.0, **options) -> None:
         super().__init__(t, lam, alpha, **options)
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """Return the loss of two views' embeddings, each (N, D)."""
+        return super().forward(*promoted(z_a, z_b))
 
 
 class NegativeCosineSimilarity(losses.NegativeCosineSimilarity):

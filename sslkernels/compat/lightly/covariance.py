@@ -12,6 +12,7 @@ from ..._operator import accumulation_dtype
 from ...losses import tico, tico_covariance
 from ...losses.covariance.w_mse import Whitening
 from ...losses.covariance.w_mse import norm_mse as norm_mse_loss
+from ..peer import promoted
 from .contrastive import SaysIfGathering
 
 
@@ -31,7 +32,7 @@ class VICRegLoss(SaysIfGathering, losses.VICRegLoss):
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
         """Return the loss of two views' embeddings, each (N, D) or (N, …, D)."""
         _assert_batches(z_a, z_b)
-        return super().forward(z_a, z_b)
+        return super().forward(*promoted(z_a, z_b))
 
 
 class VICRegLLoss(SaysIfGathering, losses.VICRegLLoss):
@@ -76,6 +77,7 @@ class TiCoLoss(SaysIfGathering, losses.TiCoLoss):
     def forward(self, z_a: Tensor, z_b: Tensor, update_covariance_matrix: bool = True) -> Tensor:
         """Return the loss of two views' embeddings, each (N, D), N at least 2."""
         _assert_batches(z_a, z_b)
+        z_a, z_b = promoted(z_a, z_b)
         before = self.C
         if before is None:
             size = z_a.shape[1]
@@ -95,7 +97,7 @@ class MMCRLoss(losses.MMCRLoss):
     def forward(self, online: Tensor, momentum: Tensor) -> Tensor:
         """Return the loss of two networks' embeddings, each (B, k, D)."""
         _assert_shapes(online=online, momentum=momentum)
-        return super().forward(online, momentum)
+        return super().forward(*promoted(online, momentum))
 
 
 class Whitening2d(Whitening):

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ... import losses
+from ..._operator import accumulation_dtype
 from ...distributed import Gather
 from ...losses import ibot
-from ...losses.distillation.centered import CenteredLoss
+from ...losses.distillation.views import Prototypes, Views
 from ...primitives import soft_cross_entropy
+from ..distillation import MeanOfRanks, koleo_of_one, without_iterations
+from ..peer import ShowsArguments, leave_gradients, promoted
 from .contrastive import SaysIfGathering
 
 
-class DINOLoss(losses.DINOLoss):
+class DINOLoss(MeanOfRanks, losses.DINOLoss):
     """``lightly.loss.DINOLoss``: the centre moves in evaluation too."""
 
     def forward(
@@ -26,13 +32,20 @@ class DINOLoss(losses.DINOLoss):
         **prototypes,
     ) -> Tensor:
         """Return the loss of logits: T views (B, K) of the teacher, S of the student."""
+        leave_gradients(self, *teacher_out)
         loss = super().forward(teacher_out, student_out, teacher_temp, epoch, **prototypes)
         if not self.training:
             self.update_center(teacher_out, prototypes.get("teacher_prototypes"))
         return loss
 
+    def update_center(self, teacher_out: Views, prototypes: Prototypes | None = None) -> None:
+        """Start the update by a batch: logits (T, B, K) or a list of (B, K)."""
+        if isinstance(teacher_out, Tensor) and teacher_out.dim() != 3:
+            raise ValueError(f"teacher_out must be (T, B, K), got {tuple(teacher_out.shape)}")
+        super().update_center(teacher_out, prototypes)
 
-class Center(CenteredLoss):
+
+class Center(MeanOfRanks):
     """``lightly.models.modules.center.Center``, by which checkpoints know the centre."""
 
     def __init__(self, size: tuple[int, ...], mode: str = "mean", momentum: float = 0.9) -> None:
@@ -53,7 +66,7 @@ class Center(CenteredLoss):
         return f"{tuple(self.center.shape)}, momentum={self.momentum}"
 
 
-class IBOTPatchLoss(nn.Module):
+class IBOTPatchLoss(ShowsArguments, nn.Module):
     """``lightly.loss.IBOTPatchLoss``: the centre moves in evaluation too.
 
     Attributes:
@@ -72,6 +85,7 @@ class IBOTPatchLoss(nn.Module):
         if center_mode != "mean":
             raise ValueError(f"center_mode must be 'mean', got {center_mode!r}")
         self.teacher_temp, self.student_temp = teacher_temp, student_temp
+        self.output_dim, self.center_momentum = output_dim, center_momentum
         self.center = Center((1, output_dim), center_mode, center_momentum)
 
     def forward(
@@ -81,7 +95,12 @@ class IBOTPatchLoss(nn.Module):
         mask: Tensor,
         teacher_temp: float | None = None,
     ) -> Tensor:
-        """Return the loss of logits (M, K) at the patches that ``mask`` (B, H, W) selects."""
+        """Return the loss of logits (M, K) at the patches that ``mask`` (B, H, W) selects; 0 where
+        it selects none."""
+        leave_gradients(self, teacher_out)
+        if not len(student_out) and not mask.any():
+            self.center.update(teacher_out)
+            return 0 * student_out.sum(dtype=accumulation_dtype(student_out))
         loss = ibot(
             student=student_out,
             teacher=teacher_out,
@@ -89,7 +108,6 @@ class IBOTPatchLoss(nn.Module):
             student_temp=self.student_temp,
             teacher_temp=self._temperature(teacher_temp),
             center=self.center.value,
-            gather=Gather(),
         )
         self.center.update(teacher_out)
         return loss
@@ -121,6 +139,7 @@ class IBOTPlusPlusPatchLoss(IBOTPatchLoss):
         Raises:
             ValueError: shapes that do not fit.
         """
+        leave_gradients(self, teacher_out)
         shape = tuple(teacher_out.shape)
         if shape != tuple(student_out.shape) or len(shape) not in (2, 3):
             raise ValueError(
@@ -150,7 +169,16 @@ class IBOTPlusPlusPatchLoss(IBOTPatchLoss):
 
 
 class KoLeoLoss(losses.KoLeoLoss):
-    """``lightly.loss.KoLeoLoss``."""
+    """``lightly.loss.KoLeoLoss``: a single embedding is its own neighbour."""
+
+    def __init__(self, p: float = 2, eps: float = 1e-8, **options) -> None:
+        super().__init__(p, eps, **{"convention": "lightly", **options})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the loss of embeddings (N, D)."""
+        if len(x) == 1:
+            return koleo_of_one(x, self.p, self.eps)
+        return super().forward(x)
 
 
 class SwaVLoss(SaysIfGathering, losses.SwaVLoss):
@@ -164,14 +192,40 @@ class SwaVLoss(SaysIfGathering, losses.SwaVLoss):
         **prototypes,
     ) -> Tensor:
         """Return the loss of crops' logits, each (B, K)."""
-        loss = super().forward(
-            high_resolution_outputs, low_resolution_outputs, queue_outputs, **prototypes
-        )
-        return loss.reshape(1)
+        count = len(high_resolution_outputs)
+        crops = promoted(*high_resolution_outputs, *low_resolution_outputs)
+        high, low = crops[:count], crops[count:]
+        if self.sinkhorn_iterations == 0 and not prototypes:
+            return self._without_iterations(high, low, queue_outputs).reshape(1)
+        return super().forward(high, low, queue_outputs, **prototypes).reshape(1)
+
+    def _without_iterations(
+        self, high: list[Tensor], low: list[Tensor], queue: Sequence[Tensor] | None
+    ) -> Tensor:
+        """The loss whose assignments are not balanced, only divided by their sum."""
+        total: Any = 0
+        for i, crop in enumerate(high):
+            logits = crop if queue is None else torch.cat([crop, queue[i]])
+            q = without_iterations(logits.detach(), self.sinkhorn_epsilon, self.gather)[: len(crop)]
+            for z in high[:i] + high[i + 1 :] + low:
+                rows = q * F.log_softmax(z.to(q.dtype) / self.temperature, 1)
+                total = total - rows.sum(1).mean()
+        return total / (len(high) * (len(high) + len(low) - 1))
 
 
 class CAPILoss(SaysIfGathering, losses.CAPILoss):
     """``lightly.loss.CAPILoss``."""
+
+    def forward(  # type: ignore[override]
+        self,
+        teacher_logits: Tensor,
+        student_logits: Tensor,
+        teacher_index: Tensor | None = None,
+        **prototypes,
+    ) -> Tensor:
+        """Return the loss of logits (B, N, K) and (B, M, K), the latter at ``teacher_index``."""
+        index = None if teacher_index is None else teacher_index.long()
+        return super().forward(teacher_logits, student_logits, index, **prototypes)
 
 
 def _mean_where(mask: Tensor, rows: Tensor) -> Tensor:

@@ -1,5 +1,9 @@
-"""Which lightly is imitated: the installed one, or the newest that is known."""
+"""Which lightly is imitated: the imported one, else the installed, else the newest known."""
 
-from ..peer import installed_version
+import sys
 
-IS_BEFORE_1_6 = (installed_version("lightly") or (1, 6)) < (1, 6)
+from ..peer import installed_release, release
+
+_imported = getattr(sys.modules.get("lightly"), "__version__", "")
+
+IS_BEFORE_1_6 = (release(_imported) or installed_release("lightly") or (1, 6, 0)) < (1, 6, 0)
