@@ -12,6 +12,7 @@ from views_inputs import levels, natural_images, plain_parameters
 
 from sslkernels import RaggedImages, augment_views
 from sslkernels.data import View, draw_parameters
+from sslkernels.primitives.augment_views import triton
 from sslkernels.primitives.augment_views.parameters import pack_order
 
 
@@ -109,3 +110,25 @@ def test_what_lies_outside_is_not_read():
     out = torch.empty(1, 1, 3, 16, 16)
     triton.augment_views(images, parameters, "bicubic", (0,) * 3, (1,) * 3, out)
     assert (levels(out) == 7).all()
+
+
+@pytest.mark.parametrize("offset, size", [
+    (-1, (9, 9)), (2**63 - 1, (9, 9)), (400, (9, 9)), (0, (2**32, 2**32)), (0, (2**62, 3)),
+    (0, (-4, 9)), (0, (0, 9)), (0, (9, 2**31 - 1)),
+])  # fmt: skip
+def test_what_is_no_piece_of_the_data_is_one_pixel(offset, size):
+    data = torch.randint(0, 256, (9 * 9 * 3,), dtype=torch.uint8)
+    images = RaggedImages(data, torch.tensor([offset]), torch.tensor([size]), 3)
+    wild = plain_parameters(torch.empty(9, 9, 3), top=2**20, height=1e30, width=-5.0, sigma=0.5)
+    out = torch.empty(1, 1, 3, 8, 8)
+    triton.augment_views(images, wild[None, None], "bicubic", [0.0] * 3, [1.0] * 3, out)
+    expected = data[:3].view(1, 1, 3, 1, 1).expand_as(out)
+    assert (levels(out) - expected).abs().max() <= 1
+
+
+def test_a_blur_of_any_width():
+    image = small_images()[0][:30, :30].contiguous()
+    wide = [plain_parameters(image, sigma=sigma) for sigma in (1e4, 5e8, 3e38)]
+    parameters = torch.stack(wide)[:, None]
+    found = augment_views(image[None], parameters, size=16, impl="triton")
+    assert torch.equal(found[1], found[0]) and torch.equal(found[2], found[0])
