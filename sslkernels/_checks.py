@@ -74,23 +74,21 @@ def check_on(device: torch.device, **tensors: Tensor) -> None:
 def check_numbers(**values: Any) -> None:
     """Finite numbers of float32."""
     for name, value in values.items():
-        if not isinstance(value, float | int) or isinstance(value, bool):
-            _check_real(name, value)
-        _check_size(name, value)
+        _check_number(name, value)
 
 
 def check_positive(**values: Any) -> None:
     """Finite numbers above 0."""
-    check_numbers(**values)
     for name, value in values.items():
+        _check_number(name, value)
         if not value > 0:
             raise ValueError(f"{name} must be above 0, got {value}")
 
 
 def check_not_negative(**values: Any) -> None:
     """Finite numbers from 0 on."""
-    check_numbers(**values)
     for name, value in values.items():
+        _check_number(name, value)
         if not value >= 0:
             raise ValueError(f"{name} must not be negative, got {value}")
 
@@ -102,8 +100,8 @@ def check_shares(**values: Any) -> None:
 
 def check_between(least: float, most: float, **values: Any) -> None:
     """Numbers from ``least`` to ``most``."""
-    check_numbers(**values)
     for name, value in values.items():
+        _check_number(name, value)
         if not least <= value <= most:
             raise ValueError(f"{name} must be from {least:g} to {most:g}, got {value}")
 
@@ -149,9 +147,7 @@ def check_scalars(**values: Any) -> None:
     """Finite numbers, or floating-point tensors with one element, which are not read."""
     for name, value in values.items():
         if not isinstance(value, Tensor):
-            if not isinstance(value, float | int) or isinstance(value, bool):
-                _check_real(name, value, " or a floating-point tensor with one element")
-            _check_size(name, value)
+            _check_number(name, value, " or a floating-point tensor with one element")
         elif value.numel() != 1 or value.dtype not in FLOATS or value.layout is not torch.strided:
             raise ValueError(
                 f"{name} must be a number or a floating-point tensor with one element, "
@@ -183,12 +179,12 @@ def shown(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _check_real(name: str, value: Any, others: str = "") -> None:
-    if not isinstance(value, Real) or isinstance(value, bool):
+def _check_number(name: str, value: Any, others: str = "") -> None:
+    if type(value) is float:  # nearly always
+        most = LARGEST
+    elif not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number{others}, got {shown(value)}")
-
-
-def _check_size(name: str, value: Any) -> None:
-    most = 2**62 if isinstance(value, int) else LARGEST
+    else:
+        most = 2**62 if isinstance(value, Integral) else LARGEST
     if not -most < value < most:
         raise ValueError(f"{name} must be a finite number of float32, got {value}")
