@@ -6,7 +6,8 @@ was expected and what was given. Values on a device are not read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 MOST = 2**31 - 1
+MOST_SEED = 2**63 - 1  # what fits torch's int64
 MOST_ITERATIONS = 10_000
 LARGEST = 3e38  # a number of float32
 
@@ -29,6 +31,29 @@ def check_tensors(**tensors: Any) -> None:
             raise TypeError(f"{name} must be float16, bfloat16, float32 or float64, got {x.dtype}")
         if x.layout is not torch.strided:
             raise TypeError(f"{name} must be a dense tensor, got one of layout {x.layout}")
+
+
+def check_dense(**tensors: Tensor) -> None:
+    """Tensors that are not sparse."""
+    for name, x in tensors.items():
+        if x.layout is not torch.strided:
+            raise TypeError(f"{name} must be a dense tensor, got one of layout {x.layout}")
+
+
+def check_integer_tensors(**tensors: Any) -> None:
+    """Dense tensors of integers, or of True and False."""
+    for name, x in tensors.items():
+        if not isinstance(x, Tensor) or x.is_floating_point() or x.is_complex():
+            raise TypeError(f"{name} must be a tensor of integers, got {shown(x)}")
+    check_dense(**tensors)
+
+
+def check_have_values(**tensors: Tensor) -> None:
+    """Dense tensors whose values can be read."""
+    check_dense(**tensors)
+    for name, x in tensors.items():
+        if x.is_meta:
+            raise ValueError(f"{name} must have values, got a tensor on the meta device")
 
 
 def check_devices(**tensors: Tensor) -> None:
@@ -72,10 +97,15 @@ def check_not_negative(**values: Any) -> None:
 
 def check_shares(**values: Any) -> None:
     """Numbers from 0 to 1."""
+    check_between(0, 1, **values)
+
+
+def check_between(least: float, most: float, **values: Any) -> None:
+    """Numbers from ``least`` to ``most``."""
     check_numbers(**values)
     for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} must be from 0 to 1, got {value}")
+        if not least <= value <= most:
+            raise ValueError(f"{name} must be from {least:g} to {most:g}, got {value}")
 
 
 def check_integers(least: int, most: int = MOST, **values: Any) -> None:
@@ -98,12 +128,21 @@ def check_flags(**values: Any) -> None:
             raise TypeError(f"{name} must be True or False, got {shown(value)}")
 
 
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
     """One of some words."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {', '.join(choices)}; got {shown(value)}")
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def check_paths(**values: Any) -> None:
+    """Paths, or their strings."""
+    for name, value in values.items():
+        if not isinstance(value, str | os.PathLike):
+            raise TypeError(f"{name} must be a path, got {shown(value)}")
+        if "\0" in str(value):
+            raise ValueError(f"{name} must be a path, got {str(value)!r}")
 
 
 def check_scalars(**values: Any) -> None:

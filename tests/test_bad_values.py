@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from bad_values import problem_of, values
 from pictures import write_pictures
 from torch import nn
 
@@ -18,19 +19,6 @@ from sslkernels.data.readers import EpochOrder
 from sslkernels.train.arguments import check_arguments
 from sslkernels.train.methods import METHODS, Method
 
-MEMBERS = torch.zeros(8, 4)
-VALUES = [
-    None, True, False, 0, -1, 1, 2, 7, 2**63, 2**64, -(2**64), 0.0, -0.0, 0.5, -1.5, 1e300,
-    float("nan"), float("inf"), -float("inf"), 1j, "", "a", "cpu", "\0", b"", b"a", [], [1], ["a"],
-    [None], (), (0.5, 1.0), (1, float("nan")), {}, {"a": 1}, {1: 2}, set(), object(), int, len,
-    range(3), np.zeros(3), np.zeros((8, 4)), np.array("a"), np.int64(3), np.float32(0.5), np.True_,
-    torch.zeros(()), torch.zeros(0), torch.zeros(0, 4), torch.zeros(3), MEMBERS, MEMBERS[None],
-    MEMBERS.long(), MEMBERS.bool(), MEMBERS.half(), MEMBERS.to(torch.complex64), MEMBERS.byte(),
-    MEMBERS * float("nan"), MEMBERS.to("meta"), torch.arange(8), torch.arange(8) - 4,
-    torch.full((8,), 2**62), torch.arange(8).float(), torch.zeros(8, 9, 9, 3).byte(),
-    torch.empty(4, 9, 9, dtype=torch.uint8, device="meta"), torch.device("meta"), torch.float64,
-    nn.Linear(4, 2), torch.Generator(), [torch.zeros(2, 3)], [torch.zeros(2, 3, 4, 4)],
-]  # fmt: skip
 FEATURES = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
 LABELS = torch.arange(8) % 2
 BYTES = torch.zeros(8, 9, 9, 3, dtype=torch.uint8)
@@ -186,7 +174,10 @@ NAMED_OTHERWISE = {  # what a message may say in the place of an argument's name
     **dict.fromkeys(["by", "device"], ("folder of images", "holds no run")),  # which is as it is
     "files": "tar file",
     "digits": "images",
-    "features": ("perplexity", "power law"),  # of too few, or of zeros
+    "features": ("perplexity", "power law", "one per feature"),  # of too few, or of zeros
+    **dict.fromkeys(["train_features", "test_features"], "one per feature"),
+    "depths": "accuracies",
+    "sizes": "generator must be on",
 }
 TOO_LONG = {  # right, and without an end
     "tsne": {"steps": lambda x: isinstance(x, int) and x > 99},
@@ -235,25 +226,13 @@ def test_it_works_or_says_what_is_wrong(folder, tmp_path, monkeypatch, number):
     for argument in good:
         others = NAMED_OTHERWISE.get(argument, ())
         names = argument, *([others] if isinstance(others, str) else others)
-        for value in VALUES:
+        for value in values(good[argument]):
             if TOO_LONG.get(name, {}).get(argument, lambda _: False)(value):
                 continue
+            call = lambda: function(**{**good, argument: value})  # noqa: B023, E731
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                try:
-                    function(**{**good, argument: value})
-                except (TypeError, ValueError) as error:
-                    text = str(error)
-                    if "\n" in text or not any(x in text for x in names):
-                        wrong.append(f"{argument}={describe(value)}: {error!r}")
-                except FileNotFoundError:
-                    pass  # of a picture's path
-                except Exception as error:
-                    wrong.append(f"{argument}={describe(value)}: {error!r}")
+                # A picture's path may be anywhere.
+                wrong.append(problem_of(call, value, names, FileNotFoundError))
+    wrong = [x for x in wrong if x]
     assert not wrong, "\n".join([name, *wrong])
-
-
-def describe(value):
-    if isinstance(value, torch.Tensor):
-        return f"{value.dtype} {tuple(value.shape)} on {value.device}"
-    return repr(value)[:40]

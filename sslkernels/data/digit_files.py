@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from .._values import as_device, check_choice, check_path
+from .._checks import check_choice, check_paths
+from ._checks import as_device
 from .digits import DigitSplit, load_digits
 from .readers import image_folder
 from .reading import read_all
@@ -26,7 +27,7 @@ def write_digits(folder: str | Path) -> Path:
         ImportError: PIL is missing.
         OSError: the folder cannot be written.
     """
-    check_path("folder", folder)
+    check_paths(folder=folder)
     from PIL import Image
 
     folder = Path(folder)
@@ -61,7 +62,7 @@ def read_digits(
         by: "dali", "pil" or "auto", as for ``image_reader``.
         device: where the tensors go.
     """
-    check_path("folder", folder)
+    check_paths(folder=folder)
     check_choice("by", by, ("auto", "dali", "pil"))
     device = as_device(device)
     splits = []

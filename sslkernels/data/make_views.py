@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._values import check_bytes, check_choice, check_flag, check_generator, kind
+from .._checks import check_choice, check_flags, shown
 from ..primitives.augment_views import RaggedImages, augment_views
 from ..primitives.augment_views.api import IMPLEMENTATIONS
+from ._checks import check_bytes, check_generator
 from .recipes import View, Views, draw_parameters, views_of
 
 
@@ -42,8 +43,8 @@ def make_views(
     """
     views = views_of(recipe)
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype must be a torch.dtype, got {kind(dtype)}")
-    check_flag("channels_last", channels_last)
+        raise TypeError(f"dtype must be a torch.dtype, got {shown(dtype)}")
+    check_flags(channels_last=channels_last)
     check_choice("impl", impl, IMPLEMENTATIONS)
     if not isinstance(images, RaggedImages):
         check_bytes("images", images, "N, H, W, C")

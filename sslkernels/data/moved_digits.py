@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .._values import check_bytes, check_generator, check_whole, kind
+from .._checks import check_integers, shown
+from ._checks import check_bytes, check_generator
 from .digits import DigitSplit
 from .readers import MemoryReader
 from .readers.epoch_order import seeded_generator
@@ -68,7 +69,7 @@ def apply_moves(images: Tensor, moves: Tensor, canvas_size: int) -> tuple[Tensor
         The canvases, as ``move_digits`` does, and (n, 2, 3) float32: the affine maps from places
         on the canvas, x and y in -1 … 1, to x and y in pixels of the image.
     """
-    check_whole("canvas_size", canvas_size, 1, LARGEST_CANVAS)
+    check_integers(1, LARGEST_CANVAS, canvas_size=canvas_size)
     count, height, width = images.shape
     low, high = SCALE_RANGE
     scale = (low + high) / 2 + moves[:, 0] * (high - low) / 2
@@ -129,13 +130,12 @@ class MovedDigitViews(IterableDataset):
         world_size: int = 1,
     ):
         if not isinstance(digits, tuple) or len(digits) != 2:
-            raise TypeError(f"digits must be a DigitSplit, got {kind(digits)}")
+            raise TypeError(f"digits must be a DigitSplit, got {shown(digits)}")
         _check_images(digits[0])
-        check_whole("whole_views", whole_views, 1, MOST_VIEWS)
-        check_whole("local_views", local_views, 0, MOST_VIEWS)
-        check_whole("batch_size", batch_size, 1)
-        check_whole("world_size", world_size, 1)
-        check_whole("rank", rank)
+        check_integers(1, MOST_VIEWS, whole_views=whole_views)
+        check_integers(0, MOST_VIEWS, local_views=local_views)
+        check_integers(1, batch_size=batch_size, world_size=world_size)
+        check_integers(0, rank=rank)
         if batch_size % world_size or not 0 <= rank < world_size:
             raise ValueError(
                 f"ranks must divide a batch, and rank be below world_size; got batch_size "

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._values import as_device, check_choice
+from .._checks import check_choice
+from ._checks import as_device
 from .dali import HAS_DALI, DALIReader, DALIViewReader
 from .readers import EncodedImages, PILReader, Reader
 from .recipes import View, Views

@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .._values import check_bytes, check_generator, kind
+from .._checks import shown
+from ._checks import check_bytes, check_generator
 from .moved_digits import CANVAS_SIZE, apply_moves, draw_moves
 from .recipes import View
 
@@ -48,7 +49,7 @@ def single_moves(images: Tensor, generator: torch.Generator) -> dict[str, Tensor
 def plain_view(view: View) -> View:
     """A view's size and normalisation, of the largest square in the middle, with nothing else."""
     if not isinstance(view, View):
-        raise TypeError(f"view must be a View, got {kind(view)}")
+        raise TypeError(f"view must be a View, got {shown(view)}")
     return View(
         size=view.size, mean=view.mean, std=view.std, interpolation=view.interpolation,
         scale=(1, 1), ratio=(1, 1), flip=0, jitter=0, grayscale=0, blur=0, solarize=0,

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from .._checks import check_choice, check_integers, shown
 from .._copy import to_device
-from .._values import as_device, check_choice, check_whole, kind
 from ..primitives.augment_views import source_coordinates
 from ..primitives.augment_views.api import IMPLEMENTATIONS
+from ._checks import as_device
 from .make_views import make_views
 from .readers import Reader
 from .readers.epoch_order import seeded_generator
@@ -47,8 +48,8 @@ class ViewBatch(NamedTuple):
         Returns:
             (N, cells, cells, 2): row and column in pixels of the image, flipped as the view is.
         """
-        check_whole("view", view, 0, len(self.parameters) - 1)
-        check_whole("cells", cells, 1)
+        check_integers(0, len(self.parameters) - 1, view=view)
+        check_integers(1, cells=cells)
         parameters = self.parameters[view]
         if parameters.shape[-1] != 3:
             return source_coordinates(parameters, cells)
@@ -84,10 +85,10 @@ class FusedViewReader(IterableDataset):
         impl: str = "auto",
     ):
         if not isinstance(reader, Reader):
-            raise TypeError(f"reader must be a Reader, got {kind(reader)}")
+            raise TypeError(f"reader must be a Reader, got {shown(reader)}")
         views_of(recipe)
         if not isinstance(dtype, torch.dtype):
-            raise TypeError(f"dtype must be a torch.dtype, got {kind(dtype)}")
+            raise TypeError(f"dtype must be a torch.dtype, got {shown(dtype)}")
         check_choice("impl", impl, IMPLEMENTATIONS)
         self.reader, self.recipe = reader, recipe
         self.device = None if device is None else as_device(device)

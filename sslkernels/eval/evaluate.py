@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._values import check_whole, kind
+from .._checks import check_integers, shown
 from ..metrics import (
     alignment,
     alpha_req,
@@ -72,11 +72,10 @@ def evaluate(
         ValueError: ``images`` or ``views`` is below 2.
     """
     if not isinstance(run, Run):
-        raise TypeError(f"run must be what load_run returns, got {kind(run)}")
-    for name, number in (("images", images), ("views", views)):
-        check_whole(name, number, 2)
+        raise TypeError(f"run must be what load_run returns, got {shown(run)}")
+    check_integers(2, images=images, views=views)
     if not callable(tell):
-        raise TypeError(f"tell must be a function, got {kind(tell)}")
+        raise TypeError(f"tell must be a function, got {shown(tell)}")
     device = next(run.method.parameters()).device
 
     def encoded(batches: Batches) -> tuple[dict[str, Tensor], Tensor]:

@@ -7,21 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._values import check_number, kind
-
-
-def check_tensor(name: str, value: Any) -> None:
-    """A floating-point tensor that has values."""
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        found = value.dtype if isinstance(value, Tensor) else kind(value)
-        raise TypeError(f"{name} must be a floating-point tensor, got {found}")
-    if value.is_meta:
-        raise ValueError(f"{name} must have values, got a tensor on the meta device")
+from .._checks import (
+    check_devices,
+    check_have_values,
+    check_integer_tensors,
+    check_tensors,
+)
 
 
 def check_features(name: str, features: Any, *, rows: int = 1) -> None:
     """(n, d) floating point, with at least ``rows`` rows and one column."""
-    check_tensor(name, features)
+    check_tensors(**{name: features})
+    check_have_values(**{name: features})
     if features.ndim != 2 or len(features) < rows or features.shape[1] == 0:
         raise ValueError(
             f"{name} must be (n, d) with n ≥ {rows}, got shape {tuple(features.shape)}"
@@ -30,9 +27,7 @@ def check_features(name: str, features: Any, *, rows: int = 1) -> None:
 
 def checked_labels(name: str, labels: Any, features: Tensor) -> Tensor:
     """Labels (n,) as int64, one per row of ``features`` and none below 0; of any whole dtype."""
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
-        found = labels.dtype if isinstance(labels, Tensor) else kind(labels)
-        raise TypeError(f"{name} must be a tensor of whole numbers, got {found}")
+    check_integer_tensors(**{name: labels})
     if labels.shape != features.shape[:1]:
         raise ValueError(
             f"{name} must be ({len(features)},), one per feature, got shape {tuple(labels.shape)}"
@@ -54,17 +49,9 @@ def check_pair(train: Tensor, test: Tensor) -> None:
             "train_features and test_features must have the same width, got "
             f"{train.shape[1]} and {test.shape[1]}"
         )
-    if train.device != test.device:
-        raise ValueError(
-            "train_features and test_features must be on one device, got "
-            f"{train.device} and {test.device}"
-        )
+    check_devices(train_features=train, test_features=test)
 
 
 def check_finite(name: str, features: Tensor) -> None:
     if not torch.isfinite(features).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity in some")
-
-
-def check_above_zero(name: str, value: Any) -> float:
-    return check_number(name, value, above=0)

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._values import LARGEST, check_whole
-from ._checks import check_tensor
+from .._checks import check_have_values, check_integers, check_tensors
 from .spectrum import covariance_eigenvalues
 
 FIRST, LAST = 11, 500
@@ -64,7 +63,8 @@ def fit_power_law(eigenvalues: Tensor, first: int = FIRST, last: int = LAST) -> 
         TypeError, ValueError: an argument is of another type, the range is empty, or fewer than 2
             eigenvalues in it are above rounding.
     """
-    check_tensor("eigenvalues", eigenvalues)
+    check_tensors(eigenvalues=eigenvalues)
+    check_have_values(eigenvalues=eigenvalues)
     if eigenvalues.ndim != 1 or len(eigenvalues) == 0:
         raise ValueError(f"eigenvalues must be (k,) with k ≥ 1, got {tuple(eigenvalues.shape)}")
     _check_range(first, last)
@@ -85,7 +85,6 @@ def fit_power_law(eigenvalues: Tensor, first: int = FIRST, last: int = LAST) -> 
 
 
 def _check_range(first: int, last: int) -> None:
-    check_whole("first", first, -LARGEST)
-    check_whole("last", last, -LARGEST)
-    if not 1 <= first < last:
-        raise ValueError(f"first and last must be 1 ≤ first < last, got {first} and {last}")
+    check_integers(1, first=first, last=last)
+    if first >= last:
+        raise ValueError(f"first must be below last, got {first} and {last}")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .._values import check_choice, kind
+from .._checks import check_choice, shown
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -33,16 +33,16 @@ def encode(
         ValueError: there is no batch, or no such precision.
     """
     if not isinstance(encoder, nn.Module):
-        raise TypeError(f"encoder must be an nn.Module, got {kind(encoder)}")
+        raise TypeError(f"encoder must be an nn.Module, got {shown(encoder)}")
     check_choice("precision", precision, ("auto", *PRECISIONS))
     if not isinstance(batches, Iterable) or hasattr(batches, "dtype"):
-        raise TypeError(f"batches must be pairs of images and labels, got {kind(batches)}")
+        raise TypeError(f"batches must be pairs of images and labels, got {shown(batches)}")
     features, labels = [], []
     with evaluation_mode(encoder):
         for batch in batches:
             is_pair = isinstance(batch, tuple | list) and len(batch) == 2
             if not is_pair or not all(isinstance(x, Tensor) for x in batch):
-                raise TypeError(f"batches must be pairs of images and labels, got {kind(batch)}")
+                raise TypeError(f"batches must be pairs of images and labels, got {shown(batch)}")
             images, classes = batch
             with autocast(images.device, precision):
                 features.append(encoder(images).float())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._checks import check_integers, check_positive
 from .._operator import accumulation_dtype
-from .._values import check_number, check_whole
 from ..primitives import nearest_neighbor
 from ._checks import check_features, check_finite, check_pair, checked_labels
 from .collapse import unit_rows
@@ -55,9 +55,10 @@ def knn_accuracy(
     train_labels = checked_labels("train_labels", train_labels, train_features)
     test_labels = checked_labels("test_labels", test_labels, test_features)
     check_pair(train_features, test_features)
-    k = check_whole("k", k, 1, len(train_features))
-    temperature = check_number("temperature", temperature, above=0)
-    chunk_size = check_whole("chunk_size", chunk_size, 1)
+    check_integers(1, len(train_features), k=k)
+    check_integers(1, chunk_size=chunk_size)
+    check_positive(temperature=temperature)
+    k, chunk_size, temperature = int(k), int(chunk_size), float(temperature)
     check_finite("train_features", train_features)
     check_finite("test_features", test_features)
 

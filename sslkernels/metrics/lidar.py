@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._checks import check_above_zero, check_tensor
+from .._checks import check_have_values, check_positive, check_tensors
 from .rankme import EPSILON, effective_rank
 
 
@@ -35,13 +35,14 @@ def lidar(features: Tensor, delta: float = 1e-4, epsilon: float = EPSILON) -> fl
             ``delta`` or ``epsilon`` is not above 0, or ``delta`` is too small to be told from
             rounding where features have no variance.
     """
-    check_tensor("features", features)
+    check_tensors(features=features)
+    check_have_values(features=features)
     if features.ndim != 3 or min(features.shape[:2]) < 2 or features.shape[2] == 0:
         raise ValueError(
             f"features must be (n, q, d) with n, q ≥ 2, got shape {tuple(features.shape)}"
         )
-    delta = check_above_zero("delta", delta)
-    epsilon = check_above_zero("epsilon", epsilon)
+    check_positive(delta=delta, epsilon=epsilon)
+    delta, epsilon = float(delta), float(epsilon)
     n, q, d = features.shape
     features = features.double()
     if not features.isfinite().all():

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .._checks import check_integers, check_not_negative
 from .._operator import accumulation_dtype
-from .._values import check_number, check_whole
 from ._checks import check_features, check_finite, check_pair, checked_labels
 
 CHUNK_SIZE = 16384
@@ -121,8 +121,9 @@ def fit_linear_probe(
         raise ValueError(
             f"train_labels must be classes below {MOST_CLASSES}, got {int(labels.max())}"
         )
-    regularization = check_number("regularization", regularization, least=0)
-    iterations = check_whole("iterations", iterations, 1)
+    check_not_negative(regularization=regularization)
+    check_integers(1, iterations=iterations)
+    regularization, iterations = float(regularization), int(iterations)
     features = features.detach().to(accumulation_dtype(features))
     mean, scale = _moments(features)
     classes = int(labels.max()) + 1

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .._values import check_whole
+from .._checks import check_integers
 from ._checks import check_features, check_finite
 
 
@@ -38,7 +38,7 @@ def principal_components(features: Tensor, k: int = 2) -> PrincipalComponents:
     """
     check_features("features", features, rows=2)
     check_finite("features", features)
-    check_whole("k", k, 1, min(features.shape))
+    check_integers(1, min(features.shape), k=k)
     centered = features.double() - features.mean(0, dtype=torch.float64)
     scatter = centered.T @ centered
     if not scatter.isfinite().all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._checks import check_above_zero
+from .._checks import check_positive
 from .spectrum import singular_values
 
 EPSILON = 1e-7
@@ -31,8 +31,8 @@ def rankme(features: Tensor, epsilon: float = EPSILON) -> float:
         TypeError, ValueError: ``features`` are not (n, d) floating point with n ≥ 1, or
             ``epsilon`` is not above 0.
     """
-    epsilon = check_above_zero("epsilon", epsilon)
-    return effective_rank(singular_values(features), epsilon)
+    check_positive(epsilon=epsilon)
+    return effective_rank(singular_values(features), float(epsilon))
 
 
 def effective_rank(values: Tensor, epsilon: float = EPSILON) -> float:

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from .._checks import check_integers, check_numbers
 from .._operator import accumulation_dtype
-from .._values import check_number, check_whole
 from ._checks import check_features, check_finite
 from .principal_components import principal_components
 
@@ -41,8 +41,9 @@ def tsne(features: Tensor, perplexity: float = 30.0, *, steps: int = 750) -> Ten
     n, d = features.shape
     if d < 2:
         raise ValueError(f"features must have at least 2 columns, got {d}")
-    perplexity = check_number("perplexity", perplexity)
-    steps = check_whole("steps", steps, 1)
+    check_numbers(perplexity=perplexity)
+    check_integers(1, steps=steps)
+    perplexity, steps = float(perplexity), int(steps)
     if not 1 <= perplexity < n - 1:
         raise ValueError(f"perplexity must be from 1 to below {n - 1}, got {perplexity}")
     features = features.to(accumulation_dtype(features))

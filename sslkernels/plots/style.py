@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._values import check_path, kind
+from .._checks import check_paths, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,9 +53,9 @@ def picture(path: str | Path | None, title: str, size: tuple[float, float]) -> I
         OSError: ``path`` cannot be written.
     """
     if path is not None:
-        check_path("path", path)
+        check_paths(path=path)
     if not isinstance(title, str):
-        raise TypeError(f"title must be a string, got {kind(title)}")
+        raise TypeError(f"title must be a string, got {shown(title)}")
     try:
         import matplotlib
     except ImportError as error:

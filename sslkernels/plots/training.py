@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._values import kind
+from .._checks import shown
 from ._checks import check_mapping, checked_numbers
 from .style import COLORS, INK, picture
 
@@ -44,7 +44,7 @@ def plot_training(
             numbers.
     """
     if not isinstance(history, Sequence) or isinstance(history, str | bytes):
-        raise TypeError(f"history must be a list of rows, got {kind(history)}")
+        raise TypeError(f"history must be a list of rows, got {shown(history)}")
     for row in history:
         check_mapping("rows of history", row)
         if "epoch" not in row:

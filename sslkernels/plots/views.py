@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .._values import check_whole, kind
+from .._checks import check_have_values, check_integers, shown
 from ._checks import checked_names, checked_numbers
 from .style import SOFT, picture
 
@@ -55,7 +55,7 @@ def plot_views(
     for name, values in (("mean", mean), ("std", std)):
         if len(checked_numbers(name, values)) not in (1, views[0].shape[1]):
             raise ValueError(f"{name} must be 1 number, or 1 per channel, got {len(values)}")
-    check_whole("images", images, 1)
+    check_integers(1, images=images)
     columns = min(images, len(views[0]))
     largest = max(view.shape[-1] for view in views)
     heights = [max(view.shape[-1] / largest, 0.3) for view in views]
@@ -81,12 +81,11 @@ def plot_views(
 
 def _check_views(views: Sequence[Tensor]) -> None:
     if not isinstance(views, list | tuple):
-        raise TypeError(f"views must be a list of tensors, got {kind(views)}")
+        raise TypeError(f"views must be a list of tensors, got {shown(views)}")
     for view in views:
         if not isinstance(view, Tensor) or view.is_complex():
-            raise TypeError(f"views must be a list of real tensors, got {kind(view)} in it")
-        if view.is_meta:
-            raise ValueError("views must have values, got a tensor on the meta device")
+            raise TypeError(f"views must be a list of real tensors, got {shown(view)} in it")
+        check_have_values(views=view)
     shapes = [tuple(view.shape) for view in views]
     if not views or any(len(s) != 4 or s[1] not in (1, 3) or 0 in s for s in shapes):
         raise ValueError(f"views must be (n, C, size, size) with C 1 or 3, got shapes {shapes}")

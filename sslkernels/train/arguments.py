@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .._values import check_flag, check_path, kind
+from .._checks import check_flags, check_paths, shown
 from ..distributed import all_ranks
 from .methods import Method
 from .recipe import Recipe
@@ -19,19 +19,19 @@ def check_arguments(
     The folder is that of the first rank: the others write nothing, and may not have it.
     """
     if not isinstance(method, Method):
-        raise TypeError(f"method must be a Method, got {kind(method)}")
+        raise TypeError(f"method must be a Method, got {shown(method)}")
     if not all(hasattr(batches, name) for name in ("__iter__", "__len__", "state_dict")):
         raise TypeError(
-            f"batches must have a length and a state, as readers of views have, got {kind(batches)}"
+            f"batches must have a length and a state, as readers have, got {shown(batches)}"
         )
     if len(batches) == 0:
         raise ValueError("batches must be one at least, got none")
     if not isinstance(recipe, Recipe):
-        raise TypeError(f"recipe must be a Recipe, got {kind(recipe)}")
-    check_path("folder", folder)
+        raise TypeError(f"recipe must be a Recipe, got {shown(recipe)}")
+    check_paths(folder=folder)
     if all_ranks()[0] == 0 and not Path(folder).is_dir():
         raise ValueError(f"folder must be one that exists, got {str(folder)!r}")
     for name, function in (("evaluate", evaluate), ("started", started)):
         if not callable(function):
-            raise TypeError(f"{name} must be a function, got {kind(function)}")
-    check_flag("resume", resume)
+            raise TypeError(f"{name} must be a function, got {shown(function)}")
+    check_flags(resume=resume)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._values import check_whole, kind
+from .._checks import FLOATS, check_dense, check_integers, shown
 from .buffers import Buffers
 
 
@@ -64,13 +64,13 @@ class GradCache:
     ) -> None:
         if not isinstance(encoder, nn.Module):
             raise TypeError(
-                f"encoder must be an nn.Module that takes all views, got {type(encoder).__name__}"
+                f"encoder must be an nn.Module that takes all views, got {shown(encoder)}"
             )
         if not callable(loss):
-            raise TypeError(f"loss must be a module or a function, got {kind(loss)}")
+            raise TypeError(f"loss must be a module or a function, got {shown(loss)}")
         if scale is not None and not callable(scale):
-            raise TypeError(f"scale must be a function of the loss, got {kind(scale)}")
-        check_whole("micro_batch", micro_batch, 1)
+            raise TypeError(f"scale must be a function of the loss, got {shown(scale)}")
+        check_integers(1, micro_batch=micro_batch)
         self.encoder, self.loss, self.micro_batch = encoder, loss, micro_batch
         self.scale = scale or (lambda loss: loss)
 
@@ -135,8 +135,8 @@ class GradCache:
         embeddings = (found,) if isinstance(found, Tensor) else tuple(found)
         for x in embeddings:
             if not isinstance(x, Tensor):
-                raise TypeError(f"the encoder must return tensors, got {kind(x)} among them")
-            if not x.is_floating_point():
+                raise TypeError(f"the encoder must return tensors, got {shown(x)} among them")
+            if x.dtype not in FLOATS:
                 raise TypeError(f"the encoder must make floats of views, got {x.dtype}")
             if x.dim() < 1 or len(x) != count:
                 raise ValueError(
@@ -149,12 +149,13 @@ class GradCache:
 def _tensors(views: Any) -> Iterator[Tensor]:
     """All tensors of what is nested."""
     if isinstance(views, Tensor):
+        check_dense(views=views)
         yield views
     elif isinstance(views, Mapping | list | tuple):
         for x in views.values() if isinstance(views, Mapping) else views:
             yield from _tensors(x)
     elif views is not None:
-        raise TypeError(f"views must be tensors, or mappings or lists of them, got {kind(views)}")
+        raise TypeError(f"views must be tensors, or mappings or lists of them, got {shown(views)}")
 
 
 def _rows(views: Any, rows: slice) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
-from .._values import LARGEST, check_choice, kind
+from .._checks import MOST_SEED, check_choice, shown
 from ..data import SimCLRViews, View
 from ..metrics.encode import PRECISIONS
 from .backbones import BACKBONES
@@ -151,9 +151,9 @@ def _check_type(key: str, value: Any, expected: type) -> None:
     allowed = (int, float) if expected is float else expected
     if not isinstance(value, allowed) or isinstance(value, bool) != (expected is bool):
         name = {int: "a whole number", float: "a number", bool: "True or False", str: "a string"}
-        raise TypeError(f"{key} must be {name[expected]}, got {kind(value)}")
-    if isinstance(value, int) and value > LARGEST:
-        raise ValueError(f"{key} must be at most {LARGEST}, got {value}")
+        raise TypeError(f"{key} must be {name[expected]}, got {shown(value)}")
+    if isinstance(value, int) and value > MOST_SEED:
+        raise ValueError(f"{key} must be at most {MOST_SEED}, got {value}")
 
 
 def _parse(key: str, value: str, kind: type) -> int | float | bool | str:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._values import check_path, kind
+from .._checks import check_paths, shown
 from ..metrics import encode, knn_accuracy, rankme
 from . import checkpoint
 from .backbones import make_backbone
@@ -59,7 +59,7 @@ def load_run(folder: str | Path, *, device: str = "auto") -> Run:
             not fit its recipe; there is no such device; or its data are gone.
         ImportError: what its backbone or its data need is not installed.
     """
-    check_path("folder", folder)
+    check_paths(folder=folder)
     folder = Path(folder)
     on = find_device(device)
     name, recipe = read_recipe(folder)
@@ -133,7 +133,7 @@ def read_recipe(folder: Path) -> tuple[str, Recipe]:
 def find_device(name: str) -> torch.device:
     """The device that a recipe names; raises ValueError where there is none such."""
     if not isinstance(name, str):
-        raise TypeError(f"device must be a string, got {kind(name)}")
+        raise TypeError(f"device must be a string, got {shown(name)}")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

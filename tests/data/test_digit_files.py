@@ -48,7 +48,7 @@ def test_the_door(tmp_path, monkeypatch):
     assert isinstance(image_reader(images, 2, by="pil"), PILReader)
     monkeypatch.setattr("sslkernels.data.reading.HAS_DALI", False)
     assert isinstance(image_reader(images, 2), PILReader)
-    with pytest.raises(ValueError, match="by must be auto, dali, pil, got 'opencv'"):
+    with pytest.raises(ValueError, match="by must be one of auto, dali, pil; got 'opencv'"):
         image_reader(images, 2, by="opencv")
     with pytest.raises(ValueError, match="PIL decodes on the CPU, got device 'cuda'"):
         image_reader(images, 2, by="pil", device="cuda")

@@ -67,7 +67,7 @@ def test_all_images_skipped():
     ("arguments", "message"),
     [
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"seed": -1}, "seed must be in 0.*, got -1"),
         ({"rank": 3, "world_size": 3}, "rank must be in .*got 3 of 3"),
         ({"batch_size": 4, "world_size": 3}, "10 images do not fill a batch of 4.*3 or less"),
     ],

@@ -175,9 +175,7 @@ def test_what_is_no_state_is_refused_and_changes_nothing(folder, make):
 
 @pytest.mark.parametrize("seed", [2**63, 2**64, -1])
 def test_seeds_fit_what_torch_takes(folder, seed):
-    with pytest.raises(
-        ValueError, match=f"seed must be (in 0..{2**63 - 1}|at least 0), got {seed}"
-    ):
+    with pytest.raises(ValueError, match=f"seed must be in 0..{2**63 - 1}, got {seed}"):
         read_by_pil(folder, 8, seed=seed)
     assert len(next(iter(read_memory(folder, 8, seed=2**63 - 1))).indices) == 8
 
@@ -286,7 +284,7 @@ def test_memory_gives_the_rows_of_its_tensor(folder):
 
 def test_memory_of_a_wrong_kind():
     labels = torch.zeros(4, dtype=torch.int64)
-    with pytest.raises(TypeError, match=r"uint8, got torch\.float32"):
+    with pytest.raises(TypeError, match=r"uint8, got a tensor .* of torch\.float32"):
         MemoryReader(torch.zeros(4, 8, 8), labels, 2)
     with pytest.raises(ValueError, match=r"labels \(n,\), got \(4, 8, 8\) and \(3,\)"):
         MemoryReader(torch.zeros(4, 8, 8, dtype=torch.uint8), labels[:3], 2)

@@ -98,7 +98,7 @@ def test_recipes_and_modes(images):
         inside = view_reader(images, 4, SimCLRViews(size=16), augment="dali")
         assert isinstance(inside, DALIViewReader)
     for wrong, words in (
-        ({"augment": "kornia"}, "augment must be fused, dali, got 'kornia'"),
+        ({"augment": "kornia"}, "augment must be one of fused, dali; got 'kornia'"),
         ({"augment": "dali", "by": "pil"}, "by must be auto or dali where DALI makes the views"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -38,7 +38,7 @@ def test_collapsed_features_are_nan():
     [
         (torch.zeros(4, 2), torch.zeros(4, 3), ValueError, r"one shape, got \(4, 2\) and \(4, 3\)"),
         (torch.zeros(1, 2), torch.zeros(1, 2), ValueError, "n ≥ 2"),
-        (torch.zeros(4, 2), torch.zeros(4, 2).long(), TypeError, "augmented must be a floating"),
+        (torch.zeros(4, 2), torch.zeros(4, 2).long(), TypeError, "augmented must be float16"),
     ],
 )
 def test_wrong_input(plain, augmented, error, message):

@@ -99,8 +99,8 @@ def test_half_precision_features():
     [
         ({"k": 0}, r"1\.\.60, got 0"),
         ({"k": 61}, r"1\.\.60, got 61"),
-        ({"temperature": 0.0}, "above 0 and finite, got 0.0"),
-        ({"temperature": math.nan}, "above 0 and finite, got nan"),
+        ({"temperature": 0.0}, "above 0, got 0.0"),
+        ({"temperature": math.nan}, "finite number of float32, got nan"),
         ({"chunk_size": 0}, "at least 1, got 0"),
         ({"test_features": torch.zeros(40, 6)}, "got 5 and 6"),
         ({"test_features": torch.zeros(40)}, r"test_features must be \(n, d\)"),
@@ -140,7 +140,7 @@ def test_labels_of_any_whole_dtype(accuracy, dtype):
 @pytest.mark.parametrize("accuracy", [knn_accuracy, linear_probe])
 def test_labels_that_are_none(accuracy):
     train, labels, test, test_labels = random_problem()
-    with pytest.raises(TypeError, match="train_labels must be a tensor of whole numbers"):
+    with pytest.raises(TypeError, match="train_labels must be a tensor of integers"):
         accuracy(train, labels.float(), test, test_labels)
     with pytest.raises(ValueError, match="test_labels must be classes 0, 1, …, got -1"):
         accuracy(train, labels, test, test_labels - 1)

@@ -101,9 +101,9 @@ def test_repeatable_and_without_a_trace():
         ({"test_features": torch.zeros(4, 7)}, ValueError, "got 6 and 7"),
         ({"test_features": torch.full((4, 6), math.nan)}, ValueError, "test_features must be fin"),
         ({"train_labels": torch.zeros(3).long()}, ValueError, r"train_labels must be \(200,\)"),
-        ({"train_labels": torch.zeros(200)}, TypeError, "whole numbers, got torch.float32"),
+        ({"train_labels": torch.zeros(200)}, TypeError, "tensor of integers, got a tensor"),
         ({"train_labels": torch.full((200,), -1)}, ValueError, "classes 0, 1, …, got -1"),
-        ({"regularization": -1.0}, ValueError, "at least 0 and finite, got -1"),
+        ({"regularization": -1.0}, ValueError, "must not be negative, got -1"),
         ({"iterations": 0}, ValueError, "at least 1, got 0"),
     ],
 )

@@ -183,7 +183,7 @@ def test_a_notebook_shows_what_is_returned(tmp_path, monkeypatch):
     [
         (lambda x: plots.plot_embedding_map(x, [0] * 20, ["a"], "t"), "labels must be a tensor"),
         (lambda x: plots.plot_embedding_map(x, x[:, 0].int().abs(), [], "t"), "classes must name"),
-        (lambda x: plots.plot_views(x, "t"), "views must be a list of tensors, got Tensor"),
+        (lambda x: plots.plot_views(x, "t"), "views must be a list of tensors, got a tensor"),
         (lambda x: plots.plot_views([x[None, None]] * 2, "t", names=["a"]), "names must be 2 str"),
         (lambda x: plots.plot_views([x[None, None]], "t", "v.wrong"), "path must end in .png"),
         (lambda x: plots.plot_depth(["a"], {"kNN": [1, 2]}, {}, "t"), "'kNN'.* must be 1 numbers"),

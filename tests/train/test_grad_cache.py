@@ -245,14 +245,14 @@ def test_refuses_what_is_no_tensor(views):
     with pytest.raises(TypeError, match="views must be tensors, or mappings or lists of them, got"):
         GradCache(nn.Identity(), NTXentLoss(), 2)(*views)
     strings = type("Encoder", (nn.Module,), {"forward": lambda _, x: {"a": "b"}})
-    with pytest.raises(TypeError, match="must return tensors, got str"):
+    with pytest.raises(TypeError, match="must return tensors, got 'b'"):
         GradCache(strings(), NTXentLoss(), 2)(torch.ones(4, 3))
 
 
 def test_refuses_what_has_no_row_per_sample():
     with pytest.raises(ValueError, match="micro_batch must be at least 1"):
         GradCache(nn.Identity(), NTXentLoss(), 0)
-    with pytest.raises(TypeError, match="nn.Module that takes all views, got function"):
+    with pytest.raises(TypeError, match="nn.Module that takes all views, got a function"):
         GradCache(lambda x: x, NTXentLoss(), 2)
     twice = type("Encoder", (nn.Module,), {"forward": lambda _, x: x.repeat(2, 1)})
     step = GradCache(twice(), NTXentLoss(), 2)

@@ -202,7 +202,7 @@ def test_compiled_network_learns_the_same(tmp_path):
 
 
 def test_arguments_are_checked_before_all_else(tmp_path):
-    with pytest.raises(TypeError, match="method must be a Method, got Linear"):
+    with pytest.raises(TypeError, match="method must be a Method, got a Linear"):
         train(nn.Linear(1, 1), BATCHES, recipe(), tmp_path)
     with pytest.raises(ValueError, match="batches must be one at least, got none"):
         train(Quadratic(), Batches(), recipe(), tmp_path)

@@ -64,7 +64,7 @@ def test_a_function(monkeypatch):
     monkeypatch.setitem(sys.modules, "mine", module)
     assert make_backbone("mine:network", 3, 99).feature_size == 32
     with pytest.raises(
-        ValueError, match="must return an nn.Module with a feature_size, got Linear"
+        ValueError, match="must return an nn.Module with a feature_size, got a Linear"
     ):
         make_backbone("mine:broken", 3, 8)
     module.wide = lambda channels, *, width, depth=3: SmallResNet(channels, width)

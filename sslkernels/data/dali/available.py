@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import torch
 
-from ..._values import as_device
+from .._checks import as_device
 
 HAS_DALI = find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None
 

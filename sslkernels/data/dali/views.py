@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..._values import check_flag
+from ..._checks import check_flags
 from ..readers.epoch_order import seeded_generator
 from ..readers.images import EncodedImages
 from ..recipes import View, Views, draw_parameters, views_of
@@ -52,12 +52,12 @@ class DALIViewReader(DALIReader):
         world_size: int = 1,
     ):
         self.views = views_of(recipe)
-        check_flag("turn", turn)
+        check_flags(turn=turn)
         super().__init__(
             images, batch_size, device=device, upright=upright, threads=threads, seed=seed,
             rank=rank, world_size=world_size,
         )  # fmt: skip
-        self.turn = turn
+        self.turn = bool(turn)
 
     def _load(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
         return self._hand_over(index)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._values import as_device
+from .._checks import as_device
 
 __all__ = ["DigitSplit", "load_digits"]
 

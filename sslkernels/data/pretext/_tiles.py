@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..._values import kind
+from ..._checks import FLOATS, INTEGERS, check_have_values, shown
 
 
 def check_images(images: Tensor, least: int = 1) -> None:
@@ -20,11 +20,9 @@ def check_images(images: Tensor, least: int = 1) -> None:
 
 def check_tensor(name: str, x: Tensor) -> None:
     """Raise unless this is a tensor of real numbers that has values."""
-    if not isinstance(x, Tensor) or x.is_complex():
-        found = x.dtype if isinstance(x, Tensor) else kind(x)
-        raise TypeError(f"{name} must be a tensor of real numbers, got {found}")
-    if x.is_meta:
-        raise ValueError(f"{name} must have values, got a tensor on the meta device")
+    if not isinstance(x, Tensor) or x.dtype not in (*FLOATS, *INTEGERS, torch.bool):
+        raise TypeError(f"{name} must be a tensor of real numbers, got {shown(x)}")
+    check_have_values(**{name: x})
 
 
 def check_colors(name: str, x: Tensor, channels: int) -> None:

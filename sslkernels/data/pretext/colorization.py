@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..._values import check_number
+from ..._checks import check_have_values, check_positive, check_shares, check_tensors
 from ._tiles import check_colors, check_tensor
 
 STEP = 10.0  # side of a bin of the plane of colours, in units of a and b
@@ -83,6 +83,8 @@ def soft_encode(ab: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
     """
     check_colors("ab", ab, 2)
     _check_bins(bins, ab)
+    if ab.dtype != bins.dtype:
+        raise TypeError(f"ab and bins must be floats of one dtype, got {ab.dtype} and {bins.dtype}")
     colors = ab.movedim(1, -1).reshape(-1, 2)
     nearest = torch.cdist(colors, bins, compute_mode="donot_use_mm_for_euclid_dist")
     distances, indices = nearest.topk(NEIGHBORS, largest=False)
@@ -92,10 +94,8 @@ def soft_encode(ab: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_bins(bins: Tensor, beside: Tensor) -> None:
-    check_tensor("bins", bins)
-    if not bins.is_floating_point() or beside.dtype not in (bins.dtype, torch.uint8):
-        found = f"{beside.dtype} and {bins.dtype}"
-        raise TypeError(f"ab and bins must be floats of one dtype, got {found}")
+    check_tensors(bins=bins)
+    check_have_values(bins=bins)
     if bins.ndim != 2 or bins.shape[1] != 2 or len(bins) < NEIGHBORS:
         raise ValueError(f"bins must be (Q, 2) with Q ≥ {NEIGHBORS}, got {tuple(bins.shape)}")
     if bins.device != beside.device:
@@ -120,7 +120,8 @@ def rebalancing_weights(frequencies: Tensor, uniform: float = 0.5) -> Tensor:
         ValueError: no frequency is above 0, one is below, or ``uniform`` is out of range. (On CUDA
             frequencies are not read, which would stall the device.)
     """
-    check_number("uniform", uniform, above=0, most=1)
+    check_positive(uniform=uniform)
+    check_shares(uniform=uniform)
     check_tensor("frequencies", frequencies)
     if frequencies.ndim != 1:
         raise ValueError(f"frequencies must be (Q,), got {tuple(frequencies.shape)}")

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._values import LARGEST, check_generator, check_whole
+from ..._checks import MOST_SEED, check_integers
+from .._checks import check_generator
 from ._tiles import check_images, check_tensor, cut, random_integers
 
 TILES = 9
@@ -35,7 +36,9 @@ def jigsaw_permutations(count: int, seed: int = 0) -> Tensor:
     Raises:
         TypeError, ValueError: a number is none, or out of range.
     """
-    return _permutations(check_whole("count", count, 1, MOST), check_whole("seed", seed))
+    check_integers(1, MOST, count=count)
+    check_integers(0, MOST_SEED, seed=seed)
+    return _permutations(int(count), int(seed))
 
 
 @lru_cache(maxsize=4)
@@ -84,10 +87,9 @@ def jigsaw(
         ValueError: shapes or devices do not fit, ``tile`` is not from 1 to ``cell``, or
             ``permutations`` hold other numbers than 0 to 8. (On CUDA they are not read.)
     """
-    check_whole("cell", cell, 1)
-    check_whole("tile", tile, -LARGEST)
-    if not 1 <= tile <= cell:
-        raise ValueError(f"tile must be from 1 to cell, got {tile} and {cell}")
+    check_integers(1, cell=cell, tile=tile)
+    if tile > cell:
+        raise ValueError(f"tile must be at most cell, got {tile} and {cell}")
     check_tensor("permutations", permutations)
     if permutations.dtype != torch.int64:
         raise TypeError(f"permutations must be int64, got {permutations.dtype}")

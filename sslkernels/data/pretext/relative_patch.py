@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..._values import LARGEST, check_generator, check_whole
+from ..._checks import check_integers
+from .._checks import check_generator
 from ._tiles import check_colors, check_images, cut, random_integers
 
 # Rows, then columns, in steps of a patch and a gap from the centre: labels 0 to 7.
@@ -39,13 +40,10 @@ def relative_patches(
         ValueError: ``images`` of another shape or device, too small for a pair, or ``jitter`` is so
             large that patches may overlap.
     """
-    for name, number in (("patch", patch), ("gap", gap), ("jitter", jitter)):
-        check_whole(name, number, -LARGEST)
-    if patch < 1 or jitter < 0 or 2 * jitter > gap:
-        raise ValueError(
-            f"patch must be at least 1 and jitter between 0 and half the gap, "
-            f"got patch {patch}, gap {gap}, jitter {jitter}"
-        )
+    check_integers(1, patch=patch)
+    check_integers(0, gap=gap, jitter=jitter)
+    if 2 * jitter > gap:
+        raise ValueError(f"jitter must be at most half the gap, got gap {gap}, jitter {jitter}")
     check_images(images, 2 * patch + gap + 2 * jitter)
     check_generator(generator, images.device)
     count, device = len(images), images.device

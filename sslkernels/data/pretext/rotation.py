@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..._values import check_generator, check_number
+from ..._checks import check_shares
+from .._checks import check_generator
 from ._tiles import check_tensor
 
 
@@ -33,7 +34,7 @@ def rotate(
     """
     count = len(_checked(images))
     check_generator(generator, images.device)
-    check_number("flip", flip, least=0, most=1)
+    check_shares(flip=flip)
     device = images.device
     is_flipped = torch.rand(count, generator=generator, device=device) < flip
     labels = torch.randint(4, (count,), generator=generator, device=device)

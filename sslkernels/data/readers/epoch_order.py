@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..._values import check_whole
+from ..._checks import MOST_SEED, check_integers
 
 
 def seeded_generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -39,11 +39,9 @@ class EpochOrder:
     def __init__(
         self, count: int, batch_size: int, *, seed: int = 0, rank: int = 0, world_size: int = 1
     ):
-        check_whole("count", count)
-        check_whole("batch_size", batch_size, 1)
-        check_whole("seed", seed)
-        check_whole("world_size", world_size, 1)
-        check_whole("rank", rank)
+        check_integers(0, count=count, rank=rank)
+        check_integers(1, batch_size=batch_size, world_size=world_size)
+        check_integers(0, MOST_SEED, seed=seed)
         if rank >= world_size:
             raise ValueError(f"rank must be in 0..world_size - 1, got {rank} of {world_size}")
         if count < batch_size * world_size:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..._values import check_path
+from ..._checks import check_paths
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif",
@@ -90,7 +90,7 @@ def image_folder(folder: str | Path) -> EncodedImages:
         ValueError: ``folder`` is no folder, holds no images, holds images beside subfolders of
             them, or a subfolder holds none.
     """
-    check_path("folder", folder)
+    check_paths(folder=folder)
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"expected a folder of images, got {str(folder)!r}, which is none")
@@ -131,7 +131,7 @@ def image_list(file: str | Path) -> EncodedImages:
         TypeError: ``file`` is no path.
         ValueError: ``file`` cannot be read, is empty, or a line of it is not ``path label``.
     """
-    check_path("file", file)
+    check_paths(file=file)
     file = Path(file)
     try:  # a mark of the byte order is no part of the first path, and paths are any bytes
         lines = file.read_text("utf-8-sig", "surrogateescape").splitlines()

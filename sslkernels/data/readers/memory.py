@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from ..._checks import check_integer_tensors
 from ..._copy import to_device
-from ..._values import check_bytes, kind
+from .._checks import check_bytes
 from .reader import Batch, Reader
 
 
@@ -37,9 +38,7 @@ class MemoryReader(Reader):
         world_size: int = 1,
     ):
         check_bytes("images", images, "n, height, width", "n, height, width, channels")
-        if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
-            found = labels.dtype if isinstance(labels, Tensor) else kind(labels)
-            raise TypeError(f"labels must be a tensor of whole numbers, got {found}")
+        check_integer_tensors(labels=labels)
         if labels.device != images.device:
             raise ValueError(f"labels must be on {images.device}, got {labels.device}")
         if images.ndim == 4 and images.shape[3] not in (1, 3):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..._values import check_flag, check_whole, kind
+from ..._checks import check_flags, check_integers, shown
 from ...primitives.augment_views.images import RaggedImages
 from .epoch_order import EpochOrder
 from .images import EncodedImages
@@ -116,12 +116,12 @@ class Reader(IterableDataset, ABC):
         """
         own = self.state_dict()
         if not isinstance(state, Mapping):
-            raise TypeError(f"state must be what state_dict returns, got {kind(state)}")
+            raise TypeError(f"state must be what state_dict returns, got {shown(state)}")
         missing = [key for key in own if key not in state]
         if missing:
             raise ValueError(f"state must be what state_dict returns; it lacks {missing[0]!r}")
         step, skipped = state["step"], state["skipped"]
-        check_whole("step of state", step)
+        check_integers(0, **{"step of state": step})
         is_known = isinstance(skipped, list | tuple) and all(
             isinstance(pair, list | tuple)
             and len(pair) == 2
@@ -134,7 +134,7 @@ class Reader(IterableDataset, ABC):
         for key in ("images", "batch_size", "seed", "share"):
             numbers = state[key] if isinstance(state[key], list | tuple) else [state[key]]
             if not all(isinstance(number, int) for number in numbers):
-                raise ValueError(f"{key} of state must be whole numbers, got {kind(state[key])}")
+                raise ValueError(f"{key} of state must be whole numbers, got {shown(state[key])}")
             if state[key] != own[key]:
                 raise ValueError(
                     f"the state is of a reader with {key} {state[key]}, this one has {own[key]}; "
@@ -172,13 +172,13 @@ class FileReader(Reader):
     ):
         if not isinstance(images, EncodedImages):
             raise TypeError(
-                f"images must be of image_folder, image_list or webdataset, got {kind(images)}"
+                f"images must be of image_folder, image_list or webdataset, got {shown(images)}"
             )
-        check_flag("upright", upright)
+        check_flags(upright=upright)
         if threads is not None:
-            check_whole("threads", threads, 1)
+            check_integers(1, threads=threads)
         super().__init__(images.names, images.fingerprint, batch_size, **share)
-        self.images, self.upright, self._threads = images, upright, Threads(threads)
+        self.images, self.upright, self._threads = images, bool(upright), Threads(threads)
 
     @property
     def threads(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..._values import check_path, kind
+from ..._checks import check_paths, shown
 from .images import SUFFIXES, EncodedImages, Extent, as_label, numbered
 
 LABEL = "label"  # its key in a member .json
@@ -38,12 +38,12 @@ def webdataset(files: str | Path | Iterable[str | Path]) -> EncodedImages:
         or isinstance(files, bytes | dict)
         or hasattr(files, "dtype")
     ):
-        raise TypeError(f"files must be paths of tar files, got {kind(files)}")
+        raise TypeError(f"files must be paths of tar files, got {shown(files)}")
     extents: list[Extent] = []
     labels: list[int | str] = []
     names: list[str] = []
     for path in files:
-        check_path("files", path)
+        check_paths(files=path)
         if not os.fspath(path):
             raise ValueError("expected an uncompressed tar file, got ''")
         members, found = _open(str(path))

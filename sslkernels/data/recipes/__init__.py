@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..._values import kind
+from ..._checks import shown
 from .asymmetric import BarlowTwinsViews, BYOLViews, VICRegViews
 from .contrastive import MoCoV1Views, MoCoV2Views, MoCoV3Views, SimCLRViews, SimSiamViews
 from .draw import draw_parameters
@@ -51,7 +51,7 @@ __all__ = [
 def load_views(state: dict[str, Any]) -> Views:
     """The recipe whose ``state_dict`` this is. Raises ValueError for one of another name."""
     if not isinstance(state, Mapping):
-        raise TypeError(f"state must be what a recipe's state_dict returns, got {kind(state)}")
+        raise TypeError(f"state must be what a recipe's state_dict returns, got {shown(state)}")
     recipes = {recipe.__name__: recipe for recipe in RECIPES}
     fields = dict(state)
     name = fields.pop("recipe", None)

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..._values import check_generator, kind
+from ..._checks import check_integer_tensors
 from ...primitives.augment_views.parameters import OPERATIONS, Parameters, pack_order
+from .._checks import check_generator
 from .view import View
 from .views import views_of
 
@@ -38,9 +39,7 @@ def draw_parameters(views: Sequence[View], sizes: Tensor, generator: torch.Gener
         ValueError: no view, sizes of another shape or on another device.
     """
     views = views_of(views, "views")
-    if not isinstance(sizes, Tensor) or sizes.is_floating_point() or sizes.is_complex():
-        found = sizes.dtype if isinstance(sizes, Tensor) else kind(sizes)
-        raise TypeError(f"sizes must be a tensor of integers, got {found}")
+    check_integer_tensors(sizes=sizes)
     if sizes.dim() != 2 or sizes.shape[1] != 2 or len(sizes) == 0:
         raise ValueError(f"sizes must be (N, 2), got {tuple(sizes.shape)}")
     check_generator(generator, sizes.device)

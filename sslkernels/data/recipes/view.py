@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..._values import check_choice, check_flag, check_number, check_whole, kind
+from ..._checks import (
+    check_between,
+    check_choice,
+    check_flags,
+    check_integers,
+    check_numbers,
+    check_positive,
+    check_shares,
+    shown,
+)
 from ...primitives.augment_views.api import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS
 
 LARGEST = 1e6  # of what float32 shall hold, multiplied by a level or a side
@@ -55,30 +64,33 @@ class View:
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        check_whole("size", self.size, 1)
+        check_integers(1, size=self.size)
         check_choice("interpolation", self.interpolation, INTERPOLATIONS)
-        for name in ("flip", "jitter", "grayscale", "blur", "solarize"):
-            check_number(name, getattr(self, name), least=0, most=1)
-        for name, most in (("brightness", LARGEST), ("contrast", LARGEST), ("hue", 0.5)):
-            check_number(name, getattr(self, name), least=0, most=most)
-        check_number("saturation", self.saturation, least=0, most=LARGEST)
-        check_number("solarize_threshold", self.solarize_threshold, least=0, most=256)
-        check_flag("grayscale_first", self.grayscale_first)
+        check_shares(flip=self.flip, jitter=self.jitter, blur=self.blur)
+        check_shares(grayscale=self.grayscale, solarize=self.solarize)
+        check_between(0, LARGEST, brightness=self.brightness, contrast=self.contrast)
+        check_between(0, LARGEST, saturation=self.saturation)
+        check_between(0, 0.5, hue=self.hue)
+        check_between(0, 256, solarize_threshold=self.solarize_threshold)
+        check_flags(grayscale_first=self.grayscale_first)
         check_range("scale", self.scale)
         check_range("ratio", self.ratio)
-        check_range("sigma", self.sigma, above=None)
+        check_range("sigma", self.sigma, is_positive=False)
         for name in ("mean", "std"):
             values = getattr(self, name)
             _check_sequence(name, values)
             if len(values) not in (1, 3):
                 raise ValueError(f"{name} must be 1 or 3 numbers, got {len(values)}")
-            for value in values:
-                check_number(name, value, above=0 if name == "std" else None)
+        for value in self.mean:
+            check_numbers(mean=value)
+        for value in self.std:
+            check_positive(std=value)
         for name in ("scale", "ratio", "sigma", "mean", "std"):  # a list has no hash
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "grayscale_first", bool(self.grayscale_first))
 
 
-def check_range(name: str, value: Any, above: float | None = 0) -> None:
+def check_range(name: str, value: Any, *, is_positive: bool = True) -> None:
     """Raise unless ``value`` is two numbers, the first not above the second."""
     _check_sequence(name, value)
     if len(value) != 2:
@@ -86,11 +98,13 @@ def check_range(name: str, value: Any, above: float | None = 0) -> None:
             f"{name} must be two numbers, the lowest and the highest, got {len(value)}"
         )
     for bound in value:
-        check_number(name, bound, least=0, above=above, most=LARGEST)
+        check_between(0, LARGEST, **{name: bound})
+        if is_positive:
+            check_positive(**{name: bound})
     if value[0] > value[1]:
         raise ValueError(f"{name} must rise from the lowest to the highest, got {tuple(value)}")
 
 
 def _check_sequence(name: str, value: Any) -> None:
     if not isinstance(value, tuple | list):
-        raise TypeError(f"{name} must be a tuple of numbers, got {kind(value)}")
+        raise TypeError(f"{name} must be a tuple of numbers, got {shown(value)}")

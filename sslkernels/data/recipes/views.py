@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..._values import check_number, check_whole, kind
+from ..._checks import check_integers, check_not_negative, shown
 from .view import View, check_range
 
 MOST = 10_000  # views of an image
@@ -23,13 +23,13 @@ class Views:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if name.endswith("_views"):
-                check_whole(name, value, 0, MOST)
+                check_integers(0, MOST, **{name: value})
             elif name.endswith("size"):
-                check_whole(name, value, 1)
+                check_integers(1, **{name: value})
             elif name.endswith("scale"):
                 check_range(name, value)
             else:
-                check_number(name, value, least=0)
+                check_not_negative(**{name: value})
 
     @property
     def views(self) -> tuple[View, ...]:
@@ -45,12 +45,12 @@ def views_of(recipe: Views | Sequence[View], name: str = "recipe") -> tuple[View
     """The views of a recipe, or a sequence of views itself; at least one."""
     if not isinstance(recipe, Views | list | tuple):
         raise TypeError(
-            f"{name} must be a recipe such as SimCLRViews, or Views, got {kind(recipe)}"
+            f"{name} must be a recipe such as SimCLRViews, or Views, got {shown(recipe)}"
         )
     views = recipe.views if isinstance(recipe, Views) else tuple(recipe)
     for view in views:
         if not isinstance(view, View):
-            raise TypeError(f"{name} must hold Views, got {kind(view)}")
+            raise TypeError(f"{name} must hold Views, got {shown(view)}")
     if not views:
         raise ValueError(f"{name} must have at least one View, got none")
     return views

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..._checks import check_choice, check_devices, check_positive, check_tensors, shown
+from ..._checks import (
+    check_choice,
+    check_dense,
+    check_devices,
+    check_positive,
+    check_tensors,
+    shown,
+)
 from ..._operator import accumulation_dtype
 from ...distributed import Gather, scale_gradient, share_of_mean
 from .._common import mean_loss
@@ -80,6 +87,7 @@ def patch_weights(mask: Tensor, student: Tensor) -> Tensor:
     check_tensors(student=student)
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"mask must be a bool torch.Tensor, got {shown(mask)}")
+    check_dense(mask=mask)
     check_devices(student=student, mask=mask)
     if mask.dim() < 2 or student.dim() != 2:
         raise ValueError(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..._checks import (
     check_choice,
+    check_dense,
     check_flags,
     check_integers,
     check_numbers,
@@ -141,6 +142,7 @@ def _check_ragged(images: RaggedImages) -> None:
 def _check_parameters(parameters: Tensor, images: RaggedImages) -> None:
     if not isinstance(parameters, Tensor) or parameters.dtype != torch.float32:
         raise TypeError(f"parameters must be a float32 tensor, got {shown(parameters)}")
+    check_dense(parameters=parameters)
     count = len(images.offsets)
     shape = tuple(parameters.shape)
     if len(shape) != 3 or shape[0] == 0 or shape[1:] != (count, COUNT):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..._checks import MOST_ITERATIONS, check_integers, check_positive, shown
+from ..._checks import INTEGERS, MOST_ITERATIONS, check_integers, check_positive, shown
 from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather
 from .._arguments import across_ranks, check_tensor, choose, on_device_of
@@ -14,7 +14,6 @@ from .op import sinkhorn_op
 from .prototype_op import prototype_sinkhorn_op
 
 IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
-INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def sinkhorn(

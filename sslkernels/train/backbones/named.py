@@ -9,6 +9,7 @@ from typing import cast
 
 from torch import nn
 
+from ..._checks import shown
 from .resnet import SmallResNet
 from .vit import SmallViT
 
@@ -86,7 +87,7 @@ def _function(module: str, function: str) -> nn.Module:
     if not (isinstance(network, nn.Module) and hasattr(network, "feature_size")):
         raise ValueError(
             f"{module}:{function} must return an nn.Module with a feature_size, "
-            f"got {type(network).__name__}"
+            f"got {shown(network)}"
         )
     return network
 
