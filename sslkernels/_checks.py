@@ -174,7 +174,7 @@ def shown(value: Any) -> str:
     """In one short line."""
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)} of {value.dtype}"
-    if isinstance(value, str | bytes | bool | Real | complex | None):
+    if isinstance(value, str | bytes | bool | Real | complex | torch.dtype | None):
         return repr(value)[:80]
     return f"a {type(value).__name__}"
 

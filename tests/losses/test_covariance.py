@@ -265,5 +265,5 @@ def test_vicregl_refuses():
     with pytest.raises(TypeError, match="must be a torch.Tensor, got a list"):
         functional.vicregl(features, [grids[0], [0.5]])
     for matches in ((0, 4), (20, -1), (20,)):
-        with pytest.raises(ValueError, match=r"two numbers of at least 1, got \("):
+        with pytest.raises(ValueError, match="num_matches must be"):
             functional.vicregl(features, grids, num_matches=matches)

@@ -52,27 +52,30 @@ def test_opcheck(impl, teacher_temperature):
     student = [torch.randn(5, 20) for _ in range(3)]
     teacher = [torch.randn(5, 20).softmax(1) for _ in range(2)]
     center = None if teacher_temperature is None else torch.randn(1, 1, 20)
-    arguments = (
-        student,
-        teacher,
-        center,
-        torch.ones(3, 2),
-        0.0,
-        True,
-        0.1,
-        teacher_temperature,
-        impl,
-    )
-    torch.library.opcheck(ops.soft_cross_entropy, arguments)
-    _, *rows = ops.soft_cross_entropy(*arguments)
-    torch.library.opcheck(ops.soft_cross_entropy_backward, (*arguments, *rows, torch.randn(3, 5)))
+    for temperatures in (None, torch.tensor([0.1, 0.04], dtype=torch.float64)):
+        arguments = (
+            student,
+            teacher,
+            center,
+            torch.ones(3, 2),
+            temperatures,
+            0.0,
+            True,
+            0.1,
+            teacher_temperature,
+            impl,
+        )
+        torch.library.opcheck(ops.soft_cross_entropy, arguments)
+        _, *rows = ops.soft_cross_entropy(*arguments)
+        arguments = (*arguments, *rows, torch.randn(3, 5))
+        torch.library.opcheck(ops.soft_cross_entropy_backward, arguments)
 
 
 @built
 def test_opcheck_of_prototypes(impl):
     x, y, w, g = torch.randn(3, 5, 8), torch.randn(2, 5, 8), torch.randn(20, 8), torch.rand(20)
     for magnitude in (g, None):
-        arguments = (x, w, magnitude, y, w, None, None, None, 1.0, False, 0.1, 0.04, impl)
+        arguments = (x, w, magnitude, y, w, *[None] * 4, 1.0, False, 0.1, 0.04, impl)
         torch.library.opcheck(ops.prototype_cross_entropy, arguments)
         _, *rows = ops.prototype_cross_entropy(*arguments)
         for needs in itertools.product([True, False], repeat=3):
