@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Sequence
 
@@ -47,7 +48,8 @@ def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> list[int]:
 
 def scalar_tensor(name: str, value: float | Tensor, q: Tensor) -> Tensor:
     """A 0-dim tensor on the device of q; a number in the dtype that q is computed in."""
-    check_scalars(**{name: value})
+    if not (isinstance(value, float) and (value != value or abs(value) == math.inf)):
+        check_scalars(**{name: value})
     if not isinstance(value, Tensor):
         return q.new_full((), value, dtype=accumulation_dtype(q))
     return value.reshape(()).to(q.device)

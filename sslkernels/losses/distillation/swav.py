@@ -145,7 +145,7 @@ class SwaVLoss(GatheringLoss):
     ) -> None:
         super().__init__(sinkhorn_gather_distributed, **gathering)
         check_positive(temperature=temperature, sinkhorn_epsilon=sinkhorn_epsilon)
-        check_integers(1, MOST_ITERATIONS, sinkhorn_iterations=sinkhorn_iterations)
+        check_integers(0, MOST_ITERATIONS, sinkhorn_iterations=sinkhorn_iterations)
         self.temperature = temperature
         self.sinkhorn_iterations, self.sinkhorn_epsilon = sinkhorn_iterations, sinkhorn_epsilon
 
