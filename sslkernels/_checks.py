@@ -19,7 +19,6 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 MOST = 2**31 - 1
 MOST_SEED = 2**63 - 1  # what fits torch's int64
 MOST_ITERATIONS = 10_000
-LARGEST = 3e38  # a number of float32
 
 
 def check_tensors(**tensors: Any) -> None:
@@ -180,11 +179,12 @@ def shown(value: Any) -> str:
 
 
 def _check_number(name: str, value: Any, others: str = "") -> None:
+    # written out: of a constant elsewhere torch.compile(dynamic=True) would make a variable
     if type(value) is float:  # nearly always
-        most = LARGEST
+        most = 3e38
     elif not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number{others}, got {shown(value)}")
     else:
-        most = 2**62 if isinstance(value, Integral) else LARGEST
+        most = 2**62 if isinstance(value, Integral) else 3e38
     if not -most < value < most:
         raise ValueError(f"{name} must be a finite number of float32, got {value}")

@@ -34,7 +34,7 @@ def finite_sum(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, int | Tensor]:
     return x.where(finite[:, None], 0.0).sum(0, dtype=dtype), finite.sum()
 
 
-def lengths(x: Tensor, dim: int = -1, least: float = 1e-12) -> Tensor:
+def _lengths(x: Tensor, dim: int, least: float) -> Tensor:
     """Of vectors along ``dim``, which stays; infinite up to ``least``: divided by it they are 0."""
     norms = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
     return F.threshold(norms, least, float("inf"))
@@ -43,7 +43,7 @@ def lengths(x: Tensor, dim: int = -1, least: float = 1e-12) -> Tensor:
 def normalize(x: Tensor, dim: int = -1, least: float = 1e-12) -> Tensor:
     """:func:`unit` along any dimension, by operations that torch differentiates any number of
     times."""
-    return x / lengths(x, dim, least)
+    return x / _lengths(x, dim, least)
 
 
 def unit(x: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class _Unit(Differentiable):
     @staticmethod
     def forward(x: Tensor) -> Any:
         wide = x.to(accumulation_dtype(x))
-        norms = lengths(wide, 1)
+        norms = _lengths(wide, 1, 1e-12)
         return (wide / norms).to(x.dtype), norms
 
     @staticmethod
