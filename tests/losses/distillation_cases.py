@@ -105,7 +105,9 @@ CASES = {
     "ibot by patches": Case(
         partial(ibot, normalization="patch"), ibot_formula, constant=1, scalars=()
     ),
-    "koleo": Case(functional.koleo, formulas.koleo, embeddings=1, scalars=()),
+    "koleo": Case(
+        partial(functional.koleo, convention="dinov2"), formulas.koleo, embeddings=1, scalars=()
+    ),
     "koleo of three": Case(
         partial(functional.koleo, topk=3, convention="lightly"),
         partial(formulas.koleo, topk=3),
