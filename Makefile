@@ -30,7 +30,8 @@ lint: .venv/tools
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# The primitives' tests, and random calls, over C++ that stops where it leaves its memory.
+# The primitives' tests, and random calls, over C++ that stops where it leaves its memory. It needs
+# more memory than tests of memory allow, and rounds otherwise than one test's exactness allows.
 sanitize: .venv/tools
 	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -G Ninja -S . -B build/sanitized -DSSLKERNELS_SANITIZE=ON \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir) \
@@ -39,7 +40,8 @@ sanitize: .venv/tools
 	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 SSLKERNELS_FUZZ=$(FUZZ) OMP_WAIT_POLICY=passive \
 	  $(BIN)/python -m pytest -p sanitized -p no:cacheprovider -n 2 tests/primitives \
-	  -k "not memory and not stored and not keeps_no_product"  # which it makes larger
+	  -k "not memory and not stored and not keeps_no_product" \
+	  --deselect tests/primitives/test_pairwise_softplus.py::test_ragged_shapes
 
 # The Triton kernels, compiled for every architecture by another Triton installed beside.
 compile-targets: .venv/tools
