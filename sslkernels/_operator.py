@@ -126,8 +126,10 @@ class _Once(Function):
             if torch._C._are_functorch_transforms_active():
                 return super().apply(*arguments)
             return super(Function, cls).apply(*unwrap_dead_wrappers(arguments))  # type: ignore[misc]
-        except NotImplementedError as error:  # torch asks for a forward mode
-            raise RuntimeError(ONCE) from error
+        except NotImplementedError as error:
+            if is_transformed():  # torch asks for a forward mode
+                raise RuntimeError(ONCE) from error
+            raise
 
 
 class Differentiable(_Once):

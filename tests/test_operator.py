@@ -119,3 +119,21 @@ def test_gradients_need_no_memory_of_their_own():
     derivatives = value.grad_fn.saved_tensors[0]
     gradients = torch.autograd.grad(value, views)
     assert gradients[0].data_ptr() == derivatives.data_ptr()
+
+
+def test_what_a_function_lacks_itself_is_no_matter_of_derivatives():
+    class Unfinished(_operator.Differentiable):
+        @staticmethod
+        def forward(x):
+            raise NotImplementedError("no such device")
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            pass
+
+        @staticmethod
+        def gradients(ctx, saved, grad):
+            return grad
+
+    with pytest.raises(NotImplementedError, match="no such device"):
+        Unfinished.apply(torch.randn(3, requires_grad=True))

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._operator import accumulation_dtype
+from .._operator import accumulation_dtype, full_precision
 from ..distributed import Gather
 from ..losses import koleo
-from ..losses._common import full_precision
 from ..losses.distillation.koleo import _neighbors
 from ..losses.distillation.views import Prototypes, Views
 from ..primitives import sinkhorn, soft_cross_entropy

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._operator import accumulation_dtype
+from .._operator import accumulation_dtype, full_precision
 from ..distributed import Gather, PendingMean, all_gather, ranks_of, rows_of_all_ranks
-from ..losses._common import full_precision
 from ..losses.distillation.centered import CenteredLoss
 from ..losses.distillation.views import sum_of_logits
 

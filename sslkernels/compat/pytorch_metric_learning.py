@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .._operator import accumulation_dtype
+from .._operator import accumulation_dtype, full_precision
 from ..losses import nt_xent, supcon, vicreg
-from ..losses._common import full_precision, unit
+from ..losses._common import unit
 from .peer import OrPeers, Peer, ShowsArguments, promoted, say, whole
 from .stand_in import StandIn
 

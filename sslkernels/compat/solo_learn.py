@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._operator import accumulation_dtype
+from .._operator import accumulation_dtype, full_precision
 from ..distributed import Gather, ranks_of
 from ..losses import (
     OfficialDINOLoss,
@@ -25,7 +25,7 @@ from ..losses import (
     vibcreg,
     vicreg,
 )
-from ..losses._common import cross_entropy, full_precision
+from ..losses._common import cross_entropy
 from ..primitives import pairwise_logsumexp, soft_cross_entropy
 from ..primitives._rows import dot
 from .peer import Peer, promoted, whole

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._operator import accumulation_dtype
+from .._operator import accumulation_dtype, full_precision
 from ..distributed import Gather, PendingMean, rows_of_all_ranks
 from ..losses import barlow_twins, clip, negative_cosine_similarity, nt_xent, vicreg
-from ..losses._common import full_precision, lasting, unit
+from ..losses._common import lasting, unit
 from ..losses.covariance.vicreg import variance_and_covariance
 from ..primitives import sinkhorn, soft_cross_entropy
 from ..primitives._rows import finite_sum

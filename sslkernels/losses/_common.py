@@ -13,15 +13,13 @@ from torch import Tensor, nn
 
 from .._checks import check_choice, check_flags, check_tensors
 from .._operator import accumulation_dtype
-from .._operator import full_precision as full_precision
 from ..distributed import Gather, mean_over_ranks, ranks_of, scale_gradient
+from ..distributed.gather import ROUTES
 from ..primitives._arguments import IMPLEMENTATIONS
 from ..primitives._rows import unit as unit_rows
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
-
-ROUTES = ("all", "ring")
 
 
 class Gathering(TypedDict, total=False):

@@ -12,9 +12,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ... import losses
+from ..._operator import full_precision
 from ...distributed import Gather
 from ...losses import dcl, moco, negative_cosine_similarity, nt_xent
-from ...losses._common import full_precision, unit
+from ...losses._common import unit
 from ..peer import promoted
 from ..stand_in import StandIn
 from .memory_bank import MemoryBankModule

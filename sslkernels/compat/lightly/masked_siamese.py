@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import losses
-from ..._operator import accumulation_dtype
+from ..._operator import accumulation_dtype, full_precision
 from ...losses import msn, power_law
-from ...losses._common import full_precision, unit
+from ...losses._common import unit
 from .contrastive import SaysIfGathering
 from .version import IS_BEFORE_1_6
 

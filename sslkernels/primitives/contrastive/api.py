@@ -5,13 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...distributed import Gather, ranks_of
-from .._arguments import choose
+from .._arguments import IMPLEMENTATIONS, choose
 from . import composed
 from .kernels import fused_kernels
 from .op import fused
 from .problem import Contrastive
-
-IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
 
 
 def contrastive_loss(

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from ..._checks import check_flags
 from ...distributed import Gather
-from .._arguments import across_ranks, check, choose, scalar_tensor
+from .._arguments import IMPLEMENTATIONS, across_ranks, check, choose, scalar_tensor
 from .op import PairwiseLogSumExp
 from .reference import pairwise_logsumexp_reference
-
-IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
 
 
 @overload
