@@ -6,8 +6,10 @@ from functools import partial
 from operator import itemgetter
 from typing import Any
 
+import torch
 from torch import Tensor
 from triton import knobs
+from triton.runtime import _allocation
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
@@ -41,6 +43,15 @@ class Kernel(JITFunction):  # type: ignore[misc]
         return partial(self.run, grid=grid, warmup=False)
 
     def run(self, *arguments: Any, grid: Any, warmup: bool, **constants: Any) -> Any:
+        """Launch; what the kernel needs of the device for its descriptors comes from torch, whatever
+        allocator a user of Triton has set in this thread."""
+        previous = _allocation._allocator.set(_allocate)
+        try:
+            return self._run(*arguments, grid=grid, warmup=warmup, **constants)
+        finally:
+            _allocation._allocator.reset(previous)
+
+    def _run(self, *arguments: Any, grid: Any, warmup: bool, **constants: Any) -> Any:
         device = driver.active.get_current_device()
         sizes = self._sizes(arguments)
         key = (
@@ -73,6 +84,11 @@ class Kernel(JITFunction):  # type: ignore[misc]
             *[constants[name] for name in self._names],
         )
         return compiled
+
+
+def _allocate(size: int, alignment: int, stream: int | None) -> Tensor:
+    """Device memory of the current stream; at least as aligned as Triton asks."""
+    return torch.empty(size, dtype=torch.int8, device="cuda")
 
 
 def _is_watched() -> bool:

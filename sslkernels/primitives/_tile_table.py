@@ -8,27 +8,39 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ._architectures import BACKWARD, FORWARD, NARROW, NEAREST, PRODUCTS, Table, Tile
+from ._architectures import BACKWARD, DEEP, FORWARD, PRODUCTS, ROWS, Table, Tile
 
-__all__ = ["BACKWARD", "FORWARD", "NARROW", "NEAREST", "PRODUCTS", "Table", "Tile"]
+__all__ = ["BACKWARD", "DEEP", "FORWARD", "PRODUCTS", "ROWS", "Table", "Tile"]
 # compute capabilities, by the shared memory that a block can have
 LISTED = {
     (8, 0): "sm_80", (8, 7): "sm_80", (11, 0): "sm_80",
     (8, 6): "sm_86", (8, 9): "sm_86", (12, 0): "sm_86",
     (9, 0): "sm_90", (10, 0): "sm_100",
 }  # fmt: skip
-MOST_BLOCKS = 48  # per side, of the log-sum-exp's forward kernel: its partial sums stay linear in n
+# per side, of the log-sum-exp's forward kernel, whose partial sums stay linear in n: the 528 blocks
+# of a triangle are two waves of two for each of 132 multiprocessors
+MOST_BLOCKS = 32
 
 
-def deepest(table: Table, q: Tensor) -> int:
-    """The largest d for which the table has a tile of this dtype."""
-    return max(table[architecture(q.device)][q.element_size()])
+def is_deep(table: Table, q: Tensor) -> bool:
+    """Whether d is larger than the table has for this dtype."""
+    return q.shape[1] > max(table[architecture(q.device)][q.element_size()])
 
 
 def lookup(table: Table, q: Tensor) -> Tile:
-    d, tiles = q.shape[1], table[architecture(q.device)][q.element_size()]
-    tile = tiles[min(depth for depth in tiles if depth >= d)]
-    return tile._replace(BD=min(tile.BD, max(16, power_of_two(d))))
+    if is_deep(table, q):
+        return deep_tile(q)
+    tiles = table[architecture(q.device)][q.element_size()]
+    return _narrowed(tiles[min(depth for depth in tiles if depth >= q.shape[1])], q)
+
+
+def deep_tile(q: Tensor) -> Tile:
+    """Of a kernel that takes the depth in pieces."""
+    return _narrowed(DEEP[architecture(q.device)][q.element_size()], q)
+
+
+def _narrowed(tile: Tile, q: Tensor) -> Tile:
+    return tile._replace(BD=min(tile.BD, max(16, power_of_two(q.shape[1]))))
 
 
 def rows_per_block(tile: Tile, size: int) -> int:

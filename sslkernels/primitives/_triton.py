@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ._arguments import INTERPRETED
 from ._launcher import Kernel
-from ._tile_table import Table, Tile, ceil, columns_per_split, deepest, lookup
+from ._tile_table import Table, Tile, ceil, columns_per_split, lookup
 
 MOST_EXCLUDED = 4  # diagonals that the fused kernels take
 UNIT = 16  # elements, whose multiples are read in one piece
@@ -52,9 +52,9 @@ def kernel(function: Callable | None = None, *, widths: Sequence[str] = ()) -> A
     )
 
 
-def fuses(q: Tensor, exclude: Sequence[int], table: Table) -> bool:
-    """Tensor cores, and a gradient tile that fits the registers; float32 only where TF32 may be."""
-    return tensor_cores(q) and q.shape[1] <= deepest(table, q) and len(exclude) <= MOST_EXCLUDED
+def fuses(q: Tensor, exclude: Sequence[int]) -> bool:
+    """Whether the fused kernels take it: by tensor cores, float32 only where TF32 may be."""
+    return tensor_cores(q) and len(exclude) <= MOST_EXCLUDED
 
 
 def tensor_cores(x: Tensor) -> bool:
@@ -106,12 +106,14 @@ def launch(
     **constants: bool,
 ) -> Any:
     """Run a fused kernel, all of which take their arguments in this order; returns the compiled."""
+    n, m = q.shape[0], k.shape[0]
+    exclude = [offset for offset in exclude if -max(n, m) < offset < max(n, m)]
     return kernel[programs](
         q,
         k,
         *pointers,
-        q.shape[0],
-        k.shape[0],
+        n,
+        m,
         *numbers,
         q.stride(0),
         k.stride(0),
@@ -267,22 +269,139 @@ def load_rows(x_ptr, rows, size, stride, depths, D: tl.constexpr):
 
 
 @triton.jit
-def multiply(
-    q, q_ptr, k_ptr, rows, cols, n, m, q_stride, k_stride,
+def product(
+    q_rows, k_rows, row, column,
     D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A tile of q kᵀ, (BM, BN). ``q``: the first BD depths of the rows, of use if these are all."""
-    if BD >= D:
-        k = load_rows(k_ptr, cols, m, k_stride, tl.arange(0, BD), D)
-        acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-    else:
-        acc = tl.zeros((BM, BN), tl.float32)
-        for depth in range(0, D, BD):
-            depths = depth + tl.arange(0, BD)
-            q = load_rows(q_ptr, rows, n, q_stride, depths, D)
-            k = load_rows(k_ptr, cols, m, k_stride, depths, D)
-            acc = tl.dot(q, tl.trans(k), acc, input_precision=PRECISION)
+    """A tile of q kᵀ, (BM, BN), from descriptors of their rows."""
+    acc = tl.zeros((BM, BN), tl.float32)
+    for depth in range(0, D, BD):
+        q = q_rows.load([row, depth])
+        k = k_rows.load([column, depth])
+        acc = tl.dot(q, tl.trans(k), acc, input_precision=PRECISION)
     return acc
+
+
+@triton.jit
+def _half(x, i, BM: tl.constexpr, BN: tl.constexpr):
+    return tl.split(tl.permute(tl.reshape(x, (BM, 2, BN // 2)), (0, 2, 1)))[i]
+
+
+@triton.jit
+def quarter(x, i, BM: tl.constexpr, BN: tl.constexpr):
+    """Columns [i · BN / 4, (i + 1) · BN / 4) of a tile."""
+    return _half(_half(x, i // 2, BM, BN), i % 2, BM, BN // 2)
+
+
+@triton.jit
+def multiply(
+    q, q_rows, k_rows, row, column,
+    D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The same with the first BD depths of the rows, ``q``, where these are all."""
+    if BD >= D:
+        acc = tl.dot(q, tl.trans(k_rows.load([column, 0])), input_precision=PRECISION)
+    else:
+        acc = product(q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)
+    return acc
+
+
+# Of the tiles [low, high) that a block of rows (or columns) meets, diagonals cross a few. They are
+# kept as four pairs (first, count), in ascending order and apart, so that loops over the others and
+# over these find theirs without a branch.
+
+
+@triton.jit
+def _crossing(start, offset, low, high, LENGTH: tl.constexpr, STEP: tl.constexpr):
+    first = tl.maximum(start + offset, 0) // STEP
+    end = tl.maximum(start + offset + LENGTH - 1 + STEP, 0) // STEP
+    first = tl.minimum(tl.maximum(first, low), high)
+    return first, tl.minimum(tl.maximum(end, first), high) - first
+
+
+@triton.jit
+def crossings(
+    start, low, high, e0, e1, e2, e3,
+    EXCLUDED: tl.constexpr, LENGTH: tl.constexpr, STEP: tl.constexpr,
+):  # fmt: skip
+    """Of rows [start, start + LENGTH) and diagonals column - row = e, in ascending order."""
+    f0, c0, f1, c1, f2, c2, f3, c3 = low, 0, low, 0, low, 0, low, 0
+    if EXCLUDED > 0:
+        f0, c0 = _crossing(start, e0, low, high, LENGTH, STEP)
+    if EXCLUDED > 1:
+        f1, c1 = _crossing(start, e1, f0 + c0, high, LENGTH, STEP)
+    if EXCLUDED > 2:
+        f2, c2 = _crossing(start, e2, f1 + c1, high, LENGTH, STEP)
+    if EXCLUDED > 3:
+        f3, c3 = _crossing(start, e3, f2 + c2, high, LENGTH, STEP)
+    return f0, c0, f1, c1, f2, c2, f3, c3
+
+
+@triton.jit
+def count_of(crossed):
+    _, c0, _, c1, _, c2, _, c3 = crossed
+    return c0 + c1 + c2 + c3
+
+
+@triton.jit
+def plain_tile(t, crossed, EXCLUDED: tl.constexpr):
+    """The t-th tile, where those that are crossed do not count."""
+    f0, c0, f1, c1, f2, c2, f3, c3 = crossed
+    if EXCLUDED > 0:
+        t += tl.where(t >= f0, c0, 0)
+    if EXCLUDED > 1:
+        t += tl.where(t >= f1, c1, 0)
+    if EXCLUDED > 2:
+        t += tl.where(t >= f2, c2, 0)
+    if EXCLUDED > 3:
+        t += tl.where(t >= f3, c3, 0)
+    return t
+
+
+@triton.jit
+def other_tile(i, crossed, high, EXCLUDED: tl.constexpr):
+    """The i-th tile of those that are crossed, which the tiles from ``high`` on follow."""
+    f0, c0, f1, c1, f2, c2, f3, c3 = crossed
+    t = high + i - count_of(crossed)
+    if EXCLUDED > 3:
+        t = tl.where(i < c0 + c1 + c2 + c3, f3 + i - c0 - c1 - c2, t)
+    if EXCLUDED > 2:
+        t = tl.where(i < c0 + c1 + c2, f2 + i - c0 - c1, t)
+    if EXCLUDED > 1:
+        t = tl.where(i < c0 + c1, f1 + i - c0, t)
+    if EXCLUDED > 0:
+        t = tl.where(i < c0, f0 + i, t)
+    return t
+
+
+@triton.jit
+def mirrored(is_mirrored, e0, e1, e2, e3, EXCLUDED: tl.constexpr):
+    """The diagonals of the transpose, in ascending order too."""
+    if EXCLUDED == 1:
+        e0 = tl.where(is_mirrored, -e0, e0)
+    if EXCLUDED == 2:
+        e0, e1 = tl.where(is_mirrored, -e1, e0), tl.where(is_mirrored, -e0, e1)
+    if EXCLUDED == 3:
+        e1 = tl.where(is_mirrored, -e1, e1)
+        e0, e2 = tl.where(is_mirrored, -e2, e0), tl.where(is_mirrored, -e0, e2)
+    if EXCLUDED == 4:
+        e0, e3 = tl.where(is_mirrored, -e3, e0), tl.where(is_mirrored, -e0, e3)
+        e1, e2 = tl.where(is_mirrored, -e2, e1), tl.where(is_mirrored, -e1, e2)
+    return e0, e1, e2, e3
+
+
+@triton.jit
+def leave_out(logits, rows, cols, e0, e1, e2, e3, EXCLUDED: tl.constexpr):
+    """-inf on excluded diagonals."""
+    if EXCLUDED > 0:  # compared as vectors, whose differences would fill the registers
+        logits = tl.where(cols[None, :] == (rows + e0)[:, None], float("-inf"), logits)
+    if EXCLUDED > 1:
+        logits = tl.where(cols[None, :] == (rows + e1)[:, None], float("-inf"), logits)
+    if EXCLUDED > 2:
+        logits = tl.where(cols[None, :] == (rows + e2)[:, None], float("-inf"), logits)
+    if EXCLUDED > 3:
+        logits = tl.where(cols[None, :] == (rows + e3)[:, None], float("-inf"), logits)
+    return logits
 
 
 @triton.jit
@@ -316,18 +435,10 @@ def mask_tile(
     if special:
         rows = row + tl.arange(0, BM)
         cols = column + tl.arange(0, BN)
-        offset = cols[None, :] - rows[:, None]
-        keep = (rows < n)[:, None] & (cols < m)[None, :]
-        if EXCLUDED > 0:
-            keep = keep & (offset != e0)
-        if EXCLUDED > 1:
-            keep = keep & (offset != e1)
-        if EXCLUDED > 2:
-            keep = keep & (offset != e2)
-        if EXCLUDED > 3:
-            keep = keep & (offset != e3)
         if TRIANGLE:
-            keep = keep & (offset >= 0)
-            logits = tl.where(offset == 0, logits - HALF, logits)
-        logits = tl.where(keep, logits, float("-inf"))
+            logits = tl.where(cols[None, :] == rows[:, None], logits - HALF, logits)
+            logits = tl.where(cols[None, :] >= rows[:, None], logits, float("-inf"))
+        logits = leave_out(logits, rows, cols, e0, e1, e2, e3, EXCLUDED)
+        logits = tl.where((rows < n)[:, None], logits, float("-inf"))
+        logits = tl.where((cols < m)[None, :], logits, float("-inf"))
     return logits

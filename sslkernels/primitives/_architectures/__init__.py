@@ -1,53 +1,22 @@
 """Tile shapes of Triton kernels, by architecture and depth: tables, no tuning at run time.
 
 Every entry compiles without spills within its architecture's registers and shared memory
-(tests/compile).
+(tests/compile). Those of sm_90 are chosen by a model of an H100 (`bench/model`).
 """
 
 from . import sm_80, sm_86, sm_90, sm_100
 from .tile import Table, Tile
 
-FORWARD: Table = {
-    "sm_80": sm_80.FORWARD,
-    "sm_86": sm_86.FORWARD,
-    "sm_90": sm_90.FORWARD,
-    "sm_100": sm_100.FORWARD,
-}
-BACKWARD: Table = {
-    "sm_80": sm_80.BACKWARD,
-    "sm_86": sm_86.BACKWARD,
-    "sm_90": sm_90.BACKWARD,
-    "sm_100": sm_100.BACKWARD,
-}
-
-
-def narrow(tile: Tile, architecture: str) -> Tile:
-    """For kernels that keep more of each pair than those of BACKWARD."""
-    rows = min(tile.BM, 64) if architecture == "sm_100" else tile.BM
-    stages = 3 if architecture == "sm_90" and tile.BD >= 512 else tile.num_stages
-    return tile._replace(BM=rows, BN=min(tile.BN, 32), num_stages=stages)
-
-
-NARROW: Table = {
-    architecture: {
-        size: {depth: narrow(tile, architecture) for depth, tile in tiles.items()}
-        for size, tiles in by_size.items()
-    }
-    for architecture, by_size in BACKWARD.items()
-}
-# of the nearest neighbour, which holds fewer values and affords larger tiles
-NEAREST: Table = {
-    "sm_80": sm_80.NEAREST,
-    "sm_86": sm_86.NEAREST,
-    "sm_90": sm_90.NEAREST,
-    "sm_100": sm_100.NEAREST,
-}
+ARCHITECTURES = {"sm_80": sm_80, "sm_86": sm_86, "sm_90": sm_90, "sm_100": sm_100}
+# of log-sum-exps: columns stay, rows stream
+FORWARD: Table = {name: x.FORWARD for name, x in ARCHITECTURES.items()}
+# of gradients, which hold one for each row
+BACKWARD: Table = {name: x.BACKWARD for name, x in ARCHITECTURES.items()}
+# of what each row finds: rows stay, columns stream
+ROWS: Table = {name: x.ROWS for name, x in ARCHITECTURES.items()}
+# of wider embeddings than the tables have, in pieces of BD, by bytes per element
+DEEP: dict[str, dict[int, Tile]] = {name: x.DEEP for name, x in ARCHITECTURES.items()}
 # of C = âᵀ b̂ that never leaves the chip, by bytes per element; BD is a number of samples
-PRODUCTS: dict[str, dict[int, Tile]] = {
-    "sm_80": sm_80.PRODUCTS,
-    "sm_86": sm_86.PRODUCTS,
-    "sm_90": sm_90.PRODUCTS,
-    "sm_100": sm_100.PRODUCTS,
-}
+PRODUCTS: dict[str, dict[int, Tile]] = {name: x.PRODUCTS for name, x in ARCHITECTURES.items()}
 
-__all__ = ["BACKWARD", "FORWARD", "NARROW", "NEAREST", "PRODUCTS", "Table", "Tile"]
+__all__ = ["BACKWARD", "DEEP", "FORWARD", "PRODUCTS", "ROWS", "Table", "Tile"]

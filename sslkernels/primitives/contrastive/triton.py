@@ -9,21 +9,14 @@ import torch
 from torch import Tensor
 
 from ..._operator import offsets, plain
-from .._tile_table import (
-    BACKWARD,
-    FORWARD,
-    NARROW,
-    Table,
-    ceil,
-    columns_per_split,
-    lookup,
-    power_of_two,
-    rows_per_block,
-)
-from .._triton import RowKernel, fuses, is_whole, launch, padded, precision
-from ..pairwise_logsumexp.triton_kernels import backward_kernel, forward_kernel
+from .._chunks import splits
+from .._tile_table import BACKWARD, ceil, is_deep, lookup, power_of_two
+from .._triton import RowKernel, fuses, is_whole, padded, precision
+from ..pairwise_logsumexp import triton as pairwise_logsumexp
+from ..pairwise_logsumexp.triton_backward import backward_kernel
+from ..pairwise_softplus import triton as pairwise_softplus
 from .problem import Contrastive
-from .triton_kernels import margins_kernel, sigmoid_kernel
+from .triton_kernels import margins_kernel, sigmoid_kernel, weighted_kernel
 from .triton_rows import GIVEN, KEY, NONE, SELF, finish_kernel, prepare_kernel
 
 TILE = 1024  # elements of the kernels that take rows one by one
@@ -33,7 +26,7 @@ LARGEST_WEIGHT = 2.0**13  # of float16's, whose small ones would be lost; two si
 
 def takes(p: Contrastive) -> bool:
     """Whether the kernels over pairs do."""
-    return fuses(p.query, p.exclude, BACKWARD)
+    return fuses(p.query, p.exclude) and (p.labels is None or not is_deep(BACKWARD, p.query))
 
 
 def contrastive(p: Contrastive, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
@@ -139,57 +132,41 @@ class _Task:
     def softmax(self) -> _Sums:
         p, n, m, x = self.p, self.n, self.m, self.x
         is_triangle = p.key is None and p.labels is None
-        has_columns = is_triangle or p.columns
-        tile = lookup(FORWARD, self.q)
-        if p.labels is not None or (self.has_inverse and x.shape[1] <= 64):
-            tile = tile._replace(num_warps=8)  # for what is kept besides
-        if has_columns:
-            block_rows = block_columns = rows_per_block(tile, max(n, m))
-        else:
-            block_rows, block_columns = tile.BM, columns_per_split(self.q, tile, m)
-        row_blocks, column_blocks = ceil(n, block_rows), ceil(m, block_columns)
-        by_row = x.new_empty((4, column_blocks, n), dtype=torch.float32)
-        by_column = x.new_empty((2, row_blocks, m if has_columns else 0), dtype=torch.float32)
-        programs = row_blocks * (row_blocks + 1) // 2 if is_triangle else row_blocks * column_blocks
-        none, labels = self.scalars, self.scalars if p.labels is None else p.labels
-        launch(
-            forward_kernel,
-            (programs,),
-            tile,
+        none, inverses = self.scalars, self._inverses() if self.has_inverse else None
+        sums = pairwise_logsumexp.partial_sums(
             self.q,
             self.k,
-            [none, self.largest, *self._inverses(), labels, *by_row[:2], *by_column, *by_row[2:]],
-            [len(self.largest), row_blocks, block_rows, block_columns],
+            none,
+            self.largest,
             p.exclude,
-            TRIANGLE=is_triangle,
-            COLUMNS=has_columns,
-            PARTS=True,
-            INVERSE=self.has_inverse,
-            LABELS=p.labels is not None,
+            p.columns,
+            is_triangle,
+            inverses,
+            p.labels,
         )
         weights = None if p.weights is None else p.weights.to(torch.float32).contiguous()
         losses = n + m if p.columns else n
         height = n + m if self.both else losses
-        loss, lse, grad, share, counted = x.new_empty((5, height), dtype=torch.float32)
+        loss, lse, grad, factor, share, counted = x.new_empty((6, height), dtype=torch.float32)
         block = 128
         margins_kernel[(ceil(n, block) + ceil(height - n, block),)](
-            *by_row[:2],
-            *by_column,
-            *by_row[2:],
+            *sums.rows,
+            *sums.columns,
+            *sums.same,
             self.similarity,
             weights,
             self.scalars,
             loss,
             lse,
             grad,
+            factor,
             share,
             counted,
             n,
             m,
-            block_rows,
-            block_columns,
-            row_blocks,
-            column_blocks,
+            sums.block,
+            sums.columns.shape[1],
+            sums.rows.shape[1],
             self.offset,
             0.5 if p.columns else 1.0,
             self.unit,
@@ -204,14 +181,24 @@ class _Task:
         self.weights = weights
         if not any(self.wanted):
             return _Sums(loss[:losses], grad, counted=count)
-        kernel, gradient, weighted = self._backward(
-            backward_kernel, BACKWARD if self.x.shape[1] <= 128 else NARROW
-        )
+        if is_deep(BACKWARD, self.q):
+            has_columns = p.key is None or p.columns
+            column = slice(n if p.columns else 0, None)
+            row_side, column_side = (lse[:n], grad[:n]), (lse[column], grad[column])
+            gradient, *parts = self._deep_gradient()
+            pairwise_logsumexp.deep_gradients(
+                self.q, self.k, none, inverses, p.exclude, row_side,
+                column_side if has_columns else None, *parts,
+            )  # fmt: skip
+            return _Sums(loss[:losses], grad, gradient, self._weighted(gradient), counted=count)
+        kernel, gradient, weighted = self._backward(backward_kernel)
         columns = slice(n, None) if p.columns and not self.both else slice(None)
+        labels = none if p.labels is None else p.labels
         kernel(
             [
                 none, self.largest, *self._inverses(self.both), labels, labels,
-                lse, grad, lse[columns], grad[columns], share, share, gradient, weighted,
+                lse, grad, lse[columns], grad[columns], factor, factor[columns], share, share,
+                gradient, weighted,
             ],
             [len(self.largest), kernel.columns, 0],
             ROW=True,
@@ -226,8 +213,20 @@ class _Task:
 
     def sigmoid(self) -> _Sums:
         self.weights = None
-        has_gradient = any(self.wanted)
-        kernel, gradient, weighted = self._backward(sigmoid_kernel, NARROW, has_gradient)
+        has_gradient, bias = any(self.wanted), self.scalars[1:]
+        if is_deep(BACKWARD, self.q):
+            inverses = self._inverses() if self.has_inverse else None
+            size = (splits(self.q, lookup(BACKWARD, self.q), self.m), self.n)
+            loss, sigma = self.x.new_empty((2, *size), dtype=torch.float32)
+            gradient, *parts = self._deep_gradient() if has_gradient else (None, None, None)
+            pairwise_softplus.deep_gradients(
+                self.q, self.k, self.scalars, bias, inverses, self.p.exclude, None, self.unit,
+                loss, sigma, *parts,
+            )  # fmt: skip
+            if gradient is None:
+                return _Sums(loss.view(-1))
+            return _Sums(loss.view(-1), None, gradient, self._weighted(gradient), sigma)
+        kernel, gradient, weighted = self._backward(sigmoid_kernel, has_gradient)
         loss = self.x.new_empty((kernel.splits, self.n), dtype=torch.float32)
         sigma = torch.empty_like(weighted)
         kernel(
@@ -241,16 +240,33 @@ class _Task:
             return _Sums(loss.view(-1))
         return _Sums(loss.view(-1), None, gradient, weighted, sigma)
 
+    def _deep_gradient(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Of all rows, and the parts of queries and keys: (1, height, width)."""
+        height = self.n + self.m if self.both else self.n
+        gradient = self.x.new_empty((1, height, self.x.shape[1]), dtype=torch.float32)
+        return gradient, gradient[0, : self.n], gradient[0, self.n :] if self.both else None
+
+    def _weighted(self, gradient: Tensor) -> Tensor | None:
+        """Σ_j w_ij s_ij / scale of each query, from its gradient, if the scale has one."""
+        if not self.wanted[4]:
+            return None
+        weighted = gradient.new_empty(1, self.n)
+        weighted_kernel[(ceil(self.n, self.block_rows),)](
+            gradient, self.q, weighted, self.n, self.q.stride(0), gradient.shape[2],
+            BM=self.block_rows, BD=self.block_d, num_warps=4,
+        )  # fmt: skip
+        return weighted
+
     def _inverses(self, both: bool = False) -> tuple[Tensor, Tensor]:
         """Of rows and columns, which kernels over both sides find themselves."""
         is_one = both or self.p.key is None
         return self.inverse, self.inverse if is_one else self.inverse[self.n :]
 
     def _backward(
-        self, function: Any, table: Table, has_gradient: bool = True
+        self, function: Any, has_gradient: bool = True
     ) -> tuple[RowKernel, Tensor, Tensor]:
         """With room for the gradient of each row and a number beside it."""
-        kernel = RowKernel(function, table, self.q, self.k, self.p.exclude, self.both)
+        kernel = RowKernel(function, BACKWARD, self.q, self.k, self.p.exclude, self.both)
         if not has_gradient:
             nothing = self.x.new_empty(0, dtype=torch.float32)
             return kernel, nothing, nothing
@@ -268,7 +284,8 @@ class _Task:
         if any(wanted[:4]):
             rows = (self.n, self.m if self.both else 0, self.n if wanted[3] else 0)
             programs += sum(ceil(size, self.block_rows) for size in rows)
-        splits, height = (0, 0) if sums.gradient is None else sums.gradient.shape[:2]
+        count, height = (0, 0) if sums.gradient is None else sums.gradient.shape[:2]
+        is_scaled = self.has_inverse and is_deep(BACKWARD, self.q)
         finish_kernel[(programs,)](
             *self.matrices,
             self.inverse,
@@ -288,7 +305,8 @@ class _Task:
             self.m,
             height,
             sums.loss.numel(),
-            splits,
+            count,
+            *((0, 0) if sums.sigma is None else sums.sigma.shape),
             self.offset,
             self.unit,
             *at,
@@ -298,6 +316,7 @@ class _Task:
             SYMMETRIC=p.key is None,
             SIGMOID=p.form == "sigmoid",
             COLUMNS=p.columns,
+            SCALED=is_scaled,
             **self._constants(),
         )
         return loss, derivatives

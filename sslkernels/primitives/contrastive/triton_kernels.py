@@ -2,7 +2,7 @@
 
 import triton.language as tl
 
-from .._triton import as_operand, kernel, load_rows, mask_tile
+from .._triton import as_operand, exp, kernel, load_rows, mask_tile, mirrored
 from ..pairwise_logsumexp.triton_kernels import combine
 from ..pairwise_softplus.triton_kernels import add, sigmoid, softplus
 
@@ -11,8 +11,8 @@ from ..pairwise_softplus.triton_kernels import add, sigmoid, softplus
 def margins_kernel(
     row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr, same_ptr, count_ptr,
     similarity_ptr, weights_ptr, scalars_ptr,
-    loss_ptr, lse_ptr, grad_ptr, share_ptr, counted_ptr,
-    n, m, rows_per_block, columns_per_block, row_blocks, column_blocks, offset, part, unit,
+    loss_ptr, lse_ptr, grad_ptr, factor_ptr, share_ptr, counted_ptr,
+    n, m, block_size, row_blocks, column_blocks, offset, part, unit,
     TRIANGLE: tl.constexpr, COLUMNS: tl.constexpr, LABELS: tl.constexpr,
     DECOUPLED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -20,7 +20,7 @@ def margins_kernel(
     which else have none.
 
     Behind each other, (n + m): log-sum-exps, +inf where empty; losses times ``part``, and their
-    derivatives by the former times ``unit``. With labels also share, the latter over the number of
+    derivatives by the former times ``unit``, alone and times e^-lse (factor). With labels also share, the latter over the number of
     positives (n), and whether there are any.
     """
     block = tl.program_id(0)
@@ -30,7 +30,7 @@ def margins_kernel(
         i = block * BLOCK + tl.arange(0, BLOCK)
         inside, at = i < n, i
         logsumexp = combine(
-            row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr, i, n, rows_per_block,
+            row_max_ptr, row_sum_ptr, column_max_ptr, column_sum_ptr, i, n, block_size,
             column_blocks, TRIANGLE, BLOCK,
         )  # fmt: skip
         query = i
@@ -40,7 +40,7 @@ def margins_kernel(
         query = (i + m - offset) % m
         if COLUMNS:
             logsumexp = combine(
-                column_max_ptr, column_sum_ptr, row_max_ptr, row_sum_ptr, i, m, columns_per_block,
+                column_max_ptr, column_sum_ptr, row_max_ptr, row_sum_ptr, i, m, block_size,
                 row_blocks, False, BLOCK,
             )  # fmt: skip
         else:
@@ -76,7 +76,9 @@ def margins_kernel(
     is_empty = logsumexp == float("-inf")
     tl.store(loss_ptr + at, loss * part, mask=inside)
     tl.store(grad_ptr + at, grad, mask=inside)
-    tl.store(lse_ptr + at, tl.where(is_empty, float("inf"), logsumexp), mask=inside)
+    logsumexp = tl.where(is_empty, float("inf"), logsumexp)
+    tl.store(lse_ptr + at, logsumexp, mask=inside)
+    tl.store(factor_ptr + at, grad * exp(-logsumexp), mask=inside)
 
 
 @kernel
@@ -104,8 +106,7 @@ def sigmoid_kernel(
         row = tl.where(is_key, row - tl.cdiv(n, BM), row)
         first, second = tl.where(is_key, n, 0), tl.where(is_key, 0, n)
         n, m = tl.where(is_key, m, n), tl.where(is_key, n, m)
-        sign = tl.where(is_key, -1, 1)
-        e0, e1, e2, e3 = e0 * sign, e1 * sign, e2 * sign, e3 * sign
+        e0, e1, e2, e3 = mirrored(is_key, e0, e1, e2, e3, EXCLUDED)
         k_ptr = q_ptr + second.to(tl.int64) * q_stride
         q_ptr += first.to(tl.int64) * q_stride
         q_inverse_ptr += first
@@ -154,3 +155,17 @@ def sigmoid_kernel(
         tl.store(weighted_ptr + at, weighted * unit, mask=rows < n)
         mask = (rows < n)[:, None] & (depths < D)[None, :]
         tl.store(gradient_ptr + at[:, None] * D + depths[None, :], gradient, mask=mask)
+
+
+@kernel(widths=("width",))
+def weighted_kernel(
+    gradient_ptr, q_ptr, weighted_ptr, n, q_stride, width, BM: tl.constexpr, BD: tl.constexpr
+):
+    """The product of each row of the gradient, which is contiguous, with that of q."""
+    rows = tl.program_id(0) * BM + tl.arange(0, BM)
+    depths = tl.arange(0, BD)
+    mask = (rows < n)[:, None] & (depths < width)[None, :]
+    at = rows.to(tl.int64)[:, None]
+    gradient = tl.load(gradient_ptr + at * width + depths[None, :], mask=mask, other=0.0)
+    q = tl.load(q_ptr + at * q_stride + depths[None, :], mask=mask, other=0.0)
+    tl.store(weighted_ptr + rows, tl.sum(gradient * q.to(tl.float32), 1), mask=rows < n)

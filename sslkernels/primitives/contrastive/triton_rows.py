@@ -140,7 +140,8 @@ def _pull(
 @triton.jit
 def _total(
     similarity_ptr, weights_ptr, grad_ptr, scalars_ptr, loss_ptr, weighted_ptr, sigma_ptr,
-    out_ptr, derivatives_ptr, n, m, height, losses, splits, offset, unit, factor, scale_at, bias_at,
+    out_ptr, derivatives_ptr, n, m, height, losses, splits, sigmas, sigma_height, offset, unit,
+    factor, scale_at, bias_at,
     SYMMETRIC: tl.constexpr, POSITIVE: tl.constexpr, SIGMOID: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """The loss, and its derivatives by scale and bias."""
@@ -168,14 +169,17 @@ def _total(
             loss += tl.where(inside, softplus(-positive), 0.0).to(tl.float64)
         by_bias += pull.to(tl.float64)
         by_scale += pull.to(tl.float64) * similarity
-        at = i.to(tl.int64)
-        for _ in range(splits):
-            if scale_at >= 0:
+        if scale_at >= 0:
+            at = i.to(tl.int64)
+            for _ in range(splits):
                 more = tl.load(weighted_ptr + at, mask=inside, other=0.0).to(tl.float64)
                 by_scale += more * 0.5 if SYMMETRIC else more  # each pair counts twice
-            if SIGMOID and bias_at >= 0:
+                at += height
+        if SIGMOID and bias_at >= 0:
+            at = i.to(tl.int64)
+            for _ in range(sigmas):
                 by_bias += tl.load(sigma_ptr + at, mask=inside, other=0.0).to(tl.float64)
-            at += height
+                at += sigma_height
     tl.store(out_ptr, tl.sum(loss, 0) * factor)
     if scale_at >= 0:
         tl.store(derivatives_ptr + scale_at, tl.sum(by_scale, 0) * factor / unit)
@@ -191,6 +195,11 @@ def _project(gradient, x, inverse, UNIT: tl.constexpr):
     z = x * inverse[:, None]
     along = tl.sum(gradient * z, 1)
     return (gradient - along[:, None] * z) * inverse[:, None]
+
+
+@triton.jit
+def _over(gradient, inverse):
+    return tl.where(inverse[:, None] == 0.0, 0.0, gradient / inverse[:, None])
 
 
 @triton.jit
@@ -217,18 +226,18 @@ def finish_kernel(
     query_ptr, other_ptr, key_ptr, positive_ptr, inverse_ptr, similarity_ptr, weights_ptr,
     grad_ptr, gradient_ptr, weighted_ptr, sigma_ptr, scalars_ptr, loss_ptr, counted_ptr,
     out_ptr, derivatives_ptr,
-    first, n, m, height, losses, splits, offset, unit,
+    first, n, m, height, losses, splits, sigmas, sigma_height, offset, unit,
     query_at, other_at, key_at, positive_at, scale_at, bias_at,
     query_stride, other_stride, key_stride, positive_stride, width,
     D: tl.constexpr, TWO: tl.constexpr, KEYS: tl.constexpr, SYMMETRIC: tl.constexpr,
-    POSITIVE: tl.constexpr, SIGMOID: tl.constexpr, COLUMNS: tl.constexpr,
+    POSITIVE: tl.constexpr, SIGMOID: tl.constexpr, COLUMNS: tl.constexpr, SCALED: tl.constexpr,
     UNIT_QUERY: tl.constexpr, UNIT_KEY: tl.constexpr, UNIT_POSITIVE: tl.constexpr,
     BM: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
     """The first program: the loss and the derivatives of scalars. The others: those of rows.
 
     ``*_at``: where derivatives begin, or -1. gradient: of the backward kernel, (splits, height,
-    width), ``unit`` times that of the sum over rows. counted: of how many queries the loss is the
+    width), ``unit`` times that of the sum over rows, and if ``SCALED`` times ``inverse``. counted: of how many queries the loss is the
     mean, if not of all. ``KEYS``: they have derivatives.
     """
     factor = 1.0 / n
@@ -238,8 +247,8 @@ def finish_kernel(
     if block < 0:
         _total(
             similarity_ptr, weights_ptr, grad_ptr, scalars_ptr, loss_ptr, weighted_ptr, sigma_ptr,
-            out_ptr, derivatives_ptr, n, m, height, losses, splits, offset, unit, factor, scale_at,
-            bias_at, SYMMETRIC, POSITIVE, SIGMOID, COLUMNS,
+            out_ptr, derivatives_ptr, n, m, height, losses, splits, sigmas, sigma_height, offset, unit,
+            factor, scale_at, bias_at, SYMMETRIC, POSITIVE, SIGMOID, COLUMNS,
         )  # fmt: skip
     else:
         factor *= tl.load(scalars_ptr) / unit
@@ -250,6 +259,9 @@ def finish_kernel(
         if block < query_blocks:
             gradient = _summed(gradient_ptr, rows, n, height, splits, width, depths)
             inside = rows < n
+            inverse = tl.load(inverse_ptr + rows, mask=inside, other=0.0)
+            if SCALED:
+                gradient = _over(gradient, inverse)
             if POSITIVE != NONE:
                 pull = _pull(
                     rows, inside, n, m, offset, similarity_ptr, weights_ptr, grad_ptr, scalars_ptr,
@@ -284,7 +296,6 @@ def finish_kernel(
             x = _query_rows(
                 query_ptr, other_ptr, rows, first, n, query_stride, other_stride, depths, D, TWO
             )
-            inverse = tl.load(inverse_ptr + rows, mask=inside, other=0.0)
             gradient = _project(gradient, x, inverse, UNIT_QUERY) * factor
             _store_rows(gradient, derivatives_ptr, query_at, rows, first, depths, D)
             if TWO:
@@ -297,6 +308,9 @@ def finish_kernel(
                 gradient = _summed(
                     gradient_ptr + n.to(tl.int64) * width, rows, m, height, splits, width, depths
                 )
+                inverse = tl.load(inverse_ptr + n + rows, mask=inside, other=0.0)
+                if SCALED:
+                    gradient = _over(gradient, inverse)
                 if POSITIVE == KEY:
                     at = (rows + m - offset) % m
                     y = _query_rows(
@@ -319,7 +333,6 @@ def finish_kernel(
                     pull *= tl.load(inverse_ptr + at, mask=is_positive, other=0.0)
                     gradient += pull[:, None] * y
                 x = load_rows(key_ptr, rows, m, key_stride, depths, D).to(tl.float32)
-                inverse = tl.load(inverse_ptr + n + rows, mask=inside, other=0.0)
                 gradient = _project(gradient, x, inverse, UNIT_KEY) * factor
                 _store_rows(gradient, derivatives_ptr, key_at, rows, m, depths, D)
         elif POSITIVE == GIVEN:

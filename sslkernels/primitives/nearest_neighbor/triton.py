@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._tile_table import NEAREST, deepest
+from .._tile_table import ROWS
 from .._triton import MOST_EXCLUDED, RowKernel, operand, tensor_cores
 from .triton_kernels import nearest_kernel
 
@@ -18,8 +18,6 @@ def obstacle(q: Tensor, topk: int, exclude: Sequence[int]) -> str | None:
         return f"keeps one neighbour, got topk={topk}"
     if not tensor_cores(q):
         return "multiplies float32 in TF32, which torch.backends.cuda.matmul does not allow here"
-    if q.shape[1] > deepest(NEAREST, q):
-        return f"takes d ≤ {deepest(NEAREST, q)} in {q.dtype}, got d = {q.shape[1]}"
     if len(exclude) > MOST_EXCLUDED:
         return f"leaves out at most {MOST_EXCLUDED} diagonals, got {len(exclude)}"
     return None
@@ -29,7 +27,7 @@ def forward(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> tuple[Te
     """The largest product of each row, (n, 1), and its column, (n, 1); ``topk`` is 1."""
     q, k = operand(q), operand(k)
     n = q.shape[0]
-    kernel = RowKernel(nearest_kernel, NEAREST, q, k, exclude)
+    kernel = RowKernel(nearest_kernel, ROWS, q, k, exclude)
     similarities = q.new_empty((kernel.splits, n), dtype=torch.float32)
     indices = q.new_empty((kernel.splits, n), dtype=torch.int64)
     kernel([similarities, indices])

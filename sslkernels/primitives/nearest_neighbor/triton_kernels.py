@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .._triton import kernel, load_rows, mask_tile, multiply
+from .._triton import kernel, mask_tile, multiply
 
 
 @triton.jit
@@ -29,22 +29,23 @@ def nearest_kernel(
     rows = row + tl.arange(0, BM)
     best = tl.full((BM,), float("-inf"), tl.float32)
     index = tl.full((BM,), -1, tl.int32)
-    q = load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
+    q_rows = tl.make_tensor_descriptor(q_ptr, [n, D], [q_stride, 1], [BM, BD])
+    k_rows = tl.make_tensor_descriptor(k_ptr, [m, D], [k_stride, 1], [BN, BD])
+    q = q_rows.load([row, 0])
     for column in range(start, end, BN):
-        cols = column + tl.arange(0, BN)
-        products = multiply(
-            q, q_ptr, k_ptr, rows, cols, n, m, q_stride, k_stride, D, BM, BN, BD, PRECISION
-        )  # (BM, BN)
+        products = multiply(q, q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)  # (BM, BN)
         end_row = row + BM  # rows past n need no mask: they are not stored
         products = mask_tile(
             products, row, column, end_row, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
         )
         tile_best = tl.reduce(products, 1, _maximum)  # (BM,), NaN where there is one
-        found = (products == tile_best[:, None]) | (products != products)
-        tile_index = tl.min(tl.where(found, cols[None, :], m), 1)
         better = (best == best) & ((tile_best > best) | (tile_best != tile_best))
-        best = tl.where(better, tile_best, best)
-        index = tl.where(better, tile_index, index)
+        if tl.max(better.to(tl.int32), 0) > 0:  # else no index is looked for
+            cols = column + tl.arange(0, BN)
+            found = (products == tile_best[:, None]) | (products != products)
+            tile_index = tl.min(tl.where(found, cols[None, :], m), 1)
+            best = tl.where(better, tile_best, best)
+            index = tl.where(better, tile_index, index)
     at = split.to(tl.int64) * n + rows
     tl.store(similarity_ptr + at, best, mask=rows < n)
     tl.store(index_ptr + at, index.to(tl.int64), mask=rows < n)
