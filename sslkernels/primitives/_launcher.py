@@ -43,8 +43,9 @@ class Kernel(JITFunction):  # type: ignore[misc]
         return partial(self.run, grid=grid, warmup=False)
 
     def run(self, *arguments: Any, grid: Any, warmup: bool, **constants: Any) -> Any:
-        """Launch; what the kernel needs of the device for its descriptors comes from torch, whatever
-        allocator a user of Triton has set in this thread."""
+        """Launch. Memory for the kernel's descriptors comes from torch, whatever allocator a user
+        of Triton has set in this thread.
+        """
         previous = _allocation._allocator.set(_allocate)
         try:
             return self._run(*arguments, grid=grid, warmup=warmup, **constants)

@@ -8,9 +8,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ._architectures import BACKWARD, DEEP, FORWARD, PRODUCTS, ROWS, Table, Tile
+from ._architectures import BACKWARD, DEEP, FORWARD, PRODUCTS, ROWS, WEIGHTS, Table, Tile
 
-__all__ = ["BACKWARD", "DEEP", "FORWARD", "PRODUCTS", "ROWS", "Table", "Tile"]
+__all__ = ["BACKWARD", "DEEP", "FORWARD", "PRODUCTS", "ROWS", "WEIGHTS", "Table", "Tile"]
 # compute capabilities, by the shared memory that a block can have
 LISTED = {
     (8, 0): "sm_80", (8, 7): "sm_80", (11, 0): "sm_80",
@@ -29,14 +29,14 @@ def is_deep(table: Table, q: Tensor) -> bool:
 
 def lookup(table: Table, q: Tensor) -> Tile:
     if is_deep(table, q):
-        return deep_tile(q)
+        return in_pieces(DEEP, q)
     tiles = table[architecture(q.device)][q.element_size()]
     return _narrowed(tiles[min(depth for depth in tiles if depth >= q.shape[1])], q)
 
 
-def deep_tile(q: Tensor) -> Tile:
-    """Of a kernel that takes the depth in pieces."""
-    return _narrowed(DEEP[architecture(q.device)][q.element_size()], q)
+def in_pieces(table: dict[str, dict[int, Tile]], q: Tensor) -> Tile:
+    """The tile of a kernel that takes embeddings in pieces of BD, so of any width."""
+    return _narrowed(table[architecture(q.device)][q.element_size()], q)
 
 
 def _narrowed(tile: Tile, q: Tensor) -> Tile:

@@ -15,11 +15,13 @@ from ._launcher import Kernel
 from ._tile_table import Table, Tile, ceil, columns_per_split, lookup
 
 MOST_EXCLUDED = 4  # diagonals that the fused kernels take
+LARGEST_TILE = 256  # rows or columns
 UNIT = 16  # elements, whose multiples are read in one piece
 STRIDES = ("_stride", "_view", "_row", "_step")  # how their names end
 MATRICES = (
     "q", "k", "x", "a", "b", "own", "other", "values", "student", "teacher", "center", "out",
     "gradient", "product", "products", "data", "levels", "query", "key", "positive",
+    "pair_weights",
 )  # fmt: skip
 
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -107,7 +109,7 @@ def launch(
 ) -> Any:
     """Run a fused kernel, all of which take their arguments in this order; returns the compiled."""
     n, m = q.shape[0], k.shape[0]
-    exclude = [offset for offset in exclude if -max(n, m) < offset < max(n, m)]
+    exclude = sorted(offset for offset in exclude if abs(offset) < max(n, m))
     return kernel[programs](
         q,
         k,
@@ -165,6 +167,12 @@ class RowKernel:
             self.exclude,
             **constants,
         )
+
+
+def vectors(like: Tensor, count: int, size: int) -> Tensor:
+    """(count, size) in float32, behind which kernels may read a tile without a mask."""
+    memory = like.new_empty(count * size + LARGEST_TILE, dtype=torch.float32)
+    return memory[: count * size].view(count, size)
 
 
 def total(splits: Tensor) -> Tensor:
@@ -283,14 +291,9 @@ def product(
 
 
 @triton.jit
-def _half(x, i, BM: tl.constexpr, BN: tl.constexpr):
+def half(x, i, BM: tl.constexpr, BN: tl.constexpr):
+    """The left or the right half of a tile, (BM, BN // 2)."""
     return tl.split(tl.permute(tl.reshape(x, (BM, 2, BN // 2)), (0, 2, 1)))[i]
-
-
-@triton.jit
-def quarter(x, i, BM: tl.constexpr, BN: tl.constexpr):
-    """Columns [i · BN / 4, (i + 1) · BN / 4) of a tile."""
-    return _half(_half(x, i // 2, BM, BN), i % 2, BM, BN // 2)
 
 
 @triton.jit
@@ -414,12 +417,10 @@ def _crosses(row, column, offset, BM: tl.constexpr, BN: tl.constexpr):
 def mask_tile(
     logits, row, column, n, m, e0, e1, e2, e3,
     EXCLUDED: tl.constexpr, TRIANGLE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-    HALF: tl.constexpr,
 ):  # fmt: skip
     """Put -inf outside the matrix and on excluded diagonals, in the few tiles that have any.
 
-    A triangle keeps each pair once and halves the entries of the main diagonal (takes ``HALF``, the
-    logarithm of two, from their logits): they will count for their row and for their column.
+    A triangle keeps columns from the row on.
     """
     special = (row + BM > n) | (column + BN > m)
     if TRIANGLE:
@@ -435,10 +436,10 @@ def mask_tile(
     if special:
         rows = row + tl.arange(0, BM)
         cols = column + tl.arange(0, BN)
-        if TRIANGLE:
-            logits = tl.where(cols[None, :] == rows[:, None], logits - HALF, logits)
-            logits = tl.where(cols[None, :] >= rows[:, None], logits, float("-inf"))
         logits = leave_out(logits, rows, cols, e0, e1, e2, e3, EXCLUDED)
-        logits = tl.where((rows < n)[:, None], logits, float("-inf"))
+        if TRIANGLE:  # which implies rows < n
+            logits = tl.where(cols[None, :] >= rows[:, None], logits, float("-inf"))
+        else:
+            logits = tl.where((rows < n)[:, None], logits, float("-inf"))
         logits = tl.where((cols < m)[None, :], logits, float("-inf"))
     return logits

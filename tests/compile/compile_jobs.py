@@ -16,19 +16,29 @@ LABELLED, UNLABELLED = {"LABELS": True}, {"LABELS": False}
 BOTH, ALONE = {"BOTH": True, "SCALE": True}, {"BOTH": False, "SCALE": False}
 VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
     "pairwise_logsumexp.forward_kernel": [
-        {"EXCLUDED": 4, "TRIANGLE": True, "COLUMNS": True, **UNIT, **UNLABELLED},
-        {"EXCLUDED": 3, "TRIANGLE": True, "COLUMNS": True, **INVERSE, **UNLABELLED},
-        {"EXCLUDED": 1, "TRIANGLE": False, "COLUMNS": True, **UNIT, **UNLABELLED},
-        {"EXCLUDED": 1, "TRIANGLE": False, "COLUMNS": False, **INVERSE, **LABELLED},
-        {"EXCLUDED": 0, "TRIANGLE": False, "COLUMNS": False, **UNIT, **UNLABELLED},
+        {"EXCLUDED": 3, "TRIANGLE": True, "ROWS": True, **INVERSE},
+        {"EXCLUDED": 4, "TRIANGLE": True, "ROWS": True, **UNIT},
+        {"EXCLUDED": 1, "TRIANGLE": False, "ROWS": True, **INVERSE},
+        {"EXCLUDED": 1, "TRIANGLE": False, "ROWS": False, **INVERSE},
+        {"EXCLUDED": 0, "TRIANGLE": False, "ROWS": False, **UNIT},
+    ],
+    "pairwise_logsumexp.deep_forward_kernel": [
+        {"EXCLUDED": 3, "TRIANGLE": True, "COLUMNS": True, "INVERSE": True, **UNLABELLED},
+        {"EXCLUDED": 1, "TRIANGLE": False, "COLUMNS": False, "INVERSE": True, **LABELLED},
+        {"EXCLUDED": 0, "TRIANGLE": False, "COLUMNS": False, "INVERSE": False, **UNLABELLED},
     ],
     "pairwise_logsumexp.backward_kernel": [
         {"EXCLUDED": 4, "ROW": True, "COLUMN": True, **ALONE, **UNIT, **UNLABELLED},
         {"EXCLUDED": 3, "ROW": True, "COLUMN": True, **ALONE, **INVERSE, **UNLABELLED},
-        {"EXCLUDED": 1, "ROW": True, "COLUMN": True, **BOTH, **UNIT, **UNLABELLED},
+        {"EXCLUDED": 1, "ROW": True, "COLUMN": True, **BOTH, **INVERSE, **UNLABELLED},
         {"EXCLUDED": 1, "ROW": True, "COLUMN": True, **ALONE, **INVERSE, **LABELLED},
         {"EXCLUDED": 0, "ROW": True, "COLUMN": False, **ALONE, **UNIT, **UNLABELLED},
         {"EXCLUDED": 0, "ROW": False, "COLUMN": True, **ALONE, **UNIT, **UNLABELLED},
+    ],
+    "pairwise_logsumexp.weights_kernel": [
+        {"EXCLUDED": 1, "COLUMN": True, "INVERSE": True},
+        {"EXCLUDED": 4, "COLUMN": True, "INVERSE": False},
+        {"EXCLUDED": 0, "COLUMN": False, "INVERSE": False},
     ],
     "contrastive.sigmoid_kernel": [
         {"EXCLUDED": 1, "BOTH": True, "GRADIENT": True, "INVERSE": True},
@@ -41,6 +51,10 @@ VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest 
         {"EXCLUDED": 4, "ROW": False, "GRADIENT": True},
         {"EXCLUDED": 0, "ROW": True, "GRADIENT": False},
     ],
+    "pairwise_softplus.weights_kernel": [
+        {"EXCLUDED": 1, "INVERSE": True, "grad_ptr": None},
+        {"EXCLUDED": 4, "INVERSE": False, "loss_ptr": None},
+    ],
     "offdiagonal_norm.square_sum_kernel": [{"TRIANGLE": True}, {"TRIANGLE": False}],
 }
 BETWEEN = (136, 200, 300, 500)  # widths of embeddings that no tile is made for
@@ -49,6 +63,7 @@ TILE_OF_COLUMNS = {"ROWS": 8, "COLUMNS": 128}
 RAW, STANDARDIZED = ({"RAW": raw, **TILE_OF_COLUMNS} for raw in (True, False))
 FLAGS = ("UNIT_QUERY", "UNIT_KEY", "UNIT_POSITIVE", "TWO", "KEYS")
 QUERIES = {"D": 128, "BM": 8, "BD": 128, **dict.fromkeys(FLAGS, True)}
+SOFTMAX, SIGMOID = ({"SYMMETRIC": False, "SIGMOID": sigmoid} for sigmoid in (False, True))
 COVARIANCES = {"CROSS": False, "SAMPLES": True}
 COLUMNS_OF_VIEWS = {"DISTANCE": True, "ROWS": 32, "COLUMNS": 16}
 ROW_KERNELS = {
@@ -59,9 +74,10 @@ ROW_KERNELS = {
         {"TRIANGLE": False, "COLUMNS": True, "LABELS": False, "DECOUPLED": False, "BLOCK": 128},
         {"TRIANGLE": True, "COLUMNS": False, "LABELS": True, "DECOUPLED": True, "BLOCK": 128},
     ],
+    "contrastive.weighted_kernel": [{"BM": 2, "BD": 512}],
     "contrastive.finish_kernel": [
-        {**QUERIES, "SYMMETRIC": False, "POSITIVE": 3, "SIGMOID": False, "COLUMNS": True},
-        {**QUERIES, "SYMMETRIC": False, "POSITIVE": 2, "SIGMOID": True, "COLUMNS": False},
+        {**QUERIES, **SOFTMAX, "POSITIVE": 3, "COLUMNS": True, "SCALED": True},
+        {**QUERIES, **SIGMOID, "POSITIVE": 2, "COLUMNS": False, "SCALED": False},
     ],
     "covariance_loss.columns_kernel": [
         {**COVARIANCES, "STANDARDIZED": True, "VARIANCE": True, **COLUMNS_OF_VIEWS},
@@ -71,6 +87,7 @@ ROW_KERNELS = {
     "sinkhorn.center_kernel": [{"FIRST": False, "ON_DEVICE": False, "BLOCK": 512}],
     "_triton.operand_kernel": [{"ROUNDED": False, "BM": 16, "BN": 128}],
     "pairwise_logsumexp.combine_kernel": [{"TRIANGLE": True, "BLOCK": 128}],
+    "pairwise_logsumexp.sides_kernel": [{"BLOCK": 1024}],
     "pairwise_logsumexp.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}, {"BLOCK": 64, "LENGTH": 64}],
     "pairwise_logsumexp.weigh_kernel": [{"COLUMN": True, "BM": 16, "BN": 256}],
     "pairwise_softplus.reduce_kernel": [{"BLOCK": 4, "LENGTH": 1024}],
@@ -144,20 +161,39 @@ WIDE_ROW_KERNELS = {
 }
 
 
-def tables():
-    from sslkernels.primitives._tile_table import BACKWARD, FORWARD, NARROW, NEAREST, PRODUCTS
+PIECES = 512  # the width of embeddings for kernels that take them in pieces: any will do
+IN_PIECES = (
+    "pairwise_logsumexp.deep_forward_kernel", "pairwise_logsumexp.weights_kernel",
+    "pairwise_softplus.weights_kernel",
+)  # fmt: skip
 
+
+def tables():
+    """Of kernels the tiles: {architecture: {bytes: {width: tile}}}."""
+    from sslkernels.primitives._tile_table import BACKWARD, DEEP, FORWARD, PRODUCTS, ROWS, WEIGHTS
+
+    def by_width(table, width):
+        return {
+            arch: {size: {width: tile} for size, tile in tiles.items()}
+            for arch, tiles in table.items()
+        }
+
+    deep, weights = by_width(DEEP, PIECES), by_width(WEIGHTS, PIECES)
+    rows = {
+        arch: {size: ROWS[arch][size] | deep[arch][size] for size in tiles}
+        for arch, tiles in DEEP.items()
+    }
     return {
         "pairwise_logsumexp.forward_kernel": FORWARD,
+        "pairwise_logsumexp.deep_forward_kernel": deep,
         "pairwise_logsumexp.backward_kernel": BACKWARD,
-        "nearest_neighbor.nearest_kernel": NEAREST,
-        "pairwise_softplus.forward_kernel": FORWARD,
+        "pairwise_logsumexp.weights_kernel": weights,
+        "nearest_neighbor.nearest_kernel": rows,
+        "pairwise_softplus.forward_kernel": rows,
         "pairwise_softplus.backward_kernel": BACKWARD,
-        "contrastive.sigmoid_kernel": NARROW,
-        "offdiagonal_norm.square_sum_kernel": {
-            arch: {size: {None: tile} for size, tile in tiles.items()}
-            for arch, tiles in PRODUCTS.items()
-        },
+        "pairwise_softplus.weights_kernel": weights,
+        "contrastive.sigmoid_kernel": BACKWARD,
+        "offdiagonal_norm.square_sum_kernel": by_width(PRODUCTS, None),
     }
 
 
@@ -200,8 +236,6 @@ class Job(NamedTuple):
 
 
 def jobs(everything: bool) -> Iterator[Job]:
-    from sslkernels.primitives._architectures import narrow
-
     for name, table in tables().items():
         for arch in ARCHITECTURES:
             tiles = [
@@ -209,19 +243,11 @@ def jobs(everything: bool) -> Iterator[Job]:
                 for size, by_depth in table[arch].items()
                 for depth, tile in by_depth.items()
             ]
-            if arch == FIRST:
+            if arch == FIRST and name not in IN_PIECES:
                 tiles += between(table[arch])
             for place, (size, depth, tile) in enumerate(tiles):
                 for index, variant in enumerate(VARIANTS[name]):
                     *shape, warps, stages = tile
-                    is_fused = variant.get("INVERSE") or variant.get("BOTH")  # as they are launched
-                    is_forward = name == "pairwise_logsumexp.forward_kernel"
-                    if is_forward and (variant["LABELS"] or (is_fused and depth <= 64)):
-                        warps = 8
-                    is_narrow = is_fused and "backward" in name and depth > 128
-                    if is_narrow:
-                        *shape, warps, stages = narrow(tile, arch)
-                    is_narrow = is_narrow and tuple(shape) != tile[:3]
                     constants = dict(
                         zip(("BM", "BN", "BD"), shape, strict=True),
                         PRECISION="tf32" if size == 4 else "ieee",
@@ -229,8 +255,7 @@ def jobs(everything: bool) -> Iterator[Job]:
                         **variant,
                     )
                     depths = table[arch][size].keys()
-                    is_heaviest = index == 0 or (is_narrow and variant["BOTH"])
-                    marks = place, is_heaviest, depth == max(depths)
+                    marks = place, index == 0, depth == max(depths)
                     job = Job(name, arch, DTYPES[size], constants, warps, stages, *marks)
                     if everything or job.is_chosen(depth == min(depths)):
                         yield job

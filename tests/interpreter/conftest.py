@@ -14,6 +14,7 @@ def _faster(monkeypatch):
 
     monkeypatch.setattr(faster.InterpretedFunction, "__call__", faster.call)
     monkeypatch.setattr(faster.ReduceOps, "generic_reduce", faster.reduce)
+    monkeypatch.setattr(faster.InterpreterBuilder, "create_dot", faster.create_dot)
 
 
 @pytest.fixture

@@ -1,8 +1,14 @@
-"""Two places where Triton's interpreter takes most of its time, made faster."""
+"""Triton's interpreter, faster in two places, and with products that round as on a device."""
 
+import numpy as np
 from triton.language import tensor
 from triton.runtime import interpreter
-from triton.runtime.interpreter import InterpretedFunction, ReduceOps
+from triton.runtime.interpreter import (
+    InterpretedFunction,
+    InterpreterBuilder,
+    ReduceOps,
+    TensorHandle,
+)
 
 has_language: set[int] = set()
 
@@ -27,3 +33,10 @@ def reduce(self: ReduceOps, inputs: tuple[tensor, ...]) -> list[tensor]:
         combined = self.combine_fn.fn(*total, *part(i))
         total = list(combined) if isinstance(combined, tuple) else [combined]
     return total
+
+
+def create_dot(self: InterpreterBuilder, a, b, d, input_precision, max_num_imprecise_acc):
+    """A product of one tile and of its transpose are alike on tensor cores, whatever their shape;
+    numpy's in float32 are not."""
+    product = np.matmul(a.data.astype(np.float64), b.data.astype(np.float64))
+    return TensorHandle(product.astype(d.data.dtype) + d.data, d.dtype.scalar)

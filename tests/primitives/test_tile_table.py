@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslkernels.primitives import _tile_table
-from sslkernels.primitives._tile_table import BACKWARD, FORWARD, NARROW, NEAREST, PRODUCTS
+from sslkernels.primitives._tile_table import BACKWARD, DEEP, FORWARD, PRODUCTS, ROWS, WEIGHTS
 
 DEVICE = torch.device("cuda", 0)
 
@@ -46,6 +46,6 @@ def test_not_listed_is_said_once(gpu, capability, expected):
 
 def test_every_table_has_every_architecture():
     architectures = set(_tile_table.LISTED.values())
-    for table in (FORWARD, BACKWARD, NARROW, NEAREST, PRODUCTS):
+    for table in (FORWARD, BACKWARD, ROWS, DEEP, WEIGHTS, PRODUCTS):
         assert table.keys() == architectures
         assert all(tiles.keys() == {2, 4} for tiles in table.values())

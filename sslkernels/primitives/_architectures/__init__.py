@@ -16,7 +16,9 @@ BACKWARD: Table = {name: x.BACKWARD for name, x in ARCHITECTURES.items()}
 ROWS: Table = {name: x.ROWS for name, x in ARCHITECTURES.items()}
 # of wider embeddings than the tables have, in pieces of BD, by bytes per element
 DEEP: dict[str, dict[int, Tile]] = {name: x.DEEP for name, x in ARCHITECTURES.items()}
+# of weights that are written for products, of any width in pieces of BD, by bytes per element
+WEIGHTS: dict[str, dict[int, Tile]] = {name: x.WEIGHTS for name, x in ARCHITECTURES.items()}
 # of C = âᵀ b̂ that never leaves the chip, by bytes per element; BD is a number of samples
 PRODUCTS: dict[str, dict[int, Tile]] = {name: x.PRODUCTS for name, x in ARCHITECTURES.items()}
 
-__all__ = ["BACKWARD", "DEEP", "FORWARD", "PRODUCTS", "ROWS", "Table", "Tile"]
+__all__ = ["BACKWARD", "DEEP", "FORWARD", "PRODUCTS", "ROWS", "WEIGHTS", "Table", "Tile"]

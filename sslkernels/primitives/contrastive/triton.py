@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..._operator import offsets, plain
 from .._chunks import splits
-from .._tile_table import BACKWARD, ceil, is_deep, lookup, power_of_two
-from .._triton import RowKernel, fuses, is_whole, padded, precision
+from .._tile_table import BACKWARD, WEIGHTS, ceil, in_pieces, is_deep, power_of_two
+from .._triton import RowKernel, fuses, is_whole, padded, precision, vectors
 from ..pairwise_logsumexp import triton as pairwise_logsumexp
 from ..pairwise_logsumexp.triton_backward import backward_kernel
 from ..pairwise_softplus import triton as pairwise_softplus
@@ -83,10 +83,9 @@ class _Task:
         self.x = p.query.new_empty((self.rows if copies_keys else n, padded(d)))
         self.q = self.x[:n] if copies_keys else self.x
         self.k = self.x if key is None else self.x[n:] if copies_keys else key
-        floats = p.query.new_empty(self.rows + n + programs + 2, dtype=torch.float32)
-        self.inverse, self.similarity, self.largest, self.scalars = floats.split_with_sizes(
-            [self.rows, n, programs, 2]
-        )
+        sizes = [self.rows, n, programs, 2]
+        (floats,) = vectors(p.query, 1, sum(sizes))
+        self.inverse, self.similarity, self.largest, self.scalars = floats.split_with_sizes(sizes)
         scale, bias = (x if isinstance(x, Tensor) else None for x in (p.scale, p.bias))
         prepare_kernel[(programs,)](
             *self.matrices,
@@ -147,7 +146,7 @@ class _Task:
         weights = None if p.weights is None else p.weights.to(torch.float32).contiguous()
         losses = n + m if p.columns else n
         height = n + m if self.both else losses
-        loss, lse, grad, factor, share, counted = x.new_empty((6, height), dtype=torch.float32)
+        loss, lse, grad, factor, share, counted = vectors(x, 6, height)
         block = 128
         margins_kernel[(ceil(n, block) + ceil(height - n, block),)](
             *sums.rows,
@@ -216,7 +215,7 @@ class _Task:
         has_gradient, bias = any(self.wanted), self.scalars[1:]
         if is_deep(BACKWARD, self.q):
             inverses = self._inverses() if self.has_inverse else None
-            size = (splits(self.q, lookup(BACKWARD, self.q), self.m), self.n)
+            size = (splits(self.q, in_pieces(WEIGHTS, self.q), self.m), self.n)
             loss, sigma = self.x.new_empty((2, *size), dtype=torch.float32)
             gradient, *parts = self._deep_gradient() if has_gradient else (None, None, None)
             pairwise_softplus.deep_gradients(

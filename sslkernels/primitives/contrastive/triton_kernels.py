@@ -19,9 +19,9 @@ def margins_kernel(
     """The forward kernel's partial sums to losses of the rows, and if ``COLUMNS`` of the columns,
     which else have none.
 
-    Behind each other, (n + m): log-sum-exps, +inf where empty; losses times ``part``, and their
-    derivatives by the former times ``unit``, alone and times e^-lse (factor). With labels also share, the latter over the number of
-    positives (n), and whether there are any.
+    Behind each other, (n + m): log-sum-exps, +inf where empty; losses times ``part``; grad, their
+    derivatives by the former times ``unit``; factor, grad · e^-lse. With labels also share, grad
+    over the number of positives (n), and whether there are any.
     """
     block = tl.program_id(0)
     scale = tl.load(scalars_ptr)
@@ -131,7 +131,7 @@ def sigmoid_kernel(
             inverse = tl.load(k_inverse_ptr + cols, mask=cols < m, other=0.0)
             acc = acc * inverse[None, :]
         logits = mask_tile(
-            acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
+            acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN
         )  # (BM, BN)
         losses = tl.sum(softplus(logits), 1)
         if GRADIENT:

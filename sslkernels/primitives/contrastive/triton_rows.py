@@ -237,8 +237,8 @@ def finish_kernel(
     """The first program: the loss and the derivatives of scalars. The others: those of rows.
 
     ``*_at``: where derivatives begin, or -1. gradient: of the backward kernel, (splits, height,
-    width), ``unit`` times that of the sum over rows, and if ``SCALED`` times ``inverse``. counted: of how many queries the loss is the
-    mean, if not of all. ``KEYS``: they have derivatives.
+    width), ``unit`` times that of the sum over rows, and if ``SCALED`` times ``inverse``. counted:
+    of how many queries the loss is the mean, if not of all. ``KEYS``: they have derivatives.
     """
     factor = 1.0 / n
     if counted_ptr is not None:
@@ -247,8 +247,8 @@ def finish_kernel(
     if block < 0:
         _total(
             similarity_ptr, weights_ptr, grad_ptr, scalars_ptr, loss_ptr, weighted_ptr, sigma_ptr,
-            out_ptr, derivatives_ptr, n, m, height, losses, splits, sigmas, sigma_height, offset, unit,
-            factor, scale_at, bias_at, SYMMETRIC, POSITIVE, SIGMOID, COLUMNS,
+            out_ptr, derivatives_ptr, n, m, height, losses, splits, sigmas, sigma_height, offset,
+            unit, factor, scale_at, bias_at, SYMMETRIC, POSITIVE, SIGMOID, COLUMNS,
         )  # fmt: skip
     else:
         factor *= tl.load(scalars_ptr) / unit

@@ -36,7 +36,7 @@ def nearest_kernel(
         products = multiply(q, q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)  # (BM, BN)
         end_row = row + BM  # rows past n need no mask: they are not stored
         products = mask_tile(
-            products, row, column, end_row, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
+            products, row, column, end_row, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN
         )
         tile_best = tl.reduce(products, 1, _maximum)  # (BM,), NaN where there is one
         better = (best == best) & ((tile_best > best) | (tile_best != tile_best))

@@ -1,5 +1,5 @@
-"""Fused Triton kernels; gradients of wide embeddings take the library's products. Where tensor cores
-may not multiply, matrix products and a Triton pass over each tile.
+"""Fused Triton kernels; gradients of wide embeddings by products of the library. Where tensor
+cores may not multiply, matrix products and a Triton pass over each tile.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from torch import Tensor
 from .._chunks import gradients, launch_weights
 from .._tile_table import (
     BACKWARD,
+    DEEP,
     FORWARD,
+    WEIGHTS,
     ceil,
     columns_per_split,
-    deep_tile,
+    in_pieces,
     is_deep,
     lookup,
     multiprocessors,
     rows_per_block,
 )
 from .._tiles import fill_diagonals
-from .._triton import RowKernel, fuses, launch, operand, total
+from .._triton import RowKernel, fuses, launch, operand, total, vectors
 from . import tiled
 from .tiled import Side
 from .triton_backward import backward_kernel, sides_kernel, weigh_kernel, weights_kernel
@@ -77,7 +79,7 @@ def partial_sums(
         cols,
         [scale, largest, *(factors[::-1] if is_swapped else factors), *by_row, *by_column],
         [largest.numel(), row_blocks, block_rows, block_columns],
-        exclude if is_swapped else [-offset for offset in reversed(exclude)],
+        exclude if is_swapped else [-offset for offset in exclude],
         TRIANGLE=triangle,
         ROWS=not is_swapped,
         PARTS=largest.dim() > 0,
@@ -98,7 +100,7 @@ def _deep_sums(
     labels: Tensor | None,
 ) -> Partials:
     n, m = q.shape[0], k.shape[0]
-    tile, has_columns = deep_tile(q), columns or triangle
+    tile, has_columns = in_pieces(DEEP, q), columns or triangle
     if has_columns:
         block_rows = block_columns = rows_per_block(tile, max(n, m))
     else:
@@ -158,9 +160,9 @@ class _Read(NamedTuple):
     @staticmethod
     def of(side: Side) -> _Read:
         size = side.grad.shape[0]
-        logsumexp, factor = side.grad.new_empty(2, size)
-        sides_kernel[(ceil(size, 1024),)](*side, logsumexp, factor, size, BLOCK=1024, num_warps=4)
-        return _Read(logsumexp, side.grad, factor)
+        read = vectors(side.grad, 3, size)
+        sides_kernel[(ceil(size, 1024),)](*side, *read, size, BLOCK=1024, num_warps=4)
+        return _Read(*read)
 
 
 def backward(
@@ -191,7 +193,7 @@ def backward(
     dq = _gradient(q, k, d, scale, largest, exclude, rows, cols) if need_q else None
     if not need_k:
         return dq, None
-    mirrored = [-offset for offset in reversed(exclude)]
+    mirrored = [-offset for offset in exclude]
     return dq, _gradient(k, q, d, scale, largest, mirrored, cols, rows)
 
 
@@ -210,7 +212,7 @@ def deep_gradients(
 
     ``row``, ``column``: log-sum-exps, +inf where everything is excluded, and their derivatives.
     """
-    tile = lookup(BACKWARD, q)
+    tile = in_pieces(WEIGHTS, q)
 
     def fill(first: int, weights: Tensor) -> None:
         launch_weights(

@@ -9,15 +9,14 @@ from .._triton import (
     count_of,
     crossings,
     exp,
+    half,
     kernel,
     leave_out,
     load_rows,
-    mask_tile,
     mirrored,
     other_tile,
     plain_tile,
     product,
-    quarter,
 )
 from .triton_kernels import is_free, same_label
 
@@ -112,6 +111,8 @@ def backward_kernel(
             weights = weights * inverse[None, :]
         weights = as_operand(weights, k.dtype, PRECISION)
         gradient = tl.dot(weights, k, gradient, input_precision=PRECISION)
+    if INVERSE:
+        weighted = weighted * row_inverse
     if ROW:
         row_lse = tl.load(row_lse_ptr + rows, mask=rows < n, other=float("inf"))
         row_grad = tl.load(row_grad_ptr + rows, mask=rows < n, other=0.0)
@@ -122,8 +123,8 @@ def backward_kernel(
         acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
         if INVERSE:
             inverse = tl.load(k_inverse_ptr + cols, mask=cols < m, other=0.0)
-            acc = acc * inverse[None, :]
-        logits = leave_out(acc * row_scale, rows, cols, e0, e1, e2, e3, EXCLUDED)
+            acc *= row_inverse[:, None] * inverse[None, :]
+        logits = leave_out(acc * scale, rows, cols, e0, e1, e2, e3, EXCLUDED)
         weights = tl.zeros((BM, BN), tl.float32)
         if ROW:
             weights += exp(logits - row_lse[:, None]) * row_grad[:, None]
@@ -148,23 +149,22 @@ def backward_kernel(
         mask=(rows < n)[:, None] & (depths < D)[None, :],
     )
     if SCALE:
-        if INVERSE:
-            weighted = weighted * row_inverse
         tl.store(weighted_ptr + at, weighted, mask=rows < n)
 
 
 @kernel
 def weights_kernel(
     q_ptr, k_ptr, scale_ptr, q_inverse_ptr, k_inverse_ptr,
-    row_lse_ptr, row_grad_ptr, column_lse_ptr, column_grad_ptr, weights_ptr,
+    row_lse_ptr, row_grad_ptr, column_lse_ptr, column_grad_ptr, pair_weights_ptr,
     n, m, columns_per_split, first_row, weights_stride, q_stride, k_stride, e0, e1, e2, e3,
     D: tl.constexpr, EXCLUDED: tl.constexpr, COLUMN: tl.constexpr, INVERSE: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The w_ij of the backward kernel from ``first_row`` on, in the dtype of q, for products.
 
-    ``INVERSE``: w_ij q_inverse_i k_inverse_j in their place. Rows and columns of ``weights`` are
-    whole tiles.
+    ``INVERSE``: w_ij q_inverse_i k_inverse_j in their place. Rows and columns of ``pair_weights``
+    are whole tiles, and behind all vectors there must be a tile more to read: what that makes of
+    the rows and columns that there are not is not read.
     """
     local = tl.program_id(0) * BM
     row = first_row + local
@@ -172,43 +172,43 @@ def weights_kernel(
     q_rows = tl.make_tensor_descriptor(q_ptr, [n, D], [q_stride, 1], [BM, BD])
     k_rows = tl.make_tensor_descriptor(k_ptr, [m, D], [k_stride, 1], [BN, BD])
     rows = row + tl.arange(0, BM)
+    row_lse = tl.load(row_lse_ptr + rows)[:, None]
+    row_grad = tl.load(row_grad_ptr + rows)[:, None]
+    if INVERSE:
+        row_inverse = tl.load(q_inverse_ptr + rows)[:, None]
     scale = tl.load(scale_ptr).to(tl.float32)
     start = split * columns_per_split
     at = (local + tl.arange(0, BM)).to(tl.int64)[:, None] * weights_stride
     for column in range(start, tl.minimum(start + columns_per_split, m), BN):
         acc = product(q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)
-        for part in tl.static_range(4):  # whose columns' numbers then fit the registers
-            first = column + part * (BN // 4)
-            cols = first + tl.arange(0, BN // 4)
-            products = quarter(acc, part, BM, BN)
+        for part in tl.static_range(2):  # whose columns' numbers then fit the registers
+            first = column + part * (BN // 2)
+            cols = first + tl.arange(0, BN // 2)
+            products = half(acc, part, BM, BN)
             if INVERSE:
-                row_inverse = tl.load(q_inverse_ptr + rows, mask=rows < n, other=0.0)
-                inverse = tl.load(k_inverse_ptr + cols, mask=cols < m, other=0.0)
-                products *= row_inverse[:, None] * inverse[None, :]
-            logits = mask_tile(
-                products * scale, row, first, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN // 4,
-                0.0,
-            )  # fmt: skip
-            lse = tl.load(row_lse_ptr + rows, mask=rows < n, other=float("inf"))
-            grad = tl.load(row_grad_ptr + rows, mask=rows < n, other=0.0)
-            weights = exp(logits - lse[:, None]) * grad[:, None]
+                inverse = tl.load(k_inverse_ptr + cols)[None, :]
+                products *= row_inverse * inverse
+            logits = leave_out(products * scale, rows, cols, e0, e1, e2, e3, EXCLUDED)
+            weights = exp(logits - row_lse) * row_grad
             if COLUMN:
-                lse = tl.load(column_lse_ptr + cols, mask=cols < m, other=float("inf"))
-                grad = tl.load(column_grad_ptr + cols, mask=cols < m, other=0.0)
-                weights += exp(logits - lse[None, :]) * grad[None, :]
+                column_lse = tl.load(column_lse_ptr + cols)[None, :]
+                weights += exp(logits - column_lse) * tl.load(column_grad_ptr + cols)[None, :]
             if INVERSE:
-                weights *= row_inverse[:, None] * inverse[None, :]
+                weights *= row_inverse * inverse
             weights = as_operand(weights, q_ptr.dtype.element_ty, PRECISION)
-            tl.store(weights_ptr + at + cols[None, :], weights)
+            tl.store(pair_weights_ptr + at + cols[None, :], weights)
 
 
 @kernel
-def sides_kernel(lse_ptr, grad_ptr, closed_ptr, factor_ptr, size, BLOCK: tl.constexpr):
-    """What the backward kernels read of one side: lse, +inf where empty, and grad · e^-lse."""
+def sides_kernel(
+    lse_ptr, grad_ptr, closed_ptr, copy_ptr, factor_ptr, size, BLOCK: tl.constexpr
+):  # fmt: skip
+    """What the backward kernels read of a side: lse, +inf where empty, grad, and grad · e^-lse."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     lse = _closed(tl.load(lse_ptr + i, mask=i < size, other=0.0))
     grad = tl.load(grad_ptr + i, mask=i < size, other=0.0)
     tl.store(closed_ptr + i, lse, mask=i < size)
+    tl.store(copy_ptr + i, grad, mask=i < size)
     tl.store(factor_ptr + i, grad * exp(-lse), mask=i < size)
 
 

@@ -81,41 +81,41 @@ def _first_column(row, first_column, TRIANGLE: tl.constexpr, BN: tl.constexpr):
 
 
 @triton.jit
-def _shifted_rows(
+def _shifted_sums(
     q_ptr, k_ptr, scale, q_inverse_ptr, k_inverse_ptr, max_ptr, sum_ptr,
     first_row, end_row, first_column, end_column, n, m, q_stride, k_stride, e0, e1, e2, e3,
-    D: tl.constexpr, EXCLUDED: tl.constexpr, UPPER: tl.constexpr, LOWER: tl.constexpr,
-    INVERSE: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
+    D: tl.constexpr, EXCLUDED: tl.constexpr, TRIANGLE: tl.constexpr, INVERSE: tl.constexpr,
+    AXIS: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Maxima and sums of a block's rows, of logits of any size. In base e, where the largest of a
-    row cancels exactly against its log-sum-exp. ``UPPER``, ``LOWER``: of a triangle."""
-    BM: tl.constexpr = 64
-    BN: tl.constexpr = 64
-    for row in range(first_row, end_row, BM):
-        rows = row + tl.arange(0, BM)
-        q = load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
-        maximum = tl.full((BM,), float("-inf"), tl.float32)
-        total = tl.zeros((BM,), tl.float32)
-        for column in tl.range(first_column, end_column, BN, num_stages=1):
-            cols = column + tl.arange(0, BN)
+    """Maxima and sums along an axis of a block of logits of any size, in base e: the largest of a
+    row then cancels against its log-sum-exp exactly."""
+    SIDE: tl.constexpr = 64
+    first, end = (first_row, end_row) if AXIS == 1 else (first_column, end_column)
+    other_first, other_end = (first_column, end_column) if AXIS == 1 else (first_row, end_row)
+    for outer in range(first, end, SIDE):
+        maximum = tl.full((SIDE,), float("-inf"), tl.float32)
+        total = tl.zeros((SIDE,), tl.float32)
+        for inner in tl.range(other_first, other_end, SIDE, num_stages=1):
+            rows = (outer if AXIS == 1 else inner) + tl.arange(0, SIDE)
+            cols = (inner if AXIS == 1 else outer) + tl.arange(0, SIDE)
+            q = load_rows(q_ptr, rows, n, q_stride, tl.arange(0, BD), D)
             k = load_rows(k_ptr, cols, m, k_stride, tl.arange(0, BD), D)
-            acc = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
+            acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
             if INVERSE:
-                acc *= tl.load(q_inverse_ptr + rows, mask=rows < n, other=0.0)[:, None]
-                acc *= tl.load(k_inverse_ptr + cols, mask=cols < m, other=0.0)[None, :]
-            logits = leave_out(acc, rows, cols, e0, e1, e2, e3, EXCLUDED)
-            logits = tl.where((cols < m)[None, :], logits, float("-inf"))
-            if UPPER or LOWER:
-                logits = tl.where(cols[None, :] == rows[:, None], logits - LN2, logits)
-            if UPPER:
-                logits = tl.where(cols[None, :] >= rows[:, None], logits, float("-inf"))
-            if LOWER:
-                logits = tl.where(cols[None, :] <= rows[:, None], logits, float("-inf"))
-            tile_max = tl.max(logits, 1)
-            tile_sum = tl.sum(exp(logits - _finite(tile_max)[:, None]), 1)
-            maximum, total = _merge(maximum, total, tile_max, tile_sum)
-        tl.store(max_ptr + rows, maximum, mask=rows < tl.minimum(end_row, n))
-        tl.store(sum_ptr + rows, total, mask=rows < tl.minimum(end_row, n))
+                q_inverse = tl.load(q_inverse_ptr + rows)[:, None]
+                acc *= q_inverse * tl.load(k_inverse_ptr + cols)[None, :]
+            logits = leave_out(acc * scale, rows, cols, e0, e1, e2, e3, EXCLUDED)
+            if TRIANGLE:  # whose diagonal counts for the rows
+                least = rows + (1 - AXIS)
+                logits = tl.where(cols[None, :] >= least[:, None], logits, float("-inf"))
+            logits = tl.where((rows < end_row)[:, None], logits, float("-inf"))
+            logits = tl.where((cols < end_column)[None, :], logits, float("-inf"))
+            tile_max = tl.max(logits, AXIS)
+            shift = tl.expand_dims(_finite(tile_max), AXIS)
+            maximum, total = _merge(maximum, total, tile_max, tl.sum(exp(logits - shift), AXIS))
+        at = outer + tl.arange(0, SIDE)
+        tl.store(max_ptr + at, maximum, mask=at < end)
+        tl.store(sum_ptr + at, total, mask=at < end)
 
 
 @kernel
@@ -131,8 +131,8 @@ def forward_kernel(
     """One program per pair of blocks writes that pair's partial sums, which nobody else writes.
 
     row_* if ``ROWS``: (column blocks, n); column_*: (row blocks, m). ``INVERSE``: the logits are
-    scale · ⟨q_i, k_j⟩ · q_inverse_i · k_inverse_j, else without the last two. Excluded diagonals:
-    row - column, in ascending order.
+    scale · ⟨q_i, k_j⟩ · q_inverse_i · k_inverse_j, else without the last two, behind which
+    there must be a tile more to read. Excluded diagonals: row - column, in ascending order.
 
     A tile of columns stays while rows stream past it; its sums stay in registers. Tiles without
     anything to leave out come first.
@@ -170,7 +170,7 @@ def forward_kernel(
             end = end_plain - count_of(crossed)
             k = k_rows.load([column, 0])
             if INVERSE:
-                inverse = tl.load(k_inverse_ptr + cols, mask=cols < m, other=0.0)
+                inverse = tl.load(k_inverse_ptr + cols)
             totals = tl.zeros((BM, BN), tl.float32)
             tl.debug_barrier()  # the row sums below were last written by other threads
             for t in range(first_tile, end):
@@ -194,14 +194,16 @@ def forward_kernel(
                 rows = row + tl.arange(0, BM)
                 acc = tl.dot(q_rows.load([row, 0]), tl.trans(k), input_precision=PRECISION)
                 if INVERSE:
-                    acc *= tl.load(q_inverse_ptr + rows, mask=rows < n, other=0.0)[:, None]
-                    acc *= tl.load(k_inverse_ptr + cols, mask=cols < m, other=0.0)[None, :]
+                    acc *= tl.load(q_inverse_ptr + rows)[:, None]
+                    acc *= tl.load(k_inverse_ptr + cols)[None, :]
                 logits = leave_out(acc * scale, rows, cols, -e0, -e1, -e2, -e3, EXCLUDED)
-                logits = tl.where((rows < n)[:, None], logits, float("-inf"))
+                if TRIANGLE:  # which implies rows < n
+                    logits = tl.where(cols[None, :] >= rows[:, None], logits, float("-inf"))
+                else:
+                    logits = tl.where((rows < n)[:, None], logits, float("-inf"))
                 exps = tl.exp2(tl.where((cols < m)[None, :], logits, float("-inf")))
-                if TRIANGLE:  # each pair once; a diagonal's entries count for row and column, half
+                if TRIANGLE:  # whose diagonal counts for rows and columns, half
                     exps = tl.where(cols[None, :] == rows[:, None], 0.5 * exps, exps)
-                    exps = tl.where(cols[None, :] >= rows[:, None], exps, 0.0)
                 tl.debug_barrier()  # the sums of columns too
                 _add(column_sum_ptr, cols, is_column, 1, 0, tl.sum(exps, 0))
                 if ROWS:
@@ -213,16 +215,22 @@ def forward_kernel(
                 tl.store(row_max_ptr + rows, tl.zeros((BM,), tl.float32), mask=rows < end_row)
     else:
         if ROWS:
-            _shifted_rows(
+            _shifted_sums(
                 q_ptr, k_ptr, scale, q_inverse_ptr, k_inverse_ptr, row_max_ptr, row_sum_ptr,
                 first_row, end_row, first_column, end_column, n, m, q_stride, k_stride,
-                -e0, -e1, -e2, -e3, D, EXCLUDED, TRIANGLE, False, INVERSE, BD, PRECISION,
+                -e0, -e1, -e2, -e3, D, EXCLUDED, TRIANGLE, INVERSE, 1, BD, PRECISION,
             )  # fmt: skip
-        _shifted_rows(
-            k_ptr, q_ptr, scale, k_inverse_ptr, q_inverse_ptr, column_max_ptr, column_sum_ptr,
-            first_column, end_column, first_row, end_row, m, n, k_stride, q_stride,
-            e0, e1, e2, e3, D, EXCLUDED, False, TRIANGLE, INVERSE, BD, PRECISION,
-        )  # fmt: skip
+            _shifted_sums(
+                q_ptr, k_ptr, scale, q_inverse_ptr, k_inverse_ptr, column_max_ptr, column_sum_ptr,
+                first_row, end_row, first_column, end_column, n, m, q_stride, k_stride,
+                -e0, -e1, -e2, -e3, D, EXCLUDED, TRIANGLE, INVERSE, 0, BD, PRECISION,
+            )  # fmt: skip
+        else:  # products as in the backward pass, whose rows these columns are
+            _shifted_sums(
+                k_ptr, q_ptr, scale, k_inverse_ptr, q_inverse_ptr, column_max_ptr, column_sum_ptr,
+                first_column, end_column, first_row, end_row, m, n, k_stride, q_stride,
+                e0, e1, e2, e3, D, EXCLUDED, TRIANGLE, INVERSE, 1, BD, PRECISION,
+            )  # fmt: skip
 
 
 @triton.jit
@@ -275,10 +283,10 @@ def deep_forward_kernel(
             rows = row + tl.arange(0, BM)
             acc = product(q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)
             if INVERSE:
-                acc *= tl.load(q_inverse_ptr + rows, mask=rows < n, other=0.0)[:, None]
-                acc *= tl.load(k_inverse_ptr + cols, mask=cols < m, other=0.0)[None, :]
+                q_inverse = tl.load(q_inverse_ptr + rows)[:, None]
+                acc *= q_inverse * tl.load(k_inverse_ptr + cols)[None, :]
             logits = mask_tile(
-                acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, TRIANGLE, BM, BN, LN2
+                acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, TRIANGLE, BM, BN
             )  # (BM, BN)
             tl.debug_barrier()  # the sums below were last written by other threads
             start = _first_column(row, first_column, TRIANGLE, BN)
@@ -286,6 +294,8 @@ def deep_forward_kernel(
             _fold(row_max_ptr, row_sum_ptr, at, rows < n, column, start, logits, 1)
             if COLUMNS:
                 on = column_at + cols
+                if TRIANGLE:  # whose diagonal counted for the rows
+                    logits = tl.where(cols[None, :] > rows[:, None], logits, float("-inf"))
                 _fold(column_max_ptr, column_sum_ptr, on, cols < m, row, first_row, logits, 0)
             if LABELS:
                 row_labels = tl.load(labels_ptr + rows, mask=rows < n, other=0)

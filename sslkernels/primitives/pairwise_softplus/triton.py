@@ -1,5 +1,5 @@
-"""Fused Triton kernels; gradients of wide embeddings take the library's products. Where tensor cores
-may not multiply, matrix products and a Triton pass over each tile.
+"""Fused Triton kernels; gradients of wide embeddings by products of the library. Where tensor
+cores may not multiply, matrix products and a Triton pass over each tile.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .._chunks import gradients, launch_weights, splits
-from .._tile_table import BACKWARD, ROWS, ceil, is_deep, lookup
+from .._tile_table import BACKWARD, ROWS, WEIGHTS, ceil, in_pieces, is_deep
 from .._tiles import fill_diagonals
 from .._triton import RowKernel, fuses, operand, total
 from . import tiled
@@ -53,7 +53,7 @@ def backward(
         dq = torch.empty_like(q, dtype=torch.float32) if need_q else None
         dk = torch.empty_like(k, dtype=torch.float32) if need_k else None
         sigma = q.new_empty(
-            (splits(q, lookup(BACKWARD, q), k.shape[0]), q.shape[0]), dtype=torch.float32
+            (splits(q, in_pieces(WEIGHTS, q), k.shape[0]), q.shape[0]), dtype=torch.float32
         )
         deep_gradients(q, k, scale, bias, None, exclude, row_grad, 1.0, None, sigma, dq, dk)
         return dq if dq is None else dq[:, :d], dk if dk is None else dk[:, :d], total(sigma)
@@ -83,7 +83,7 @@ def deep_gradients(
     """Gradients of wide embeddings into dq and dk, with ``inverses`` times these, and the sums that
     the kernel describes.
     """
-    tile = lookup(BACKWARD, q)
+    tile = in_pieces(WEIGHTS, q)
 
     def fill(first: int, weights: Tensor | None) -> None:
         launch_weights(

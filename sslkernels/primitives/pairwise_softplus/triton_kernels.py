@@ -7,12 +7,12 @@ from .._triton import (
     LN2,
     LOG2E,
     as_operand,
+    half,
     kernel,
     load_rows,
     mask_tile,
     multiply,
     product,
-    quarter,
 )
 
 LOG2E_REST = tl.constexpr(1.925963033e-08)  # of log2(e), what float32 leaves
@@ -81,7 +81,7 @@ def forward_kernel(
     for column in range(start, tl.minimum(start + columns_per_split, m), BN):
         acc = multiply(q, q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)
         logits = mask_tile(
-            acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
+            acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN
         )  # (BM, BN)
         total, excess = add(total, excess, tl.sum(softplus(logits), 1))
     tl.store(rows_ptr + split.to(tl.int64) * n + rows, total, mask=rows < n)
@@ -117,7 +117,7 @@ def backward_kernel(
         k = load_rows(k_ptr, cols, m, k_stride, depths, D)
         acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
         logits = mask_tile(
-            acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN, 0.0
+            acc * scale + bias, row, column, n, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN
         )  # (BM, BN)
         sigma = sigmoid(logits)
         if ROW:
@@ -140,7 +140,7 @@ def backward_kernel(
 @kernel
 def weights_kernel(
     q_ptr, k_ptr, scale_ptr, bias_ptr, q_inverse_ptr, k_inverse_ptr, grad_ptr,
-    loss_ptr, sigma_ptr, weights_ptr,
+    loss_ptr, sigma_ptr, pair_weights_ptr,
     n, m, unit, columns_per_split, first_row, weights_stride, q_stride, k_stride, e0, e1, e2, e3,
     D: tl.constexpr, EXCLUDED: tl.constexpr, INVERSE: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
@@ -148,9 +148,10 @@ def weights_kernel(
     """G_ij = grad_i · σ(s_ij) from ``first_row`` on, in the dtype of q, for products.
 
     ``grad`` None: ``unit`` in its place. Also sigma_i = Σ_j G_ij and loss_i = Σ_j softplus(s_ij),
-    (splits, n), where there is room for them; without ``weights`` loss alone. ``INVERSE``:
+    (splits, n), where there is room for them; without ``pair_weights`` loss alone. ``INVERSE``:
     s_ij = scale · ⟨q_i, k_j⟩ · q_inverse_i · k_inverse_j + bias, and G_ij times the last two.
-    Rows and columns of ``weights`` are whole tiles.
+    Rows and columns of ``pair_weights`` are whole tiles, behind
+    the inverses there must be a tile more to read.
     """
     local = tl.program_id(0) * BM
     row = first_row + local
@@ -164,42 +165,40 @@ def weights_kernel(
     excess = tl.zeros((BM,), tl.float32)
     sigmas = tl.zeros((BM,), tl.float32)
     over = tl.zeros((BM,), tl.float32)
+    grad = tl.full((BM,), 1.0, tl.float32) * unit
+    if grad_ptr is not None:
+        grad = tl.load(grad_ptr + rows, mask=rows < n, other=0.0)
+    if INVERSE:
+        row_inverse = tl.load(q_inverse_ptr + rows)[:, None]
     start = split * columns_per_split
     at = (local + tl.arange(0, BM)).to(tl.int64)[:, None] * weights_stride
     for column in range(start, tl.minimum(start + columns_per_split, m), BN):
         acc = product(q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)
-        for part in tl.static_range(4):
-            first = column + part * (BN // 4)
-            cols = first + tl.arange(0, BN // 4)
-            products = quarter(acc, part, BM, BN)
+        for part in tl.static_range(2):  # whose columns' numbers then fit the registers
+            first = column + part * (BN // 2)
+            cols = first + tl.arange(0, BN // 2)
+            products = half(acc, part, BM, BN)
             if INVERSE:
-                row_inverse = tl.load(q_inverse_ptr + rows, mask=rows < n, other=0.0)
-                inverse = tl.load(k_inverse_ptr + cols, mask=cols < m, other=0.0)
-                products *= row_inverse[:, None] * inverse[None, :]
+                inverse = tl.load(k_inverse_ptr + cols)[None, :]
+                products *= row_inverse * inverse
             logits = mask_tile(
                 products * scale + bias, row, first, n, m, e0, e1, e2, e3, EXCLUDED, False,
-                BM, BN // 4, 0.0,
+                BM, BN // 2,
             )  # fmt: skip
             if loss_ptr is not None:
                 total, excess = add(total, excess, tl.sum(softplus(logits), 1))
-            if weights_ptr is not None:
+            if pair_weights_ptr is not None:
                 weights = sigmoid(logits)
                 sigmas, over = add(sigmas, over, tl.sum(weights, 1))
-                if grad_ptr is not None:
-                    grad = tl.load(grad_ptr + rows, mask=rows < n, other=0.0)[:, None]
-                else:
-                    grad = unit
+                weights *= grad[:, None]
                 if INVERSE:
-                    weights *= row_inverse[:, None] * inverse[None, :]
-                weights = as_operand(weights * grad, q_ptr.dtype.element_ty, PRECISION)
-                tl.store(weights_ptr + at + cols[None, :], weights)
+                    weights *= row_inverse * inverse
+                weights = as_operand(weights, q_ptr.dtype.element_ty, PRECISION)
+                tl.store(pair_weights_ptr + at + cols[None, :], weights)
     at = split.to(tl.int64) * n + rows
     if loss_ptr is not None:
         tl.store(loss_ptr + at, total, mask=rows < n)
-    if weights_ptr is not None:
-        grad = unit
-        if grad_ptr is not None:
-            grad = tl.load(grad_ptr + rows, mask=rows < n, other=0.0)
+    if pair_weights_ptr is not None:
         tl.store(sigma_ptr + at, sigmas * grad, mask=rows < n)
 
 
