@@ -52,8 +52,15 @@ def rows_per_block(tile: Tile, size: int) -> int:
 def columns_per_split(q: Tensor, tile: Tile, m: int, blocks: int | None = None) -> int:
     """Columns that one program of a row block takes: all, unless the rows alone leave SMs idle."""
     blocks = ceil(q.shape[0], tile.BM) if blocks is None else blocks
-    splits = ceil(2 * multiprocessors(q.device), blocks)
-    return tile.BN * ceil(ceil(m, tile.BN), splits)
+    return tile.BN * ceil(ceil(m, tile.BN), parts(blocks, multiprocessors(q.device)))
+
+
+@cache
+def parts(blocks: int, multiprocessors: int) -> int:
+    """Of the columns, such that the programs of all blocks fill waves of two for each SM."""
+    slots = 2 * multiprocessors
+    most = 2 * ceil(slots, blocks)
+    return min(range(1, most + 1), key=lambda count: ceil(blocks * count, slots) / count)
 
 
 @cache

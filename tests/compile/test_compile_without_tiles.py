@@ -24,6 +24,9 @@ from compile_jobs import (  # noqa: E402
 from compile_kernel import all_faults, compile_one, is_specialized, kernel_of  # noqa: E402
 
 
+OF_OPERANDS = ("q_stride", "k_stride", "weights_stride")  # multiples of 16, see ``operand``
+
+
 def test_views_are_compiled_as_they_are_launched():
     from sslkernels.primitives.augment_views import triton as launcher
 
@@ -39,14 +42,14 @@ def test_strides_of_one_compile():
     for name, variants in everything.items():
         parameters = kernel_of(name).params
         numbers = [x for x in parameters if not x.name.endswith("_ptr")]
-        ones = {x.name: 1 for x in numbers if is_specialized(x)}
+        ones = {x.name: 1 for x in numbers if is_specialized(x) and x.name not in OF_OPERANDS}
         shape = {key: tile[key] for key in tile if key in {x.name for x in parameters}}
         for variant in variants:
             job = Job(name, FIRST, "bf16", {**shape, **variant, **ones}, 4, 2)
             if ones and job not in compiled:  # variants that differ in nothing but a stride
                 compile_one(job)
                 compiled.append(job)
-    assert len(compiled) > 20
+    assert len(compiled) > 15
 
 
 def test_they_fit_their_architecture():

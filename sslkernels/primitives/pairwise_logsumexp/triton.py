@@ -22,6 +22,7 @@ from .._tile_table import (
     is_deep,
     lookup,
     multiprocessors,
+    parts,
     rows_per_block,
 )
 from .._tiles import fill_diagonals
@@ -63,7 +64,7 @@ def partial_sums(
     rows, cols = (k, q) if is_swapped else (q, k)
     n, m, tile = rows.shape[0], cols.shape[0], lookup(FORWARD, q)
     if is_swapped:
-        splits = ceil(2 * multiprocessors(q.device), ceil(m, tile.BN))
+        splits = parts(ceil(m, tile.BN), multiprocessors(q.device))
         block_rows, block_columns = tile.BM * ceil(ceil(n, tile.BM), splits), tile.BN
     else:
         block_rows = block_columns = rows_per_block(tile, max(n, m))

@@ -1,0 +1,1 @@
+"""A model of an H100: how long kernels would take, from their machine code."""
