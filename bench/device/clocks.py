@@ -1,9 +1,9 @@
-"""Clocks per tile of the main loops, beside those that a model of the H100 predicts.
+"""Clocks per tile of the main loops, beside those that `bench/model` predicts for an H100.
 
 The model reads a kernel's machine code and simulates a quarter of an SM. Its figures here are of
 these kernels as Triton 3.6.0 compiles them; they are predictions, not measurements. Each kernel
-runs in one whole wave, so that clocks = time x clock rate x SMs / tiles. The first group is what
-holds today, the second what two CTAs per SM would gain.
+runs in one whole wave, so that clocks = time x clock rate x SMs / tiles. The first group's loops
+hold the whole depth, and two or three blocks of an SM overlap; the second's take it in pieces.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from torch import Tensor
 
 from sslkernels.primitives._tile_table import Tile, multiprocessors
 from sslkernels.primitives._triton import launch
-from sslkernels.primitives.pairwise_logsumexp.triton_kernels import backward_kernel, forward_kernel
+from sslkernels.primitives.pairwise_logsumexp.triton_backward import backward_kernel
+from sslkernels.primitives.pairwise_logsumexp.triton_kernels import (
+    deep_forward_kernel,
+    forward_kernel,
+)
 
 from .arguments import stage_arguments
 from .outcomes import read_lines
 
 TILES = 512  # of a program
-PLAIN = {"PARTS": False, "INVERSE": False, "LABELS": False}  # as of pairwise_logsumexp
+PLAIN = {"INVERSE": False, "LABELS": False}  # as of pairwise_logsumexp
 SIDE = 2048  # rows and columns of a forward program's block
 
 
@@ -39,11 +43,10 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("pairs", "forward", 128, Tile(64, 128, 128, 4, 2), 1936),
-    Case("pairs", "backward", 128, Tile(128, 64, 128, 8, 3), 2782),
-    Case("pairs", "forward", 512, Tile(128, 64, 64, 8, 3), 8680),
-    Case("pairs", "backward", 512, Tile(64, 32, 512, 8, 2), 4460),
-    Case("overlap", "backward", 128, Tile(64, 64, 128, 4, 3), 1312),
+    Case("whole", "forward", 128, Tile(64, 128, 128, 4, 2), 756),
+    Case("whole", "backward", 128, Tile(64, 64, 128, 4, 3), 599),
+    Case("whole", "backward", 256, Tile(64, 32, 256, 4, 3), 663),
+    Case("pieces", "forward", 512, Tile(128, 128, 64, 4, 3), 7411),
 )
 
 
@@ -92,12 +95,19 @@ def forward(case: Case, slots: int) -> tuple[Any, int]:
     rows = q.new_empty(2, m // SIDE, n, dtype=torch.float32)
     columns = q.new_empty(2, n // SIDE, m, dtype=torch.float32)
     scale, largest = numbers(q)
-    nothing = [scale] * 5  # inverse lengths, labels, and their sums
-    compiled = launch(
-        forward_kernel, (slots,), case.tile, q, k,
-        [scale, largest, *nothing[:3], *rows, *columns, *nothing[3:]],
-        [1, n // SIDE, SIDE, SIDE], (), TRIANGLE=False, COLUMNS=True, **PLAIN,
-    )  # fmt: skip
+    numbers_of_blocks = [n // SIDE, SIDE, SIDE]
+    if case.d <= case.tile.BD:
+        compiled = launch(
+            forward_kernel, (slots,), case.tile, q, k,
+            [scale, largest, scale, scale, *rows, *columns], [1, *numbers_of_blocks], (),
+            TRIANGLE=False, ROWS=True, PARTS=False, INVERSE=False,
+        )  # fmt: skip
+    else:
+        compiled = launch(
+            deep_forward_kernel, (slots,), case.tile, q, k,
+            [*[scale] * 4, *rows, *columns, scale, scale], numbers_of_blocks, (),
+            TRIANGLE=False, COLUMNS=True, **PLAIN,
+        )  # fmt: skip
     return compiled, n * m // (case.tile.BM * case.tile.BN)
 
 
@@ -108,11 +118,11 @@ def backward(case: Case, slots: int) -> tuple[Any, int]:
     row, column = (q.new_full((2, size), 12.0, dtype=torch.float32) for size in (n, m))
     gradient = q.new_empty(1, n, case.d, dtype=torch.float32)
     scale, largest = numbers(q)
-    nothing = [scale] * 6  # inverse lengths, labels and their shares
+    nothing = [scale] * 4  # inverse lengths and labels
     compiled = launch(
         backward_kernel, (slots, 1), case.tile, q, k,
-        [scale, largest, *nothing[:4], *row, *column, *nothing[4:], gradient, scale], [1, m, 0],
-        (), ROW=True, COLUMN=True, BOTH=False, SCALE=False, **PLAIN,
+        [scale, largest, *nothing, *row, *column, row[1], column[1], scale, scale, gradient, scale],
+        [1, m, 0], (), ROW=True, COLUMN=True, PARTS=False, BOTH=False, SCALE=False, **PLAIN,
     )  # fmt: skip
     return compiled, slots * TILES
 

@@ -102,7 +102,7 @@ def launch(
     tile: Tile,
     q: Tensor,
     k: Tensor,
-    pointers: Sequence[Tensor],
+    pointers: Sequence[Tensor | None],
     numbers: Sequence[float],
     exclude: Sequence[int],
     **constants: bool,
@@ -154,7 +154,7 @@ class RowKernel:
         self.splits = ceil(columns, self.columns)
 
     def __call__(
-        self, pointers: Sequence[Tensor], numbers: Sequence[float] | None = None, **constants: bool
+        self, pointers: Sequence[Tensor | None], numbers: Sequence[float] | None = None, **constants: bool
     ) -> None:
         launch(
             self.kernel,

@@ -1,7 +1,7 @@
 """One Triton kernel, compiled without a GPU and held to the limits of its architecture.
 
-triton.compile checks no limits, so the cubin is held to them here: no tile spills, registers and shared
-memory that a block can have, tensor-core instructions, and what ptxas warns of.
+triton.compile checks no limits, so the cubin is held to them here: no tile that spills, registers
+and shared memory that a block can have, tensor-core instructions, and what ptxas warns of.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from compile_jobs import VARIANTS, VIEW_KERNELS, Job
 
 KIB = 1024
 SHARED = {"sm_80": 163 * KIB, "sm_86": 99 * KIB, "sm_90": 227 * KIB, "sm_100": 227 * KIB}
-# Bytes of a thread. What ptxas puts there are a program's own numbers, as pointers and strides, which
-# its loops do not touch or a rare one reads once per tile; a part of a tile would take more.
+# Bytes of a thread: ptxas puts a program's own numbers there, as pointers and strides, which its
+# main loops do not touch; a part of a tile would take more.
 MOST_STACK = 96
 TENSOR_CORE = {
     "sm_80": "mma.sync",

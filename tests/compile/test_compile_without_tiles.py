@@ -23,7 +23,6 @@ from compile_jobs import (  # noqa: E402
 )
 from compile_kernel import all_faults, compile_one, is_specialized, kernel_of  # noqa: E402
 
-
 OF_OPERANDS = ("q_stride", "k_stride", "weights_stride")  # multiples of 16, see ``operand``
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from contrastive_problems import PROBLEMS, check
 from covering import covering
 
+from sslkernels.primitives import _chunks
 from sslkernels.primitives.contrastive import Contrastive, contrastive_loss, triton
 
 each_problem = pytest.mark.parametrize("name", PROBLEMS)
@@ -29,6 +30,18 @@ def test_as_exact_as_eager(name, rows, dtype, scale, shape):
     n, d = shape
     m = n + 43 if name == "queue" else n
     check(name, n=n, m=m, d=d, scale=scale, dtype=dtype, draws=6, impl="triton")
+
+
+@pytest.mark.parametrize("name, rows, dtype, most", covering(
+    list(PROBLEMS), ["unit rows", "rows as given"], [torch.float32, torch.float16],
+    [1, _chunks.MOST_BYTES],  # gradients in several chunks of rows, or in one
+), indirect=["rows"], ids=str)  # fmt: skip
+def test_wide(name, rows, dtype, most, monkeypatch):
+    """Embeddings in pieces, and gradients by products."""
+    monkeypatch.setattr(_chunks, "MOST_BYTES", most)
+    check(
+        name, n=150, m=170 if name == "queue" else 150, d=270, dtype=dtype, draws=2, impl="triton"
+    )
 
 
 @each_problem

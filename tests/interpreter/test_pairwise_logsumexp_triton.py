@@ -9,7 +9,7 @@ from covering import covering
 from oracle import check_pairwise_logsumexp
 
 from sslkernels import pairwise_logsumexp
-from sslkernels.primitives import _tile_table
+from sslkernels.primitives import _chunks, _tile_table
 from sslkernels.primitives._triton import fuses
 
 
@@ -53,6 +53,24 @@ def test_blocks_of_several_tiles(monkeypatch):
     monkeypatch.setattr(_tile_table, "MOST_BLOCKS", 2)
     check_pairwise_logsumexp("triton", 600, None, 4, 3.0, (0,), dtype=torch.float16, draws=1)
     check_pairwise_logsumexp("triton", 300, 600, 4, 80.0, (3,), dtype=torch.float16, draws=1)
+
+
+@pytest.mark.parametrize("m", [None, 130], ids=["symmetric", "general"])
+def test_gradients_of_wide_embeddings_in_chunks(m, monkeypatch):
+    sizes = []
+    product = _chunks.product
+
+    def recorded(a, b, out):
+        sizes.append(a.shape)
+        return product(a, b, out)
+
+    monkeypatch.setattr(_chunks, "product", recorded)
+    monkeypatch.setattr(_chunks, "MOST_BYTES", 1)
+    check_pairwise_logsumexp(
+        "triton", 300, m, 260, 20.0, (0,), m is not None, torch.float16, draws=1, floor=1e-6
+    )
+    heights = [height for height, width in sizes if width == (m or 300)]
+    assert sum(heights) == 300 and max(heights) < 300
 
 
 def test_many_diagonals_take_the_other_route():

@@ -1,12 +1,16 @@
 """A launch without binding finds what Triton's own would have found."""
 
+from contextvars import Context, copy_context
+
 import pytest
 import torch
+import triton
 from cases import CASES
 from steps import loss_step
 from test_primitives import LOSSES, PRIMITIVES, run
 from triton import knobs
 from triton.knobs import HookChain
+from triton.runtime import _allocation
 from triton.runtime.jit import JITFunction
 
 from bench.rehearsal import launches
@@ -93,3 +97,30 @@ def test_integers_and_floats_are_told_apart(compared):
     x = torch.randn(70, 64, device="cuda")[None]
     for epsilon in (1, 0.5, 1.0, 2):
         iterate(x, epsilon, 3, None)
+
+
+@pytest.mark.parametrize("of_user", [None, lambda size, alignment, stream: None])
+def test_memory_for_descriptors_comes_from_torch(of_user, monkeypatch):
+    """Of the backward pass too, in whose thread nobody has set an allocator, and whatever a user
+    has set in this one."""
+    from sslkernels import pairwise_logsumexp
+
+    allocated = []
+
+    def launch(self, *arguments):
+        allocated.append(_allocation._allocator.get()(128, 128, 0))
+
+    def step():
+        if of_user is not None:
+            triton.set_allocator(of_user)
+        before = _allocation._allocator.get()
+        loss = pairwise_logsumexp(x, x, exclude=(0,), impl="triton").sum()
+        count = len(allocated)
+        Context().run(loss.backward)  # as in a thread of its own
+        assert _allocation._allocator.get() is before
+        return count
+
+    monkeypatch.setattr(launches.Kernel, "run", launch)
+    x = torch.randn(70, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    assert 0 < copy_context().run(step) < len(allocated)
+    assert {(memory.device.type, memory.numel()) for memory in allocated} == {("cuda", 128)}

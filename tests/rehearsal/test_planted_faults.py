@@ -46,11 +46,11 @@ def run(name, n=70, d=20):
 
 def test_a_pointer_to_the_cpu(plant):
     plant(
-        logsumexp_triton.forward,
-        "row_partials = q.new_empty((2, column_blocks, n), dtype=torch.float32)",
-        "row_partials = torch.empty((2, column_blocks, n))",
+        logsumexp_triton.partial_sums,
+        "by_column = q.new_empty((2, row_blocks, m), dtype=torch.float32)",
+        "by_column = torch.empty((2, row_blocks, m))",
     )
-    with pytest.raises(Fault, match="forward_kernel: argument 7 is a pointer to the CPU"):
+    with pytest.raises(Fault, match="forward_kernel: argument 8 is a pointer to the CPU"):
         run("nt_xent")
 
 

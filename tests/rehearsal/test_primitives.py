@@ -24,6 +24,7 @@ from sslkernels.data import SimCLRViews, draw_parameters
 from sslkernels.primitives.contrastive import contrastive_loss
 
 N, M, D, K = 70, 130, 20, 300
+WIDE = 300  # embeddings that the kernels over pairs take in pieces
 each_dtype = pytest.mark.parametrize(
     "dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str
 )
@@ -33,22 +34,32 @@ def random(*shape, dtype=torch.float32):
     return torch.randn(shape, device="cuda", dtype=dtype, requires_grad=True)
 
 
-def logsumexp(dtype, impl):
+def logsumexp(dtype, impl, d=D):
     rows, columns = pairwise_logsumexp(
-        random(N, D, dtype=dtype), random(M, D, dtype=dtype), random(), exclude=(0, 3),
+        random(N, d, dtype=dtype), random(M, d, dtype=dtype), random(), exclude=(0, 3),
         columns=True, impl=impl,
     )  # fmt: skip
     return rows.sum() + columns.sum()
 
 
-def logsumexp_with_itself(dtype, impl):
-    q = random(N, D, dtype=dtype)
+def logsumexp_with_itself(dtype, impl, d=D):
+    q = random(N, d, dtype=dtype)
     return pairwise_logsumexp(q, q, random(), exclude=(0, 35, -35), impl=impl).sum()
 
 
-def softplus(dtype, impl):
-    q, k = random(N, D, dtype=dtype), random(M, D, dtype=dtype)
+def softplus(dtype, impl, d=D):
+    q, k = random(N, d, dtype=dtype), random(M, d, dtype=dtype)
     return pairwise_softplus(q, k, random(), random(), impl=impl).sum()
+
+
+def wide(primitive):
+    """The same with embeddings that are taken in pieces."""
+
+    def of_wide(dtype, impl):
+        return primitive(dtype, impl, d=WIDE)
+
+    of_wide.__name__ = f"wide {primitive.__name__}"
+    return of_wide
 
 
 def cross_entropy(dtype, impl):
@@ -106,10 +117,10 @@ def views(dtype, impl):
 def contrastive(name):
     """A loss as one operator, where ``impl`` has it."""
 
-    def primitive(dtype, impl):
+    def primitive(dtype, impl, d=D):
         kind, problem = PROBLEMS[name]
         count = {"": 1, "queue and positive": 3}.get(kind, 2)
-        inputs = [random(N, D, dtype=dtype) for _ in range(count)]
+        inputs = [random(N, d, dtype=dtype) for _ in range(count)]
         return contrastive_loss(problem(*inputs, scale=random()), impl=impl)
 
     primitive.__name__ = f"contrastive: {name}"
@@ -121,10 +132,15 @@ def covariance(dtype, impl):
     return functional.vicreg(a, b, impl=impl) + functional.barlow_twins(a.T, b.T, impl=impl)
 
 
-LOSSES = [covariance, *map(contrastive, PROBLEMS)]
+LOSSES = [
+    covariance,
+    *map(contrastive, PROBLEMS),
+    *(wide(contrastive(name)) for name in ("two views", "both ways", "queue", "sigmoid")),
+]
+WIDER = [*map(wide, (logsumexp, logsumexp_with_itself, softplus))]
 DIFFERENTIABLE = [
     logsumexp, logsumexp_with_itself, softplus, cross_entropy, cross_entropy_of_prototypes,
-    norm_of_rows, norm_of_columns, *LOSSES,
+    norm_of_rows, norm_of_columns, *WIDER, *LOSSES,
 ]  # fmt: skip
 PRIMITIVES = [*DIFFERENTIABLE, nearest, plan, plan_of_prototypes, views]
 WITH_CUDA = [
