@@ -50,9 +50,9 @@ def same_label(row_labels, labels_ptr, cols, m, logits):
 def is_free(scale, largest_ptr, parts, PARTS: tl.constexpr):
     """Whether no logit can be large; ``largest``: of all lengths, or of those of each part."""
     if PARTS:
-        lengths = tl.zeros((128,), tl.float32)
-        for start in range(0, parts, 128):
-            i = start + tl.arange(0, 128)
+        lengths = tl.zeros((1024,), tl.float32)
+        for start in range(0, parts, 1024):
+            i = start + tl.arange(0, 1024)
             more = tl.load(largest_ptr + i, mask=i < parts, other=0.0)
             lengths = tl.maximum(lengths, tl.where(more == more, more, float("inf")))
         largest = tl.max(lengths, 0)
