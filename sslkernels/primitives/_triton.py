@@ -154,7 +154,10 @@ class RowKernel:
         self.splits = ceil(columns, self.columns)
 
     def __call__(
-        self, pointers: Sequence[Tensor | None], numbers: Sequence[float] | None = None, **constants: bool
+        self,
+        pointers: Sequence[Tensor | None],
+        numbers: Sequence[float] | None = None,
+        **constants: bool,
     ) -> None:
         launch(
             self.kernel,
