@@ -1,6 +1,6 @@
 """Tile shapes of Triton kernels, by architecture and depth: tables, no tuning at run time.
 
-Every entry compiles without spills within its architecture's registers and shared memory
+No tile of an entry spills: all compile within their architecture's registers and shared memory
 (tests/compile). Those of sm_90 are chosen by a model of an H100 (`bench/model`).
 """
 
