@@ -25,13 +25,17 @@ def splits(q: Tensor, tile: Tile, m: int) -> int:
 
 
 def gradients(
-    q: Tensor, k: Tensor, tile: Tile, fill: Callable[[int, Tensor], None], *out: Tensor | None
+    q: Tensor,
+    k: Tensor,
+    tile: Tile,
+    fill: Callable[[int, Tensor], None],
+    dq: Tensor | None,
+    dk: Tensor | None,
 ) -> None:
-    """W k and Wᵀ q, each into a matrix of ``out`` if there is one, in float32.
+    """W k into dq and Wᵀ q into dk, in float32, where these are there.
 
     ``fill``: writes the rows of W from a row on into a matrix.
     """
-    dq, dk = out
     width = tile.BN * ceil(k.shape[0], tile.BN)
     height = _height(q, tile, width)
     weights = q.new_empty(height, width)

@@ -21,10 +21,12 @@ from typing import Any, NamedTuple
 import triton
 from compile_jobs import VARIANTS, VIEW_KERNELS, Job
 
+from bench.model.sass import disassemble, inner_loops
+
 KIB = 1024
 SHARED = {"sm_80": 163 * KIB, "sm_86": 99 * KIB, "sm_90": 227 * KIB, "sm_100": 227 * KIB}
-# Bytes of a thread: ptxas puts a program's own numbers there, as pointers and strides, which its
-# main loops do not touch; a part of a tile would take more.
+# Bytes of a thread: ptxas puts a program's own numbers there, as pointers and strides, which the
+# main loop must not touch; a part of a tile would take more.
 MOST_STACK = 96
 TENSOR_CORE = {
     "sm_80": "mma.sync",
@@ -61,6 +63,7 @@ class Compiled(NamedTuple):
     shared: int  # bytes
     ptx: str
     warnings: str  # of ptxas
+    spills: bool  # in the leanest loop with products, the main one
 
     def resident(self, warps: int) -> int:
         """CTAs that an SM of sm_90 holds at a time."""
@@ -138,10 +141,18 @@ def compile_one(job: Job) -> Compiled:
         usage = subprocess.run(
             [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
         ).stdout
+        stack = int(re.search(r"STACK:(\d+)", usage)[1])
+        spills = stack > 0 and main_loop_spills(Path(file.name))
     registers = int(re.search(r"REG:(\d+)", usage)[1])
-    stack = int(re.search(r"STACK:(\d+)", usage)[1])
     ptx = compiled.asm["ptx"]
-    return Compiled(registers, stack, compiled.metadata.shared, ptx, log.getvalue())
+    shared = compiled.metadata.shared
+    return Compiled(registers, stack, shared, ptx, log.getvalue(), spills)
+
+
+def main_loop_spills(cubin: Path) -> bool:
+    loops = [[x.opcode for x in loop.instructions] for loop in inner_loops(*disassemble(cubin))]
+    products = [loop for loop in loops if any(re.match("HGMMA|HMMA|UTC", x) for x in loop)]
+    return bool(products) and any(re.match("LDL|STL", x) for x in min(products, key=len))
 
 
 def is_specialized(parameter: Any) -> bool:
@@ -155,10 +166,12 @@ def judged(job: Job) -> tuple[str, str]:
     """What the kernel takes, as text; and what of the budget it breaks, empty if nothing."""
     name, arch, dtype, constants, warps, *_ = job
     compiled = compile_one(job)
-    registers, stack, shared, ptx, warnings = compiled
+    registers, stack, shared, ptx, warnings, spills = compiled
     found = []
     if stack > MOST_STACK:
         found.append(f"{stack} bytes of stack")
+    if spills:
+        found.append("a main loop that spills")
     if registers * warps * 32 > 65536:
         found.append(f"{registers} registers x {warps * 32} threads")
     if shared > SHARED[arch]:

@@ -1,4 +1,7 @@
-"""The losses by fused Triton kernels: four launches, with gradients five; of sigmoid three."""
+"""The losses by fused Triton kernels: four launches, with gradients five; of sigmoid three.
+
+Gradients of wide embeddings take more: see `.._chunks`.
+"""
 
 from __future__ import annotations
 
