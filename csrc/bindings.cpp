@@ -16,6 +16,7 @@
 #include "sslkernels/pairwise_logsumexp.h"
 #include "sslkernels/pairwise_softplus.h"
 #include "sslkernels/sinkhorn.h"
+#include "sslkernels/sliced_epps_pulley.h"
 #include "sslkernels/soft_cross_entropy.h"
 #ifdef SSLKERNELS_CUDA
 #include "sslkernels/cuda.h"
@@ -285,6 +286,26 @@ PYBIND11_MODULE(_C, m) {
           cpu::pairwise_softplus_backward(pairwise(q, k, scale, exclude, false, threads, bias),
                                           pointer(row_gradient), pointer(dq), pointer(dk),
                                           pointer(row_sigma));
+        });
+
+  m.def("sliced_sums", [](const std::vector<MatrixTuple>& views, const MatrixTuple& directions,
+                          double step, int knots, int threads, uintptr_t sums) {
+    py::gil_scoped_release release;
+    cpu::sliced_sums({matrices(views), matrix(directions), step, knots, threads}, pointer(sums));
+  });
+  m.def("sliced_statistics",
+        [](int64_t views, int64_t slices, double step, double count, double factor,
+           const std::vector<double>& weights, int threads, uintptr_t sums, uintptr_t statistics) {
+          py::gil_scoped_release release;
+          cpu::sliced_statistics({views, slices, step, count, factor, weights, threads},
+                                 pointer(sums), pointer(statistics));
+        });
+  m.def("sliced_gradient",
+        [](const std::vector<MatrixTuple>& views, const MatrixTuple& directions, double step,
+           int knots, int threads, uintptr_t coefficients, uintptr_t gradients, uintptr_t dz) {
+          py::gil_scoped_release release;
+          cpu::sliced_gradient({matrices(views), matrix(directions), step, knots, threads},
+                               pointer(coefficients), pointer(gradients), pointer(dz));
         });
 
   m.def("soft_cross_entropy_forward",

@@ -46,6 +46,7 @@ from .losses import (
     WMSELoss,
 )
 from .primitives import (
+    Quadrature,
     RaggedImages,
     Standardized,
     augment_views,
@@ -56,6 +57,7 @@ from .primitives import (
     prototype_cross_entropy,
     prototype_sinkhorn,
     sinkhorn,
+    sliced_epps_pulley,
     soft_cross_entropy,
     source_coordinates,
 )
@@ -86,6 +88,7 @@ __all__ = [
     "OfficialDINOLoss",
     "PMSNCustomLoss",
     "PMSNLoss",
+    "Quadrature",
     "RaggedImages",
     "SigLIPLoss",
     "SimDINOLoss",
@@ -110,6 +113,7 @@ __all__ = [
     "prototype_cross_entropy",
     "prototype_sinkhorn",
     "sinkhorn",
+    "sliced_epps_pulley",
     "soft_cross_entropy",
     "source_coordinates",
     "unpatch",

@@ -8,6 +8,7 @@
 #include "sslkernels/pairwise_logsumexp.h"
 #include "sslkernels/pairwise_softplus.h"
 #include "sslkernels/sinkhorn.h"
+#include "sslkernels/sliced_epps_pulley.h"
 #include "sslkernels/soft_cross_entropy.h"
 
 #define SSLKERNELS_DECLARE(isa)                                                              \
@@ -26,6 +27,9 @@
   void pair_statistics(const ColumnStatistics&, const ColumnStatistics&, double*, int);      \
   void column_dot(const Columns&, const Columns&, int, double*);                             \
   void finish_columns(const Finish&, int);                                                   \
+  void sliced_sums(const SlicedEppsPulley&, float*);                                         \
+  void sliced_statistics(const SlicedStatistics&, float*, float*);                           \
+  void sliced_gradient(const SlicedEppsPulley&, const float*, const float*, float*);         \
   void soft_cross_entropy_forward(const SoftCrossEntropy&, const Statistics&, float*);       \
   void soft_cross_entropy_backward(const SoftCrossEntropy&, const Statistics&, const float*, \
                                    const std::vector<Matrix>&);                              \
@@ -145,6 +149,19 @@ void column_dot(const Columns& a, const Columns& b, int threads, double* out) {
 
 void finish_columns(const Finish& problem, int threads) {
   SSLKERNELS_DISPATCH(finish_columns(problem, threads))
+}
+
+void sliced_sums(const SlicedEppsPulley& problem, float* sums) {
+  SSLKERNELS_DISPATCH(sliced_sums(problem, sums))
+}
+
+void sliced_statistics(const SlicedStatistics& problem, float* sums, float* statistics) {
+  SSLKERNELS_DISPATCH(sliced_statistics(problem, sums, statistics))
+}
+
+void sliced_gradient(const SlicedEppsPulley& problem, const float* coefficients,
+                     const float* gradients, float* dz) {
+  SSLKERNELS_DISPATCH(sliced_gradient(problem, coefficients, gradients, dz))
 }
 
 void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out,

@@ -6,9 +6,11 @@ from .offdiagonal_norm import Standardized, offdiagonal_norm
 from .pairwise_logsumexp import pairwise_logsumexp
 from .pairwise_softplus import pairwise_softplus
 from .sinkhorn import prototype_sinkhorn, sinkhorn
+from .sliced_epps_pulley import Quadrature, sliced_epps_pulley
 from .soft_cross_entropy import prototype_cross_entropy, soft_cross_entropy
 
 __all__ = [
+    "Quadrature",
     "RaggedImages",
     "Standardized",
     "augment_views",
@@ -19,6 +21,7 @@ __all__ = [
     "prototype_cross_entropy",
     "prototype_sinkhorn",
     "sinkhorn",
+    "sliced_epps_pulley",
     "soft_cross_entropy",
     "source_coordinates",
 ]

@@ -1,0 +1,92 @@
+"""The public function: checks, and the choice of implementation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..._checks import check_devices, check_flags, check_tensors, shown
+from ...distributed import Gather
+from .._arguments import across_ranks, choose
+from .op import SlicedEppsPulley
+from .quadrature import Quadrature
+from .reference import sliced_epps_pulley_reference
+
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton")
+LE_JEPA = Quadrature.trapezoid(33)
+
+
+def sliced_epps_pulley(
+    z: Tensor,
+    directions: Tensor,
+    quadrature: Quadrature = LE_JEPA,
+    *,
+    scaled: bool = True,
+    gather: Gather | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    r"""How far the projections of samples on directions are from a standard normal distribution.
+
+    The statistic of Epps and Pulley (Biometrika 70, 1983) of each direction a, which LeJEPA
+    (Balestriero and LeCun 2025, arXiv:2511.08544) averages over random ones: with p = ⟨z_n, a⟩ and
+    the knots t_k and weights w_k of a quadrature,
+
+        N Σ_k w_k [(mean_n cos t_k p − e^(−t_k²/2))² + (mean_n sin t_k p)²].
+
+    No array of samples × directions is stored, let alone one of × knots: the sums over samples are
+    kept, and the backward pass makes the projections again.
+
+    Args:
+        z: (N, D), or (…, N, D), each (N, D) of which is a set of samples by itself; float16,
+            bfloat16, float32 or float64, any strides.
+        directions: (D, M), dtype and device of ``z``; as a rule unit vectors. A constant.
+        quadrature: knots and weights; by default LeJEPA's 17 knots over [0, 3].
+        scaled: the factor N, which keeps the statistic's distribution from depending on it.
+        gather: the ranks whose rows count too. Statistics are those of the global sets of samples;
+            ranks exchange sums alone, M × knots × 2 of each set.
+        impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
+            32-bit floats, else ``"tiled"`` (torch, some rows at a time); ``"reference"`` (stores
+            samples × directions × knots) is used only when named.
+
+    Returns:
+        (…, M), in float32 (float64 for float64 inputs), whatever autocast says; differentiable once
+        by z. Angles t p are right to float32's precision up to 1e5 and finite beyond.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: shapes or devices that do not fit, directions that require a gradient, an
+            unknown ``impl``, or one that does not run on these tensors.
+        RuntimeError: an ``impl`` that was named but not built or installed.
+    """
+    check_samples(z, directions)
+    check_flags(scaled=scaled)
+    if not isinstance(quadrature, Quadrature):
+        raise TypeError(f"quadrature must be a sslkernels.Quadrature, got {shown(quadrature)}")
+    impl = choose(impl, IMPLEMENTATIONS, z)
+    ranks = across_ranks(gather, impl)
+    if impl == "reference":
+        return sliced_epps_pulley_reference(z, directions, quadrature, scaled)
+    sets = z.reshape(-1, *z.shape[-2:])
+    statistics, _ = SlicedEppsPulley.apply(
+        sets, directions, quadrature.step, list(quadrature.weights), bool(scaled), impl, ranks
+    )
+    return statistics.view(*z.shape[:-2], -1) if z.dim() != 3 else statistics
+
+
+def check_samples(z: Tensor, directions: Tensor) -> None:
+    """Samples (…, N, D), and constant directions (D, M) that fit."""
+    check_tensors(z=z, directions=directions)
+    if z.dim() < 2 or 0 in z.shape:
+        raise ValueError(f"z must be (…, N, D), no dimension of which is 0; got {tuple(z.shape)}")
+    if directions.dim() != 2 or 0 in directions.shape or directions.shape[0] != z.shape[-1]:
+        raise ValueError(
+            f"directions must be (D, M) with D = {z.shape[-1]} and M at least 1, "
+            f"got {tuple(directions.shape)}"
+        )
+    if z.dtype != directions.dtype:
+        raise TypeError(
+            f"z and directions must have one dtype, got {z.dtype} and {directions.dtype}"
+        )
+    check_devices(z=z, directions=directions)
+    if directions.requires_grad and torch.is_grad_enabled():
+        raise ValueError("directions get no gradient: give directions.detach()")

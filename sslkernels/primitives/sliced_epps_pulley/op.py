@@ -1,0 +1,125 @@
+"""The operator as torch sees it: schema, fake, implementations, and its derivative."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._operator import RANKS, Differentiable, accumulation_dtype, operator, plain
+from ...distributed import Ranks, all_reduce
+from .kernels import kernels
+
+
+def forward(
+    z: Tensor,
+    directions: Tensor,
+    step: float,
+    weights: Sequence[float],
+    scaled: bool,
+    impl: str,
+    *ranks: Any,
+) -> Any:
+    with plain(z):
+        found = kernels(impl, len(weights))
+        sums = found.sums(z, directions, step, len(weights))
+        count: int | Tensor = z.shape[1]
+        if any(ranks):
+            own = sums.new_full((1,), count)
+            total = all_reduce(torch.cat([sums.flatten(), own]), "sum", Ranks(*ranks))
+            sums, count = total[:-1].view(sums.shape), total[-1]
+        statistics = found.statistics(sums, step, weights, count, count if scaled else 1)
+        return statistics, sums
+
+
+def backward(
+    z: Tensor,
+    directions: Tensor,
+    step: float,
+    coefficients: Tensor,
+    gradients: Tensor,
+    impl: str,
+    *ranks: Any,
+) -> Any:
+    with plain(z):
+        if any(ranks):
+            gradients = all_reduce(gradients, "sum", Ranks(*ranks))
+        found = kernels(impl, coefficients.shape[2])
+        return found.gradient(z, directions, step, coefficients, gradients).to(z.dtype)
+
+
+def forward_fake(
+    z: Tensor,
+    directions: Tensor,
+    step: float,
+    weights: Sequence[float],
+    scaled: bool,
+    impl: str,
+    *ranks: Any,
+) -> Any:
+    views, slices, dtype = z.shape[0], directions.shape[1], accumulation_dtype(z)
+    return (
+        z.new_empty(views, slices, dtype=dtype),
+        z.new_empty(views, 2, len(weights), slices, dtype=dtype),
+    )
+
+
+def backward_fake(
+    z: Tensor,
+    directions: Tensor,
+    step: float,
+    coefficients: Tensor,
+    gradients: Tensor,
+    impl: str,
+    *ranks: Any,
+) -> Any:
+    return z.new_empty(z.shape)
+
+
+_forward_op = operator(
+    "sliced_epps_pulley(Tensor z, Tensor directions, float step, float[] weights, bool scaled,"
+    f" str impl, {RANKS}) -> (Tensor, Tensor)",
+    forward,
+    forward_fake,
+)
+_backward_op = operator(
+    "sliced_epps_pulley_backward(Tensor z, Tensor directions, float step, Tensor coefficients,"
+    f" Tensor gradients, str impl, {RANKS}) -> Tensor",
+    backward,
+    backward_fake,
+)
+
+
+class SlicedEppsPulley(Differentiable):
+    """The statistics, and what the derivative is made of."""
+
+    @staticmethod
+    def forward(
+        z: Tensor,
+        directions: Tensor,
+        step: float,
+        weights: Sequence[float],
+        scaled: bool,
+        impl: str,
+        ranks: Any,
+    ) -> Any:
+        return _forward_op(z, directions, step, weights, scaled, impl, *ranks)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        z, directions, ctx.step, _, _, ctx.impl, ctx.ranks = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(z, directions, output[1])
+
+    @staticmethod
+    def gradients(ctx: Any, saved: Any, gradients: Any, _: Any) -> Any:
+        z, directions, coefficients = saved
+        dz = None
+        if gradients is not None and ctx.needs_input_grad[0]:
+            dz = _backward_op(
+                z, directions, ctx.step, coefficients, gradients, ctx.impl, *ctx.ranks
+            )
+        return dz, None, None, None, None, None, None
