@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -19,6 +20,7 @@ from .sass import Instruction, disassemble, triton_tool
 KIB = 1024
 INTEGERS = {"labels_ptr": "*i64", "row_labels_ptr": "*i64", "column_labels_ptr": "*i64",
             "index_ptr": "*i64"}  # fmt: skip
+FLOATS = ("unit", "high", "low", "quarters", "most", "step", "count")
 MATRICES = ("q_ptr", "k_ptr", "pair_weights_ptr")
 
 
@@ -50,9 +52,12 @@ def compile_kernel(kernel: Any, tile: Tile, **constants: Any) -> Compiled:
             return "constexpr"
         if name.endswith("_ptr"):
             return INTEGERS.get(name, "*bf16" if name in MATRICES else "*fp32")
-        return "fp32" if name == "unit" else "i32"
+        if name in FLOATS:
+            return "fp32"
+        return "i64" if annotations[name] is tl.int64 else "i32"
 
     names = [x.name for x in kernel.params]
+    annotations = {x.name: x._param.annotation for x in kernel.params}
     aligned = {
         (i,): [["tt.divisibility", 16]]
         for i, name in enumerate(names)

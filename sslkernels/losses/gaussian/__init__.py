@@ -1,0 +1,19 @@
+"""Losses that make embeddings an isotropic Gaussian, as seen along random directions."""
+
+from .bcs import BCSLoss, bcs
+from .lejepa import LeJEPALoss, lejepa
+from .lewm import LeWMLoss, lewm
+from .sigreg import SIGRegLoss, sigreg
+from .sliced import SlicedLoss
+
+__all__ = [
+    "BCSLoss",
+    "LeJEPALoss",
+    "LeWMLoss",
+    "SIGRegLoss",
+    "SlicedLoss",
+    "bcs",
+    "lejepa",
+    "lewm",
+    "sigreg",
+]

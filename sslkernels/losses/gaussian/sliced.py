@@ -1,0 +1,55 @@
+"""What losses of random directions share: the step that draws them."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from ..._checks import MOST_SEED, check_integers
+from ...primitives import random_directions
+from .._common import Gathering, GatheringLoss
+
+
+class SlicedLoss(GatheringLoss):
+    """A loss of embeddings' projections on random directions, other ones at every call.
+
+    Directions follow from the seed and the step alone, so that they are the same on all ranks and
+    devices, and nobody waits to agree on them: ranks must have counted alike, as they do from one
+    checkpoint. Under activation checkpointing, which calls a loss twice, give directions.
+
+    Args:
+        num_slices: directions, M.
+        seed: of directions.
+        gather_distributed, gather, group, grad_scale, impl: see
+            :class:`sslkernels.losses.GatheringLoss`. Both ways to gather are one here: ranks
+            exchange sums.
+
+    Attributes:
+        global_step: calls so far, an int64 tensor in the ``state_dict``.
+    """
+
+    global_step: Tensor
+
+    def __init__(
+        self,
+        num_slices: int,
+        gather_distributed: bool,
+        seed: int,
+        **gathering: Unpack[Gathering],
+    ) -> None:
+        super().__init__(gather_distributed, **gathering)
+        check_integers(1, num_slices=num_slices)
+        check_integers(0, MOST_SEED, seed=seed)
+        self.num_slices, self.seed = num_slices, seed
+        self.register_buffer("global_step", torch.zeros((), dtype=torch.int64))
+
+    def draw(self, z: Tensor) -> Tensor:
+        """Directions (D, M) for embeddings (…, D), in their dtype; the step then moves on."""
+        directions = random_directions(
+            self.global_step, z.shape[-1], self.num_slices, seed=self.seed, dtype=z.dtype
+        )
+        with torch.no_grad():
+            self.global_step += 1
+        return directions
