@@ -294,10 +294,10 @@ PYBIND11_MODULE(_C, m) {
     cpu::sliced_sums({matrices(views), matrix(directions), step, knots, threads}, pointer(sums));
   });
   m.def("sliced_statistics",
-        [](int64_t views, int64_t slices, double step, double count, double factor,
+        [](int64_t views, int64_t slices, double step, double count,
            const std::vector<double>& weights, int threads, uintptr_t sums, uintptr_t statistics) {
           py::gil_scoped_release release;
-          cpu::sliced_statistics({views, slices, step, count, factor, weights, threads},
+          cpu::sliced_statistics({views, slices, step, count, weights, threads},
                                  pointer(sums), pointer(statistics));
         });
   m.def("sliced_gradient",

@@ -21,7 +21,7 @@ KIB = 1024
 INTEGERS = {"labels_ptr": "*i64", "row_labels_ptr": "*i64", "column_labels_ptr": "*i64",
             "index_ptr": "*i64"}  # fmt: skip
 FLOATS = ("unit", "high", "low", "quarters", "most", "step", "count")
-MATRICES = ("q_ptr", "k_ptr", "pair_weights_ptr")
+MATRICES = ("coefficients_ptr", "q_ptr", "k_ptr", "pair_weights_ptr")
 
 
 class Compiled(NamedTuple):
@@ -51,7 +51,7 @@ def compile_kernel(kernel: Any, tile: Tile, **constants: Any) -> Compiled:
         if name in constants:
             return "constexpr"
         if name.endswith("_ptr"):
-            return INTEGERS.get(name, "*bf16" if name in MATRICES else "*fp32")
+            return INTEGERS.get(name, "*bf16" if name in MATRICES and name != "coefficients_ptr" else "*fp32")
         if name in FLOATS:
             return "fp32"
         return "i64" if annotations[name] is tl.int64 else "i32"

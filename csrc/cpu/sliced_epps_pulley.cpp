@@ -325,7 +325,7 @@ void sliced_statistics(const SlicedStatistics& p, float* sums, float* statistics
     for (int64_t k = 0; k < 2 * knots; ++k) {
       const double t = p.step * (k % knots + 1), weight = p.weights[k % knots];
       const double target = k < knots ? std::exp(-t * t / 2) : 0.0;
-      const double coefficient = 2 * p.factor * weight * t / p.count;
+      const double coefficient = 2 * weight * t;
       float* x = sums + (view * 2 * knots + k) * m;
       for (int64_t j = 0; j < m; ++j) {
         const double error = x[j] / p.count - target;
@@ -334,7 +334,7 @@ void sliced_statistics(const SlicedStatistics& p, float* sums, float* statistics
       }
     }
     for (int64_t j = 0; j < m; ++j)
-      statistics[view * m + j] = static_cast<float>(p.factor * total[j]);
+      statistics[view * m + j] = static_cast<float>(p.count * total[j]);
   }
 }
 

@@ -8,9 +8,31 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ._architectures import BACKWARD, DEEP, FORWARD, PRODUCTS, ROWS, WEIGHTS, Table, Tile
+from ._architectures import (
+    BACKWARD,
+    DEEP,
+    FORWARD,
+    PRODUCTS,
+    ROWS,
+    SLICE_GRADIENT,
+    SLICES,
+    WEIGHTS,
+    Table,
+    Tile,
+)
 
-__all__ = ["BACKWARD", "DEEP", "FORWARD", "PRODUCTS", "ROWS", "WEIGHTS", "Table", "Tile"]
+__all__ = [
+    "BACKWARD",
+    "DEEP",
+    "FORWARD",
+    "PRODUCTS",
+    "ROWS",
+    "SLICES",
+    "SLICE_GRADIENT",
+    "WEIGHTS",
+    "Table",
+    "Tile",
+]
 # compute capabilities, by the shared memory that a block can have
 LISTED = {
     (8, 0): "sm_80", (8, 7): "sm_80", (11, 0): "sm_80",

@@ -20,7 +20,7 @@ UNIT = 16  # elements, whose multiples are read in one piece
 STRIDES = ("_stride", "_view", "_row", "_step")  # how their names end
 MATRICES = (
     "q", "k", "x", "a", "b", "own", "other", "values", "student", "teacher", "center", "out",
-    "gradient", "product", "products", "data", "levels", "query", "key", "positive",
+    "gradient", "coefficients", "product", "products", "data", "levels", "query", "key", "positive",
     "pair_weights",
 )  # fmt: skip
 

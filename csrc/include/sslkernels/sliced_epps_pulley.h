@@ -23,11 +23,11 @@ struct SlicedEppsPulley {
 void sliced_sums(const SlicedEppsPulley& problem, float* sums);
 
 // From the sums over `count` rows, (V, 2, knots, M), to the statistics, (V, M):
-// factor · Σ weight (mean cos - e^(-t²/2))² + weight (mean sin)²; the sums become the
-// derivative's coefficients.
+// count · Σ weight [(mean cos - e^(-t²/2))² + (mean sin)²]; the sums become the derivative's
+// coefficients.
 struct SlicedStatistics {
   int64_t views, slices;
-  double step, count, factor;
+  double step, count;
   std::vector<double> weights;  // of each knot
   int threads;
 };

@@ -20,5 +20,20 @@ DEEP: dict[str, dict[int, Tile]] = {name: x.DEEP for name, x in ARCHITECTURES.it
 WEIGHTS: dict[str, dict[int, Tile]] = {name: x.WEIGHTS for name, x in ARCHITECTURES.items()}
 # of C = âᵀ b̂ that never leaves the chip, by bytes per element; BD is a number of samples
 PRODUCTS: dict[str, dict[int, Tile]] = {name: x.PRODUCTS for name, x in ARCHITECTURES.items()}
+# of projections on random directions, of embeddings in pieces of BD, by bytes per element
+SLICES: dict[str, dict[int, Tile]] = {name: x.SLICES for name, x in ARCHITECTURES.items()}
+# of the gradient of functions of these, which is held for each sample
+SLICE_GRADIENT: Table = {name: x.SLICE_GRADIENT for name, x in ARCHITECTURES.items()}
 
-__all__ = ["BACKWARD", "DEEP", "FORWARD", "PRODUCTS", "ROWS", "WEIGHTS", "Table", "Tile"]
+__all__ = [
+    "BACKWARD",
+    "DEEP",
+    "FORWARD",
+    "PRODUCTS",
+    "ROWS",
+    "SLICES",
+    "SLICE_GRADIENT",
+    "WEIGHTS",
+    "Table",
+    "Tile",
+]

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_devices, check_flags, check_tensors, shown
-from ...distributed import Gather
+from ...distributed import Gather, rows_of_all_ranks
 from .._arguments import across_ranks, choose
+from .kernels import MOST_KNOTS
 from .op import SlicedEppsPulley
 from .quadrature import Quadrature
 from .reference import sliced_epps_pulley_reference
@@ -45,8 +46,9 @@ def sliced_epps_pulley(
         gather: the ranks whose rows count too. Statistics are those of the global sets of samples;
             ranks exchange sums alone, M × knots × 2 of each set.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
-            32-bit floats, else ``"tiled"`` (torch, some rows at a time); ``"reference"`` (stores
-            samples × directions × knots) is used only when named.
+            32-bit floats, else ``"tiled"`` (torch, some rows at a time), which also stands in for
+            them beyond 64 knots; ``"reference"`` (stores samples × directions × knots) is used only
+            when named.
 
     Returns:
         (…, M), in float32 (float64 for float64 inputs), whatever autocast says; differentiable once
@@ -66,10 +68,14 @@ def sliced_epps_pulley(
     ranks = across_ranks(gather, impl)
     if impl == "reference":
         return sliced_epps_pulley_reference(z, directions, quadrature, scaled)
+    if len(quadrature.weights) > MOST_KNOTS:
+        impl = "tiled"
     sets = z.reshape(-1, *z.shape[-2:])
     statistics, _ = SlicedEppsPulley.apply(
-        sets, directions, quadrature.step, list(quadrature.weights), bool(scaled), impl, ranks
+        sets, directions, quadrature.step, list(quadrature.weights), impl, ranks
     )
+    if not scaled:
+        statistics = statistics / (z.shape[-2] if not ranks else rows_of_all_ranks(sets[0], gather))
     return statistics.view(*z.shape[:-2], -1) if z.dim() != 3 else statistics
 
 

@@ -9,29 +9,23 @@ from torch import Tensor
 
 from ..._ext import extension, matrix
 
-MOST_KNOTS = 64
-
 
 def sums(z: Tensor, directions: Tensor, step: float, knots: int) -> Tensor:
-    out = z.new_empty(len(z), 2, knots, directions.shape[1], dtype=torch.float32)
+    out = z.new_empty(1, len(z), 2, knots, directions.shape[1], dtype=torch.float32)
     extension().sliced_sums(*_problem(z, directions), step, knots, _threads(), out.data_ptr())
     return out
 
 
 def statistics(
-    sums: Tensor,
-    step: float,
-    weights: Sequence[float],
-    count: int | Tensor,
-    factor: int | Tensor,
-) -> Tensor:
-    views, _, _, slices = sums.shape
+    sums: Tensor, step: float, weights: Sequence[float], count: int | Tensor
+) -> tuple[Tensor, Tensor]:
+    _, views, _, _, slices = sums.shape
     out = sums.new_empty(views, slices)
     extension().sliced_statistics(
-        views, slices, step, float(count), float(factor), list(weights), _threads(),
-        sums.data_ptr(), out.data_ptr(),
+        views, slices, step, float(count), list(weights), _threads(), sums.data_ptr(),
+        out.data_ptr(),
     )  # fmt: skip
-    return out
+    return out, sums[0]
 
 
 def gradient(

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
+
+MOST_KNOTS = 64  # that C++ and Triton take
+WIDTH = 64  # of which Triton's coefficients of directions are a multiple
 
 
 class Kernels(Protocol):
     """What a module of kernels holds, for samples z (V, N, D) and directions (D, M)."""
 
     def sums(self, z: Tensor, directions: Tensor, step: float, knots: int) -> Tensor:
-        """Over samples, of cos(t p) and sin(t p): (V, 2, knots, M)."""
+        """Over samples, of cos(t p) and sin(t p): (splits, V, 2, knots, M), to be added up."""
         ...
 
     def statistics(
-        self,
-        sums: Tensor,
-        step: float,
-        weights: Sequence[float],
-        count: int | Tensor,
-        factor: int | Tensor,
-    ) -> Tensor:
-        """(V, M), from sums over ``count`` samples. The sums become coefficients in their place:
-        2 · factor · weight · t / count times what mean cosines and sines are off their targets."""
+        self, sums: Tensor, step: float, weights: Sequence[float], count: int | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(V, M), from sums over ``count`` samples, and the coefficients of the derivative: 2 ·
+        weight · t times what mean cosines and sines are off their targets."""
         ...
 
     def gradient(
@@ -34,21 +32,26 @@ class Kernels(Protocol):
         ...
 
 
-def kernels(impl: str, knots: int) -> Kernels:
-    """Those of an implementation, imported when they are first asked for; the tiled ones for more
-    knots than it takes."""
+def coefficients_shape(impl: str, views: Any, knots: Any, slices: Any) -> tuple[Any, ...]:
+    """That of an implementation: cosines' then sines'; Triton has them side by side, sines' first,
+    and room for whole tiles."""
+    if impl == "triton":
+        return views, knots, (slices + WIDTH - 1) // WIDTH * WIDTH, 2
+    return views, 2, knots, slices
+
+
+def kernels(impl: str) -> Kernels:
+    """Those of an implementation, imported when they are first asked for."""
+    if impl == "tiled":
+        from . import tiled
+
+        return tiled
     if impl == "cpu":
         from . import cpu
 
-        if knots <= cpu.MOST_KNOTS:
-            return cpu
-    elif impl == "triton":
+        return cpu
+    if impl == "triton":
         from . import triton
 
-        if knots <= triton.MOST_KNOTS:
-            return triton
-    elif impl != "tiled":
-        raise ValueError(f"no kernels are called {impl!r}")
-    from . import tiled
-
-    return tiled
+        return triton
+    raise ValueError(f"no kernels are called {impl!r}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..._operator import RANKS, Differentiable, accumulation_dtype, operator, plain
 from ...distributed import Ranks, all_reduce
-from .kernels import kernels
+from .kernels import coefficients_shape, kernels
 
 
 def forward(
@@ -18,20 +18,19 @@ def forward(
     directions: Tensor,
     step: float,
     weights: Sequence[float],
-    scaled: bool,
     impl: str,
     *ranks: Any,
 ) -> Any:
     with plain(z):
-        found = kernels(impl, len(weights))
+        found = kernels(impl)
         sums = found.sums(z, directions, step, len(weights))
         count: int | Tensor = z.shape[1]
         if any(ranks):
+            sums = sums.sum(0, keepdim=True)
             own = sums.new_full((1,), count)
             total = all_reduce(torch.cat([sums.flatten(), own]), "sum", Ranks(*ranks))
             sums, count = total[:-1].view(sums.shape), total[-1]
-        statistics = found.statistics(sums, step, weights, count, count if scaled else 1)
-        return statistics, sums
+        return found.statistics(sums, step, weights, count)
 
 
 def backward(
@@ -46,7 +45,7 @@ def backward(
     with plain(z):
         if any(ranks):
             gradients = all_reduce(gradients, "sum", Ranks(*ranks))
-        found = kernels(impl, coefficients.shape[2])
+        found = kernels(impl)
         return found.gradient(z, directions, step, coefficients, gradients).to(z.dtype)
 
 
@@ -55,14 +54,13 @@ def forward_fake(
     directions: Tensor,
     step: float,
     weights: Sequence[float],
-    scaled: bool,
     impl: str,
     *ranks: Any,
 ) -> Any:
     views, slices, dtype = z.shape[0], directions.shape[1], accumulation_dtype(z)
     return (
         z.new_empty(views, slices, dtype=dtype),
-        z.new_empty(views, 2, len(weights), slices, dtype=dtype),
+        z.new_empty(coefficients_shape(impl, views, len(weights), slices), dtype=dtype),
     )
 
 
@@ -79,8 +77,8 @@ def backward_fake(
 
 
 _forward_op = operator(
-    "sliced_epps_pulley(Tensor z, Tensor directions, float step, float[] weights, bool scaled,"
-    f" str impl, {RANKS}) -> (Tensor, Tensor)",
+    "sliced_epps_pulley(Tensor z, Tensor directions, float step, float[] weights, str impl,"
+    f" {RANKS}) -> (Tensor, Tensor)",
     forward,
     forward_fake,
 )
@@ -101,15 +99,14 @@ class SlicedEppsPulley(Differentiable):
         directions: Tensor,
         step: float,
         weights: Sequence[float],
-        scaled: bool,
         impl: str,
         ranks: Any,
     ) -> Any:
-        return _forward_op(z, directions, step, weights, scaled, impl, *ranks)
+        return _forward_op(z, directions, step, weights, impl, *ranks)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        z, directions, ctx.step, _, _, ctx.impl, ctx.ranks = inputs
+        z, directions, ctx.step, _, ctx.impl, ctx.ranks = inputs
         ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(z, directions, output[1])
@@ -122,4 +119,4 @@ class SlicedEppsPulley(Differentiable):
             dz = _backward_op(
                 z, directions, ctx.step, coefficients, gradients, ctx.impl, *ctx.ranks
             )
-        return dz, None, None, None, None, None, None
+        return dz, None, None, None, None, None

@@ -15,33 +15,27 @@ PROJECTIONS = 1 << 18  # at a time, several of which are alive
 def sums(z: Tensor, directions: Tensor, step: float, knots: int) -> Tensor:
     dtype = accumulation_dtype(z)
     directions = directions.to(dtype)
-    out = z.new_zeros(len(z), 2, knots, directions.shape[1], dtype=dtype)
+    out = z.new_zeros(1, len(z), 2, knots, directions.shape[1], dtype=dtype)
     for view, rows in _parts(z, directions):
         p = z[view, rows].to(dtype) @ directions
         for k in range(knots):
             angles = p * ((k + 1) * step)
-            out[view, 0, k] += angles.cos().sum(0)
-            out[view, 1, k] += angles.sin().sum(0)
+            out[0, view, 0, k] += angles.cos().sum(0)
+            out[0, view, 1, k] += angles.sin().sum(0)
     return out
 
 
 def statistics(
-    sums: Tensor,
-    step: float,
-    weights: Sequence[float],
-    count: int | Tensor,
-    factor: int | Tensor,
-) -> Tensor:
-    # on the device of the sums, where nothing is copied to
-    knots = torch.arange(1, len(weights) + 1, device=sums.device)
-    t = (knots.double() * step)[:, None]
+    sums: Tensor, step: float, weights: Sequence[float], count: int | Tensor
+) -> tuple[Tensor, Tensor]:
+    # made on the device of the sums, to which nothing is copied
+    t = torch.arange(1, len(weights) + 1, device=sums.device).double()[:, None] * step
     weight = torch.stack([t.new_full((1,), x) for x in weights])
-    sums.div_(count)
-    sums[:, 0] -= torch.exp(-t.square() / 2).to(sums.dtype)
-    square = sums[:, 0].square() + sums[:, 1].square()
-    out = (square * weight.to(sums.dtype)).sum(1) * factor
-    sums *= (2 * factor / count * weight * t).to(sums.dtype)
-    return out
+    errors = sums[0] / count
+    errors[:, 0] -= torch.exp(-t.square() / 2).to(sums.dtype)
+    square = errors[:, 0].square() + errors[:, 1].square()
+    statistics = (square * weight.to(sums.dtype)).sum(1) * count
+    return statistics, errors.mul_((2 * weight * t).to(sums.dtype))
 
 
 def gradient(

@@ -7,7 +7,7 @@ a thread, or nearly so.
 import triton
 import triton.language as tl
 
-from .._triton import kernel, multiply
+from .._triton import as_operand, kernel, multiply
 
 ROUND = tl.constexpr(12582912.0)  # 1.5 · 2^23: what is added to it is rounded to an integer
 
@@ -78,19 +78,26 @@ def sums_kernel(
     for column in range(start, end, BN):
         p = multiply(q, q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)
         cosine, sine = cosine_and_sine(p, high, low, quarters, most)
+        c_before, s_before = tl.full((BM, BN), 1.0, tl.float32), tl.zeros((BM, BN), tl.float32)
         c, s = cosine, sine
         if KNOTS > GROUP:
             if group > 0:
-                first = (group * GROUP + 1).to(tl.float32)
-                first_high, first_low = times(high, low, first)
-                c, s = cosine_and_sine(p, first_high, first_low, quarters * first, most / first)
+                k = (group * GROUP).to(tl.float32)
+                k_high, k_low = times(high, low, k)
+                c_before, s_before = cosine_and_sine(p, k_high, k_low, quarters * k, most / k)
+                c = tl.fma(c_before, cosine, -(s_before * sine))
+                s = tl.fma(s_before, cosine, c_before * sine)
+        chord = sine + sine
+        against = -chord
         new_cosines = ()
         new_sines = ()
         for i in tl.static_range(GROUP):
             new_cosines = new_cosines + (cosines[i] + sum_in_threads(c, BM, BN),)
             new_sines = new_sines + (sines[i] + sum_in_threads(s, BM, BN),)
-            if i + 1 < GROUP:
-                c, s = tl.fma(c, cosine, -(s * sine)), tl.fma(s, cosine, c * sine)
+            # the next of both, from the last two
+            c, s, c_before, s_before = (
+                tl.fma(against, s, c_before), tl.fma(chord, c, s_before), c, s,
+            )  # fmt: skip
         cosines = new_cosines
         sines = new_sines
     beyond = (tl.cdiv(end - start, BN) * BN - (end - start)).to(tl.float32)  # rows of 0: cos is 1
@@ -98,18 +105,30 @@ def sums_kernel(
     at = (split * tl.num_programs(2) // groups + view).to(tl.int64) * 2 * KNOTS
     for i in tl.static_range(GROUP):
         knot = group * GROUP + i
-        inside = (rows < m) & (knot < KNOTS)
+        inside = rows < tl.where(knot < KNOTS, m, 0)
         out_ptr = sums_ptr + (at + knot) * m + rows
         tl.store(out_ptr, tl.sum(cosines[i], 1) - beyond, mask=inside)
         tl.store(out_ptr + KNOTS * m, tl.sum(sines[i], 1), mask=inside)
 
 
+@triton.jit
+def _sum_of_splits(sums_ptr, row, columns, m, rows, splits):
+    sum = tl.zeros_like(columns).to(tl.float32)
+    for split in range(splits):
+        at = (split * rows + row).to(tl.int64) * m + columns
+        sum += tl.load(sums_ptr + at, mask=columns < m, other=0.0)
+    return sum
+
+
 @kernel
 def statistics_kernel(
-    sums_ptr, count_ptr, statistics_ptr, coefficients_ptr, m, sets, splits, count, step,
-    WEIGHTS: tl.constexpr, SCALED: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr,
+    sums_ptr, count_ptr, statistics_ptr, coefficients_ptr, m, width, sets, splits, count, step,
+    WEIGHTS: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Of a set and a block of directions; what C++'s sliced_statistics does."""
+    """Of a set and a block of directions, from sums (splits, sets, 2, KNOTS, m).
+
+    coefficients: (sets, KNOTS, width, 2), of sin and of cos, 0 from m on.
+    """
     KNOTS: tl.constexpr = len(WEIGHTS)
     columns = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     view = tl.program_id(1)
@@ -120,69 +139,94 @@ def statistics_kernel(
     total = tl.zeros((BLOCK,), tl.float32)
     for k in tl.static_range(KNOTS):
         t = step * (k + 1)
-        target = tl.exp2(t * t * -0.72134752)
-        for part in tl.static_range(2):
-            place = ((view * 2 + part) * KNOTS + k).to(tl.int64) * m + columns
-            sum = tl.zeros((BLOCK,), tl.float32)
-            for split in range(splits):
-                own = split.to(tl.int64) * sets * 2 * KNOTS * m
-                sum += tl.load(sums_ptr + own + place, mask=inside, other=0.0)
-            error = sum * factor
-            if part == 0:
-                error -= target
-            total += WEIGHTS[k] * error * error
-            weight = 2 * WEIGHTS[k] * t
-            if not SCALED:
-                weight *= factor
-            tl.store(coefficients_ptr + place, weight * error, mask=inside)
-    if SCALED:
-        total *= count
-    tl.store(statistics_ptr + view * m + columns, total, mask=inside)
+        cosine = _sum_of_splits(sums_ptr, view * 2 * KNOTS + k, columns, m, sets * 2 * KNOTS, splits)
+        sine = _sum_of_splits(
+            sums_ptr, view * 2 * KNOTS + KNOTS + k, columns, m, sets * 2 * KNOTS, splits
+        )
+        sine = sine * factor
+        cosine = cosine * factor - tl.exp2(t * t * -0.72134752)
+        total += WEIGHTS[k] * (cosine * cosine + sine * sine)
+        both = tl.where(inside[:, None], tl.join(sine, cosine), 0.0) * (2 * WEIGHTS[k] * t)
+        at = (view * KNOTS + k).to(tl.int64) * 2 * width + 2 * columns[:, None]
+        at += tl.arange(0, 2)[None, :]
+        tl.store(coefficients_ptr + at, both, mask=(columns < width)[:, None])
+    tl.store(statistics_ptr + view * m + columns, total * count, mask=inside)
+
+
+@triton.jit
+def unit_of(gradients_ptr, view_stride, column_stride, sets, m, BLOCK: tl.constexpr):
+    """The power of two next to the largest gradient: divided by it, all fit half precision."""
+    largest = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, sets * m, BLOCK):
+        i = start + tl.arange(0, BLOCK)
+        at = (i // m) * view_stride + (i % m) * column_stride
+        largest = tl.maximum(largest, tl.abs(tl.load(gradients_ptr + at, mask=i < sets * m, other=0.0)))
+    exponent = tl.max(largest, 0).to(tl.int32, bitcast=True) & 0x7F800000
+    exponent = tl.minimum(tl.maximum(exponent, 0x00800000), 0x7E800000)
+    return exponent.to(tl.float32, bitcast=True)
 
 
 @kernel
 def gradient_kernel(
-    q_ptr, k_ptr, coefficients_ptr, gradients_ptr, out_ptr, n, m, high, low, quarters, most,
-    q_stride, k_stride, k_view_stride: tl.int64, gradients_view_stride: tl.int64,
-    gradients_column_stride: tl.int64,
-    D: tl.constexpr, WIDTH: tl.constexpr, KNOTS: tl.constexpr,
+    q_ptr, k_ptr, coefficients_ptr, gradients_ptr, out_ptr, unit_ptr, n, m, sets,
+    high, low, quarters, most, q_stride, k_stride, knot_stride, q_view_stride: tl.int64,
+    gradients_view_stride: tl.int64, gradients_column_stride: tl.int64,
+    D: tl.constexpr, WIDTH: tl.constexpr, KNOTS: tl.constexpr, WEIGHTS: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of a block of a set's samples q, from all directions k, BN at a time.
+    """Of a block of a set's samples q and all directions k, BN at a time.
 
-    coefficients: (sets, 2, KNOTS, m); out: (sets, n, WIDTH)."""
+    out: the gradient, (sets, n, WIDTH); or, if WEIGHTS, the directions' weights in it in units of
+    what unit becomes, (sets, n, m). coefficients: (sets, KNOTS, knot_stride / 2, 2).
+    """
     row, view = tl.program_id(0) * BM, tl.program_id(1)
-    q_view_ptr = q_ptr + view * k_view_stride
-    q_rows = tl.make_tensor_descriptor(q_view_ptr, [n, D], [q_stride, 1], [BM, BD])
+    unit = unit_of(gradients_ptr, gradients_view_stride, gradients_column_stride, sets, m, 1024)
+    if WEIGHTS:
+        tl.store(unit_ptr, unit)
+    inverse = 1.0 / unit
+    q_rows = tl.make_tensor_descriptor(
+        q_ptr + view * q_view_stride, [n, D], [q_stride, 1], [BM, BD]
+    )
     k_rows = tl.make_tensor_descriptor(k_ptr, [m, D], [k_stride, 1], [BN, BD])
     q = q_rows.load([row, 0])
-    of_cosine_ptr = coefficients_ptr + view.to(tl.int64) * 2 * KNOTS * m
-    of_sine_ptr = of_cosine_ptr + KNOTS * m
+    own_ptr = coefficients_ptr + view.to(tl.int64) * KNOTS * knot_stride
+    rows = row + tl.arange(0, BM)
     acc = tl.zeros((BM, BD), tl.float32)
     for column in range(0, m, BN):
-        k = k_rows.load([column, 0])
-        p = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+        if WEIGHTS:
+            p = multiply(q, q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)
+        else:
+            k = k_rows.load([column, 0])
+            p = tl.dot(q, tl.trans(k), input_precision=PRECISION)
         cosine, sine = cosine_and_sine(p, high, low, quarters, most)
+        against = -sine
         columns = column + tl.arange(0, BN)
         inside = columns < m
         real = tl.zeros((BM, BN), tl.float32)
         imaginary = tl.zeros((BM, BN), tl.float32)
-        for i in tl.static_range(KNOTS):
-            at = (KNOTS - 1 - i) * m + columns
-            a = tl.load(of_sine_ptr + at, mask=inside, other=0.0)[None, :]
-            b = tl.load(of_cosine_ptr + at, mask=inside, other=0.0)[None, :]
+        for i in tl.static_range(KNOTS):  # a polynomial in cos + i sin, from its highest power on
+            at = (KNOTS - 1 - i) * knot_stride + 2 * columns[:, None] + tl.arange(0, 2)[None, :]
+            a, b = tl.split(tl.load(own_ptr + at))
+            a, b = a[None, :], b[None, :]
             if i == 0:
                 real += a
                 imaginary += b
             else:
                 real, imaginary = (
-                    tl.fma(real, cosine, tl.fma(-imaginary, sine, a)),
+                    tl.fma(real, cosine, tl.fma(imaginary, against, a)),
                     tl.fma(real, sine, tl.fma(imaginary, cosine, b)),
                 )
-        weights = tl.fma(real, cosine, -(imaginary * sine))
+        weights = tl.fma(real, cosine, imaginary * against)
         at = view * gradients_view_stride + columns * gradients_column_stride
-        weights *= tl.load(gradients_ptr + at, mask=inside, other=0.0)[None, :]
-        acc = tl.dot(weights.to(k.dtype), k, acc, input_precision=PRECISION)
-    rows, features = row + tl.arange(0, BM), tl.arange(0, BD)
-    at = (view.to(tl.int64) * n + rows)[:, None] * WIDTH + features[None, :]
-    tl.store(out_ptr + at, acc, mask=(rows < n)[:, None] & (features < WIDTH)[None, :])
+        factor = tl.load(gradients_ptr + at, mask=inside, other=0.0) * inverse
+        weights = as_operand(weights * factor[None, :], q_ptr.dtype.element_ty, PRECISION)
+        if WEIGHTS:
+            at = (view.to(tl.int64) * n + rows)[:, None] * m + columns[None, :]
+            tl.store(out_ptr + at, weights, mask=(rows < n)[:, None] & inside[None, :])
+        else:
+            acc = tl.dot(weights, k, acc, input_precision=PRECISION)
+    if not WEIGHTS:
+        features = tl.arange(0, BD)
+        at = (view.to(tl.int64) * n + rows)[:, None] * WIDTH + features[None, :]
+        inside = (rows < n)[:, None] & (features < WIDTH)[None, :]
+        tl.store(out_ptr + at, (acc * unit).to(out_ptr.dtype.element_ty), mask=inside)
