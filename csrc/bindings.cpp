@@ -15,6 +15,7 @@
 #include "sslkernels/offdiagonal_norm.h"
 #include "sslkernels/pairwise_logsumexp.h"
 #include "sslkernels/pairwise_softplus.h"
+#include "sslkernels/random_directions.h"
 #include "sslkernels/sinkhorn.h"
 #include "sslkernels/sliced_epps_pulley.h"
 #include "sslkernels/soft_cross_entropy.h"
@@ -356,6 +357,18 @@ PYBIND11_MODULE(_C, m) {
                             const ViewsTuple& out, int threads) {
     py::gil_scoped_release release;
     cpu::augment_views(augment_views(images, parameters, shape, bicubic, affine, out, threads));
+  });
+
+  m.def("random_directions", [](uint64_t seed, int64_t step, int64_t slices, int64_t features,
+                                int dtype, int threads, uintptr_t out) {
+    py::gil_scoped_release release;
+    cpu::random_directions(
+        {seed, static_cast<uint64_t>(step), slices, features, static_cast<DType>(dtype), threads},
+        reinterpret_cast<void*>(out));
+  });
+  m.def("philox", [](const std::array<uint32_t, 2>& key, std::array<uint32_t, 4> counter) {
+    cpu::philox(key.data(), counter.data());
+    return counter;
   });
 
 #ifdef SSLKERNELS_CUDA

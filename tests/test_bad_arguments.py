@@ -80,6 +80,7 @@ FUNCTIONS = {
     sslkernels.pairwise_softplus: {"q": x(), "k": x(1)},
     sslkernels.prototype_cross_entropy: dict(student=x(), teacher=x(1), **PROTOTYPES),
     sslkernels.prototype_sinkhorn: {"features": x(), "prototypes": x(2, K, D)},
+    sslkernels.random_directions: {"step": torch.tensor(3), "features": D, "slices": K},
     sslkernels.sinkhorn: {"logits": x()},
     sslkernels.soft_cross_entropy: {"student": x(), "teacher": x(1)},
     sslkernels.augment_views: {"images": IMAGES, "parameters": OWN, "size": 4},

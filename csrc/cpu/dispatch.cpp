@@ -7,6 +7,7 @@
 #include "sslkernels/offdiagonal_norm.h"
 #include "sslkernels/pairwise_logsumexp.h"
 #include "sslkernels/pairwise_softplus.h"
+#include "sslkernels/random_directions.h"
 #include "sslkernels/sinkhorn.h"
 #include "sslkernels/sliced_epps_pulley.h"
 #include "sslkernels/soft_cross_entropy.h"
@@ -38,6 +39,8 @@
   void sinkhorn_rows(const Sinkhorn&, LogSums);                                              \
   void sinkhorn_masses(const Sinkhorn&, LogSums, float*);                                    \
   void augment_views(const AugmentViews&);                                                   \
+  void random_directions(const RandomDirections&, void*);                                    \
+  void philox(const uint32_t*, uint32_t*);                                                   \
   }
 
 namespace sslkernels::cpu {
@@ -191,5 +194,13 @@ void sinkhorn_masses(const Sinkhorn& problem, LogSums rows, float* out) {
 }
 
 void augment_views(const AugmentViews& problem) { SSLKERNELS_DISPATCH(augment_views(problem)) }
+
+void random_directions(const RandomDirections& problem, void* out) {
+  SSLKERNELS_DISPATCH(random_directions(problem, out))
+}
+
+void philox(const uint32_t key[2], uint32_t counter[4]) {
+  SSLKERNELS_DISPATCH(philox(key, counter))
+}
 
 }  // namespace sslkernels::cpu

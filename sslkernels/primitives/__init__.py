@@ -5,6 +5,7 @@ from .nearest_neighbor import nearest_neighbor
 from .offdiagonal_norm import Standardized, offdiagonal_norm
 from .pairwise_logsumexp import pairwise_logsumexp
 from .pairwise_softplus import pairwise_softplus
+from .random_directions import random_directions
 from .sinkhorn import prototype_sinkhorn, sinkhorn
 from .sliced_epps_pulley import Quadrature, sliced_epps_pulley
 from .soft_cross_entropy import prototype_cross_entropy, soft_cross_entropy
@@ -20,6 +21,7 @@ __all__ = [
     "pairwise_softplus",
     "prototype_cross_entropy",
     "prototype_sinkhorn",
+    "random_directions",
     "sinkhorn",
     "sliced_epps_pulley",
     "soft_cross_entropy",

@@ -108,6 +108,9 @@ ROW_KERNELS = {
         {**RAW, "own_column_stride": 1, "other_column_stride": 1},
     ],
     "offdiagonal_norm.input_gradient_kernel": [{**TILE_OF_COLUMNS, "column_stride": 1}],
+    "random_directions.directions_kernel": [
+        {"ROWS": rows, "COLUMNS": columns} for rows, columns in ((8, 32), (1, 256))
+    ],
     "sinkhorn.rows_kernel": [
         {"COUNTED": True, "ON_DEVICE": on_device, "UNIT": UNIT_OF_3000, "BLOCK": 4096}
         for on_device in (False, True)

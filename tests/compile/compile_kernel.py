@@ -103,6 +103,7 @@ def compile_one(job: Job) -> Compiled:
             return "i32"
         kinds = {
             "index_ptr": "i64",
+            "step_ptr": "i64",
             "sums_ptr": "fp64",
             **dict.fromkeys(TEMPERATURES, "fp64"),
             **dict.fromkeys(LABELS, "i64"),

@@ -19,6 +19,7 @@ from sslkernels import (
     offdiagonal_norm,
     pairwise_logsumexp,
     pairwise_softplus,
+    random_directions,
     sinkhorn,
     soft_cross_entropy,
 )
@@ -175,8 +176,20 @@ def fuzz_views(draw):
     assert out.isfinite().all() and out.min() >= 0 and out.max() <= 1
 
 
+def fuzz_directions(draw):
+    step = torch.tensor(draw.choice([*LARGE, 3]))
+    dtype = draw.choice([torch.float32, torch.bfloat16, torch.float16, torch.float64])
+    options = {"seed": draw.choice([1, 3, *LARGE]), "dtype": dtype}
+    shape = size(draw), size(draw)
+    ours, exact = (
+        random_directions(step, *shape, **options, impl=impl) for impl in ("cpu", "reference")
+    )
+    tolerance = {torch.bfloat16: 1e-2, torch.float16: 1e-3}.get(dtype, 1e-6)
+    torch.testing.assert_close(ours, exact, rtol=0, atol=tolerance)
+
+
 FUZZ = (fuzz_logsumexp, fuzz_softplus, fuzz_neighbor, fuzz_norm, fuzz_sinkhorn,
-        fuzz_cross_entropy, fuzz_contrastive, fuzz_views)  # fmt: skip
+        fuzz_cross_entropy, fuzz_contrastive, fuzz_directions, fuzz_views)  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -17,6 +17,7 @@ from sslkernels import (
     pairwise_softplus,
     prototype_cross_entropy,
     prototype_sinkhorn,
+    random_directions,
     sinkhorn,
     soft_cross_entropy,
 )
@@ -106,6 +107,11 @@ def plan_of_prototypes(dtype, impl):
     return prototype_sinkhorn(random(N, D, dtype=dtype), random(K, D, dtype=dtype), impl=impl)
 
 
+def directions(dtype, impl):
+    step = torch.zeros((), dtype=torch.int64, device="cuda")
+    return random_directions(step, D, M, dtype=dtype, impl=impl)
+
+
 def views(dtype, impl):
     images = torch.zeros(3, 50, 60, 3, dtype=torch.uint8, device="cuda")
     sizes = torch.full((3, 2), 50, device="cuda")
@@ -142,7 +148,7 @@ DIFFERENTIABLE = [
     logsumexp, logsumexp_with_itself, softplus, cross_entropy, cross_entropy_of_prototypes,
     norm_of_rows, norm_of_columns, *WIDER, *LOSSES,
 ]  # fmt: skip
-PRIMITIVES = [*DIFFERENTIABLE, nearest, plan, plan_of_prototypes, views]
+PRIMITIVES = [*DIFFERENTIABLE, nearest, plan, plan_of_prototypes, directions, views]
 WITH_CUDA = [
     logsumexp, logsumexp_with_itself, cross_entropy, cross_entropy_of_prototypes, plan,
     plan_of_prototypes,
@@ -152,6 +158,7 @@ IMPLEMENTATIONS = [
     for primitive in PRIMITIVES
     for impl in ("auto", "triton", "tiled", "cuda", "reference")
     if impl not in ("tiled", "reference") or primitive is not views
+    if impl != "tiled" or primitive is not directions
     if impl != "cuda" or primitive in WITH_CUDA
     if impl != "reference" or primitive not in LOSSES
 ]

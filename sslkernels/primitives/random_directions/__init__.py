@@ -1,0 +1,3 @@
+from .api import random_directions
+
+__all__ = ["random_directions"]
