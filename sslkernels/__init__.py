@@ -9,6 +9,7 @@ from .compat import patch, unpatch
 from .distributed import Gather
 from .losses import (
     BarlowTwinsLoss,
+    BCSLoss,
     BYOLLoss,
     CAPILoss,
     CCALoss,
@@ -21,6 +22,8 @@ from .losses import (
     IBOTPatchLoss,
     InfoNCELoss,
     KoLeoLoss,
+    LeJEPALoss,
+    LeWMLoss,
     MemoryBank,
     MMCRLoss,
     MoCoLoss,
@@ -33,6 +36,7 @@ from .losses import (
     PMSNCustomLoss,
     PMSNLoss,
     SigLIPLoss,
+    SIGRegLoss,
     SimDINOLoss,
     SimDINOv2Loss,
     SimSiamLoss,
@@ -64,6 +68,7 @@ from .primitives import (
 )
 
 __all__ = [
+    "BCSLoss",
     "BYOLLoss",
     "BarlowTwinsLoss",
     "CAPILoss",
@@ -78,6 +83,8 @@ __all__ = [
     "IBOTPatchLoss",
     "InfoNCELoss",
     "KoLeoLoss",
+    "LeJEPALoss",
+    "LeWMLoss",
     "MMCRLoss",
     "MSNLoss",
     "MemoryBank",
@@ -91,6 +98,7 @@ __all__ = [
     "PMSNLoss",
     "Quadrature",
     "RaggedImages",
+    "SIGRegLoss",
     "SigLIPLoss",
     "SimDINOLoss",
     "SimDINOv2Loss",

@@ -51,7 +51,9 @@ def compile_kernel(kernel: Any, tile: Tile, **constants: Any) -> Compiled:
         if name in constants:
             return "constexpr"
         if name.endswith("_ptr"):
-            return INTEGERS.get(name, "*bf16" if name in MATRICES and name != "coefficients_ptr" else "*fp32")
+            return INTEGERS.get(
+                name, "*bf16" if name in MATRICES and name != "coefficients_ptr" else "*fp32"
+            )
         if name in FLOATS:
             return "fp32"
         return "i64" if annotations[name] is tl.int64 else "i32"

@@ -139,7 +139,9 @@ def statistics_kernel(
     total = tl.zeros((BLOCK,), tl.float32)
     for k in tl.static_range(KNOTS):
         t = step * (k + 1)
-        cosine = _sum_of_splits(sums_ptr, view * 2 * KNOTS + k, columns, m, sets * 2 * KNOTS, splits)
+        cosine = _sum_of_splits(
+            sums_ptr, view * 2 * KNOTS + k, columns, m, sets * 2 * KNOTS, splits
+        )
         sine = _sum_of_splits(
             sums_ptr, view * 2 * KNOTS + KNOTS + k, columns, m, sets * 2 * KNOTS, splits
         )
@@ -160,7 +162,9 @@ def unit_of(gradients_ptr, view_stride, column_stride, sets, m, BLOCK: tl.conste
     for start in range(0, sets * m, BLOCK):
         i = start + tl.arange(0, BLOCK)
         at = (i // m) * view_stride + (i % m) * column_stride
-        largest = tl.maximum(largest, tl.abs(tl.load(gradients_ptr + at, mask=i < sets * m, other=0.0)))
+        largest = tl.maximum(
+            largest, tl.abs(tl.load(gradients_ptr + at, mask=i < sets * m, other=0.0))
+        )
     exponent = tl.max(largest, 0).to(tl.int32, bitcast=True) & 0x7F800000
     exponent = tl.minimum(tl.maximum(exponent, 0x00800000), 0x7E800000)
     return exponent.to(tl.float32, bitcast=True)
