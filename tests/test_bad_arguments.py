@@ -33,6 +33,7 @@ MAPS = [(x(i), x(i, N, 2, 2, D)) for i in range(2)]
 GRIDS = [x(i, N, 2, 2, 2) for i in range(2)]
 IMAGES = torch.arange(2 * 9 * 9 * 3).reshape(2, 9, 9, 3).to(torch.uint8)
 OWN = plain_parameters(IMAGES[0]).expand(1, 2, -1)
+CLIPS = {"predicted": x(0, N, 2, D), "target": x(1, N, 2, D), "embeddings": x(2, N, 3, D)}
 FUNCTIONS = {
     F.alignment: {"x": x(), "y": x(1)},
     F.uniformity: {"x": x()},
@@ -40,6 +41,7 @@ FUNCTIONS = {
     F.byol: {"prediction": x(), "projection": x(1)},
     F.simsiam: {"prediction": x(), "projection": x(1)},
     F.negative_cosine_similarity: {"x0": x(), "x1": x(1)},
+    F.bcs: dict(row(), directions=x(2, D, K)),
     F.capi: {"teacher": x(0, N, 2, D), "student": x(1, N, 2, D)},
     F.cca: dict(row(), ridge=0.1),
     F.clip: {"image_features": x(), "text_features": x(1), "logit_scale": 2.0},
@@ -50,6 +52,8 @@ FUNCTIONS = {
     F.ibot: PATCHES,
     F.info_nce: {"query": x(), "positive_key": x(1), "negative_keys": x(2)},
     F.koleo: {"x": x()},
+    F.lejepa: {"global_proj": x(0, 2, N, D), "local_proj": x(1, 3, N, D), "directions": x(2, D, K)},
+    F.lewm: dict(CLIPS, directions=x(2, D, K)),
     F.mmcr: {"online": x(0, N, 2, D), "momentum": x(1, N, 2, D)},
     F.moco: {"query": x(), "key": x(1), "queue": x(2, 12, D)},
     F.moco_v3: {"query": x(), "key": x(1)},
@@ -63,6 +67,7 @@ FUNCTIONS = {
         "logit_scale": 2.0,
         "logit_bias": -1.0,
     },
+    F.sigreg: {"z": x(0, 2, N, D), "directions": x(2, D, K)},
     F.simdino: {"student": x(0, 3, N, D), "teacher": x(1, 2, N, D)},
     F.spectral_contrastive: row(),
     F.supcon: {"features": x(0, N, 2, D), "labels": torch.arange(N) % 2},
@@ -82,11 +87,13 @@ FUNCTIONS = {
     sslkernels.prototype_sinkhorn: {"features": x(), "prototypes": x(2, K, D)},
     sslkernels.random_directions: {"step": torch.tensor(3), "features": D, "slices": K},
     sslkernels.sinkhorn: {"logits": x()},
+    sslkernels.sliced_epps_pulley: {"z": x(0, 2, N, D), "directions": x(2, D, K)},
     sslkernels.soft_cross_entropy: {"student": x(), "teacher": x(1)},
     sslkernels.augment_views: {"images": IMAGES, "parameters": OWN, "size": 4},
     sslkernels.source_coordinates: {"parameters": OWN, "grid": 2},
 }
 MODULES = {  # arguments of the constructor, of the call
+    "BCSLoss": ({"num_slices": K}, row()),
     "BYOLLoss": ({}, {"p0": x(), "p1": x(1), "z0": x(2), "z1": x(3)}),
     "BarlowTwinsLoss": ({}, row()),
     "CAPILoss": ({}, {"teacher_logits": x(0, N, 2, D), "student_logits": x(1, N, 2, D)}),
@@ -100,6 +107,9 @@ MODULES = {  # arguments of the constructor, of the call
     "IBOTPatchLoss": ({"output_dim": D}, {"teacher_out": x(), "student_out": x(1), "mask": mask()}),
     "InfoNCELoss": ({}, {"query": x(), "positive_key": x(1)}),
     "KoLeoLoss": ({}, {"x": x()}),
+    "LeJEPALoss": ({"num_slices": K},
+                   {"global_proj": x(0, 2, N, D), "local_proj": x(1, 3, N, D)}),
+    "LeWMLoss": ({"num_slices": K}, CLIPS),
     "MMCRLoss": ({}, FUNCTIONS[F.mmcr]),
     "MSNLoss": ({}, FUNCTIONS[F.msn]),
     "MoCoLoss": ({"dim": D, "queue_size": 12}, {"query": x(), "key": x(1)}),
@@ -113,6 +123,7 @@ MODULES = {  # arguments of the constructor, of the call
         {"student_output": x(0, 3 * N, D), "teacher_output": x(1, 2 * N, D), "epoch": 1},
     ),
     "PMSNLoss": ({}, FUNCTIONS[F.msn]),
+    "SIGRegLoss": ({"num_slices": K}, {"z": x(0, 2, N, D)}),
     "SigLIPLoss": ({}, FUNCTIONS[F.siglip]),
     "SimDINOLoss": ({"ncrops": 3},
                     {"student_feat": x(0, 3 * N, D), "teacher_feat": x(1, 2 * N, D)}),

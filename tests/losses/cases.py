@@ -6,6 +6,7 @@ from functools import partial
 
 import distillation_cases
 import formulas
+import gaussian_cases
 import torch
 import torch.nn.functional as F
 from case import Case, numbers
@@ -116,140 +117,152 @@ def tico(z_a, z_b, gather=None):
     return functional.tico(z_a, z_b, updated, 3.0, gather=gather)
 
 
-CASES = {
-    "nt_xent": Case(functional.nt_xent, formulas.nt_xent),
-    "nt_xent negative temperature": Case(functional.nt_xent, formulas.nt_xent, scalars=(-1.0,)),
-    "nt_xent google": Case(
-        partial(functional.nt_xent, convention="google"), formulas.nt_xent_google
-    ),
-    "dcl": Case(functional.dcl, formulas.dcl),
-    "dclw": Case(functional.dclw, formulas.dclw),
-    "moco": Case(
-        lambda q, k, t, gather=None: functional.moco(q, k, queue(q).to(q), t, gather=gather),
-        lambda q, k, t: formulas.moco(q, k, queue(q), t),
-    ),
-    "moco_v3": Case(functional.moco_v3, formulas.moco_v3, constant=1),
-    "nnclr": Case(
-        lambda p, n, t, gather=None: functional.nnclr(n, p, t, gather=gather),
-        lambda p, n, t: formulas.nnclr(n, p, t),
-        constant=1,
-    ),
-    "nnclr lightly": Case(
-        lambda p, n, t, gather=None: functional.nnclr(n, p, t, convention="lightly", gather=gather),
-        lambda p, n, t: formulas.nt_xent(n.detach(), p, t),
-        constant=1,
-    ),
-    "info_nce": Case(
-        lambda q, k, t, gather=None: functional.info_nce(q, k, None, t, gather=gather),
-        formulas.info_nce,
-    ),
-    "info_nce unpaired": Case(
-        lambda q, k, n, t, gather=None: functional.info_nce(q, k, n, t, gather=gather),
-        lambda q, k, n, t: formulas.info_nce(q, k, t, n),
-        embeddings=3,
-    ),
-    "info_nce paired": Case(
-        paired,
-        lambda q, k, n0, n1, t: formulas.info_nce(q, k, t, torch.stack([n0, n1], 1)),
-        embeddings=4,
-    ),
-    "supcon": Case(supcon, supcon_formula(formulas.supcon), labels=True),
-    "supcon one": Case(
-        partial(supcon, contrast_mode="one"), supcon_formula(formulas.supcon_one), labels=True
-    ),
-    "supcon pytorch_metric_learning": Case(
-        partial(supcon, convention="pytorch_metric_learning"),
-        supcon_formula(formulas.supcon_pml),
-        labels=True,
-    ),
-    "supcon solo_learn": Case(
-        partial(supcon, convention="solo_learn"),
-        supcon_formula(formulas.supcon_solo, by_mask=False),
-        labels=True,
-    ),
-    "supcon unlabelled": Case(supcon_unlabelled, supcon_unlabelled_formula),
-    "supcon masked": Case(supcon_masked, supcon_masked_formula, labels=True, gathers=False),
-    "clip": Case(functional.clip, formulas.clip, scalars=(9.0,), prepare=formulas.unit),
-    "siglip": Case(functional.siglip, formulas.siglip, scalars=(9.0, -4.0), prepare=formulas.unit),
-    "simsiam": Case(
-        pair_loss(functional.simsiam), formulas.simsiam, constant=1, scalars=(), gathers=False
-    ),
-    "byol": Case(pair_loss(functional.byol), formulas.byol, constant=1, scalars=(), gathers=False),
-    "alignment": Case(functional.alignment, lambda x, y: formulas.alignment(x, y, 2), scalars=()),
-    "alignment cubed": Case(
-        partial(functional.alignment, alpha=3),
-        lambda x, y: formulas.alignment(x, y, 3),
-        scalars=(),
-    ),
-    "uniformity": Case(
-        functional.uniformity,
-        lambda x: formulas.uniformity(x, 2),
-        embeddings=1,
-        scalars=(),
-    ),
-    "mmcr": Case(mmcr, lambda *x: formulas.mmcr(*x, 0.05), embeddings=4, scalars=()),
-    # a matrix before the embeddings changes cca by the ridge alone: a large one, or no gradient
-    "cca": Case(
-        partial(functional.cca, ridge=0.3), lambda x, y: formulas.cca(x, y, 0.3), scalars=()
-    ),
-    "cca of some dimensions": Case(
-        partial(functional.cca, ridge=0.1, dimensions=5),
-        lambda x, y: formulas.cca(x, y, 0.1, 5),
-        scalars=(),
-    ),
-    "coding_rate": Case(
-        functional.coding_rate, lambda x: formulas.coding_rate(x, 0.5), embeddings=1, scalars=()
-    ),
-    "simdino": Case(
-        simdino, lambda *x: formulas.simdino(x[:3], x[3:], 0.5, 1, 0), 5, constant=2, scalars=()
-    ),
-    "simdino of means": Case(
-        partial(simdino, eps=0.05, coeff=3, expa_type=1),
-        lambda *x: formulas.simdino(x[:3], x[3:], 0.05, 3, 1),
-        embeddings=5,
-        scalars=(),
-        prepare=formulas.unit,
-    ),
-    "barlow_twins": Case(
-        functional.barlow_twins, lambda x, y: formulas.barlow_twins(x, y, 5e-3), scalars=()
-    ),
-    "barlow_twins solo_learn": Case(
-        partial(functional.barlow_twins, lambda_param=0.05, convention="solo_learn"),
-        lambda x, y: 0.025 * formulas.barlow_twins(x, y, 0.05),
-        scalars=(),
-    ),
-    "barlow_twins stable_pretraining": Case(
-        partial(functional.barlow_twins, convention="stable_pretraining"),
-        lambda x, y: formulas.barlow_twins(x, y, 5e-3, 1, 0.0, 1e-5),
-        scalars=(),
-    ),
-    "vicreg": Case(functional.vicreg, formulas.vicreg, scalars=(), prepare=narrow),
-    "vicreg solo_learn": Case(
-        partial(functional.vicreg, convention="solo_learn"),
-        partial(formulas.vicreg, halves=1),
-        scalars=(),
-        prepare=narrow,
-    ),
-    "vicreg of maps": Case(
-        lambda x, y, gather=None: functional.vicreg(maps(x), maps(y), gather=gather),
-        lambda x, y: formulas.vicreg_maps(maps(x), maps(y)),
-        scalars=(),
-        prepare=narrow,
-    ),
-    "vibcreg": Case(functional.vibcreg, formulas.vibcreg, scalars=(), prepare=narrow),
-    "vicregl": Case(
-        vicregl,
-        lambda x, y: formulas.vicregl(crops(x, y), [], (2, 1)),
-        scalars=(),
-        prepare=narrow,
-    ),
-    "spectral_contrastive": Case(
-        partial(functional.spectral_contrastive, mu=12.0),
-        lambda x, y: formulas.spectral_contrastive(x, y, 12.0),
-        scalars=(),
-    ),
-    "w_mse": Case(
-        partial(functional.w_mse, eps=0.2), lambda x, y: formulas.w_mse(x, y, 0.2), scalars=()
-    ),
-    "tico": Case(tico, lambda x, y: formulas.tico(x, y, covariance(x), 0.4, 3.0), scalars=()),
-} | distillation_cases.CASES
+CASES = (
+    {
+        "nt_xent": Case(functional.nt_xent, formulas.nt_xent),
+        "nt_xent negative temperature": Case(functional.nt_xent, formulas.nt_xent, scalars=(-1.0,)),
+        "nt_xent google": Case(
+            partial(functional.nt_xent, convention="google"), formulas.nt_xent_google
+        ),
+        "dcl": Case(functional.dcl, formulas.dcl),
+        "dclw": Case(functional.dclw, formulas.dclw),
+        "moco": Case(
+            lambda q, k, t, gather=None: functional.moco(q, k, queue(q).to(q), t, gather=gather),
+            lambda q, k, t: formulas.moco(q, k, queue(q), t),
+        ),
+        "moco_v3": Case(functional.moco_v3, formulas.moco_v3, constant=1),
+        "nnclr": Case(
+            lambda p, n, t, gather=None: functional.nnclr(n, p, t, gather=gather),
+            lambda p, n, t: formulas.nnclr(n, p, t),
+            constant=1,
+        ),
+        "nnclr lightly": Case(
+            lambda p, n, t, gather=None: functional.nnclr(
+                n, p, t, convention="lightly", gather=gather
+            ),
+            lambda p, n, t: formulas.nt_xent(n.detach(), p, t),
+            constant=1,
+        ),
+        "info_nce": Case(
+            lambda q, k, t, gather=None: functional.info_nce(q, k, None, t, gather=gather),
+            formulas.info_nce,
+        ),
+        "info_nce unpaired": Case(
+            lambda q, k, n, t, gather=None: functional.info_nce(q, k, n, t, gather=gather),
+            lambda q, k, n, t: formulas.info_nce(q, k, t, n),
+            embeddings=3,
+        ),
+        "info_nce paired": Case(
+            paired,
+            lambda q, k, n0, n1, t: formulas.info_nce(q, k, t, torch.stack([n0, n1], 1)),
+            embeddings=4,
+        ),
+        "supcon": Case(supcon, supcon_formula(formulas.supcon), labels=True),
+        "supcon one": Case(
+            partial(supcon, contrast_mode="one"), supcon_formula(formulas.supcon_one), labels=True
+        ),
+        "supcon pytorch_metric_learning": Case(
+            partial(supcon, convention="pytorch_metric_learning"),
+            supcon_formula(formulas.supcon_pml),
+            labels=True,
+        ),
+        "supcon solo_learn": Case(
+            partial(supcon, convention="solo_learn"),
+            supcon_formula(formulas.supcon_solo, by_mask=False),
+            labels=True,
+        ),
+        "supcon unlabelled": Case(supcon_unlabelled, supcon_unlabelled_formula),
+        "supcon masked": Case(supcon_masked, supcon_masked_formula, labels=True, gathers=False),
+        "clip": Case(functional.clip, formulas.clip, scalars=(9.0,), prepare=formulas.unit),
+        "siglip": Case(
+            functional.siglip, formulas.siglip, scalars=(9.0, -4.0), prepare=formulas.unit
+        ),
+        "simsiam": Case(
+            pair_loss(functional.simsiam), formulas.simsiam, constant=1, scalars=(), gathers=False
+        ),
+        "byol": Case(
+            pair_loss(functional.byol), formulas.byol, constant=1, scalars=(), gathers=False
+        ),
+        "alignment": Case(
+            functional.alignment, lambda x, y: formulas.alignment(x, y, 2), scalars=()
+        ),
+        "alignment cubed": Case(
+            partial(functional.alignment, alpha=3),
+            lambda x, y: formulas.alignment(x, y, 3),
+            scalars=(),
+        ),
+        "uniformity": Case(
+            functional.uniformity,
+            lambda x: formulas.uniformity(x, 2),
+            embeddings=1,
+            scalars=(),
+        ),
+        "mmcr": Case(mmcr, lambda *x: formulas.mmcr(*x, 0.05), embeddings=4, scalars=()),
+        # a matrix before the embeddings changes cca by the ridge alone: a large one, or no gradient
+        "cca": Case(
+            partial(functional.cca, ridge=0.3), lambda x, y: formulas.cca(x, y, 0.3), scalars=()
+        ),
+        "cca of some dimensions": Case(
+            partial(functional.cca, ridge=0.1, dimensions=5),
+            lambda x, y: formulas.cca(x, y, 0.1, 5),
+            scalars=(),
+        ),
+        "coding_rate": Case(
+            functional.coding_rate, lambda x: formulas.coding_rate(x, 0.5), embeddings=1, scalars=()
+        ),
+        "simdino": Case(
+            simdino, lambda *x: formulas.simdino(x[:3], x[3:], 0.5, 1, 0), 5, constant=2, scalars=()
+        ),
+        "simdino of means": Case(
+            partial(simdino, eps=0.05, coeff=3, expa_type=1),
+            lambda *x: formulas.simdino(x[:3], x[3:], 0.05, 3, 1),
+            embeddings=5,
+            scalars=(),
+            prepare=formulas.unit,
+        ),
+        "barlow_twins": Case(
+            functional.barlow_twins, lambda x, y: formulas.barlow_twins(x, y, 5e-3), scalars=()
+        ),
+        "barlow_twins solo_learn": Case(
+            partial(functional.barlow_twins, lambda_param=0.05, convention="solo_learn"),
+            lambda x, y: 0.025 * formulas.barlow_twins(x, y, 0.05),
+            scalars=(),
+        ),
+        "barlow_twins stable_pretraining": Case(
+            partial(functional.barlow_twins, convention="stable_pretraining"),
+            lambda x, y: formulas.barlow_twins(x, y, 5e-3, 1, 0.0, 1e-5),
+            scalars=(),
+        ),
+        "vicreg": Case(functional.vicreg, formulas.vicreg, scalars=(), prepare=narrow),
+        "vicreg solo_learn": Case(
+            partial(functional.vicreg, convention="solo_learn"),
+            partial(formulas.vicreg, halves=1),
+            scalars=(),
+            prepare=narrow,
+        ),
+        "vicreg of maps": Case(
+            lambda x, y, gather=None: functional.vicreg(maps(x), maps(y), gather=gather),
+            lambda x, y: formulas.vicreg_maps(maps(x), maps(y)),
+            scalars=(),
+            prepare=narrow,
+        ),
+        "vibcreg": Case(functional.vibcreg, formulas.vibcreg, scalars=(), prepare=narrow),
+        "vicregl": Case(
+            vicregl,
+            lambda x, y: formulas.vicregl(crops(x, y), [], (2, 1)),
+            scalars=(),
+            prepare=narrow,
+        ),
+        "spectral_contrastive": Case(
+            partial(functional.spectral_contrastive, mu=12.0),
+            lambda x, y: formulas.spectral_contrastive(x, y, 12.0),
+            scalars=(),
+        ),
+        "w_mse": Case(
+            partial(functional.w_mse, eps=0.2), lambda x, y: formulas.w_mse(x, y, 0.2), scalars=()
+        ),
+        "tico": Case(tico, lambda x, y: formulas.tico(x, y, covariance(x), 0.4, 3.0), scalars=()),
+    }
+    | distillation_cases.CASES
+    | gaussian_cases.CASES
+)
