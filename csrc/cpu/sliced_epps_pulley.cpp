@@ -11,7 +11,8 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 namespace {
 
-constexpr int kRowTile = 96;  // summed in float before they join a double
+constexpr int kFewRows = 16;  // summed in float before they join others
+constexpr int kRowTile = 96;  // before these join a double
 constexpr int kSlices = 64;   // of a tile: a multiple of every kPanel
 constexpr int kMostHalf = kMostKnots / 2;
 
@@ -34,10 +35,11 @@ struct Angle {
     const float round_to_integer = 12582912.0f;  // 1.5 * 2^23
     const Vec shifted = p * quarters + round_to_integer;
     const Vec n = shifted - round_to_integer;
-    const Vec x = p * high - n * 1.5703125f - n * 4.83826792e-4f + p * low, u = x * x;
-    const Vec s = x + x * u * ((u * -1.95875997e-4f + 8.33274610e-3f) * u - 1.66666642e-1f);
+    const Vec product = p * high, rest = fma(p, broadcast(high), -product) + p * low;
+    const Vec x = product - n * 1.5703125f - n * 4.83826792e-4f, u = x * x;
+    const Vec s = x + (x * u * ((u * -1.95875997e-4f + 8.33274610e-3f) * u - 1.66666642e-1f) + rest);
     const Vec q = (u * 2.45439387e-5f - 1.38882722e-3f) * u + 4.16666642e-2f;
-    const Vec c = q * u * u + (1.0f - 0.5f * u);
+    const Vec c = 1.0f + (q * u * u - 0.5f * u);
     const VecBits quadrant = (VecBits)shifted;
     const VecInt swapped = (VecInt)((quadrant & 1u) == 1u);
     sine = flip_sign(swapped ? c : s, (quadrant & 2u) << 30);
@@ -64,18 +66,23 @@ inline void for_each_knot(int half, Vec& cosine, Vec& sine, const Body& body) {
 template <int kHalf>
 inline void add_rows(const Angle& angle, const float* p, int rows, int any_half, Vec* sums) {
   const int half = kHalf ? kHalf : any_half;
-  for (int r = 0; r < rows; ++r) {
-    Vec c, s, sines[kHalf ? kHalf : kMostHalf];
-    angle(load(p + r * kSlices), c, s);
-    for_each_knot(half, c, s, [&](int k, Vec cosine, Vec sine) {
-      sums[k] += cosine;
-      sums[half + k] += sine;
-      sines[k] = sine;
-    });
-    for (int k = 0; k < half; ++k) {
-      sums[2 * half + k] += s * sines[k];
-      sums[3 * half + k] += c * sines[k];
+  for (int start = 0; start < rows; start += kFewRows) {
+    Vec few[4 * (kHalf ? kHalf : kMostHalf)];
+    for (int k = 0; k < 4 * half; ++k) few[k] = Vec{};
+    for (int r = start; r < std::min(rows, start + kFewRows); ++r) {
+      Vec c, s, sines[kHalf ? kHalf : kMostHalf];
+      angle(load(p + r * kSlices), c, s);
+      for_each_knot(half, c, s, [&](int k, Vec cosine, Vec sine) {
+        few[k] += cosine;
+        few[half + k] += sine;
+        sines[k] = sine;
+      });
+      for (int k = 0; k < half; ++k) {
+        few[2 * half + k] += s * sines[k];
+        few[3 * half + k] += c * sines[k];
+      }
     }
+    for (int k = 0; k < 4 * half; ++k) sums[k] += few[k];
   }
 }
 

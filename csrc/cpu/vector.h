@@ -41,6 +41,17 @@ inline Vec broadcast(float x) { return x - Vec{}; }
 // Propagates neither NaN: the sums that follow do.
 inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
 
+// a b + c, rounded once where the instruction set can.
+inline Vec fma(Vec a, Vec b, Vec c) {
+#if defined(__AVX512F__)
+  return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (Vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
 inline float horizontal_sum(Vec v) {
   float sum = 0;
   for (int lane = 0; lane < kLanes; ++lane) sum += v[lane];

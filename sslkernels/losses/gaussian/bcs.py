@@ -30,8 +30,8 @@ def bcs(
     """SIGReg and the distance of two views, as eb_jepa's ``BCS`` states them.
 
     ``mean (z_a − z_b)² + λ [s(z_a) + s(z_b)] / 2``, s the mean over directions of
-    ``∫ |φ_empirical − φ_normal|² e^(−t²/2) dt`` by the trapezoidal rule with 10 points over [−3, 3],
-    without LeJEPA's factor N.
+    ``∫ |φ_empirical − φ_normal|² e^(−t²/2) dt`` by the trapezoidal rule with 10 points over
+    [−3, 3], without LeJEPA's factor N.
 
     Args:
         z_a, z_b: (N, D) embeddings of two views.

@@ -60,7 +60,8 @@ def sliced_epps_pulley(
             unknown ``impl``, or one that does not run on these tensors.
         RuntimeError: an ``impl`` that was named but not built or installed.
     """
-    check_samples(z, directions)
+    check_samples(z)
+    check_directions(z, directions)
     check_flags(scaled=scaled)
     if not isinstance(quadrature, Quadrature):
         raise TypeError(f"quadrature must be a sslkernels.Quadrature, got {shown(quadrature)}")
@@ -79,11 +80,16 @@ def sliced_epps_pulley(
     return statistics.view(*z.shape[:-2], -1) if z.dim() != 3 else statistics
 
 
-def check_samples(z: Tensor, directions: Tensor) -> None:
-    """Samples (…, N, D), and constant directions (D, M) that fit."""
-    check_tensors(z=z, directions=directions)
+def check_samples(z: Tensor) -> None:
+    """Floats (…, N, D)."""
+    check_tensors(z=z)
     if z.dim() < 2 or 0 in z.shape:
         raise ValueError(f"z must be (…, N, D), no dimension of which is 0; got {tuple(z.shape)}")
+
+
+def check_directions(z: Tensor, directions: Tensor) -> None:
+    """Constant directions (D, M) for samples (…, N, D)."""
+    check_tensors(directions=directions)
     if directions.dim() != 2 or 0 in directions.shape or directions.shape[0] != z.shape[-1]:
         raise ValueError(
             f"directions must be (D, M) with D = {z.shape[-1]} and M at least 1, "

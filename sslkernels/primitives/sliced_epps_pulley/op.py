@@ -27,7 +27,7 @@ def forward(
         count: int | Tensor = z.shape[1]
         if any(ranks):
             sums = sums.sum(0, keepdim=True)
-            own = sums.new_full((1,), count)
+            own = sums.new_full((1,), z.shape[1])
             total = all_reduce(torch.cat([sums.flatten(), own]), "sum", Ranks(*ranks))
             sums, count = total[:-1].view(sums.shape), total[-1]
         return found.statistics(sums, step, weights, count)

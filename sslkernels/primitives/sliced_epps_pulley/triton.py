@@ -96,20 +96,20 @@ def gradient(
     out = torch.empty_like(z, memory_format=torch.contiguous_format)
     if tensor_cores(z) and not is_deep(SLICE_GRADIENT, slices):
         tile = lookup(SLICE_GRADIENT, slices)
-        _launch(tile, samples, slices, step, coefficients, gradients, out, None, views, d)
+        _launch(tile, samples, slices, step, coefficients, gradients, out, None)
         return out
     # the weights of all directions in some views' samples, then a product of the library
-    tile, unit = in_pieces(SLICES, slices), z.new_empty((), dtype=torch.float32)
+    tile = in_pieces(SLICES, slices)
     chunk = max(1, WORKSPACE // (n * m * z.element_size()))
     for start in range(0, views, chunk):
         own = slice(start, start + chunk)
         weights = z.new_empty((len(z[own]), n, m))
+        units = z.new_empty((len(weights), 1, 1), dtype=torch.float32)
         _launch(
-            tile, samples[own], slices, step, coefficients[own], gradients[own], weights, unit,
-            len(weights), d,
+            tile, samples[own], slices, step, coefficients[own], gradients[own], weights, units
         )  # fmt: skip
         torch.matmul(weights, directions.T, out=out[own])
-        out[own].mul_(unit)
+        out[own].mul_(units)
     return out
 
 
@@ -121,21 +121,19 @@ def _launch(
     coefficients: Tensor,
     gradients: Tensor,
     out: Tensor,
-    unit: Tensor | None,
-    views: int,
-    d: int,
+    units: Tensor | None,
 ) -> None:
-    n, m = out.shape[1], len(slices)
+    views, n, d = out.shape
+    m = len(slices)
     gradient_kernel[(ceil(n, tile.BM), views)](
         samples,
         slices,
         coefficients,
         gradients,
         out,
-        unit,
+        units,
         n,
         m,
-        views,
         *_angle(step),
         samples.stride(1),
         slices.stride(0),
@@ -145,7 +143,7 @@ def _launch(
         D=slices.shape[1],
         WIDTH=d,
         KNOTS=coefficients.shape[1],
-        WEIGHTS=unit is not None,
+        WEIGHTS=units is not None,
         PRECISION=_precision(out),
         **tile.arguments(),
     )

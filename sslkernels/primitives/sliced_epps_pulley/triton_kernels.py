@@ -63,8 +63,8 @@ def sums_kernel(
     D: tl.constexpr, KNOTS: tl.constexpr, GROUP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Over a split of a set's samples k: sums of cos and sin for a block of directions q and a group
-    of knots. sums: (splits, sets, 2, KNOTS, m)."""
+    """Over a split of a set's samples k: sums of cos and sin for a block of directions q and a
+    group of knots. sums: (splits, sets, 2, KNOTS, m)."""
     row, split = tl.program_id(0) * BM, tl.program_id(1)
     view, group = tl.program_id(2) // groups, tl.program_id(2) % groups
     start = split * rows_per_split
@@ -80,7 +80,7 @@ def sums_kernel(
         cosine, sine = cosine_and_sine(p, high, low, quarters, most)
         c_before, s_before = tl.full((BM, BN), 1.0, tl.float32), tl.zeros((BM, BN), tl.float32)
         c, s = cosine, sine
-        if KNOTS > GROUP:
+        if KNOTS > GROUP:  # noqa: SIM102  # known when it is compiled
             if group > 0:
                 k = (group * GROUP).to(tl.float32)
                 k_high, k_low = times(high, low, k)
@@ -156,15 +156,13 @@ def statistics_kernel(
 
 
 @triton.jit
-def unit_of(gradients_ptr, view_stride, column_stride, sets, m, BLOCK: tl.constexpr):
-    """The power of two next to the largest gradient: divided by it, all fit half precision."""
+def unit_of(gradients_ptr, stride, m, BLOCK: tl.constexpr):
+    """The power of two next to the largest of m gradients: divided by it, all fit float16."""
     largest = tl.zeros((BLOCK,), tl.float32)
-    for start in range(0, sets * m, BLOCK):
-        i = start + tl.arange(0, BLOCK)
-        at = (i // m) * view_stride + (i % m) * column_stride
-        largest = tl.maximum(
-            largest, tl.abs(tl.load(gradients_ptr + at, mask=i < sets * m, other=0.0))
-        )
+    for start in range(0, m, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        gradients = tl.load(gradients_ptr + columns * stride, mask=columns < m, other=0.0)
+        largest = tl.maximum(largest, tl.abs(gradients))
     exponent = tl.max(largest, 0).to(tl.int32, bitcast=True) & 0x7F800000
     exponent = tl.minimum(tl.maximum(exponent, 0x00800000), 0x7E800000)
     return exponent.to(tl.float32, bitcast=True)
@@ -172,7 +170,7 @@ def unit_of(gradients_ptr, view_stride, column_stride, sets, m, BLOCK: tl.conste
 
 @kernel
 def gradient_kernel(
-    q_ptr, k_ptr, coefficients_ptr, gradients_ptr, out_ptr, unit_ptr, n, m, sets,
+    q_ptr, k_ptr, coefficients_ptr, gradients_ptr, out_ptr, units_ptr, n, m,
     high, low, quarters, most, q_stride, k_stride, knot_stride, q_view_stride: tl.int64,
     gradients_view_stride: tl.int64, gradients_column_stride: tl.int64,
     D: tl.constexpr, WIDTH: tl.constexpr, KNOTS: tl.constexpr, WEIGHTS: tl.constexpr,
@@ -180,13 +178,14 @@ def gradient_kernel(
 ):  # fmt: skip
     """Of a block of a set's samples q and all directions k, BN at a time.
 
-    out: the gradient, (sets, n, WIDTH); or, if WEIGHTS, the directions' weights in it in units of
-    what unit becomes, (sets, n, m). coefficients: (sets, KNOTS, knot_stride / 2, 2).
+    out: the gradient, (sets, n, WIDTH); or, if WEIGHTS, the directions' weights in it in
+    units (sets), (sets, n, m). coefficients: (sets, KNOTS, knot_stride / 2, 2).
     """
     row, view = tl.program_id(0) * BM, tl.program_id(1)
-    unit = unit_of(gradients_ptr, gradients_view_stride, gradients_column_stride, sets, m, 1024)
+    own_gradients_ptr = gradients_ptr + view * gradients_view_stride
+    unit = unit_of(own_gradients_ptr, gradients_column_stride, m, 1024)
     if WEIGHTS:
-        tl.store(unit_ptr, unit)
+        tl.store(units_ptr + view, unit)
     inverse = 1.0 / unit
     q_rows = tl.make_tensor_descriptor(
         q_ptr + view * q_view_stride, [n, D], [q_stride, 1], [BM, BD]
@@ -221,8 +220,8 @@ def gradient_kernel(
                     tl.fma(real, sine, tl.fma(imaginary, cosine, b)),
                 )
         weights = tl.fma(real, cosine, imaginary * against)
-        at = view * gradients_view_stride + columns * gradients_column_stride
-        factor = tl.load(gradients_ptr + at, mask=inside, other=0.0) * inverse
+        at = columns * gradients_column_stride
+        factor = tl.load(own_gradients_ptr + at, mask=inside, other=0.0) * inverse
         weights = as_operand(weights * factor[None, :], q_ptr.dtype.element_ty, PRECISION)
         if WEIGHTS:
             at = (view.to(tl.int64) * n + rows)[:, None] * m + columns[None, :]
