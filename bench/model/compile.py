@@ -20,7 +20,7 @@ from .sass import Instruction, disassemble, triton_tool
 KIB = 1024
 INTEGERS = {"labels_ptr": "*i64", "row_labels_ptr": "*i64", "column_labels_ptr": "*i64",
             "index_ptr": "*i64"}  # fmt: skip
-FLOATS = ("unit", "high", "low", "quarters", "most", "step", "count")
+FLOATS = ("unit", "high", "low", "quarters", "most", "spacing", "samples")
 MATRICES = ("coefficients_ptr", "q_ptr", "k_ptr", "pair_weights_ptr")
 
 

@@ -56,6 +56,19 @@ VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest 
         {"EXCLUDED": 4, "INVERSE": False, "loss_ptr": None},
     ],
     "offdiagonal_norm.square_sum_kernel": [{"TRIANGLE": True}, {"TRIANGLE": False}],
+    "sliced_epps_pulley.sums_kernel": [
+        {"KNOTS": 32, "GROUP": 16},
+        {"KNOTS": 16, "GROUP": 16},
+        {"KNOTS": 16, "GROUP": 16, "PRECISION": "tf32x3"},
+    ],
+    "sliced_epps_pulley.gradient_kernel": [
+        {"KNOTS": 16, "WIDTH": 100},
+        {"KNOTS": 9, "WIDTH": 100},
+    ],
+    "sliced_epps_pulley.weights_kernel": [
+        {"KNOTS": 16},
+        {"KNOTS": 16, "PRECISION": "tf32x3"},
+    ],
 }
 BETWEEN = (136, 200, 300, 500)  # widths of embeddings that no tile is made for
 UNIT_OF_3000 = 8  # which 3000 prototypes, SwAV's, are a multiple of
@@ -108,6 +121,9 @@ ROW_KERNELS = {
         {**RAW, "own_column_stride": 1, "other_column_stride": 1},
     ],
     "offdiagonal_norm.input_gradient_kernel": [{**TILE_OF_COLUMNS, "column_stride": 1}],
+    "sliced_epps_pulley.statistics_kernel": [
+        {"WEIGHTS": (0.5,) * 16, "COUNTED": True, "BLOCK": 128},
+    ],
     "random_directions.directions_kernel": [
         {"ROWS": rows, "COLUMNS": columns} for rows, columns in ((8, 32), (1, 256))
     ],
@@ -167,13 +183,23 @@ WIDE_ROW_KERNELS = {
 PIECES = 512  # the width of embeddings for kernels that take them in pieces: any will do
 IN_PIECES = (
     "pairwise_logsumexp.deep_forward_kernel", "pairwise_logsumexp.weights_kernel",
-    "pairwise_softplus.weights_kernel",
+    "pairwise_softplus.weights_kernel", "sliced_epps_pulley.sums_kernel",
+    "sliced_epps_pulley.weights_kernel",
 )  # fmt: skip
 
 
 def tables():
     """Of kernels the tiles: {architecture: {bytes: {width: tile}}}."""
-    from sslkernels.primitives._tile_table import BACKWARD, DEEP, FORWARD, PRODUCTS, ROWS, WEIGHTS
+    from sslkernels.primitives._tile_table import (
+        BACKWARD,
+        DEEP,
+        FORWARD,
+        PRODUCTS,
+        ROWS,
+        SLICE_GRADIENT,
+        SLICES,
+        WEIGHTS,
+    )
 
     def by_width(table, width):
         return {
@@ -197,6 +223,9 @@ def tables():
         "pairwise_softplus.weights_kernel": weights,
         "contrastive.sigmoid_kernel": BACKWARD,
         "offdiagonal_norm.square_sum_kernel": by_width(PRODUCTS, None),
+        "sliced_epps_pulley.sums_kernel": by_width(SLICES, PIECES),
+        "sliced_epps_pulley.gradient_kernel": SLICE_GRADIENT,
+        "sliced_epps_pulley.weights_kernel": by_width(SLICES, PIECES),
     }
 
 
@@ -251,12 +280,12 @@ def jobs(everything: bool) -> Iterator[Job]:
             for place, (size, depth, tile) in enumerate(tiles):
                 for index, variant in enumerate(VARIANTS[name]):
                     *shape, warps, stages = tile
-                    constants = dict(
-                        zip(("BM", "BN", "BD"), shape, strict=True),
-                        PRECISION="tf32" if size == 4 else "ieee",
-                        **({"D": depth} if depth else {}),
-                        **variant,
-                    )
+                    precision = "tf32" if size == 4 else "ieee"
+                    if size == 2 and "PRECISION" in variant:
+                        continue  # of float32 alone
+                    constants = dict(zip(("BM", "BN", "BD"), shape, strict=True))
+                    constants |= {"PRECISION": precision, **({"D": depth} if depth else {})}
+                    constants |= variant
                     depths = table[arch][size].keys()
                     marks = place, index == 0, depth == max(depths)
                     job = Job(name, arch, DTYPES[size], constants, warps, stages, *marks)

@@ -44,6 +44,7 @@ INPUTS = [
 FLOATS = (
     "scale", "bias", "unit", "part", "weight", "epsilon", "factor", "correction", "eps",
     "outer_eps", "off_diagonal", "diagonal", "variance", "variance_eps", "distance",
+    "high", "low", "quarters", "most", "spacing", "samples",
 )  # fmt: skip
 TEMPERATURES = ("student_temperature_ptr", "teacher_temperature_ptr", "epsilon_ptr")
 BACKWARD_KERNELS = ("backward_kernel", "weights_kernel", "sides_kernel", "weigh_kernel")

@@ -21,7 +21,7 @@ from .._tile_table import (
 )
 from .._triton import UNIT, operand, precision, tensor_cores, two_floats
 from .kernels import WIDTH
-from .triton_kernels import gradient_kernel, statistics_kernel, sums_kernel
+from .triton_kernels import gradient_kernel, statistics_kernel, sums_kernel, weights_kernel
 
 GROUP = 16  # knots whose sums one program holds
 MOST_SAMPLES = 4096  # that one program adds up in float32
@@ -94,59 +94,34 @@ def gradient(
     views, n, d = z.shape
     m = len(slices)
     out = torch.empty_like(z, memory_format=torch.contiguous_format)
+    strides = (
+        samples.stride(1), slices.stride(0), 2 * coefficients.shape[2], samples.stride(0),
+        *gradients.stride(),
+    )  # fmt: skip
+    constants: dict[str, Any] = {
+        "D": slices.shape[1], "KNOTS": coefficients.shape[1], "PRECISION": _precision(z),
+    }  # fmt: skip
     if tensor_cores(z) and not is_deep(SLICE_GRADIENT, slices):
         tile = lookup(SLICE_GRADIENT, slices)
-        _launch(tile, samples, slices, step, coefficients, gradients, out, None)
+        gradient_kernel[(ceil(n, tile.BM), views)](
+            samples, slices, coefficients, gradients, out, n, m, *_angle(step), *strides, WIDTH=d,
+            **constants, **tile.arguments(),
+        )  # fmt: skip
         return out
-    # the weights of all directions in some views' samples, then a product of the library
+    # the weights of all directions in some sets' samples, then a product of the library
     tile = in_pieces(SLICES, slices)
     chunk = max(1, WORKSPACE // (n * m * z.element_size()))
     for start in range(0, views, chunk):
         own = slice(start, start + chunk)
-        weights = z.new_empty((len(z[own]), n, m))
-        units = z.new_empty((len(weights), 1, 1), dtype=torch.float32)
-        _launch(
-            tile, samples[own], slices, step, coefficients[own], gradients[own], weights, units
+        count = len(out[own])
+        weights, units = z.new_empty((count, n, m)), z.new_empty((count, 1, 1), dtype=torch.float32)
+        weights_kernel[(ceil(n, tile.BM), ceil(m, tile.BN), count)](
+            samples[own], slices, coefficients[own], gradients[own], weights, units, n, m,
+            *_angle(step), *strides, **constants, **tile.arguments(),
         )  # fmt: skip
         torch.matmul(weights, directions.T, out=out[own])
         out[own].mul_(units)
     return out
-
-
-def _launch(
-    tile: Any,
-    samples: Tensor,
-    slices: Tensor,
-    step: float,
-    coefficients: Tensor,
-    gradients: Tensor,
-    out: Tensor,
-    units: Tensor | None,
-) -> None:
-    views, n, d = out.shape
-    m = len(slices)
-    gradient_kernel[(ceil(n, tile.BM), views)](
-        samples,
-        slices,
-        coefficients,
-        gradients,
-        out,
-        units,
-        n,
-        m,
-        *_angle(step),
-        samples.stride(1),
-        slices.stride(0),
-        2 * coefficients.shape[2],
-        samples.stride(0),
-        *gradients.stride(),
-        D=slices.shape[1],
-        WIDTH=d,
-        KNOTS=coefficients.shape[1],
-        WEIGHTS=units is not None,
-        PRECISION=_precision(out),
-        **tile.arguments(),
-    )
 
 
 def _angle(step: float) -> tuple[float, float, float, float]:

@@ -7,7 +7,7 @@ a thread, or nearly so.
 import triton
 import triton.language as tl
 
-from .._triton import as_operand, kernel, multiply
+from .._triton import as_operand, kernel, multiply, product
 
 ROUND = tl.constexpr(12582912.0)  # 1.5 · 2^23: what is added to it is rounded to an integer
 
@@ -58,7 +58,7 @@ def sum_in_threads(x, BM: tl.constexpr, BN: tl.constexpr):
 
 @kernel
 def sums_kernel(
-    q_ptr, k_ptr, sums_ptr, n, m, groups, rows_per_split, high, low, quarters, most,
+    q_ptr, k_ptr, partial_ptr, n, m, groups, rows_per_split, high, low, quarters, most,
     q_stride, k_stride, k_view_stride: tl.int64,
     D: tl.constexpr, KNOTS: tl.constexpr, GROUP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
@@ -106,23 +106,23 @@ def sums_kernel(
     for i in tl.static_range(GROUP):
         knot = group * GROUP + i
         inside = rows < tl.where(knot < KNOTS, m, 0)
-        out_ptr = sums_ptr + (at + knot) * m + rows
+        out_ptr = partial_ptr + (at + knot) * m + rows
         tl.store(out_ptr, tl.sum(cosines[i], 1) - beyond, mask=inside)
         tl.store(out_ptr + KNOTS * m, tl.sum(sines[i], 1), mask=inside)
 
 
 @triton.jit
-def _sum_of_splits(sums_ptr, row, columns, m, rows, splits):
+def _sum_of_splits(partial_ptr, row, columns, m, rows, splits):
     sum = tl.zeros_like(columns).to(tl.float32)
     for split in range(splits):
         at = (split * rows + row).to(tl.int64) * m + columns
-        sum += tl.load(sums_ptr + at, mask=columns < m, other=0.0)
+        sum += tl.load(partial_ptr + at, mask=columns < m, other=0.0)
     return sum
 
 
 @kernel
 def statistics_kernel(
-    sums_ptr, count_ptr, statistics_ptr, coefficients_ptr, m, width, sets, splits, count, step,
+    partial_ptr, count_ptr, statistics_ptr, coefficients_ptr, m, width, sets, splits, samples, spacing,
     WEIGHTS: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Of a set and a block of directions, from sums (splits, sets, 2, KNOTS, m).
@@ -134,16 +134,16 @@ def statistics_kernel(
     view = tl.program_id(1)
     inside = columns < m
     if COUNTED:
-        count = tl.load(count_ptr)
-    factor = 1.0 / count
+        samples = tl.load(count_ptr)
+    factor = 1.0 / samples
     total = tl.zeros((BLOCK,), tl.float32)
     for k in tl.static_range(KNOTS):
-        t = step * (k + 1)
+        t = spacing * (k + 1)
         cosine = _sum_of_splits(
-            sums_ptr, view * 2 * KNOTS + k, columns, m, sets * 2 * KNOTS, splits
+            partial_ptr, view * 2 * KNOTS + k, columns, m, sets * 2 * KNOTS, splits
         )
         sine = _sum_of_splits(
-            sums_ptr, view * 2 * KNOTS + KNOTS + k, columns, m, sets * 2 * KNOTS, splits
+            partial_ptr, view * 2 * KNOTS + KNOTS + k, columns, m, sets * 2 * KNOTS, splits
         )
         sine = sine * factor
         cosine = cosine * factor - tl.exp2(t * t * -0.72134752)
@@ -152,7 +152,7 @@ def statistics_kernel(
         at = (view * KNOTS + k).to(tl.int64) * 2 * width + 2 * columns[:, None]
         at += tl.arange(0, 2)[None, :]
         tl.store(coefficients_ptr + at, both, mask=(columns < width)[:, None])
-    tl.store(statistics_ptr + view * m + columns, total * count, mask=inside)
+    tl.store(statistics_ptr + view * m + columns, total * samples, mask=inside)
 
 
 @triton.jit
@@ -168,68 +168,96 @@ def unit_of(gradients_ptr, stride, m, BLOCK: tl.constexpr):
     return exponent.to(tl.float32, bitcast=True)
 
 
+@triton.jit
+def slopes(
+    p, own_ptr, knot_stride, columns, high, low, quarters, most,
+    KNOTS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """Of a tile of projections: a polynomial in cos + i sin, whose real part is the derivative."""
+    cosine, sine = cosine_and_sine(p, high, low, quarters, most)
+    against = -sine
+    real = tl.zeros((BM, BN), tl.float32)
+    imaginary = tl.zeros((BM, BN), tl.float32)
+    for i in tl.static_range(KNOTS):  # from the highest power on
+        at = (KNOTS - 1 - i) * knot_stride + 2 * columns[:, None] + tl.arange(0, 2)[None, :]
+        a, b = tl.split(tl.load(own_ptr + at))
+        a, b = a[None, :], b[None, :]
+        if i == 0:
+            real += a
+            imaginary += b
+        else:
+            real, imaginary = (
+                tl.fma(real, cosine, tl.fma(imaginary, against, a)),
+                tl.fma(real, sine, tl.fma(imaginary, cosine, b)),
+            )
+    return tl.fma(real, cosine, imaginary * against)
+
+
 @kernel
 def gradient_kernel(
-    q_ptr, k_ptr, coefficients_ptr, gradients_ptr, out_ptr, units_ptr, n, m,
-    high, low, quarters, most, q_stride, k_stride, knot_stride, q_view_stride: tl.int64,
-    gradients_view_stride: tl.int64, gradients_column_stride: tl.int64,
-    D: tl.constexpr, WIDTH: tl.constexpr, KNOTS: tl.constexpr, WEIGHTS: tl.constexpr,
+    q_ptr, k_ptr, coefficients_ptr, gradients_ptr, out_ptr, n, m, high, low, quarters, most,
+    q_stride, k_stride, knot_stride, q_view_stride: tl.int64, gradients_view_stride: tl.int64,
+    gradients_column_stride: tl.int64,
+    D: tl.constexpr, WIDTH: tl.constexpr, KNOTS: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Of a block of a set's samples q and all directions k, BN at a time.
+    """Of a block of a set's samples q, by all directions k, BN at a time.
 
-    out: the gradient, (sets, n, WIDTH); or, if WEIGHTS, the directions' weights in it in
-    units (sets), (sets, n, m). coefficients: (sets, KNOTS, knot_stride / 2, 2).
+    coefficients: (sets, KNOTS, knot_stride / 2, 2); out: (sets, n, WIDTH).
     """
     row, view = tl.program_id(0) * BM, tl.program_id(1)
     own_gradients_ptr = gradients_ptr + view * gradients_view_stride
     unit = unit_of(own_gradients_ptr, gradients_column_stride, m, 1024)
-    if WEIGHTS:
-        tl.store(units_ptr + view, unit)
     inverse = 1.0 / unit
-    q_rows = tl.make_tensor_descriptor(
-        q_ptr + view * q_view_stride, [n, D], [q_stride, 1], [BM, BD]
-    )
+    q_view_ptr = q_ptr + view * q_view_stride
+    q_rows = tl.make_tensor_descriptor(q_view_ptr, [n, D], [q_stride, 1], [BM, BD])
     k_rows = tl.make_tensor_descriptor(k_ptr, [m, D], [k_stride, 1], [BN, BD])
     q = q_rows.load([row, 0])
     own_ptr = coefficients_ptr + view.to(tl.int64) * KNOTS * knot_stride
-    rows = row + tl.arange(0, BM)
     acc = tl.zeros((BM, BD), tl.float32)
     for column in range(0, m, BN):
-        if WEIGHTS:
-            p = multiply(q, q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)
-        else:
-            k = k_rows.load([column, 0])
-            p = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-        cosine, sine = cosine_and_sine(p, high, low, quarters, most)
-        against = -sine
+        k = k_rows.load([column, 0])
+        p = tl.dot(q, tl.trans(k), input_precision=PRECISION)
         columns = column + tl.arange(0, BN)
-        inside = columns < m
-        real = tl.zeros((BM, BN), tl.float32)
-        imaginary = tl.zeros((BM, BN), tl.float32)
-        for i in tl.static_range(KNOTS):  # a polynomial in cos + i sin, from its highest power on
-            at = (KNOTS - 1 - i) * knot_stride + 2 * columns[:, None] + tl.arange(0, 2)[None, :]
-            a, b = tl.split(tl.load(own_ptr + at))
-            a, b = a[None, :], b[None, :]
-            if i == 0:
-                real += a
-                imaginary += b
-            else:
-                real, imaginary = (
-                    tl.fma(real, cosine, tl.fma(imaginary, against, a)),
-                    tl.fma(real, sine, tl.fma(imaginary, cosine, b)),
-                )
-        weights = tl.fma(real, cosine, imaginary * against)
-        at = columns * gradients_column_stride
-        factor = tl.load(own_gradients_ptr + at, mask=inside, other=0.0) * inverse
-        weights = as_operand(weights * factor[None, :], q_ptr.dtype.element_ty, PRECISION)
-        if WEIGHTS:
-            at = (view.to(tl.int64) * n + rows)[:, None] * m + columns[None, :]
-            tl.store(out_ptr + at, weights, mask=(rows < n)[:, None] & inside[None, :])
-        else:
-            acc = tl.dot(weights, k, acc, input_precision=PRECISION)
-    if not WEIGHTS:
-        features = tl.arange(0, BD)
-        at = (view.to(tl.int64) * n + rows)[:, None] * WIDTH + features[None, :]
-        inside = (rows < n)[:, None] & (features < WIDTH)[None, :]
-        tl.store(out_ptr + at, (acc * unit).to(out_ptr.dtype.element_ty), mask=inside)
+        weights = slopes(
+            p, own_ptr, knot_stride, columns, high, low, quarters, most, KNOTS, BM, BN
+        )
+        at = own_gradients_ptr + columns * gradients_column_stride
+        weights *= (tl.load(at, mask=columns < m, other=0.0) * inverse)[None, :]
+        weights = as_operand(weights, k.dtype, PRECISION)
+        acc = tl.dot(weights, k, acc, input_precision=PRECISION)
+    rows, features = row + tl.arange(0, BM), tl.arange(0, BD)
+    at = (view.to(tl.int64) * n + rows)[:, None] * WIDTH + features[None, :]
+    inside = (rows < n)[:, None] & (features < WIDTH)[None, :]
+    tl.store(out_ptr + at, (acc * unit).to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@kernel
+def weights_kernel(
+    q_ptr, k_ptr, coefficients_ptr, gradients_ptr, out_ptr, units_ptr, n, m,
+    high, low, quarters, most, q_stride, k_stride, knot_stride, q_view_stride: tl.int64,
+    gradients_view_stride: tl.int64, gradients_column_stride: tl.int64,
+    D: tl.constexpr, KNOTS: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The same of a tile of samples q and directions k, before the product with these.
+
+    out: weights of directions, (sets, n, m), in units (sets).
+    """
+    row, column, view = tl.program_id(0) * BM, tl.program_id(1) * BN, tl.program_id(2)
+    own_gradients_ptr = gradients_ptr + view * gradients_view_stride
+    unit = unit_of(own_gradients_ptr, gradients_column_stride, m, 1024)
+    tl.store(units_ptr + view, unit)
+    q_view_ptr = q_ptr + view * q_view_stride
+    q_rows = tl.make_tensor_descriptor(q_view_ptr, [n, D], [q_stride, 1], [BM, BD])
+    k_rows = tl.make_tensor_descriptor(k_ptr, [m, D], [k_stride, 1], [BN, BD])
+    p = product(q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)
+    rows, columns = row + tl.arange(0, BM), column + tl.arange(0, BN)
+    own_ptr = coefficients_ptr + view.to(tl.int64) * KNOTS * knot_stride
+    weights = slopes(p, own_ptr, knot_stride, columns, high, low, quarters, most, KNOTS, BM, BN)
+    inside = columns < m
+    at = own_gradients_ptr + columns * gradients_column_stride
+    weights *= (tl.load(at, mask=inside, other=0.0) * (1.0 / unit))[None, :]
+    at = (view.to(tl.int64) * n + rows)[:, None] * m + columns[None, :]
+    mask = (rows < n)[:, None] & inside[None, :]
+    tl.store(out_ptr + at, weights.to(out_ptr.dtype.element_ty), mask=mask)
