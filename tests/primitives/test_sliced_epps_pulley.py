@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
-from oracle import assert_as_exact_as_eager, repeated, results
 from peak_memory import printed
+from slices import LE_JEPA, check_sliced_epps_pulley, unit_columns
 
 from sslkernels import Quadrature, _ext, sliced_epps_pulley
 
@@ -11,7 +11,7 @@ IMPLEMENTATIONS = ["tiled", pytest.param("cpu", marks=pytest.mark.skipif(
     not _ext.HAS_EXTENSION, reason="sslkernels._C is not built"))]  # fmt: skip
 BUILT = ["tiled"] + ["cpu"] * _ext.HAS_EXTENSION
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-LE_JEPA, BCS = Quadrature.trapezoid(33), Quadrature.trapezoid(10)
+BCS = Quadrature.trapezoid(10)
 
 each_implementation = pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 
@@ -23,40 +23,6 @@ def instruction_set(request):
     _ext.extension().use_instruction_set(request.param)
     yield request.param
     _ext.extension().use_instruction_set(_ext.extension().instruction_sets()[0])
-
-
-def unit_columns(d, m, dtype=torch.float64):
-    a = torch.randn(d, m, dtype=torch.float64)
-    return (a / a.norm(dim=0)).bfloat16().to(dtype)  # which every dtype has alike
-
-
-def by_hand(z, directions, quadrature):
-    """In the inputs' dtype, as one writes it; then float32."""
-    knots = torch.arange(1, len(quadrature.weights) + 1)
-    t = (quadrature.step * knots.double()).to(z.dtype)
-    angles = (z @ directions)[..., None] * t
-    error = angles.cos().mean(-3) - torch.exp(-t.square() / 2)
-    square = error.square() + angles.sin().mean(-3).square()
-    return (square @ z.new_tensor(quadrature.weights)) * z.shape[-2]
-
-
-def check(impl, shape, m, quadrature=LE_JEPA, dtype=torch.float32, draws=4, spread=1.0):
-    def draw():
-        z = (spread * torch.randn(shape, dtype=torch.float64)).to(dtype)
-        directions = unit_columns(shape[-1], m)
-        weights = [torch.rand(*shape[:-2], m, dtype=torch.float64)]
-
-        def run(function, dtype):
-            own = directions.to(dtype)
-            return results(lambda z: (function(z, own),), [z], dtype, weights)
-
-        return (
-            run(lambda z, a: sliced_epps_pulley(z, a, quadrature, impl=impl), dtype),
-            run(lambda z, a: by_hand(z, a, quadrature), dtype),
-            run(lambda z, a: by_hand(z, a, quadrature), torch.float64),
-        )
-
-    assert_as_exact_as_eager(repeated(draw, draws))
 
 
 def test_reference_is_the_integral():
@@ -113,7 +79,7 @@ def test_float64(quadrature):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("quadrature", [LE_JEPA, BCS], ids=["LeJEPA", "BCS"])
 def test_as_exact_as_eager(impl, dtype, quadrature):
-    check(impl, (3, 200, 48), 150, quadrature, dtype, draws=8)
+    check_sliced_epps_pulley(impl, (3, 200, 48), 150, quadrature, dtype, draws=8)
 
 
 @each_implementation
@@ -122,7 +88,7 @@ def test_as_exact_as_eager(impl, dtype, quadrature):
     ((1, 191, 16), 63), ((5, 6, 300), 129), ((1, 1500, 4), 3),
 ])  # fmt: skip
 def test_ragged_shapes(impl, shape, m):
-    check(impl, shape, m, draws=4)
+    check_sliced_epps_pulley(impl, shape, m, draws=4)
 
 
 @pytest.mark.parametrize("quadrature", [
@@ -130,14 +96,14 @@ def test_ragged_shapes(impl, shape, m):
     Quadrature.trapezoid(129), Quadrature.trapezoid(131), Quadrature(0.3, (1.0, -2.0, 0.5)),
 ], ids=lambda q: f"{len(q.weights)} knots")  # fmt: skip
 def test_instruction_sets(instruction_set, quadrature):
-    check("cpu", (2, 130, 33), 70, quadrature, draws=4)
-    check("cpu", (2, 130, 33), 70, quadrature, torch.bfloat16, draws=1)
+    check_sliced_epps_pulley("cpu", (2, 130, 33), 70, quadrature, draws=4)
+    check_sliced_epps_pulley("cpu", (2, 130, 33), 70, quadrature, torch.bfloat16, draws=1)
 
 
 @each_implementation
 def test_projections_of_any_size(impl):
     """Angles to 3e4 have float32's precision, larger ones are finite; eager rounds each of them."""
-    check(impl, (2, 400, 8), 30, spread=1e4, draws=2)
+    check_sliced_epps_pulley(impl, (2, 400, 8), 30, spread=1e4, draws=2)
     z = torch.full((1, 4, 2), 1e30)
     z[0, 1] *= -1
     found = sliced_epps_pulley(z.requires_grad_(), unit_columns(2, 3).float(), impl=impl)

@@ -19,6 +19,7 @@ from sslkernels import (
     prototype_sinkhorn,
     random_directions,
     sinkhorn,
+    sliced_epps_pulley,
     soft_cross_entropy,
 )
 from sslkernels.data import SimCLRViews, draw_parameters
@@ -112,6 +113,11 @@ def directions(dtype, impl):
     return random_directions(step, D, M, dtype=dtype, impl=impl)
 
 
+def slices(dtype, impl, d=D):
+    z, a = random(3, N, d, dtype=dtype), random(d, M, dtype=dtype).detach()
+    return sliced_epps_pulley(z, a, impl=impl).mean()
+
+
 def views(dtype, impl):
     images = torch.zeros(3, 50, 60, 3, dtype=torch.uint8, device="cuda")
     sizes = torch.full((3, 2), 50, device="cuda")
@@ -146,7 +152,7 @@ LOSSES = [
 WIDER = [*map(wide, (logsumexp, logsumexp_with_itself, softplus))]
 DIFFERENTIABLE = [
     logsumexp, logsumexp_with_itself, softplus, cross_entropy, cross_entropy_of_prototypes,
-    norm_of_rows, norm_of_columns, *WIDER, *LOSSES,
+    norm_of_rows, norm_of_columns, slices, wide(slices), *WIDER, *LOSSES,
 ]  # fmt: skip
 PRIMITIVES = [*DIFFERENTIABLE, nearest, plan, plan_of_prototypes, directions, views]
 WITH_CUDA = [

@@ -30,13 +30,14 @@ def cosine_and_sine(p, high, low, quarters, most):
     p = clamp(p, most)
     shifted = tl.fma(p, quarters, ROUND)
     n = shifted - ROUND
-    x = tl.fma(p, high, n * -1.5703125)
-    x = tl.fma(p, low, tl.fma(n, -4.83826792e-4, x))
+    product = p * high
+    rest = tl.fma(p, low, tl.fma(p, high, -product))
+    x = tl.fma(n, -4.83826792e-4, tl.fma(n, -1.5703125, product))
     u = x * x
     s = tl.fma(tl.fma(u, -1.95875997e-4, 8.33274610e-3), u, -1.66666642e-1)
-    s = tl.fma(x * u, s, x)
+    s = x + tl.fma(x * u, s, rest)
     c = tl.fma(tl.fma(u, 2.45439387e-5, -1.38882722e-3), u, 4.16666642e-2)
-    c = tl.fma(c * u, u, tl.fma(u, -0.5, 1.0))
+    c = 1.0 + tl.fma(c * u, u, u * -0.5)
     quadrant = shifted.to(tl.int32, bitcast=True)
     swapped = (quadrant & 1) != 0
     cosine = flip_sign(tl.where(swapped, s, c), ((quadrant + 1) & 2) << 30)
@@ -219,9 +220,7 @@ def gradient_kernel(
         k = k_rows.load([column, 0])
         p = tl.dot(q, tl.trans(k), input_precision=PRECISION)
         columns = column + tl.arange(0, BN)
-        weights = slopes(
-            p, own_ptr, knot_stride, columns, high, low, quarters, most, KNOTS, BM, BN
-        )
+        weights = slopes(p, own_ptr, knot_stride, columns, high, low, quarters, most, KNOTS, BM, BN)
         at = own_gradients_ptr + columns * gradients_column_stride
         weights *= (tl.load(at, mask=columns < m, other=0.0) * inverse)[None, :]
         weights = as_operand(weights, k.dtype, PRECISION)
