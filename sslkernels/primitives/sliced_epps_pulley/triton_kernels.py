@@ -123,7 +123,8 @@ def _sum_of_splits(partial_ptr, row, columns, m, rows, splits):
 
 @kernel
 def statistics_kernel(
-    partial_ptr, count_ptr, statistics_ptr, coefficients_ptr, m, width, sets, splits, samples, spacing,
+    partial_ptr, count_ptr, statistics_ptr, coefficients_ptr, m, width, sets, splits, samples,
+    spacing,
     WEIGHTS: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Of a set and a block of directions, from sums (splits, sets, 2, KNOTS, m).
