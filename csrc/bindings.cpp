@@ -18,6 +18,7 @@
 #include "sslkernels/random_directions.h"
 #include "sslkernels/sinkhorn.h"
 #include "sslkernels/sliced_epps_pulley.h"
+#include "sslkernels/sliced_wasserstein.h"
 #include "sslkernels/soft_cross_entropy.h"
 #ifdef SSLKERNELS_CUDA
 #include "sslkernels/cuda.h"
@@ -359,6 +360,13 @@ PYBIND11_MODULE(_C, m) {
     cpu::augment_views(augment_views(images, parameters, shape, bicubic, affine, out, threads));
   });
 
+  m.def("sliced_wasserstein",
+        [](const std::vector<MatrixTuple>& views, const MatrixTuple& directions,
+           uintptr_t quantiles, int threads, uintptr_t loss, uintptr_t dz) {
+          py::gil_scoped_release release;
+          *pointer(loss) = static_cast<float>(cpu::sliced_wasserstein(
+              {matrices(views), matrix(directions), pointer(quantiles), threads}, pointer(dz)));
+        });
   m.def("random_directions", [](uint64_t seed, int64_t step, int64_t slices, int64_t features,
                                 int dtype, int threads, uintptr_t out) {
     py::gil_scoped_release release;

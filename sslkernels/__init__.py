@@ -63,6 +63,7 @@ from .primitives import (
     random_directions,
     sinkhorn,
     sliced_epps_pulley,
+    sliced_wasserstein,
     soft_cross_entropy,
     source_coordinates,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "random_directions",
     "sinkhorn",
     "sliced_epps_pulley",
+    "sliced_wasserstein",
     "soft_cross_entropy",
     "source_coordinates",
     "unpatch",

@@ -168,17 +168,18 @@ def fused_loss(
     """A loss whose gradients are made with it, so that a backward pass only scales them.
 
     ``compute(x_1, …, *others, wanted, impl)`` is made an operator, by its annotations. It returns
-    the loss, () float32, and the derivatives by each of its first ``tensors`` arguments that is
-    wanted, one after the other in one float32 tensor. The loss takes the arguments of ``compute``
-    but ``wanted``: wanted is what requires a gradient where gradients are on.
+    the loss, (), and the derivatives by each of its first ``tensors`` arguments that is wanted, one
+    after the other in one tensor; both float32, and float64 of float64. The loss takes the
+    arguments of ``compute`` but ``wanted``: wanted is what requires a gradient where gradients are
+    on.
     """
 
     def fake(*arguments: Any) -> tuple[Tensor, Tensor]:
         x, wanted = arguments[:tensors], arguments[-2]
         first = next(y for y in x if y is not None)
-        return (
-            first.new_empty((), dtype=torch.float32),
-            first.new_empty(sum(_sizes(x, wanted)), dtype=torch.float32),
+        dtype = accumulation_dtype(first)
+        return first.new_empty((), dtype=dtype), first.new_empty(
+            sum(_sizes(x, wanted)), dtype=dtype
         )
 
     schema = torch.library.infer_schema(compute, mutates_args=())

@@ -88,6 +88,7 @@ FUNCTIONS = {
     sslkernels.random_directions: {"step": torch.tensor(3), "features": D, "slices": K},
     sslkernels.sinkhorn: {"logits": x()},
     sslkernels.sliced_epps_pulley: {"z": x(0, 2, N, D), "directions": x(2, D, K)},
+    sslkernels.sliced_wasserstein: {"z": x(), "directions": x(2, D, K)},
     sslkernels.soft_cross_entropy: {"student": x(), "teacher": x(1)},
     sslkernels.augment_views: {"images": IMAGES, "parameters": OWN, "size": 4},
     sslkernels.source_coordinates: {"parameters": OWN, "grid": 2},

@@ -10,6 +10,7 @@
 #include "sslkernels/random_directions.h"
 #include "sslkernels/sinkhorn.h"
 #include "sslkernels/sliced_epps_pulley.h"
+#include "sslkernels/sliced_wasserstein.h"
 #include "sslkernels/soft_cross_entropy.h"
 
 #define SSLKERNELS_DECLARE(isa)                                                              \
@@ -40,6 +41,7 @@
   void sinkhorn_masses(const Sinkhorn&, LogSums, float*);                                    \
   void augment_views(const AugmentViews&);                                                   \
   void random_directions(const RandomDirections&, void*);                                    \
+  double sliced_wasserstein(const SlicedWasserstein&, float*);                               \
   void philox(const uint32_t*, uint32_t*);                                                   \
   }
 
@@ -197,6 +199,10 @@ void augment_views(const AugmentViews& problem) { SSLKERNELS_DISPATCH(augment_vi
 
 void random_directions(const RandomDirections& problem, void* out) {
   SSLKERNELS_DISPATCH(random_directions(problem, out))
+}
+
+double sliced_wasserstein(const SlicedWasserstein& problem, float* dz) {
+  SSLKERNELS_DISPATCH(sliced_wasserstein(problem, dz))
 }
 
 void philox(const uint32_t key[2], uint32_t counter[4]) {

@@ -8,6 +8,7 @@ from .pairwise_softplus import pairwise_softplus
 from .random_directions import random_directions
 from .sinkhorn import prototype_sinkhorn, sinkhorn
 from .sliced_epps_pulley import Quadrature, sliced_epps_pulley
+from .sliced_wasserstein import sliced_wasserstein
 from .soft_cross_entropy import prototype_cross_entropy, soft_cross_entropy
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "random_directions",
     "sinkhorn",
     "sliced_epps_pulley",
+    "sliced_wasserstein",
     "soft_cross_entropy",
     "source_coordinates",
 ]

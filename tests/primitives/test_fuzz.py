@@ -21,6 +21,7 @@ from sslkernels import (
     pairwise_softplus,
     random_directions,
     sinkhorn,
+    sliced_wasserstein,
     soft_cross_entropy,
 )
 from sslkernels import functional as F
@@ -188,8 +189,27 @@ def fuzz_directions(draw):
     torch.testing.assert_close(ours, exact, rtol=0, atol=tolerance)
 
 
+def fuzz_wasserstein(draw):
+    shape = [draw.randint(1, 3), size(draw), draw.randint(1, 40)][draw.randrange(2) :]
+    dtype = draw.choice([torch.float32, torch.bfloat16, torch.float16])
+    z = laid_out(draw, *shape, dtype=dtype)
+    slices = laid_out(draw, shape[-1], size(draw), dtype=dtype) / math.sqrt(shape[-1])
+    if draw.random() < 0.2:
+        z = z.masked_fill(torch.rand(shape) < 0.01, draw.choice([math.nan, math.inf, -math.inf]))
+    values = []
+    for impl in ("cpu", "tiled"):
+        own = z.detach().requires_grad_()
+        values.append(sliced_wasserstein(own, slices, impl=impl))
+        values[-1].backward()  # whose gradient depends on which of two near equals comes first
+        assert own.grad.isfinite().all() or not z.isfinite().all()
+    assert torch.equal(*(x.isfinite() for x in values))
+    if values[0].isfinite():
+        torch.testing.assert_close(*values, rtol=1e-4, atol=1e-6)
+
+
 FUZZ = (fuzz_logsumexp, fuzz_softplus, fuzz_neighbor, fuzz_norm, fuzz_sinkhorn,
-        fuzz_cross_entropy, fuzz_contrastive, fuzz_directions, fuzz_views)  # fmt: skip
+        fuzz_cross_entropy, fuzz_contrastive, fuzz_directions, fuzz_wasserstein,
+        fuzz_views)  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -20,6 +20,7 @@ from sslkernels import (
     random_directions,
     sinkhorn,
     sliced_epps_pulley,
+    sliced_wasserstein,
     soft_cross_entropy,
 )
 from sslkernels.data import SimCLRViews, draw_parameters
@@ -118,6 +119,11 @@ def slices(dtype, impl, d=D):
     return sliced_epps_pulley(z, a, impl=impl).mean()
 
 
+def wasserstein(dtype, impl):
+    slices = random(D, K, dtype=dtype).detach()
+    return sliced_wasserstein(random(3, N, D, dtype=dtype), slices, impl=impl)
+
+
 def views(dtype, impl):
     images = torch.zeros(3, 50, 60, 3, dtype=torch.uint8, device="cuda")
     sizes = torch.full((3, 2), 50, device="cuda")
@@ -152,7 +158,7 @@ LOSSES = [
 WIDER = [*map(wide, (logsumexp, logsumexp_with_itself, softplus))]
 DIFFERENTIABLE = [
     logsumexp, logsumexp_with_itself, softplus, cross_entropy, cross_entropy_of_prototypes,
-    norm_of_rows, norm_of_columns, slices, wide(slices), *WIDER, *LOSSES,
+    norm_of_rows, norm_of_columns, slices, wide(slices), wasserstein, *WIDER, *LOSSES,
 ]  # fmt: skip
 PRIMITIVES = [*DIFFERENTIABLE, nearest, plan, plan_of_prototypes, directions, views]
 WITH_CUDA = [
@@ -165,6 +171,7 @@ IMPLEMENTATIONS = [
     for impl in ("auto", "triton", "tiled", "cuda", "reference")
     if impl not in ("tiled", "reference") or primitive is not views
     if impl != "tiled" or primitive is not directions
+    if impl != "triton" or primitive is not wasserstein
     if impl != "cuda" or primitive in WITH_CUDA
     if impl != "reference" or primitive not in LOSSES
 ]

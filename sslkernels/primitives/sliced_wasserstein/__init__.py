@@ -1,0 +1,3 @@
+from .api import sliced_wasserstein
+
+__all__ = ["sliced_wasserstein"]

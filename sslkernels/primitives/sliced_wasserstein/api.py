@@ -1,0 +1,57 @@
+"""The public function: its contract, its checks, and the choice of implementation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .._arguments import choose
+from ..sliced_epps_pulley.api import check_directions, check_samples
+from .op import fused
+from .reference import sliced_wasserstein_reference
+
+IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu")
+
+
+def sliced_wasserstein(z: Tensor, directions: Tensor, *, impl: str = "auto") -> Tensor:
+    r"""How far projections of samples are from a normal distribution, by sorting them.
+
+    With Φ⁻¹ the quantile function of the standard normal distribution and ``p_(1) ≤ … ≤ p_(N)`` the
+    sorted projections of a set of N samples on a direction, the mean over sets, directions and
+    places of
+
+        (p_(i) − Φ⁻¹(i / (N + 1)))²,
+
+    the squared Wasserstein distance between two distributions of N points each. The gradient is
+    made together with the value, a block of directions at a time: the projections of all samples on
+    all directions are never stored.
+
+    Args:
+        z: (N, D), or (…, N, D), each (N, D) of which is a set of samples by itself; float16,
+            bfloat16, float32 or float64, any strides.
+        directions: (D, M), dtype and device of ``z``; as a rule unit vectors, as
+            :func:`random_directions` draws them. A constant.
+        impl: ``"auto"`` is ``"cpu"`` (C++) on the CPU, where it is built, for up to 32-bit floats;
+            else ``"tiled"`` (torch, some directions at a time). ``"reference"`` (stores the
+            projections) is used only when named.
+
+    Returns:
+        (), in float32 (float64 for float64 inputs), whatever autocast says; differentiable once by
+        z, where equal projections take their places in any order. NaN if a projection is NaN.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: shapes or devices that do not fit, directions that require a gradient, an
+            unknown ``impl``, or one that does not run on these tensors.
+        RuntimeError: an ``impl`` that was named but not built or installed.
+
+    The shape term of VISReg (Wu et al. 2026, arXiv:2606.02572), without its standardisation. Sliced
+    Wasserstein distances are of Bonneel et al. 2015 (*Sliced and Radon Wasserstein barycenters of
+    measures*).
+    """
+    check_samples(z)
+    check_directions(z, directions)
+    impl = choose(impl, IMPLEMENTATIONS, z)
+    if impl == "reference":
+        return sliced_wasserstein_reference(z, directions)
+    sets = z if z.dim() == 3 else z.reshape(-1, *z.shape[-2:])
+    return fused(sets, directions, "cpu" if impl == "cpu" else "tiled")
