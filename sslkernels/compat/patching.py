@@ -16,6 +16,7 @@ Pair = tuple[Any, Any]
 PEERS = (
     "dino",
     "dinov2",
+    "lejepa",
     "lightly",
     "open_clip",
     "pytorch_metric_learning",
@@ -94,7 +95,8 @@ def patch(peer: str, *, only: Iterable[str] | None = None) -> Patch:
 
     Args:
         peer: ``"lightly"``, ``"open_clip"``, ``"pytorch_metric_learning"``, ``"solo_learn"``,
-            ``"stable_pretraining"``, ``"dinov2"`` or ``"dino"`` (its ``main_dino.py``).
+            ``"stable_pretraining"``, ``"lejepa"``, ``"dinov2"`` or ``"dino"`` (its
+            ``main_dino.py``).
         only: names to replace, such as ``["NTXentLoss"]``; None: all that
             ``sslkernels.compat.<peer>`` has.
 

@@ -60,9 +60,10 @@ class Peer:
                 module = importlib.import_module(self.defined_in[name])
                 original = getattr(module, name)
             except ModuleNotFoundError as error:
-                if error.name != self.defined_in[name]:
-                    raise
-                reason = f"there is no {self.defined_in[name]}"
+                if error.name == self.defined_in[name]:
+                    reason = f"there is no {error.name}"
+                else:  # nor can anyone else import it
+                    reason = f"{self.defined_in[name]} needs {error.name}, which is not installed"
             except AttributeError:
                 reason = f"{self.defined_in[name]} defines no {name}"
             else:

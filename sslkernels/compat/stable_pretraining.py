@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from .._operator import accumulation_dtype, full_precision
-from ..distributed import Gather, PendingMean, rows_of_all_ranks
-from ..losses import barlow_twins, clip, negative_cosine_similarity, nt_xent, vicreg
+from ..distributed import Gather, PendingMean, ranks_of, rows_of_all_ranks
+from ..losses import barlow_twins, clip, negative_cosine_similarity, nt_xent, sigreg, vicreg
 from ..losses._common import lasting, unit
 from ..losses.covariance.vicreg import variance_and_covariance
 from ..primitives import sinkhorn, soft_cross_entropy
 from ..primitives._rows import finite_sum
 from .distillation import without_iterations
 from .peer import Peer, ShowsArguments, leave_gradients, promoted
+from .slices import Knots, Step
 
 __all__ = [
     "BYOLLoss",
@@ -25,8 +26,10 @@ __all__ = [
     "CLIPLoss",
     "DINOv1Loss",
     "DINOv2Loss",
+    "EppsPulley",
     "NTXEntLoss",
     "NegativeCosineSimilarity",
+    "SlicedEppsPulley",
     "VCRegLoss",
     "VICRegLoss",
     "iBOTPatchLoss",
@@ -45,11 +48,13 @@ PEER = Peer(
     releases=("0.1.3", "0.1.8"),
     defined_in={
         name: f"stable_pretraining.losses.{module}" for module, x in _MODULES.items() for name in x
-    },
+    }
+    | dict.fromkeys(("EppsPulley", "SlicedEppsPulley"), "stable_pretraining.methods.lejepa"),
     # until then all but the distillation's and BYOL's were those of each rank alone
     since=dict.fromkeys(
         ("BarlowTwinsLoss", "CLIPLoss", "NTXEntLoss", "VCRegLoss", "VICRegLoss"), "0.1.8"
-    ),
+    )
+    | dict.fromkeys(("EppsPulley", "SlicedEppsPulley"), "0.1.8"),
 )
 
 
@@ -279,6 +284,47 @@ class DINOv2Loss(ShowsArguments, nn.Module):
             return loss
         patches = self.ibot_loss(student_patch_logits, teacher_patch_probs)
         return loss + self.ibot_loss_weight * patches
+
+
+class EppsPulley(ShowsArguments, Knots):
+    """LeJEPA's statistic of samples on a line, those of this rank, times the number of ranks.
+
+    Within :class:`SlicedEppsPulley` projections are not stored; alone it stores them for every
+    knot.
+    """
+
+    def __init__(self, t_max: float = 3.0, n_points: int = 17) -> None:
+        super().__init__()
+        if n_points % 2 != 1:
+            raise AssertionError(f"n_points must be odd, got {n_points}")
+        self.t_max, self.n_points = t_max, n_points
+        ranks = ranks_of(Gather())
+        self.world_size = 1 if ranks is None else ranks.size
+        self.keep_knots(n_points, t_max)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the statistics (M,) of samples (N, M)."""
+        with full_precision(x):
+            x = x.to(accumulation_dtype(x))
+            angles = x[..., None] * self.t
+            error = (angles.cos().mean(0) - self.phi).square() + angles.sin().mean(0).square()
+            return (error @ self.weights.to(x.dtype)) * (len(x) * self.world_size)
+
+
+class SlicedEppsPulley(ShowsArguments, Step):
+    """The mean of :class:`EppsPulley` over random directions: SIGReg of all views as one set."""
+
+    def __init__(self, num_slices: int = 1024, t_max: float = 3.0, n_points: int = 17) -> None:
+        super().__init__()
+        self.num_slices, self.t_max, self.n_points = num_slices, t_max, n_points
+        self.ep = EppsPulley(t_max, n_points)
+        self.keep_step()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the loss of embeddings (N, D)."""
+        knots = self.ep.known_knots()
+        distance = sigreg(x, self.draw(x, self.num_slices), *knots)
+        return distance * self.ep.world_size if self.ep.world_size > 1 else distance
 
 
 def _assignment(

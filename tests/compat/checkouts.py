@@ -1,6 +1,7 @@
 """Peers that are run from checkouts: their losses, without all that is around them.
 
-``SSLKERNELS_PEERS`` names a folder with ``solo-learn/``, ``dinov2/`` and ``dino/`` in it.
+``SSLKERNELS_PEERS`` names a folder with ``solo-learn/``, ``dinov2/``, ``dino/`` and ``lejepa/`` in
+it.
 """
 
 import ast
@@ -13,9 +14,9 @@ from types import ModuleType
 
 import pytest
 
-from sslkernels.compat import dino, dinov2, solo_learn
+from sslkernels.compat import dino, dinov2, lejepa, solo_learn
 
-FOLDERS = {solo_learn: "solo-learn", dinov2: "dinov2", dino: "dino"}
+FOLDERS = {solo_learn: "solo-learn", dinov2: "dinov2", dino: "dino", lejepa: "lejepa"}
 
 
 def checkout(ours):
@@ -36,12 +37,12 @@ def imported(ours):
         if ours is solo_learn:
             for name in ("solo", "solo.losses", "solo.utils"):
                 _package(root, name)
-            _part(
+            part(
                 root / "solo/utils/misc.py", "solo.utils.misc",
                 {"GatherLayer", "gather", "get_rank", "concat_all_gather_no_grad"},
             )  # fmt: skip
         elif ours is dino:
-            _part(root / "main_dino.py", "main_dino", {"DINOLoss"})
+            part(root / "main_dino.py", "main_dino", {"DINOLoss"})
         for module in ours.PEER.defined_in.values():
             importlib.import_module(module)
         yield
@@ -67,7 +68,7 @@ def _package(root, name):
     module.__path__ = [str(root.joinpath(*name.split(".")))]
 
 
-def _part(path, name, names):
+def part(path, name, names):
     """A module of only these of its definitions, and of the imports that they use."""
     module = sys.modules[name] = ModuleType(name)
     body = ast.parse(path.read_text()).body

@@ -7,7 +7,7 @@ import pytest
 from parity import assert_same_signature
 
 import sslkernels
-from sslkernels.compat import dino, dinov2, solo_learn
+from sslkernels.compat import dino, dinov2, lejepa, solo_learn
 
 CLASSES = {
     dino: {
@@ -21,6 +21,13 @@ CLASSES = {
         "KoLeoLoss": ("", "student_output, eps=1e-08"),
         "iBOTPatchLoss": ("patch_out_dim, student_temp=0.1, center_momentum=0.9",
                           "student_patch_tokens, teacher_patch_tokens, student_masks_flat"),
+    },
+    lejepa: {
+        "EppsPulley": ("t_max=3, n_points=17, integration='trapezoid'", "x"),
+        "SlicingUnivariateTest": (
+            "univariate_test, num_slices, reduction='mean', sampler='gaussian', clip_value=None",
+            "x",
+        ),
     },
     solo_learn: {
         "DINOLoss": ("num_prototypes, warmup_teacher_temp, teacher_temp, "

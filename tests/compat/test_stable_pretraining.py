@@ -10,6 +10,7 @@ import formulas
 import pytest
 import torch
 import torch.nn.functional as F
+from checkouts import part
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import assert_same_signature, assert_same_steps, installed
@@ -43,6 +44,8 @@ def load():
     for name in ("all_gather", "all_reduce", "get_rank", "get_world_size"):
         setattr(stubs["stable_pretraining.utils"], name, getattr(ranks, name))
     sys.modules.update(stubs)
+    methods = "stable_pretraining.methods.lejepa"
+    part(root / "methods/lejepa.py", methods, {"EppsPulley", "SlicedEppsPulley"})
     try:
         modules = {name: importlib.import_module(x) for name, x in ours.PEER.defined_in.items()}
     finally:

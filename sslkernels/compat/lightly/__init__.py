@@ -32,6 +32,7 @@ from .distillation import (
     KoLeoLoss,
     SwaVLoss,
 )
+from .gaussian import LeJEPALoss, LeWMLoss, SIGReg
 from .masked_siamese import MSNLoss, PMSNCustomLoss, PMSNLoss
 from .version import IS_BEFORE_1_6
 
@@ -46,12 +47,15 @@ __all__ = [
     "IBOTPatchLoss",
     "IBOTPlusPlusPatchLoss",
     "KoLeoLoss",
+    "LeJEPALoss",
+    "LeWMLoss",
     "MMCRLoss",
     "MSNLoss",
     "NTXentLoss",
     "NegativeCosineSimilarity",
     "PMSNCustomLoss",
     "PMSNLoss",
+    "SIGReg",
     "SwaVLoss",
     "TiCoLoss",
     "VICRegLLoss",
@@ -70,6 +74,8 @@ _MODULES = {
     "hypersphere_loss": ["HypersphereLoss"],
     "ibot_loss": ["IBOTPatchLoss", "IBOTPlusPlusPatchLoss"],
     "koleo_loss": ["KoLeoLoss"],
+    "lejepa_loss": ["LeJEPALoss", "SIGReg"],
+    "lewm_loss": ["LeWMLoss"],
     "mmcr_loss": ["MMCRLoss"],
     "msn_loss": ["MSNLoss"],
     "negative_cosine_similarity": ["NegativeCosineSimilarity"],
@@ -105,7 +111,10 @@ PEER = Peer(
         "IBOTPatchLoss": "1.5.21",  # teacher_temp
         "IBOTPlusPlusPatchLoss": "1.5.25",  # visible patches have a mean of their own
         "KoLeoLoss": "1.5.11",
+        "LeJEPALoss": "1.6.0",  # global views too are pulled, and Gaussian
+        "LeWMLoss": "1.6.0",
         "NTXentLoss": "1.5.16",  # its bank is a module of its own
+        "SIGReg": "1.5.24",  # gradients on several ranks
         "SwaVLoss": "1.5.22",  # shape (1,)
         "VICRegLLoss": "1.5.22",  # likewise
     },
