@@ -79,6 +79,12 @@ LIGHTLY = [
     ("SIGReg", {"knots": 8, "t_max": 4.0, "num_vectors": 33}, one(2, 3, 30, 8)),
     ("LeJEPALoss", {"sigreg_num_vectors": 50}, views((3, 20, 8), (2, 20, 8))),
     ("LeJEPALoss", {"lambda_param": 0.5, "sigreg_knots": 5}, views((1, 20, 8), (1, 20, 8))),
+    ("VISRegLoss", {"num_slices": 50}, views((3, 20, 8), (2, 20, 8))),
+    (
+        "VISRegLoss",
+        {"lambda_param": 0.6, "lambda_shape": 3.0, "lambda_scale": 0.5, "eps": 0.1},
+        views((1, 11, 8), (1, 11, 8)),
+    ),
     ("LeWMLoss", {"sigreg_num_vectors": 50}, clips),
     ("LeWMLoss", {"normalize": True, "lambda_param": 3.0}, clips),
 ]
@@ -102,6 +108,10 @@ def test_lightly(name, arguments, call):
     ("LeJEPALoss", {}, {"local_proj": torch.ones(4, 3), "global_proj": torch.ones(2, 4, 3)}),
     ("LeJEPALoss", {}, {"local_proj": torch.ones(1, 4, 3), "global_proj": torch.ones(2, 5, 3)}),
     ("LeWMLoss", {"lambda_param": -1.0}, None),
+    ("VISRegLoss", {"lambda_param": 1.5}, None),
+    ("VISRegLoss", {"num_slices": 0}, None),
+    ("VISRegLoss", {"eps": 0.0}, None),
+    ("VISRegLoss", {}, dict.fromkeys(("local_proj", "global_proj"), torch.ones(2, 1, 3))),
     ("LeWMLoss", {}, dict.fromkeys(("predicted", "target", "embeddings"), torch.ones(4, 3))),
 ])  # fmt: skip
 def test_errors_of_lightly(name, arguments, inputs):
@@ -111,6 +121,18 @@ def test_errors_of_lightly(name, arguments, inputs):
 
     module = getattr(of_lightly, name)
     assert_same_error(lambda: run(getattr(lightly, name)), lambda: run(module))
+
+
+def test_components_of_visreg():
+    pair = [x.VISRegLoss(num_slices=40) for x in (lightly, of_lightly)]
+    local_proj, global_proj = r(3, 20, 8), r(2, 20, 8)
+    results = []
+    for loss in pair:
+        torch.manual_seed(0)
+        results.append(
+            loss.forward_components(local_proj=local_proj, global_proj=global_proj)._asdict()
+        )
+    torch.testing.assert_close(*results)
 
 
 def test_knots_of_a_checkpoint():

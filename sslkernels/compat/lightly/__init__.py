@@ -32,7 +32,7 @@ from .distillation import (
     KoLeoLoss,
     SwaVLoss,
 )
-from .gaussian import LeJEPALoss, LeWMLoss, SIGReg
+from .gaussian import LeJEPALoss, LeWMLoss, SIGReg, VISRegLoss
 from .masked_siamese import MSNLoss, PMSNCustomLoss, PMSNLoss
 from .version import IS_BEFORE_1_6
 
@@ -60,6 +60,7 @@ __all__ = [
     "TiCoLoss",
     "VICRegLLoss",
     "VICRegLoss",
+    "VISRegLoss",
     "WMSELoss",
     "Whitening2d",
     "negative_mises_fisher_weights",
@@ -85,6 +86,7 @@ _MODULES = {
     "tico_loss": ["TiCoLoss"],
     "vicreg_loss": ["VICRegLoss"],
     "vicregl_loss": ["VICRegLLoss"],
+    "visreg_loss": ["VISRegLoss"],
     "wmse_loss": ["WMSELoss", "Whitening2d", "norm_mse_loss"],
 }
 
@@ -117,5 +119,6 @@ PEER = Peer(
         "SIGReg": "1.5.24",  # gradients on several ranks
         "SwaVLoss": "1.5.22",  # shape (1,)
         "VICRegLLoss": "1.5.22",  # likewise
+        "VISRegLoss": "1.6.0",
     },
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from ...distributed import Gather, rank_of, sum_over_ranks
 from ...losses import GatheringLoss, lejepa, lewm, sigreg
 from ...losses._common import Gathering
+from ...losses.gaussian.visreg import check_weights, terms
 from ..peer import promoted
 from ..slices import Knots
 from .contrastive import SaysIfGathering
@@ -107,6 +108,57 @@ class LeWMLoss(SaysIfGathering, GatheringLoss):
             predicted, target, embeddings, self.sigreg.draw(embeddings), self.lambda_param,
             self.normalize, *knots, gather=self.sigreg.gather, impl=self.impl,
         )  # fmt: skip
+
+
+class VISRegLossComponents(NamedTuple):
+    """The loss, and its terms without their weights."""
+
+    total: Tensor
+    pred: Tensor
+    scale: Tensor
+    shape: Tensor
+    center: Tensor
+
+
+class VISRegLoss(SaysIfGathering, GatheringLoss):
+    """``lightly.loss.VISRegLoss``: each rank draws its own directions, gathering or not."""
+
+    def __init__(
+        self,
+        lambda_param: float = 0.9,
+        num_slices: int = 4096,
+        lambda_scale: float = 1.0,
+        lambda_shape: float = 1.0,
+        lambda_center: float = 1.0,
+        gather_distributed: bool = False,
+        eps: float = 1e-4,
+        **options: Unpack[Gathering],
+    ) -> None:
+        super().__init__(gather_distributed, **options)
+        check_weights(lambda_param, lambda_scale, lambda_shape, lambda_center, eps)
+        if num_slices < 1:
+            raise ValueError(f"num_slices must be at least 1, got {num_slices}")
+        self.lambda_param, self.num_slices, self.eps = lambda_param, num_slices, eps
+        self.lambda_scale, self.lambda_shape = lambda_scale, lambda_shape
+        self.lambda_center = lambda_center
+
+    def forward(self, *, local_proj: Tensor, global_proj: Tensor) -> Tensor:
+        """Return the loss of (V_l, N, D) and (V_g, N, D)."""
+        return self.forward_components(local_proj=local_proj, global_proj=global_proj).total
+
+    def forward_components(
+        self, *, local_proj: Tensor, global_proj: Tensor
+    ) -> VISRegLossComponents:
+        """Return the loss and its terms."""
+        local_proj, global_proj = promoted(local_proj, global_proj)
+        pred, scale, shape, center = terms(
+            global_proj, local_proj, drawn(global_proj, self.num_slices, None), self.eps,
+            gather=self.gather, impl=self.impl,
+        )  # fmt: skip
+        regularizer = self.lambda_scale * scale + self.lambda_shape * shape
+        regularizer = regularizer + self.lambda_center * center
+        total = (1 - self.lambda_param) * pred + self.lambda_param * regularizer
+        return VISRegLossComponents(total, pred, scale, shape, center)
 
 
 def drawn(z: Tensor, count: int, gather: Gather | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -55,9 +55,34 @@ def visreg(
     Raises:
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
     """
+    check_weights(lambda_param, lambda_scale, lambda_shape, lambda_center, eps)
+    found = terms(global_proj, local_proj, directions, eps, gather=gather, impl=impl)
+    regularizer = lambda_scale * found.scale + lambda_shape * found.shape
+    regularizer = regularizer + lambda_center * found.center
+    return (1 - lambda_param) * found.invariance + lambda_param * regularizer
+
+
+class Terms(NamedTuple):
+    """What VISReg's loss adds up, each without its weight."""
+
+    invariance: Tensor
+    scale: Tensor
+    shape: Tensor
+    center: Tensor
+
+
+def terms(
+    global_proj: Tensor,
+    local_proj: Tensor | None,
+    directions: Tensor,
+    eps: float,
+    *,
+    gather: Gather | None,
+    impl: str,
+) -> Terms:
+    """Those of :func:`visreg`."""
     check_projections(global_proj, local_proj)
     check_directions(global_proj, directions)
-    check_weights(lambda_param, lambda_scale, lambda_shape, lambda_center, eps)
     if global_proj.shape[1] < 2 and ranks_of(gather) is None:
         raise ValueError(f"global_proj needs at least 2 rows, got {tuple(global_proj.shape)}")
     z = scale_gradient(all_views(global_proj, local_proj), gather)
@@ -75,8 +100,7 @@ def visreg(
         scale, center = (1 - deviation).square().mean(), mean.square().mean()
         standardized = centered / (deviation.detach() + eps)
         shape = sliced_wasserstein(standardized, directions.to(dtype), impl=impl)
-        regularizer = lambda_scale * scale + lambda_shape * shape + lambda_center * center
-        return (1 - lambda_param) * apart + lambda_param * regularizer
+        return Terms(apart, scale, shape, center)
 
 
 class VISRegLoss(SlicedLoss):
