@@ -132,3 +132,37 @@ def test_same_statistics_on_every_rank(gang):
     for found, expected in gang.run(distilled_on_a_rank):
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+
+
+def slices_on_a_rank(rank):
+    """Values, their means and gradients of ours and theirs, whose knots are float32."""
+    load()
+    names = ["SIGReg", "LeJEPALoss", "LeWMLoss", "VISRegLoss"]
+    results = []
+    for module in (vars(ours), ours.PEER.find(ours, names)[0]):
+        torch.manual_seed(rank)
+        views = [torch.randn(n, 5, 6, requires_grad=True) for n in (3, 2)]
+        x = {"local_proj": views[0], "global_proj": views[1]}
+        clips = [torch.randn(5, n, 6, requires_grad=True) for n in (2, 2, 3)]
+        y = dict(zip(("predicted", "target", "embeddings"), clips, strict=True))
+        options = {"gather_distributed": True}
+        found = []
+        for value, inputs in (
+            (module["SIGReg"](num_vectors=40, **options)(views[0]), views[:1]),
+            (module["LeJEPALoss"](sigreg_num_vectors=40, **options)(**x), views),
+            (module["LeWMLoss"](sigreg_num_vectors=40, **options)(**y), [clips[0], clips[2]]),
+            (module["VISRegLoss"](num_slices=40, **options)(**x), views),
+        ):
+            gradients = torch.autograd.grad(value, inputs)
+            mean = value.detach().clone()
+            dist.all_reduce(mean)
+            found += [mean, *gradients]
+        results.append(found)
+    return results
+
+
+@pytest.mark.skipif(ours.version.IS_BEFORE_1_6, reason="lightly 1.5 has others")
+def test_slices(gang):
+    for found, expected in gang.run(slices_on_a_rank):
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
