@@ -11,11 +11,8 @@ longer. The results go to bench/results/model-h100/.
 
 from __future__ import annotations
 
-import heapq
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import triton
@@ -38,45 +35,12 @@ from sslkernels.primitives.pairwise_softplus import triton_kernels as softplus
 from .compile import compile_kernel
 from .loops import Clocks, of_loops, of_pieces
 from .machine import Machine
+from .parts import DRAM, LIBRARY, Part, grid, per_tile
+from .slices import sigreg
 
 RESULTS = Path(__file__).parents[1] / "results" / "model-h100"
-LIBRARY = 620e12  # FLOP per second of a product, of 892e12: what others publish of cuBLAS, derated
-ROOF = 2 * 2048 * Machine.multiprocessors * Machine.ghz * 1e9  # FLOP per second
-DRAM = Machine.dram_bytes * Machine.multiprocessors * Machine.ghz * 1e9  # bytes per second
 FUSED = {"PARTS": True, "INVERSE": True}  # raw rows in bfloat16, and their inverse lengths
 UNLABELLED = {"LABELS": False}
-
-
-class Part(NamedTuple):
-    """A kernel or a product: milliseconds, and the FLOPs that a user would count."""
-
-    name: str
-    ms: float
-    flops: float
-    detail: str
-
-    @property
-    def of_roof(self) -> float:
-        return self.flops / ROOF / self.ms * 1e3
-
-
-def seconds_of(clocks: float) -> float:
-    return clocks / Machine.ghz / 1e9
-
-
-def dealt(durations: Iterable[float], slots: int) -> float:
-    """Clocks until all programs are done, each slot taking the next when it is free."""
-    free = [0.0] * slots
-    for duration in durations:
-        heapq.heappush(free, heapq.heappop(free) + duration)
-    return max(free)
-
-
-def grid(name: str, durations: list[float], loop: Clocks, flops: float, detail: str) -> Part:
-    slots = loop.blocks * Machine.multiprocessors
-    ms = seconds_of(dealt(durations, slots)) * 1e3
-    detail += f"; {loop.blocks} per SM, {len(durations)} programs on {slots} slots"
-    return Part(name, ms, flops, detail)
 
 
 def plain_and_special(loops: list[Clocks]) -> tuple[Clocks, Clocks]:
@@ -149,10 +113,6 @@ def rows_forward(n: int, m: int, d: int) -> Part:
 
 def in_pieces(kernel: object, tile: Tile, d: int) -> Clocks:
     return of_pieces(kernel, ceil(d, tile.BD), (tile.BM + tile.BN) * d * 2)  # type: ignore[arg-type]
-
-
-def per_tile(loop: Clocks, tile: Tile) -> str:
-    return f"{loop.clocks:.0f} clk per {tile.BM}x{tile.BN} (products {loop.products:.0f})"
 
 
 def both_forward(n: int, m: int, d: int) -> Part:
@@ -255,6 +215,9 @@ def losses() -> dict[str, tuple[float | None, float | None, list[Part]]]:
         f"CLIP {clip}x512": (2.8, None, [*clip_parts, passes(rows, 512, MOST_BLOCKS / 2)]),
         f"SigLIP {clip}x512": (2.2, None, [*sigmoid_parts, passes(rows, 512, 0)]),
         f"nearest neighbour 8192x{n}x128": (None, 0.6, [nearest(8192, n, 128)]),
+        "SIGReg 8x2048x128, 1024 directions, 17 knots": (
+            None, 0.5, sigreg(8, 2048, 128, 1024, 16)
+        ),
     }  # fmt: skip
 
 
@@ -262,8 +225,8 @@ def main() -> None:
     """Predict, print and keep."""
     rows, lines = {}, [HEAD.format(triton=triton.__version__)]
     for name, (goal_ms, goal_share, of_loss) in losses().items():
-        ms, flops = sum(x.ms for x in of_loss), sum(x.flops for x in of_loss)
-        share = flops / ROOF / ms * 1e3
+        ms = sum(x.ms for x in of_loss)
+        share = sum(x.flops / x.roof for x in of_loss) / ms * 1e3
         goal = f"{goal_ms} ms" if goal_ms else f"{100 * goal_share:.0f} %"  # type: ignore[operator]
         row = f"| **{name}** | {ms:.2f} | {100 * share:.0f} % | {goal} | |"
         lines += [row]
@@ -288,8 +251,9 @@ HEAD = """\
 # Predicted for an H100, Triton {triton}, bfloat16
 
 Written by `python -m bench.model`: **modelled, nothing here was measured.** The roof is 892
-TFLOP/s; what a user would count as FLOPs, so a symmetric matrix half. Of a loss forward and
-backward; launches and the host's time are left out.
+TFLOP/s; what a user would count as FLOPs, so a symmetric matrix half. SIGReg's is the float32
+pipes, 128 instructions per clock of a multiprocessor. Of a loss forward and backward; launches and
+the host's time are left out.
 
 | | ms | of the roof | goal | |
 | --- | --- | --- | --- | --- |"""
