@@ -12,6 +12,7 @@ import torch
 from views_inputs import plain_parameters
 
 from sslkernels import (
+    Quadrature,
     RaggedImages,
     _ext,
     augment_views,
@@ -21,6 +22,7 @@ from sslkernels import (
     pairwise_softplus,
     random_directions,
     sinkhorn,
+    sliced_epps_pulley,
     sliced_wasserstein,
     soft_cross_entropy,
 )
@@ -189,6 +191,22 @@ def fuzz_directions(draw):
     torch.testing.assert_close(ours, exact, rtol=0, atol=tolerance)
 
 
+def fuzz_slices(draw):
+    dtype = draw.choice([torch.float32, torch.bfloat16, torch.float16])
+    views, n, m, d = draw.choice([1, 2, 5]), size(draw), size(draw), size(draw)
+    z = laid_out(draw, views, n, d, dtype=dtype)
+    slices = laid_out(draw, d, m, dtype=dtype) / math.sqrt(d)
+    quadrature = Quadrature.trapezoid(draw.choice([2, 3, 10, 33, 64, 129]), draw.choice([0.5, 3.0]))
+    values = []
+    for impl, kind in (("cpu", torch.float32), ("reference", torch.float64)):
+        own = z.detach().to(dtype if impl == "cpu" else kind).requires_grad_()
+        statistics = sliced_epps_pulley(own, slices.to(own.dtype), quadrature, impl=impl)
+        values.append((statistics, *torch.autograd.grad(statistics.mean(), own)))
+    for ours, exact in zip(*values, strict=True):
+        error = (ours.double() - exact).norm()
+        assert error <= (1e-4 if ours.dtype == torch.float32 else 2e-2) * exact.norm() + 1e-5
+
+
 def fuzz_wasserstein(draw):
     shape = [draw.randint(1, 3), size(draw), draw.randint(1, 40)][draw.randrange(2) :]
     dtype = draw.choice([torch.float32, torch.bfloat16, torch.float16])
@@ -208,7 +226,8 @@ def fuzz_wasserstein(draw):
 
 
 FUZZ = (fuzz_logsumexp, fuzz_softplus, fuzz_neighbor, fuzz_norm, fuzz_sinkhorn,
-        fuzz_cross_entropy, fuzz_contrastive, fuzz_directions, fuzz_wasserstein,
+        fuzz_cross_entropy, fuzz_contrastive, fuzz_directions, fuzz_slices,
+        fuzz_wasserstein,
         fuzz_views)  # fmt: skip
 
 
