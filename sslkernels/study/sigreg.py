@@ -16,9 +16,9 @@ from ..train.methods import LeJEPA, LeJEPARecipe
 from .study import Measures, Row, Setting, Study
 from .trial import SETTINGS, run_trial
 
-WEIGHTS = (0.0, 0.005, 0.02, 0.05, 0.2, 0.5, 1.0)
+WEIGHTS = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 SLICES, KNOTS = (16, 64, 256, 1024), (3, 5, 9, 17, 33)
-USUAL = {"sigreg": 0.05, "slices": 256, "knots": 17}
+USUAL = {"sigreg": 0.1, "slices": 256, "knots": 17}
 TITLES = {
     "sigreg": "weight λ of SIGReg",
     "slices": "slices: directions in each step",

@@ -24,16 +24,18 @@ class LeJEPARecipe(Recipe):
     Attributes:
         global_views: views of the whole image; all views shall agree with their mean.
         local_views: small views of a part of it.
-        sigreg: weight λ of SIGReg, from 0 to 1; the squared distance of views has the rest.
+        sigreg: weight λ of SIGReg, from 0 to 1; the squared distance of views has the rest. SIGReg
+            grows with the batch: the demo's small ones want more of it than the paper's 0.05.
         slices: random directions, along which embeddings are compared with a normal distribution.
         knots: points of the integral of each comparison, from 0 to 3.
         hidden_size: width of the projector's two hidden layers.
         embedding_size: width of the embeddings.
     """
 
+    epochs: int = 15
     global_views: int = 2  # type: ignore[misc]
     local_views: int = 2  # type: ignore[misc]
-    sigreg: float = 0.05
+    sigreg: float = 0.1
     slices: int = 256
     knots: int = 17
     hidden_size: int = 256
