@@ -212,21 +212,18 @@ def tables(content: dict[str, Any]) -> str:
 
 def document(contents: Sequence[dict[str, Any]]) -> str:
     """The page of the documentation that holds the tables, one for each amount of time."""
-    machines = {content["device"]: content["torch"] for content in contents}
-    where = " and ".join(f"{device} with torch {torch}" for device, torch in machines.items())
-    folders = " and ".join(f"`bench/results/{slug(device)}/`" for device in machines)
-    text = f"""# Methods, given the same time
+    text = """# Methods, given the same time
 
 Methods of [`sslkernels.train.methods`](../sslkernels/train/methods/README.md) at their default
-settings, trained for so many CPU seconds on one thread, on {where}.
-Compare what one machine did in the same time. Accuracies are of test images that training has not seen: mean ± standard
-deviation over seeds. The data ship with packages: moved digits, and patches of photographs.
+settings, trained for so many CPU seconds on one thread. Compare methods of one table: machines differ.
+Accuracies are of test images that training has not seen: mean ± standard deviation over seeds. The data
+ship with packages: moved digits, and patches of photographs.
 
 The schedule ends with the time: these are not unfinished runs of longer ones. So little time says
 which methods learn fast on small images at these settings, and nothing about which is best in a
 thousand epochs. Those that learn from a moving average, or from a stopped gradient, start slowly.
 
-Do not edit this page: the commands below write it, and {folders}.
+Do not edit this page: the commands below write it, and `bench/results/DEVICE/`.
 """
     for content in contents:
         seeds = len({row["seed"] for row in content["rows"]})
@@ -234,7 +231,7 @@ Do not edit this page: the commands below write it, and {folders}.
 ## {content["seconds"]:g} CPU seconds, {seeds} seeds, on {content["device"]}
 
 {tables(content)}
-Made at commit {content["commit"]} by
+Made at commit {content["commit"]} with torch {content["torch"]} by
 
     {content["command"]}
 """

@@ -2,8 +2,9 @@
 
     python -m bench.study sigreg
 
-runs ``python -m sslkernels.study NAME`` and writes ``bench/results/<device>/study-<name>.json``, with
-the machine and the mean and standard deviation of each setting, and ``docs/study-<name>.png``.
+runs ``python -m sslkernels.study NAME``, and writes ``docs/study-<name>.png`` and
+``bench/results/<device>/study-<name>.json``, with the machine, every trial, and the mean and
+standard deviation of each setting.
 """
 
 from __future__ import annotations
