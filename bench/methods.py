@@ -215,9 +215,9 @@ def document(contents: Sequence[dict[str, Any]]) -> str:
     text = """# Methods, given the same time
 
 Methods of [`sslkernels.train.methods`](../sslkernels/train/methods/README.md) at their default
-settings, trained for so many CPU seconds on one thread. Compare methods of one table: machines differ.
-Accuracies are of test images that training has not seen: mean ± standard deviation over seeds. The data
-ship with packages: moved digits, and patches of photographs.
+settings, trained for so many CPU seconds on one thread. Compare methods of one table: machines
+differ. Accuracies are of test images that training has not seen: mean ± standard deviation over
+seeds. The data ship with packages: moved digits, and patches of photographs.
 
 The schedule ends with the time: these are not unfinished runs of longer ones. So little time says
 which methods learn fast on small images at these settings, and nothing about which is best in a
