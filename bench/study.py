@@ -17,10 +17,10 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from sslkernels.study import STUDIES, Row, run_study
+from sslkernels.study.__main__ import RUNS
 from sslkernels.study.runner import PLOT, TRIALS
 
 from .machine import describe_machine, slug
@@ -38,13 +38,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     name, study = arguments.study, STUDIES[arguments.study]
     machine = describe_machine("cpu")
-    with TemporaryDirectory() as folder:
-        rows = run_study(
-            study, name, Path(folder), seeds=arguments.seeds,
-            epochs=arguments.epochs or study.epochs, tell=partial(print, flush=True),
-        )  # fmt: skip
-        report = json.loads((Path(folder) / TRIALS).read_text())
-        shutil.copyfile(Path(folder) / PLOT, DOCUMENTS / f"study-{name}.png")
+    folder = RUNS / f"study-{name}"
+    rows = run_study(
+        study, name, folder, seeds=arguments.seeds,
+        epochs=arguments.epochs or study.epochs, tell=partial(print, flush=True),
+    )  # fmt: skip
+    report = json.loads((folder / TRIALS).read_text())
+    shutil.copyfile(folder / PLOT, DOCUMENTS / f"study-{name}.png")
     words = ["python", "-m", "bench.study", *(sys.argv[1:] if argv is None else argv)]
     content = {
         "op": "study", **machine, "command": shlex.join(words), **report,

@@ -20,6 +20,7 @@ def test_results_and_picture(tmp_path, monkeypatch):
         panels=lambda rows: [Panel("p", "size", [line(rows, "size", "share", "it")])],
     )
     monkeypatch.setitem(study.STUDIES, "made-up", made_up)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(study, "DOCUMENTS", tmp_path)
     study.main(["made-up", "--seeds", "3"])
