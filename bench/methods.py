@@ -8,7 +8,7 @@ that of raw pixels and of the same backbone as it was drawn; of pretext tasks al
 of test images they tell, beside chance, which is the share of the most frequent label.
 
 ``--save`` writes ``bench/results/<device>/methods-<seconds>s.json``, and the tables of all such
-files into ``docs/methods.md``.
+files, of whatever device, into ``docs/methods.md``.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def save(content: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"methods-{content['seconds']:g}s.json"
     path.write_text(json.dumps(content, indent=1))
-    every = [json.loads(other.read_text()) for other in folder.glob("methods-*s.json")]
+    every = [json.loads(other.read_text()) for other in RESULTS.glob("*/methods-*s.json")]
     DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
-    DOCUMENT.write_text(document(sorted(every, key=lambda one: one["seconds"])))
+    DOCUMENT.write_text(document(sorted(every, key=lambda one: (one["device"], one["seconds"]))))
     return path
 
 
@@ -212,27 +212,26 @@ def tables(content: dict[str, Any]) -> str:
 
 def document(contents: Sequence[dict[str, Any]]) -> str:
     """The page of the documentation that holds the tables, one for each amount of time."""
-    first = contents[0]
-    text = f"""# Methods, given the same time
+    text = """# Methods, given the same time
 
 Methods of [`sslkernels.train.methods`](../sslkernels/train/methods/README.md) at their default
-settings, trained for so many CPU seconds on one thread, on {first["device"]} with torch
-{first["torch"]}. Accuracies are of test images that training has not seen: mean ± standard
-deviation over seeds. The data ship with packages: moved digits, and patches of photographs.
+settings, trained for so many CPU seconds on one thread. Compare methods of one table: machines
+differ. Accuracies are of test images that training has not seen: mean ± standard deviation over
+seeds. The data ship with packages: moved digits, and patches of photographs.
 
 The schedule ends with the time: these are not unfinished runs of longer ones. So little time says
 which methods learn fast on small images at these settings, and nothing about which is best in a
 thousand epochs. Those that learn from a moving average, or from a stopped gradient, start slowly.
 
-Do not edit this page: the commands below write it, and `bench/results/{slug(first["device"])}/`.
+Do not edit this page: the commands below write it, and `bench/results/DEVICE/`.
 """
     for content in contents:
         seeds = len({row["seed"] for row in content["rows"]})
         text += f"""
-## {content["seconds"]:g} CPU seconds, {seeds} seeds
+## {content["seconds"]:g} CPU seconds, {seeds} seeds, on {content["device"]}
 
 {tables(content)}
-Made at commit {content["commit"]} by
+Made at commit {content["commit"]} with torch {content["torch"]} by
 
     {content["command"]}
 """

@@ -3,7 +3,7 @@
 ``python -m sslkernels.study NAME``; a study is a file of its own here.
 """
 
-from . import augmentation, batch, collapse, dimension, jigsaw, projector
+from . import augmentation, batch, collapse, dimension, jigsaw, projector, sigreg
 from .runner import run_study
 from .study import Row, Study
 
@@ -14,6 +14,7 @@ STUDIES: dict[str, Study] = {
     "jigsaw": jigsaw.STUDY,
     "augmentation": augmentation.STUDY,
     "collapse": collapse.STUDY,
+    "sigreg": sigreg.STUDY,
 }
 
 __all__ = ["STUDIES", "Row", "Study", "run_study"]

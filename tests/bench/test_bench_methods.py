@@ -41,8 +41,11 @@ def test_results_and_the_page_made_of_them(tmp_path, monkeypatch, capsys):
     assert "| `colorization` | photos |" in page and "Supervision:" in page
     assert methods.tables(content) in page and page.count("## ") == 1
     methods.save(content | {"seconds": 0.1})
+    methods.save(content | {"seconds": 0.1, "device": "Z 80", "torch": "9.9"})
     pages = (tmp_path / "docs" / "methods.md").read_text()
     assert pages.index("## 0.1 CPU seconds") < pages.index("## 0.2 CPU seconds, 2 seeds")
+    assert pages.index("## 0.2 CPU") < pages.index("## 0.1 CPU seconds, 2 seeds, on Z 80")
+    assert "with torch 9.9 by" in pages
     assert methods.tables(content) in capsys.readouterr().out
 
 

@@ -177,6 +177,8 @@ def test_published_numbers():
             (224, (0.32, 1.0), "bicubic", common, 0.1, 0.2),
         ]
         + [(96, (0.05, 0.32), "bicubic", common, 0.5, 0.0)] * 8,
+        "LeJEPAViews": [(224, (0.3, 1.0), "bicubic", common, 0.5, 0.2)] * 2
+        + [(98, (0.05, 0.3), "bicubic", common, 0.5, 0.2)] * 6,
     }
     expected["SimSiamViews"] = expected["MoCoV2Views"]
     asymmetric = [

@@ -15,6 +15,7 @@ RUNS = {
     "byol": (),
     "swav": ("prototypes=32",),
     "dino": ("prototypes=32", "local_views=1", "koleo=0.3", "frozen_epochs=0.5"),
+    "lejepa": ("slices=32", "local_views=1"),
 }
 # Steps small enough that the rounding of one does not grow in the next; Adam would divide it.
 PLAIN = ("optimizer=sgd", "learning_rate=0.002", "warmup_epochs=0", "epochs=2")

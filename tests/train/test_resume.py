@@ -23,6 +23,7 @@ RUNS = {
     "simclr": ("optimizer=lars", "learning_rate=2", "clip=1"),
     "dino": ("weight_decay_growth=10", "prototypes=32", "local_views=1", "precision=bfloat16"),
     "ibot": ("prototypes=32", "local_views=0", "batch_size=40"),
+    "lejepa": ("slices=32", "local_views=1"),
 }
 
 

@@ -12,6 +12,7 @@ from .draw import draw_parameters
 from .multi_crop import (
     DINOv2Views,
     DINOViews,
+    LeJEPAViews,
     SimDINOv2Views,
     SimDINOViews,
     SwAVViews,
@@ -21,8 +22,9 @@ from .view import View
 from .views import Views, views_of
 
 RECIPES = (
-    BarlowTwinsViews, BYOLViews, DINOv2Views, DINOViews, MoCoV1Views, MoCoV2Views, MoCoV3Views,
-    SimCLRViews, SimDINOv2Views, SimDINOViews, SimSiamViews, SwAVViews, VICRegLViews, VICRegViews,
+    BarlowTwinsViews, BYOLViews, DINOv2Views, DINOViews, LeJEPAViews, MoCoV1Views, MoCoV2Views,
+    MoCoV3Views, SimCLRViews, SimDINOv2Views, SimDINOViews, SimSiamViews, SwAVViews, VICRegLViews,
+    VICRegViews,
 )  # fmt: skip
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "BarlowTwinsViews",
     "DINOViews",
     "DINOv2Views",
+    "LeJEPAViews",
     "MoCoV1Views",
     "MoCoV2Views",
     "MoCoV3Views",

@@ -1,4 +1,4 @@
-"""Large and small crops: SwAV, VICRegL, DINO, DINOv2, SimDINO."""
+"""Large and small crops: SwAV, VICRegL, DINO, DINOv2, SimDINO, LeJEPA."""
 
 from __future__ import annotations
 
@@ -112,3 +112,22 @@ class SimDINOv2Views(DINOViews):
     """SimDINOv2 (as above, ``simdinov2``): ten small crops."""
 
     local_views: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeJEPAViews(MultiCropViews):
+    """LeJEPA (Balestriero and LeCun 2025, arXiv:2511.08544), rbalestr-lab/lejepa ``README.md``.
+
+    All crops have the same colours, blurs and solarisation.
+    """
+
+    local_size: int = 98
+    local_views: int = 6
+    global_scale: tuple[float, float] = (0.3, 1.0)
+    local_scale: tuple[float, float] = (0.05, 0.3)
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        large = View(size=self.global_size, scale=self.global_scale, saturation=0.2, solarize=0.2)
+        small = replace(large, size=self.local_size, scale=self.local_scale)
+        return (large,) * self.global_views + (small,) * self.local_views

@@ -13,7 +13,7 @@ from .._common import Gathering, GatheringLoss
 
 
 class SlicedLoss(GatheringLoss):
-    """A loss of embeddings' projections on random directions, other ones at every call.
+    """A loss of embeddings' projections on random directions, other ones at every call in training.
 
     Directions follow from the seed and the step alone, so that they are the same on all ranks and
     devices, and nobody waits to agree on them: ranks must have counted alike, as they do from one
@@ -27,7 +27,7 @@ class SlicedLoss(GatheringLoss):
             exchange sums.
 
     Attributes:
-        global_step: calls so far, an int64 tensor in the ``state_dict``.
+        global_step: calls so far in training, an int64 tensor in the ``state_dict``.
     """
 
     global_step: Tensor
@@ -46,10 +46,12 @@ class SlicedLoss(GatheringLoss):
         self.register_buffer("global_step", torch.zeros((), dtype=torch.int64))
 
     def draw(self, z: Tensor) -> Tensor:
-        """Directions (D, M) for embeddings (…, D), in their dtype; the step then moves on."""
+        """Directions (D, M) for embeddings (…, D), in their dtype; in training the step then
+        moves on."""
         directions = random_directions(
             self.global_step, z.shape[-1], self.num_slices, seed=self.seed, dtype=z.dtype
         )
-        with torch.no_grad():
-            self.global_step += 1
+        if self.training:
+            with torch.no_grad():
+                self.global_step += 1
         return directions

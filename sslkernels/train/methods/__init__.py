@@ -14,6 +14,7 @@ from .dino import DINO, DINORecipe
 from .directclr import DirectCLR, DirectCLRRecipe
 from .ibot import IBOT, IBOTRecipe
 from .jigsaw import Jigsaw, JigsawRecipe
+from .lejepa import LeJEPA, LeJEPARecipe
 from .method import Method
 from .moco_v2 import MoCoV2, MoCoV2Recipe
 from .moco_v3 import MoCoV3, MoCoV3Recipe
@@ -46,6 +47,7 @@ METHODS: dict[str, tuple[type[Method], type[Recipe]]] = {
     "dino": (DINO, DINORecipe),
     "ibot": (IBOT, IBOTRecipe),
     "simdino": (SimDINO, SimDINORecipe),
+    "lejepa": (LeJEPA, LeJEPARecipe),
     "rotation": (Rotation, RotationRecipe),
     "relative_patch": (RelativePatch, RelativePatchRecipe),
     "jigsaw": (Jigsaw, JigsawRecipe),
@@ -73,6 +75,8 @@ __all__ = [
     "IBOTRecipe",
     "Jigsaw",
     "JigsawRecipe",
+    "LeJEPA",
+    "LeJEPARecipe",
     "Method",
     "MoCoV2",
     "MoCoV2Recipe",

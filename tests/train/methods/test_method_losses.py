@@ -2,6 +2,7 @@
 
 import distillation_formulas
 import formulas
+import gaussian_formulas
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,8 @@ from tiny_methods import tiny_batch, tiny_method
 from torch import nn
 
 from sslkernels.data.pretext import rgb_to_lab, soft_encode
-from sslkernels.train.methods import SimCLR, SimCLRRecipe
+from sslkernels.primitives import random_directions
+from sslkernels.train.methods import LeJEPARecipe, SimCLR, SimCLRRecipe
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -191,6 +193,26 @@ def test_swav_keeps_its_prototypes_of_length_one_and_at_first_in_their_place():
         method.loss.prototypes.mul_(3.0)
     method.after_step()
     torch.testing.assert_close(method.loss.prototypes.norm(dim=1), torch.ones(12))
+
+
+@pytest.mark.parametrize("whole, local", [(2, 0), (2, 2), (3, 1)])
+def test_lejepa(whole, local):
+    options = {"global_views": whole, "local_views": local, "sigreg": 0.2, "slices": 24}
+    method, batch = tiny_method("lejepa", **options), tiny_batch("lejepa", **options)
+    network = method.backbone, method.projector
+    groups = batch.views[:whole], batch.views[whole:]
+    z = torch.stack([z for views in groups if views for z in seen(network, *views)])
+    for step in range(2):
+        directions = random_directions(torch.tensor(step), 4, 24)
+        expected = gaussian_formulas.lejepa(z, whole, directions, 0.2)
+        torch.testing.assert_close(loss_of(method, batch), expected, **CLOSE)
+    assert method.state_dict()["criterion.global_step"] == 2
+
+
+@pytest.mark.parametrize("setting", [{"sigreg": 1.5}, {"knots": 1}, {"slices": 0}])
+def test_lejepa_settings_that_cannot_be(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        LeJEPARecipe(**setting)
 
 
 def test_vicregl_matches_cells_by_their_places_and_features():
