@@ -47,6 +47,7 @@ from .losses import (
     VIbCRegLoss,
     VICRegLLoss,
     VICRegLoss,
+    VISRegLoss,
     WMSELoss,
 )
 from .primitives import (
@@ -111,6 +112,7 @@ __all__ = [
     "TiCoLoss",
     "VICRegLLoss",
     "VICRegLoss",
+    "VISRegLoss",
     "VIbCRegLoss",
     "WMSELoss",
     "augment_views",

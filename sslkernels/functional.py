@@ -38,6 +38,7 @@ from .losses import (
     vibcreg,
     vicreg,
     vicregl,
+    visreg,
     w_mse,
     whiten,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "vibcreg",
     "vicreg",
     "vicregl",
+    "visreg",
     "w_mse",
     "whiten",
 ]

@@ -77,6 +77,7 @@ FUNCTIONS = {
     F.vibcreg: row(),
     F.vicreg: row(),
     F.vicregl: {"global_view_features": MAPS, "global_view_grids": GRIDS, "num_matches": (2, 1)},
+    F.visreg: {"global_proj": x(0, 2, N, D), "local_proj": x(1, 3, N, D), "directions": x(2, D, K)},
     F.w_mse: dict(row(), eps=0.5),
     F.whiten: {"x": x(), "eps": 0.5},
     sslkernels.nearest_neighbor: {"q": x(), "k": x(1)},
@@ -138,6 +139,8 @@ MODULES = {  # arguments of the constructor, of the call
     "VICRegLLoss": ({"num_matches": (2, 1)}, {"global_view_features": MAPS,
                                                    "global_view_grids": GRIDS}),
     "VICRegLoss": ({}, row()),
+    "VISRegLoss": ({"num_slices": K},
+                   {"global_proj": x(0, 2, N, D), "local_proj": x(1, 3, N, D)}),
     "VIbCRegLoss": ({}, row()),
     "WMSELoss": ({"embedding_dim": 2, "w_size": N, "eps": 0.5}, {"input": x(0, 2 * N, 2)}),
 }  # fmt: skip

@@ -86,10 +86,12 @@ from .gaussian import (
     LeWMLoss,
     SIGRegLoss,
     SlicedLoss,
+    VISRegLoss,
     bcs,
     lejepa,
     lewm,
     sigreg,
+    visreg,
 )
 
 __all__ = [
@@ -133,6 +135,7 @@ __all__ = [
     "TiCoLoss",
     "VICRegLLoss",
     "VICRegLoss",
+    "VISRegLoss",
     "VIbCRegLoss",
     "WMSELoss",
     "alignment",
@@ -172,6 +175,7 @@ __all__ = [
     "vibcreg",
     "vicreg",
     "vicregl",
+    "visreg",
     "w_mse",
     "whiten",
 ]

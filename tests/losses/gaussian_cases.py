@@ -11,6 +11,7 @@ from case import Case, numbers
 from sslkernels import functional
 
 SLICES = 24
+CLOSE = 3e-5  # far beyond what float32 rounds of standardised projections
 
 
 def directions(like):
@@ -56,6 +57,28 @@ def stacked(formula, *options):
     )
 
 
+def visreg(g0, g1, l0, l1, l2, gather=None, **options):
+    views = torch.stack([g0, g1]), torch.stack([l0, l1, l2])
+    return functional.visreg(*views, directions(g0), gather=gather, **options)
+
+
+def apart(x):
+    """The samples, moved until no two are close on a direction once they are standardised.
+
+    Which of two equal projections is the larger is for rounding to say, and each answer has its own
+    gradient.
+    """
+    while True:
+        projections, order = (
+            ((x - x.mean(0)) / x.std(0, correction=0)) @ directions(x)
+        ).sort(0)  # fmt: skip
+        close, slices = (projections.diff(dim=0) < CLOSE).nonzero(as_tuple=True)
+        if not len(close):
+            return x
+        x = x.clone()
+        x[order[close, slices]] *= 1.01
+
+
 CASES = {
     "sigreg": Case(
         sigreg,
@@ -82,6 +105,16 @@ CASES = {
         embeddings=7,
         constant=2,
         scalars=(),
+    ),
+    "visreg": Case(visreg, stacked(formulas.visreg, 2), embeddings=5, scalars=(), prepare=apart),
+    "visreg weighted": Case(
+        partial(
+            visreg, lambda_param=0.6, lambda_scale=2.0, lambda_shape=3.0, lambda_center=0.5, eps=0.1
+        ),
+        stacked(formulas.visreg, 2, 0.6, (2.0, 3.0, 0.5), 0.1),
+        embeddings=5,
+        scalars=(),
+        prepare=apart,
     ),
     "bcs": Case(
         lambda a, b, gather=None: functional.bcs(a, b, directions(a), gather=gather),

@@ -38,6 +38,19 @@ def lejepa_flat(z, global_views, directions, lambda_param):
     return lambda_param * sigreg(z.flatten(0, 1), directions) + invariance(z, global_views)
 
 
+def visreg(z, global_views, directions, lambda_param=0.9, weights=(1, 1, 1), eps=1e-4):
+    mean = z.mean(-2, keepdim=True)
+    variance = z.var(-2, correction=0, keepdim=True)
+    deviation = torch.where(variance > 0, variance, 1).sqrt() * (variance > 0)
+    places = torch.arange(1, z.shape[-2] + 1, dtype=torch.float64, device=z.device)
+    normal = torch.special.ndtri(places / (len(places) + 1)).to(z.dtype)
+    projections = ((z - mean) / (deviation.detach() + eps)) @ directions
+    shape = (projections.sort(-2).values - normal[:, None]).square().mean()
+    terms = (1 - deviation).square().mean(), shape, mean.square().mean()
+    regularizer = sum(x * weight for x, weight in zip(terms, weights, strict=True))
+    return (1 - lambda_param) * invariance(z, global_views) + lambda_param * regularizer
+
+
 def lewm(predicted, target, embeddings, directions, lambda_param, normalize):
     target = target.detach()
     if normalize:

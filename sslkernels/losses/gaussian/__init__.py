@@ -5,6 +5,7 @@ from .lejepa import LeJEPALoss, lejepa
 from .lewm import LeWMLoss, lewm
 from .sigreg import SIGRegLoss, sigreg
 from .sliced import SlicedLoss
+from .visreg import VISRegLoss, visreg
 
 __all__ = [
     "BCSLoss",
@@ -12,8 +13,10 @@ __all__ = [
     "LeWMLoss",
     "SIGRegLoss",
     "SlicedLoss",
+    "VISRegLoss",
     "bcs",
     "lejepa",
     "lewm",
     "sigreg",
+    "visreg",
 ]
