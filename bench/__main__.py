@@ -14,7 +14,7 @@ import torch
 from .baselines import BASELINES
 from .cases import CASES, Shape
 from .machine import slug
-from .measure import MODES, Settings, ShapeResult, measure
+from .measure import MODES, Settings, ShapeResult, format_shape, measure
 from .plot import plot_rows
 from .suite import SUITES
 from .table import describe_run, format_header, format_result, write_json
@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments.suite and arguments.shapes:
         parser.error("--suite has its own shapes: leave --shapes out")
+    for op in arguments.op:
+        if any(len(shape) > 2 + CASES[op].more_sizes for shape in arguments.shapes or ()):
+            parser.error(f"--shapes: those of {op} are NxD")
     names = {op: _names(parser, arguments, op) for op in arguments.op}
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
@@ -116,8 +119,8 @@ def _ops(text: str) -> list[str]:
 
 def parse_shape(text: str) -> Shape:
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"expected NxD such as 4096x128, got {text!r}")
+    if len(parts) not in (2, 3) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"expected NxD such as 4096x128 (or NxDxM), got {text!r}")
     return tuple(map(int, parts))
 
 
@@ -150,7 +153,7 @@ def _listing() -> str:
     for op, case in CASES.items():
         lines.append(f"{op}: {case.shape_meaning}")
         for device, shapes in case.shapes.items():
-            lines.append(f"  {device} shapes: " + " ".join(f"{n}x{d}" for n, d in shapes))
+            lines.append(f"  {device} shapes: " + " ".join(map(format_shape, shapes)))
         for name, baseline in BASELINES[op].items():
             lines.append(f"  {name:<11} {baseline.about} ({', '.join(baseline.devices)})")
     return "\n".join(lines)
