@@ -58,7 +58,7 @@ def _run(arguments: argparse.Namespace, op: str, names: Sequence[str], command: 
         device,
         arguments.temperature,
         [mode for mode in MODES if mode in arguments.modes],
-        seconds=0.5 if quick else 5 if device == "cuda" else 10,
+        seconds=arguments.seconds or (0.5 if quick else 5 if device == "cuda" else 10),
         min_rounds=3 if quick else 5,
     )
     run = describe_run(settings)
@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--plot", type=Path, metavar="FILE", help="draw speed-up and memory against N")
     add("--suite", choices=SUITES, help="one published shape of each operation, beside its peers")
     add("--quick", action="store_true", help="a small shape and few rounds")
+    add("--seconds", type=float, metavar="S", help="of timing per shape (default: 10; on CUDA 5)")
     add("--list", action="store_true", help="list operations, shapes and baselines")
     return parser
 
@@ -155,7 +156,7 @@ def _listing() -> str:
         for device, shapes in case.shapes.items():
             lines.append(f"  {device} shapes: " + " ".join(map(format_shape, shapes)))
         for name, baseline in BASELINES[op].items():
-            lines.append(f"  {name:<11} {baseline.about} ({', '.join(baseline.devices)})")
+            lines.append(f"  {name:<18} {baseline.about} ({', '.join(baseline.devices)})")
     return "\n".join(lines)
 
 
