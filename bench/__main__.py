@@ -14,7 +14,7 @@ import torch
 from .baselines import BASELINES
 from .cases import CASES, Shape
 from .machine import slug
-from .measure import MODES, Settings, ShapeResult, measure
+from .measure import MODES, Settings, ShapeResult, format_shape, measure
 from .plot import plot_rows
 from .suite import SUITES
 from .table import describe_run, format_header, format_result, write_json
@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments.suite and arguments.shapes:
         parser.error("--suite has its own shapes: leave --shapes out")
+    for op in arguments.op:
+        if any(len(shape) > 2 + CASES[op].more_sizes for shape in arguments.shapes or ()):
+            parser.error(f"--shapes: those of {op} are NxD")
     names = {op: _names(parser, arguments, op) for op in arguments.op}
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
@@ -55,7 +58,7 @@ def _run(arguments: argparse.Namespace, op: str, names: Sequence[str], command: 
         device,
         arguments.temperature,
         [mode for mode in MODES if mode in arguments.modes],
-        seconds=0.5 if quick else 5 if device == "cuda" else 10,
+        seconds=arguments.seconds or (0.5 if quick else 5 if device == "cuda" else 10),
         min_rounds=3 if quick else 5,
     )
     run = describe_run(settings)
@@ -103,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--plot", type=Path, metavar="FILE", help="draw speed-up and memory against N")
     add("--suite", choices=SUITES, help="one published shape of each operation, beside its peers")
     add("--quick", action="store_true", help="a small shape and few rounds")
+    add("--seconds", type=float, metavar="S", help="of timing per shape (default: 10; on CUDA 5)")
     add("--list", action="store_true", help="list operations, shapes and baselines")
     return parser
 
@@ -116,8 +120,8 @@ def _ops(text: str) -> list[str]:
 
 def parse_shape(text: str) -> Shape:
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise argparse.ArgumentTypeError(f"expected NxD such as 4096x128, got {text!r}")
+    if len(parts) not in (2, 3) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"expected NxD such as 4096x128 (or NxDxM), got {text!r}")
     return tuple(map(int, parts))
 
 
@@ -150,9 +154,9 @@ def _listing() -> str:
     for op, case in CASES.items():
         lines.append(f"{op}: {case.shape_meaning}")
         for device, shapes in case.shapes.items():
-            lines.append(f"  {device} shapes: " + " ".join(f"{n}x{d}" for n, d in shapes))
+            lines.append(f"  {device} shapes: " + " ".join(map(format_shape, shapes)))
         for name, baseline in BASELINES[op].items():
-            lines.append(f"  {name:<11} {baseline.about} ({', '.join(baseline.devices)})")
+            lines.append(f"  {name:<18} {baseline.about} ({', '.join(baseline.devices)})")
     return "\n".join(lines)
 
 

@@ -30,7 +30,7 @@ class Work(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Case(ABC):
-    """One operation. A shape begins with (N, D), which is that of the first input.
+    """One operation. A shape begins with (N, D), which ends that of the first input.
 
     ``make_inputs(shape, dtype, device, temperature)`` marks by ``requires_grad`` what gets a
     gradient.
@@ -41,6 +41,7 @@ class Case(ABC):
     make_inputs: Callable[[Shape, torch.dtype, str, float], list[Tensor]]
     work: Callable[[Shape], Work]
     has_temperature: bool = True
+    more_sizes: int = 0  # that a shape may have after (N, D)
 
     def oracle(self, inputs: list[Tensor], temperature: float) -> tuple[Tensor, list[Tensor]]:
         """Loss and gradients in float64, from the definition."""

@@ -114,7 +114,7 @@ def measure(
             options = settings.op, name, shape, settings.dtype, settings.temperature
             memory[name] = extra_memory_cpu(*options)
     progress(f"{label}: timing {', '.join(passes) or 'nothing'}")
-    times, rate = _time(settings, passes, shape[-1])
+    times, rate = _time(settings, passes, shape[1])
     for name in passes.keys() - times.keys():
         first[name].status = "out of memory"
     work = case.work(shape)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -34,6 +36,40 @@ def lightly_loss(name: str) -> type[torch.nn.Module]:
 
     extra = {"DirectCLRLoss": DirectCLRLoss, "HypersphereLoss": HypersphereLoss}
     return extra.get(name) or getattr(lightly.loss, name)
+
+
+def lightly_sigreg() -> type[torch.nn.Module]:
+    """``SIGReg``, which ``lightly.loss`` does not name. Raises ImportError as it does."""
+    torchvision_transforms()
+    from lightly.loss.lejepa_loss import SIGReg
+
+    return SIGReg
+
+
+def authors_sigreg() -> Callable[[int], torch.nn.Module]:
+    """Of LeJEPA's authors: a number of slices to their module. Their package, ``lejepa``, is on no
+    index: put a checkout on PYTHONPATH. Raises ImportError where there is none."""
+    from lejepa.multivariate.slicing import SlicingUnivariateTest
+    from lejepa.univariate.epps_pulley import EppsPulley
+
+    return lambda slices: SlicingUnivariateTest(EppsPulley(), slices)
+
+
+def stable_pretraining_slices() -> type[torch.nn.Module]:
+    """``SlicedEppsPulley``, without the models that its module imports.
+
+    Raises ImportError where stable-pretraining is not installed.
+    """
+    package = importlib.util.find_spec("stable_pretraining")
+    if package is None:
+        raise ModuleNotFoundError("stable_pretraining is not installed")
+    path = Path(package.origin).parent / "methods" / "lejepa.py"
+    module = ModuleType("stable_pretraining_lejepa")
+    vars(module).update(torch=torch, nn=torch.nn)
+    names = {"EppsPulley", "SlicedEppsPulley"}
+    body = [x for x in ast.parse(path.read_text()).body if getattr(x, "name", None) in names]
+    exec(compile(ast.Module(body, []), str(path), "exec"), vars(module))
+    return module.SlicedEppsPulley
 
 
 def open_clip_losses() -> ModuleType:

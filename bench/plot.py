@@ -10,7 +10,7 @@ from .measure import Row
 KINDS = {  # of implementations, with their colour
     "eager torch": ("#7c8595", ("eager",)),
     "torch.compile": ("#1f2937", ("compile",)),
-    "the peer's code": ("#c2410c", ("lightly", "pml", "open-clip")),
+    "the peer's code": ("#c2410c", ("lightly", "pml", "open-clip", "lejepa", "stable-pretraining")),
     "the peer's kernels": ("#ca8a04", ("inf-cl",)),
     "the peer's formula": ("#be185d", ("solo-learn", "supcontrast")),
     "a leaner form in plain torch": ("#15803d", ("gram", "linear-ce")),

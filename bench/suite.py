@@ -19,5 +19,8 @@ PEERS: dict[str, Shape] = {
     "dino_head": (64, 65536),
     "ibot_head": (512, 65536),
     "swav": (256, 3000),
+    "sigreg": (256, 128),  # and 1,024 slices of 8 views
+    "lejepa": (256, 128),
+    "visreg": (256, 128),
 }
 SUITES = {"peers": PEERS}

@@ -15,7 +15,7 @@ from .measure import Row, Settings, ShapeResult
 _COLUMNS = (
     ("shape", 12, "<"),
     ("mode", 6, "<"),
-    ("impl", 11, "<"),
+    ("impl", 18, "<"),
     ("p50 ms", 9, ">"),
     ("[p20 – p80]", 19, ">"),
     ("×eager", 7, ">"),

@@ -151,6 +151,7 @@ def test_plot(tmp_path, no_memory):
         ["--op", "no_such_op"],
         ["--shapes", "64"],
         ["--shapes", "0x16"],
+        ["--shapes", "64x16x8", "--op", "sigreg,nt_xent"],
         ["--dtype", "int8"],
         ["--baseline", "no_such_baseline"],
         ["--modes", "sideways"],

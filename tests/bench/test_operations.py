@@ -5,12 +5,13 @@ from functools import partial
 
 import distillation_formulas
 import formulas
+import gaussian_formulas
 import pytest
 import torch
 from small_roofs import small_roofs
 
 import bench.__main__
-from bench import contrastive_cases, covariance_cases, distillation_cases, measure
+from bench import contrastive_cases, covariance_cases, distillation_cases, gaussian_cases, measure
 from bench.baselines import BASELINES
 from bench.cases import CASES, leaves
 from bench.contrastive_cases import Pairs
@@ -40,6 +41,13 @@ FORMULAS = {
     ),
     "ibot_head": lambda x, w, y, v, temperature: distillation_formulas.dino(
         x @ w.T, y @ v.T, 0.1, 0.04, same_view=True
+    ),
+    "sigreg": lambda z, directions, temperature: gaussian_formulas.sigreg(z, directions),
+    "lejepa": lambda global_proj, local_proj, directions, temperature: gaussian_formulas.lejepa(
+        torch.cat([global_proj, local_proj]), len(global_proj), directions, gaussian_cases.LAMBDA
+    ),
+    "visreg": lambda global_proj, local_proj, directions, temperature: gaussian_formulas.visreg(
+        torch.cat([global_proj, local_proj]), len(global_proj), directions
     ),
     "swav": lambda *crops, temperature: distillation_formulas.swav(
         crops[: distillation_cases.HIGH], crops[distillation_cases.HIGH :]
@@ -101,9 +109,10 @@ def test_baseline_is_right(op, name, monkeypatch):
 def test_every_implementation_of_ours_is_a_baseline(op):
     common = {"ours", "tiled", "eager", "compile"}
     assert common <= BASELINES[op].keys()
-    without = ("siglip", "barlow_twins", "vicreg")
+    without = ("siglip", "barlow_twins", "vicreg", *gaussian_cases.CASES)
     assert ("cuda" in BASELINES[op]) == (op not in without)
-    assert ("fused" in BASELINES[op]) == (op not in ("dino", "dino_head", "ibot_head", "swav"))
+    without = ("dino", "dino_head", "ibot_head", "swav", *gaussian_cases.CASES)
+    assert ("fused" in BASELINES[op]) == (op not in without)
 
 
 def test_a_wrong_scalar_gradient_is_an_error():
@@ -138,6 +147,15 @@ def test_work_is_positive_and_grows(op, device):
 def test_work_of_features_takes_the_smaller_side():
     wide, tall = covariance_cases.Features(10, 30), covariance_cases.Features(30, 10)
     assert wide.flops("cpu") == tall.flops("cuda") == {"fwd": 2 * 3000, "bwd": 4 * 3000}
+
+
+def test_work_of_slices():
+    found = gaussian_cases.Slices(10, 4, 30)
+    assert found.flops("cpu") == {"fwd": 2 * 8 * 10 * 4 * 30, "bwd": 2 * 8 * 10 * 4 * 30}
+    assert found.exps("cpu")["fwd"] == 2 * 8 * 10 * 30 and found.entries() == 8 * 10 * 30 * 17
+    assert found.bytes(torch.float32)["bwd"] == 4 * (8 * 10 * 4 + 4 * 30 + 8 * 10 * 4)
+    assert CASES["sigreg"].work((10, 4, 30)) == found
+    assert CASES["visreg"].work((10, 4)).exps("cpu")["bwd"] == 0
 
 
 def test_work_counts_the_products():
