@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import launches
+from . import gaussian_cases, launches
 from .cases import CASES
 from .measure import format_shape
 from .plot import plot_speedups
@@ -118,9 +118,32 @@ def _speedups(content: Content) -> tuple[str, dict[str, float]]:
     return content["op"], {name: row["p50_ms"] / ours for name, row in rows.items()}
 
 
-def _rows(content: Content) -> dict[str, Content]:
+def _slices(device: Path) -> str:
+    """Other shapes of the losses on random slices than the published one."""
+    lines, contents = "", []
+    for op in gaussian_cases.CASES:
+        content = _read(device / f"{op}-float32.json")
+        shapes = dict.fromkeys(row["shape"] for row in content["rows"]) if content else {}
+        shapes.pop(format_shape(PEERS[op]), None)
+        contents += [content] if shapes else []
+        for shape in shapes:
+            rows = _rows(content, shape)
+            ours = rows.pop("ours", None)
+            for name, row in rows.items() if ours else ():
+                lines += (
+                    f"| `{op}` | {shape.replace('x', '×')} | {name} | {_times(row, ours)} "
+                    f"| {_mebibytes(row, 1)} | {_mebibytes(ours, 1)} |\n"
+                )
+    return lines and (
+        f"### Random slices, at other shapes\n\n{gaussian_cases.MEANING}.\n\n"
+        "| loss | shape | implementation | its time over ours | its memory | ours |\n"
+        f"|---|---|---|---|---|---|\n{lines}\n{_made(contents)}"
+    )
+
+
+def _rows(content: Content, shape: str | None = None) -> dict[str, Content]:
     """Of both passes together at the published shape, by implementation; those that have a time."""
-    shape = format_shape(PEERS[content["op"]])
+    shape = shape or format_shape(PEERS[content["op"]])
     rows = (row for row in content["rows"] if row["mode"] == "fwdbwd" and row["status"] == "ok")
     return {row["impl"]: row for row in rows if row["shape"] == shape}
 
@@ -208,7 +231,7 @@ def _small(device: Path) -> str:
     )
 
 
-SECTIONS = (_small, _step, _max_batch, _views, _large_batch)
+SECTIONS = (_slices, _small, _step, _max_batch, _views, _large_batch)
 
 
 def _made(contents: Sequence[Content]) -> str:
@@ -226,10 +249,10 @@ def _times(other: Content | None, ours: Content) -> str:
     return "–" if other is None else f"{other['p50_ms'] / ours['p50_ms']:.1f}×"
 
 
-def _mebibytes(row: Content | None) -> str:
+def _mebibytes(row: Content | None, places: int = 0) -> str:
     if row is None or row["extra_bytes"] is None:
         return "–"
-    return f"{row['extra_bytes'] / 2**20:,.0f} MiB"
+    return f"{row['extra_bytes'] / 2**20:,.{places}f} MiB"
 
 
 def _read(path: Path) -> Content | None:
