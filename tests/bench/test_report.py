@@ -69,3 +69,28 @@ def test_the_picture_leaves_no_implementation_out():
     drawn = [name for _, names in KINDS.values() for name in names]
     measured = {name for op in PEERS for name in BASELINES[op]}
     assert sorted(drawn) == sorted(measured - {"ours", "tiled"})
+
+
+def test_random_slices_at_other_shapes(tmp_path):
+    rows = [
+        {"shape": shape, "mode": "fwdbwd", "status": "ok", "impl": impl, "p50_ms": time,
+         "extra_bytes": time << 20}
+        for shape, impl, time in (
+            ("32x64x256", "ours", 2), ("32x64x256", "lejepa", 25), ("256x128", "lejepa", 99),
+        )
+    ]  # fmt: skip
+    made = {
+        "device": "a",
+        "command": "b",
+        "date": "2026",
+        "torch": "2",
+        "triton": "3",
+        "threads": 2,
+    }
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "sigreg-float32.json").write_text(
+        json.dumps({"op": "sigreg", **made, "rows": rows})
+    )
+    text = report.page(tmp_path)
+    assert "| `sigreg` | 32×64×256 | lejepa | 12.5× | 25.0 MiB | 2.0 MiB |" in text
+    assert "256×128" not in text and text.count("lejepa |") == 1
