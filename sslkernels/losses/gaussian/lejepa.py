@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..._checks import check_choice, check_devices, check_not_negative, check_shares, check_tensors
-from ..._operator import accumulation_dtype, full_precision
-from ...distributed import Gather, scale_gradient, share_of_mean
+from ...distributed import Gather, ranks_of, scale_gradient, share_of_mean
+from ...primitives._invariance import weighted_invariance
 from .._common import Gathering
 from .sigreg import check_knots, sigreg
 from .sliced import SlicedLoss
@@ -58,10 +58,9 @@ def lejepa(
     z = scale_gradient(all_views(global_proj, local_proj), gather)
     sets = z if convention == "lejepa" else z.flatten(0, 1)
     distance = sigreg(sets, directions, knots, t_max, gather=unscaled(gather), impl=impl)
-    apart = invariance(z, len(global_proj), gather)
-    if convention == "lejepa":
-        apart = (1 - lambda_param) * apart
-    return lambda_param * distance + apart
+    weight = 1 - lambda_param if convention == "lejepa" else 1.0
+    apart = invariance(z, len(global_proj), gather, weight)
+    return torch.add(apart, distance, alpha=lambda_param)
 
 
 class LeJEPALoss(SlicedLoss):
@@ -119,12 +118,12 @@ def all_views(global_proj: Tensor, local_proj: Tensor | None) -> Tensor:
     return global_proj if local_proj is None else torch.cat([global_proj, local_proj])
 
 
-def invariance(z: Tensor, global_views: int, gather: Gather | None) -> Tensor:
-    """The mean squared distance of views (V, N, D) from the centre of an image's first ones."""
-    with full_precision(z):
-        z = z.to(accumulation_dtype(z))
-        apart = z - z[:global_views].mean(0)
-        return share_of_mean(apart.square().sum(), apart.numel(), gather)
+def invariance(z: Tensor, centers: int, gather: Gather | None, weight: float = 1.0) -> Tensor:
+    """The weighted mean squared distance of views (V, N, D) from the mean of the first of them."""
+    loss = weighted_invariance(z, centers, weight)
+    if ranks_of(gather) is None:
+        return loss
+    return share_of_mean(loss * z.numel(), z.numel(), gather)
 
 
 def unscaled(gather: Gather | None) -> Gather | None:
