@@ -17,7 +17,8 @@ class SlicedLoss(GatheringLoss):
 
     Directions follow from the seed and the step alone, so that they are the same on all ranks and
     devices, and nobody waits to agree on them: ranks must have counted alike, as they do from one
-    checkpoint. Under activation checkpointing, which calls a loss twice, give directions.
+    checkpoint. Activation checkpointing, which calls a loss twice, is an error in training unless
+    directions are given.
 
     Args:
         num_slices: directions, M.
@@ -48,6 +49,12 @@ class SlicedLoss(GatheringLoss):
     def draw(self, z: Tensor) -> Tensor:
         """Directions (D, M) for embeddings (…, D), in their dtype; in training the step then
         moves on."""
+        if self.training and _is_repeated():
+            raise RuntimeError(
+                f"{type(self).__name__} is computed again within a backward pass, as activation "
+                "checkpointing does, and would draw other directions: give it directions, or leave "
+                "the loss out of the checkpointed part"
+            )
         directions = random_directions(
             self.global_step, z.shape[-1], self.num_slices, seed=self.seed, dtype=z.dtype
         )
@@ -55,3 +62,8 @@ class SlicedLoss(GatheringLoss):
             with torch.no_grad():
                 self.global_step += 1
         return directions
+
+
+def _is_repeated() -> bool:
+    """Whether a backward pass runs, which computes again what was not kept."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
