@@ -203,13 +203,16 @@ def name_of(function):
     return function.__qualname__
 
 
+CALLS = 82 if data.HAS_DALI else 80  # of cases
+
+
 def test_every_public_name_is_called(folder):
     called = {name_of(function).partition(".")[0] for function, _ in cases(folder)}
     left = {"Batch", "DigitSplit", "PhotoSplit", "ViewBatch", "Reader", "Views", "Recipe", "Run"}
     left |= {"Stopped", "PowerLaw", "PrincipalComponents", "LinearProbe", "alignment", "uniformity"}
     left |= {"color_bins", "HAS_DALI", "PHOTOGRAPHS"} | (set() if data.HAS_DALI else {"DALIReader"})
     left |= set() if data.HAS_DALI else {"DALIViewReader"}
-    assert len(list(cases(folder))) == (81 if data.HAS_DALI else 79)
+    assert len(list(cases(folder))) == CALLS
     for module in (data, metrics, plots, pretext, train):
         assert set(module.__all__) <= called | left
     for function, good in cases(folder):
@@ -218,7 +221,7 @@ def test_every_public_name_is_called(folder):
             assert set(takes) == set(good), name_of(function)
 
 
-@pytest.mark.parametrize("number", range(81 if data.HAS_DALI else 79))
+@pytest.mark.parametrize("number", range(CALLS))
 def test_it_works_or_says_what_is_wrong(folder, tmp_path, monkeypatch, number):
     monkeypatch.chdir(tmp_path)
     function, good = list(cases(folder))[number]
