@@ -223,7 +223,10 @@ def tables():
         "pairwise_softplus.weights_kernel": weights,
         "contrastive.sigmoid_kernel": BACKWARD,
         "offdiagonal_norm.square_sum_kernel": by_width(PRODUCTS, None),
-        "sliced_epps_pulley.sums_kernel": by_width(SLICES, PIECES),
+        "sliced_epps_pulley.sums_kernel": {  # whole and in pieces
+            arch: {size: {tile.BD: tile, PIECES: tile} for size, tile in tiles.items()}
+            for arch, tiles in SLICES.items()
+        },
         "sliced_epps_pulley.gradient_kernel": SLICE_GRADIENT,
         "sliced_epps_pulley.weights_kernel": by_width(SLICES, PIECES),
     }

@@ -68,7 +68,7 @@ def apart(x):
     Which of two equal projections is the larger is for rounding to say, and each answer has its own
     gradient.
     """
-    while True:
+    for _ in range(100):  # a few do, of few rows
         projections, order = (
             ((x - x.mean(0)) / x.std(0, correction=0)) @ directions(x)
         ).sort(0)  # fmt: skip
@@ -77,6 +77,7 @@ def apart(x):
             return x
         x = x.clone()
         x[order[close, slices]] *= 1.01
+    return x
 
 
 CASES = {

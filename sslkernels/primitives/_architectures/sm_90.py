@@ -36,7 +36,7 @@ ROWS: ByDepth = {
 WEIGHTS = {2: Tile(128, 128, 64, 8, 3), 4: Tile(128, 128, 32, 8, 3)}
 DEEP = {2: Tile(128, 128, 64, 4, 3), 4: Tile(128, 128, 32, 4, 3)}
 PRODUCTS = {2: Tile(128, 128, 64, 8, 4), 4: Tile(128, 128, 32, 8, 4)}
-SLICES = {2: Tile(64, 32, 128, 4, 2), 4: Tile(64, 32, 64, 4, 2)}
+SLICES = {2: Tile(64, 32, 128, 4, 2), 4: Tile(64, 16, 64, 4, 2)}
 SLICE_GRADIENT: ByDepth = {
     2: {
         64: Tile(64, 64, 64, 4, 2),
