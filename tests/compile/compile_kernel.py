@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from importlib import import_module
 from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any, NamedTuple
@@ -194,7 +195,9 @@ def judged(job: Job) -> tuple[str, str]:
 
 def all_faults(jobs: Iterable[Job]) -> list[str]:
     """Of all of them; prints what each takes."""
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+    # not forked from a process whose threads may hold what the compiler needs
+    context = get_context("spawn")
+    with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=context) as pool:
         sizes, faults = zip(*pool.map(judged, jobs), strict=True)
     print("\n".join(sizes))
     return [text for text in faults if text]
