@@ -59,13 +59,14 @@ class Peer:
             try:
                 module = importlib.import_module(self.defined_in[name])
                 original = getattr(module, name)
-            except ModuleNotFoundError as error:
-                if error.name == self.defined_in[name]:
-                    reason = f"there is no {error.name}"
-                else:  # nor can anyone else import it
-                    reason = f"{self.defined_in[name]} needs {error.name}, which is not installed"
             except AttributeError:
                 reason = f"{self.defined_in[name]} defines no {name}"
+            except Exception as error:  # nor can anyone else import it
+                place = self.defined_in[name]
+                is_missing = getattr(error, "name", None) == place
+                problem = str(error).partition("\n")[0]
+                fails = f"importing {place} fails: {problem}"
+                reason = f"there is no {place}" if is_missing else fails
             else:
                 reason = reason or _other_parameters(original, getattr(replacements, name))
             if reason:

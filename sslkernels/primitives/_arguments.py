@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .._checks import check_choice, check_scalars, check_tensors, shown
+from .._checks import check_choice, check_devices, check_scalars, check_tensors, shown
 from .._ext import HAS_CUDA_EXTENSION, HAS_EXTENSION, extension
 from .._operator import accumulation_dtype
 from ..distributed import Gather, Ranks, ranks_of
@@ -44,6 +44,30 @@ def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> list[int]:
     if not isinstance(exclude, Sequence) or not all(isinstance(x, int) for x in exclude):
         raise TypeError(f"exclude must be a list of integers (offsets j - i), got {shown(exclude)}")
     return sorted({x for x in exclude if abs(x) < MOST_ROWS})  # beyond, there is nothing
+
+
+def check_samples(z: Tensor) -> None:
+    """Floats (…, N, D)."""
+    check_tensors(z=z)
+    if z.dim() < 2 or 0 in z.shape:
+        raise ValueError(f"z must be (…, N, D), no dimension of which is 0; got {tuple(z.shape)}")
+
+
+def check_directions(z: Tensor, directions: Tensor) -> None:
+    """Constant directions (D, M) for samples (…, N, D)."""
+    check_tensors(directions=directions)
+    if directions.dim() != 2 or 0 in directions.shape or directions.shape[0] != z.shape[-1]:
+        raise ValueError(
+            f"directions must be (D, M) with D = {z.shape[-1]} and M at least 1, "
+            f"got {tuple(directions.shape)}"
+        )
+    if z.dtype != directions.dtype:
+        raise TypeError(
+            f"z and directions must have one dtype, got {z.dtype} and {directions.dtype}"
+        )
+    check_devices(z=z, directions=directions)
+    if directions.requires_grad and torch.is_grad_enabled():
+        raise ValueError("directions get no gradient: give directions.detach()")
 
 
 def scalar_tensor(name: str, value: float | Tensor, q: Tensor) -> Tensor:

@@ -215,6 +215,24 @@ def test_what_is_not_known_is_left(toy, monkeypatch):
         patch.undo()
 
 
+def test_a_module_that_cannot_be_imported_is_left(toy, monkeypatch, tmp_path):
+    """Whatever keeps it from being imported, the others are replaced."""
+    path = tmp_path / "toy/losses/broken.py"
+    modules = {**MODULES, "CAPILoss": "toy.losses.broken"}
+    monkeypatch.setattr(lightly, "PEER", Peer("toy", modules, "toy-losses", RELEASES))
+    for code, reason in (
+        ("import no_such_package", "No module named 'no_such_package'"),
+        ("raise RuntimeError('too old')", "too old"),
+    ):
+        path.write_text(code)
+        importlib.invalidate_caches()
+        with pytest.warns(UserWarning, match="own code is kept for CAPILoss"):
+            patch = sslkernels.patch("lightly")
+        assert patch.left == {"CAPILoss": f"importing toy.losses.broken fails: {reason}"}
+        assert patch.replaced == sorted(CLASSES + FUNCTIONS)
+        patch.undo()
+
+
 @pytest.mark.parametrize("version, is_known", [
     ("1.4.9", False), ("1.5.0", True), ("1.5.7.dev3", True), ("1.6.2", True), ("1.6.3", False),
     ("2", False), ("unheard-of", False), (None, True),

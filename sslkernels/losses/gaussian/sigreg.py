@@ -10,7 +10,7 @@ from torch import Tensor
 from ..._checks import check_choice, check_integers, check_numbers, check_positive
 from ...distributed import Gather, scale_gradient
 from ...primitives import Quadrature, sliced_epps_pulley
-from ...primitives.sliced_epps_pulley.api import check_samples
+from ...primitives._arguments import check_samples
 from .._common import Gathering
 from .sliced import SlicedLoss
 
@@ -100,7 +100,6 @@ class SIGRegLoss(SlicedLoss):
 
     def forward(self, z: Tensor, directions: Tensor | None = None) -> Tensor:
         """Return the loss of (…, N, D); directions (D, M) that are given are not counted."""
-        check_samples(z)
         check_samples(z)
         return sigreg(
             z, self.draw(z) if directions is None else directions, self.knots, self.t_max,

@@ -11,7 +11,7 @@ from ..._checks import check_not_negative, check_positive, check_shares
 from ..._operator import accumulation_dtype, full_precision
 from ...distributed import Gather, gather_rows, ranks_of, scale_gradient
 from ...primitives import sliced_wasserstein
-from ...primitives.sliced_epps_pulley.api import check_directions
+from ...primitives._arguments import check_directions
 from .._common import Gathering
 from .lejepa import all_views, check_projections, invariance
 from .sliced import SlicedLoss

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ..._checks import check_devices, check_flags, check_tensors, shown
+from ..._checks import check_flags, shown
 from ...distributed import Gather, rows_of_all_ranks
-from .._arguments import across_ranks, choose
+from .._arguments import across_ranks, check_directions, check_samples, choose
 from .kernels import MOST_KNOTS
 from .op import SlicedEppsPulley
 from .quadrature import Quadrature
@@ -78,27 +77,3 @@ def sliced_epps_pulley(
     if not scaled:
         statistics = statistics / (z.shape[-2] if not ranks else rows_of_all_ranks(sets[0], gather))
     return statistics.view(*z.shape[:-2], -1) if z.dim() != 3 else statistics
-
-
-def check_samples(z: Tensor) -> None:
-    """Floats (…, N, D)."""
-    check_tensors(z=z)
-    if z.dim() < 2 or 0 in z.shape:
-        raise ValueError(f"z must be (…, N, D), no dimension of which is 0; got {tuple(z.shape)}")
-
-
-def check_directions(z: Tensor, directions: Tensor) -> None:
-    """Constant directions (D, M) for samples (…, N, D)."""
-    check_tensors(directions=directions)
-    if directions.dim() != 2 or 0 in directions.shape or directions.shape[0] != z.shape[-1]:
-        raise ValueError(
-            f"directions must be (D, M) with D = {z.shape[-1]} and M at least 1, "
-            f"got {tuple(directions.shape)}"
-        )
-    if z.dtype != directions.dtype:
-        raise TypeError(
-            f"z and directions must have one dtype, got {z.dtype} and {directions.dtype}"
-        )
-    check_devices(z=z, directions=directions)
-    if directions.requires_grad and torch.is_grad_enabled():
-        raise ValueError("directions get no gradient: give directions.detach()")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .._arguments import choose
-from ..sliced_epps_pulley.api import check_directions, check_samples
+from .._arguments import check_directions, check_samples, choose
 from .op import fused
 from .reference import sliced_wasserstein_reference
 
