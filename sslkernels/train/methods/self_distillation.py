@@ -93,5 +93,6 @@ class SelfDistillation(MomentumMethod):
 
 
 def unit(embeddings: Tensor) -> Tensor:
-    """Vectors (n, d) of length one, in float32."""
-    return F.normalize(embeddings.float(), dim=1)
+    """Vectors (n, d) of length one, in float32 (float64 for float64 embeddings)."""
+    dtype = torch.promote_types(embeddings.dtype, torch.float32)
+    return F.normalize(embeddings.to(dtype), dim=1)
