@@ -37,9 +37,9 @@ drift therefore says nothing about a loss, and three other comparisons are made:
 
 """
 CLOSING = """
-Accuracies are means ± standard deviations over {seeds} seeds after {epochs} epochs, long before training
-is done. DINO includes the KoLeo term. Its teacher temperature is rounded to float32, because
-lightly's loss rounds it.
+Accuracies are means ± standard deviations over {seeds} seeds after {epochs} epochs, long before
+training is done. DINO includes the KoLeo term. Its teacher temperature is rounded to float32,
+because lightly's loss rounds it.
 
 Made on {device} at commit {commit} with torch {torch}.
 """
@@ -79,7 +79,9 @@ def draw(content: Content, path: Path) -> None:
     """Losses above, their relative differences below; a column per method."""
     title = f"Trained with the loss of {content['peer']}, and with ours"
     with picture(path, title, size=(12, 6.6)) as figure:
-        axes = figure.subplots(2, len(content["methods"]), height_ratios=[1, 1.2], sharex="col")
+        axes = figure.subplots(
+            2, len(content["methods"]), height_ratios=[1, 1.2], sharex="col", squeeze=False
+        )
         for (name, found), (above, below) in zip(content["methods"].items(), axes.T, strict=True):
             curves = found["curves"]
             above.set(title=TITLES[name])

@@ -45,7 +45,7 @@ def test_on_the_same_embeddings_both_are_near_float64(name):
 def test_page_and_picture(tmp_path):
     error = {"value": [1e-8, 2e-8], "gradient": [3e-7, 1e-7]}
     run = {"loss": [4.0, 3.0], "errors": {}, "accuracy": 0.5}
-    runs = {name: run for name in ("ours", "nudged", "lightly, float64", "ours, float64")} | {
+    runs = dict.fromkeys(("ours", "nudged", "lightly, float64", "ours, float64"), run) | {
         "lightly": run | {"errors": {"ours": error, "lightly": error}}
     }
     found = {"curves": runs, "accuracy": {"ours": [0.5, 0.7], "lightly": [0.6, 0.6]}}
