@@ -129,7 +129,7 @@ SHAPES = {
     "cuda": ((256, 128), (2048, 128), (256, 512), (32, 64, 256)),
     "quick": ((64, 64),),
 }
-MEANING = f"N rows x D features x M slices (without it {SLICES:,}), {VIEWS} views"
+MEANING = f"N rows x D features x M slices (default {SLICES:,}), {VIEWS} views"
 
 
 def _case(

@@ -55,8 +55,8 @@ BUDGETS = {
 # see `operator_share`, `function_share`, `launcher_share`
 OPERATION, OPERATOR, FUNCTION, LAUNCH = 5.0, 0.85 * 30, 0.37 * 20, 0.47 * 12.5
 MODEL = (
-    f"{OPERATION:g} µs for each operation of torch, {OPERATOR:g} for an operator of ours, "
-    f"{FUNCTION:g} for an autograd function, {LAUNCH:g} for a kernel of Triton"
+    f"{OPERATION:g} µs per torch operation, {OPERATOR:g} per custom operator of ours, "
+    f"{FUNCTION:g} per autograd function, {LAUNCH:g} per Triton kernel"
 )
 ALLOCATIONS = {
     "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_local_scalar_dense",

@@ -195,12 +195,12 @@ def tables(content: dict[str, Any]) -> str:
         text += f"| *raw pixels* | {_mean(joint[0], 'raw_pixels')} | | |\n"
         for backbone in dict.fromkeys(_backbone(rows) for rows in joint):
             drawn = next(rows for rows in joint if _backbone(rows) == backbone)
-            text += f"| *`{backbone}` as drawn* | {_mean(drawn, 'random_encoder')} | | |\n"
+            text += f"| *`{backbone}` untrained* | {_mean(drawn, 'random_encoder')} | | |\n"
     for rows_of, title in ((pretext, "Pretext tasks"), (supervised, "Supervision")):
         if rows_of:
-            text += f"\n{title}:\n\n| method | data | labels told | chance | kNN accuracy "
+            text += f"\n{title}:\n\n| method | data | label accuracy | chance | kNN accuracy "
             text += (
-                "| raw pixels | backbone as drawn | epochs |\n|---|---|---|---|---|---|---|---|\n"
+                "| raw pixels | untrained backbone | epochs |\n|---|---|---|---|---|---|---|---|\n"
             )
             for rows in rows_of:
                 columns = ("label_accuracy", "chance", "knn_accuracy", "raw_pixels")
@@ -212,18 +212,20 @@ def tables(content: dict[str, Any]) -> str:
 
 def document(contents: Sequence[dict[str, Any]]) -> str:
     """The page of the documentation that holds the tables, one for each amount of time."""
-    text = """# Methods, given the same time
+    text = """# Methods compared at equal training time
 
-Methods of [`sslkernels.train.methods`](../sslkernels/train/methods/README.md) at their default
-settings, trained for so many CPU seconds on one thread. Compare methods of one table: machines
-differ. Accuracies are of test images that training has not seen: mean ± standard deviation over
-seeds. The data ship with packages: moved digits, and patches of photographs.
+The accuracy that each method of
+[`sslkernels.train.methods`](../sslkernels/train/methods/README.md) reaches with its default
+settings in a fixed CPU time on one thread. Compare methods within a table only: machines differ.
+Accuracies are on held-out test images, as mean ± standard deviation over seeds. The images ship
+with Python packages: shifted digits, and patches of photographs. *Untrained* rows and columns are
+the same backbone with random weights.
 
-The schedule ends with the time: these are not unfinished runs of longer ones. So little time says
-which methods learn fast on small images at these settings, and nothing about which is best in a
-thousand epochs. Those that learn from a moving average, or from a stopped gradient, start slowly.
+Each learning rate schedule ends with the budget, so these are not truncated longer runs. Such short
+runs show which methods learn fast on small images with these settings. They say nothing about which
+is best after a thousand epochs. Methods with a moving average or a stop-gradient start slowly.
 
-Do not edit this page: the commands below write it, and `bench/results/DEVICE/`.
+The commands below write this page and `bench/results/DEVICE/`. Do not edit it.
 """
     for content in contents:
         seeds = len({row["seed"] for row in content["rows"]})
@@ -231,7 +233,7 @@ Do not edit this page: the commands below write it, and `bench/results/DEVICE/`.
 ## {content["seconds"]:g} CPU seconds, {seeds} seeds, on {content["device"]}
 
 {tables(content)}
-Made at commit {content["commit"]} with torch {content["torch"]} by
+Measured at commit {content["commit"]} with torch {content["torch"]} by
 
     {content["command"]}
 """

@@ -29,15 +29,23 @@ Content = dict[str, Any]
 
 OPENING = """# Benchmarks
 
-Written by `python -m bench.report` from the files in `bench/results/`, which `make bench`
-writes. Do not edit; run again.
+Speed and memory of each loss beside plain torch and other libraries, for readers who want to know
+whether switching pays. `python -m bench.report` writes this page from the files in
+`bench/results/`, which `make bench` writes. Do not edit it.
 
-Implementations of one line were timed in turns in one run, so that noise hits all alike. A factor
-is the median of the other's time over the median of ours: above 1, ours is faster. Each was
-first held against float64: *error* is that of our gradient over that of eager torch in the same
-dtype. *Memory* is the peak beyond the inputs, gradients included. *Of the roof* is the share of the
-best rate of matrix products (for DINO and SwAV: of the time that memory alone would need) that the
-same run reached. A dash: not measured, because it is not installed there or does not fit.
+**Time.** A factor is the median time of the other implementation divided by ours: above 1, ours is
+faster. The implementations of a row were timed in turns in one run, so noise affects all alike.
+
+**Memory** is the peak beyond the inputs, including gradients.
+
+**Error.** Each implementation was first checked against float64. *Error* is the error of our
+gradient divided by that of eager torch in the same dtype.
+
+**Of the roof** is the fraction of the highest matrix-product rate reached in the same run. DINO and
+SwAV have no matrix product; there it is the time that memory traffic or exponentials alone would
+take, whichever is longer, divided by our time.
+
+A dash means not measured: the library is not installed there, or the shape does not fit.
 """
 
 
@@ -64,13 +72,13 @@ def _launches(results: Path) -> str:
     if not content:
         return ""
     return (
-        "\n## Launches on a GPU, counted\n\n"
-        'A forward and a backward pass in bfloat16 with `impl="triton"`, operations of torch that '
-        "launch included, beside the plain torch lines. Counted without a device. The times of the "
-        f"host are **a model, not measured**: {launches.MODEL}.\n\n"
+        "\n## Number of GPU launches\n\n"
+        "Launches of a forward and a backward pass in bfloat16, including those of torch "
+        'operations: ours with `impl="triton"`, and plain torch. They are counted without a '
+        f"device. Host times are **modelled, not measured**: {launches.MODEL}.\n\n"
         f"{launches.table(launches.read(content))}\n"
-        f"Made {content['date'][:10]} with torch {content['torch']}, triton {content['triton']}, "
-        f"by\n\n    {content['command']}\n"
+        f"Counted {content['date'][:10]} with torch {content['torch']}, "
+        f"triton {content['triton']}, by\n\n    {content['command']}\n"
     )
 
 
@@ -91,9 +99,12 @@ def _losses(device: Path, pictures: Path | None) -> str:
         "| memory: ours | eager | others | of the roof | error |\n"
         "|---|---|---|---|---|---|---|---|---|---|\n"
     )
-    meanings = {content["op"]: CASES[content["op"]].shape_meaning for content in contents}
-    notes = "; ".join(f"`{op}`: {x.partition(';')[0]}" for op, x in meanings.items())
-    return f"{text}{''.join(lines)}\nShapes are N×D. {notes}.\n\n{_made(contents)}"
+    meanings: dict[str, list[str]] = {}
+    for content in contents:
+        meaning = CASES[content["op"]].shape_meaning.partition(";")[0]
+        meanings.setdefault(meaning, []).append(f"`{content['op']}`")
+    notes = "".join(f"- {', '.join(dict.fromkeys(x))}: {y}\n" for y, x in meanings.items())
+    return f"{text}{''.join(lines)}\nShapes:\n\n{notes}\n{_made(contents)}"
 
 
 def _loss(content: Content) -> str:
@@ -135,8 +146,8 @@ def _slices(device: Path) -> str:
                     f"| {_mebibytes(row, 1)} | {_mebibytes(ours, 1)} |\n"
                 )
     return lines and (
-        f"### Random slices, at other shapes\n\n{gaussian_cases.MEANING}.\n\n"
-        "| loss | shape | implementation | its time over ours | its memory | ours |\n"
+        f"### SIGReg and related losses at other shapes\n\n{gaussian_cases.MEANING}.\n\n"
+        "| loss | shape | implementation | its time / ours | its memory | our memory |\n"
         f"|---|---|---|---|---|---|\n{lines}\n{_made(contents)}"
     )
 
@@ -157,7 +168,7 @@ def _step(device: Path) -> str:
         whole = [sum(row[part] for part in parts) for row in (before, after)]
         text += (
             f"\n`{content['method']}`, `{content['backbone']}`, {content['batch']} images, "
-            f"views of {content['size']} pixels, {content['precision']}:\n\n"
+            f"views of {content['size']} × {content['size']} pixels, {content['precision']}:\n\n"
             "| part of a step | before | after |\n|---|---|---|\n"
         )
         for part in parts:
@@ -165,8 +176,8 @@ def _step(device: Path) -> str:
             text += f"| {part} | {' | '.join(shares)} |\n"
         text += f"| together | 100.0% | {whole[1] / whole[0]:.1%} |\n\n{_made([content])}"
     return text and (
-        "### A step of training\n\nShares of the whole step before. It says when a faster loss "
-        "matters, and when it does not: *before* has an eager loss, and views by public code.\n"
+        "### A training step\n\nShares of the whole step before. They show when a faster loss "
+        "matters: *before* uses an eager loss and public augmentation code, *after* uses ours.\n"
         + text
     )
 
@@ -177,8 +188,8 @@ def _views(device: Path) -> str:
         return ""
     key = next(key for key in content["rows"][0] if key.endswith(("_image", "_batch")))
     times = {row["impl"]: statistics.median(row["rounds"]) for row in content["rows"]}
-    text = f"### Views\n\n{content['work']}; `{key}`, of ours {times['ours']:.2f}.\n\n"
-    text += "| implementation | times ours |\n|---|---|\n"
+    text = f"### Views\n\n{content['work']}. Ours takes {times['ours']:.2f} (`{key}`).\n\n"
+    text += "| implementation | its time / ours |\n|---|---|\n"
     for name, time in times.items():
         if name != "ours":
             text += f"| {name} | {time / times['ours']:.2f} |\n"
@@ -190,9 +201,9 @@ def _large_batch(device: Path) -> str:
     if not content:
         return ""
     return (
-        f"### A batch that others cannot hold\n\nOne step of NT-Xent of {content['pairs']:,} pairs "
-        f"of {content['features']} features: {content['extra_bytes'] / 2**20:,.0f} MiB beyond the "
-        f"inputs, where the similarities alone would be "
+        f"### A very large batch\n\nOne step of NT-Xent with {content['pairs']:,} pairs of "
+        f"{content['features']} features needs {content['extra_bytes'] / 2**20:,.0f} MiB beyond "
+        f"the inputs. The similarities alone would be "
         f"{content['similarities_bytes'] / 2**30:,.0f} GiB.\n\n{_made([content])}"
     )
 
@@ -205,7 +216,8 @@ def _max_batch(device: Path) -> str:
     found = {(row["op"], row["impl"]): row["largest"] for row in content["rows"]}
     text = (
         f"### The largest batch in {content['budget_mib']} MiB\n\n"
-        "N, to a quarter, at which loss and gradients stay within that, beyond the inputs.\n\n"
+        "The largest N, to within a quarter, whose loss and gradients fit into this memory beyond "
+        "the inputs.\n\n"
         f"| loss | D | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}\n"
     )
     for op, features in dict.fromkeys((row["op"], row["features"]) for row in content["rows"]):
@@ -223,11 +235,11 @@ def _small(device: Path) -> str:
         return ""
     rows = [Row(**row) for row in content["rows"]]
     return (
-        "### Small batches\n\nThe time of the plain torch lines over that of each, forward and "
-        "backward in float32, by rows of a batch: above 1, it is faster than plain torch. "
+        "### Small batches\n\nThe time of plain torch divided by that of each implementation, "
+        "forward and backward in float32, per batch size: above 1, it is faster than plain torch. "
         f"*ours* is commit {content['commit']}, *before* is {content['before'] or '–'}. With as "
-        "many threads as the machine has cores, a point far from its neighbours is noise, mostly "
-        f"of plain torch.\n\n{table(rows)}\n\n{_made([content])}"
+        "many threads as cores, outliers are noise, mostly of plain torch.\n\n"
+        f"{table(rows)}\n\n{_made([content])}"
     )
 
 
@@ -241,7 +253,8 @@ def _made(contents: Sequence[Content]) -> str:
     versions = f"torch {first['torch']}, triton {first['triton']}, {first['threads']} threads"
     lines = "".join(f"    {command}\n" for command in commands)
     return (
-        f"Made {' to '.join(dict.fromkeys((dates[0], dates[-1])))} with {versions}, by\n\n{lines}"
+        f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} with {versions}, by\n\n"
+        f"{lines}"
     )
 
 

@@ -60,7 +60,7 @@ def format_result(result: ShapeResult, device: str) -> str:
     for mode in result.floors_ms:
         lines += [_format_row(row, scale) for row in result.rows if row.mode == mode]
     if result.eager_errors_from != result.shape:
-        lines.append(f"eager's errors are those at {result.eager_errors_from}: larger does not fit")
+        lines.append(f"eager errors are from {result.eager_errors_from}: larger shapes do not fit")
     rate = result.rates
     lines.append(
         f"roof: {rate['GEMM'] / scale:,.0f} {unit} matrix product, {rate['DRAM'] / 1e9:,.0f} GB/s"
@@ -68,7 +68,7 @@ def format_result(result: ShapeResult, device: str) -> str:
     )
     for mode, floors in result.floors_ms.items():
         each = ", ".join(f"{resource} {time:.3g} ms" for resource, time in floors.items())
-        lines.append(f"floor {mode}: {each}; {max(floors, key=floors.get)} binds")
+        lines.append(f"floor {mode}: {each}; limited by {max(floors, key=floors.get)}")
     return "\n".join(lines)
 
 

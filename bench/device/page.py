@@ -19,13 +19,14 @@ RESULTS, PAGE, GPU_TESTS = ROOT / "bench/results", ROOT / "docs/gpu.md", ROOT / 
 
 OPENING = """# On GPUs
 
-Written by `python -m bench.device.page` from `bench/results/<device>/run/`, which
+Which kernels have been tested and measured on a GPU, for readers who want to run on one.
+`python -m bench.device.page` writes this page from `bench/results/<device>/run/`, which
 `python -m bench.device --out bench/results/<device>/run` fills on a machine with a GPU. Do not
-edit; run again.
+edit it.
 
-*Never run* means that: the kernel is tested in Triton's interpreter, compiled for the architecture
-and held to its limits, and its host side is rehearsed, but nobody has seen it on a device.
-Modelled clocks are predictions for an H100, not measurements.
+*Never run* means that the kernel has been tested in Triton's interpreter, compiled for the
+architecture and checked against its limits, and that its host code has run on tensors without
+values. It has not run on a device. Modelled clocks are predictions for an H100, not measurements.
 """
 NEVER = "never run"
 
@@ -40,7 +41,7 @@ def page(results: Path) -> str:
     """The page in Markdown: a section for each device, or one that says that there is none."""
     folders = sorted(path for path in results.glob("*/run") if is_of_a_device(path))
     sections = [f"\n## {folder.parent.name}\n\n{tell(folder)}" for folder in folders]
-    return OPENING + "".join(sections or [f"\n## No device yet\n\n{tell(results / NEVER)}"])
+    return OPENING + "".join(sections or [f"\n## No device so far\n\n{tell(results / NEVER)}"])
 
 
 def is_of_a_device(folder: Path) -> bool:
@@ -58,10 +59,10 @@ def tell(folder: Path) -> str:
             (name, outcome(row), f"{row['seconds']:.0f} s", row["date"][:10], row["commit"])
             for name, row in summary.items()
         ]
-        parts.append(table(("stage", "outcome", "took", "when", "commit"), rows))
-    parts.append("### Correct\n\n" + tests(read_lines(folder / TESTS)))
-    parts.append("### Fast\n\n" + speed(read_lines(folder / SPEED)))
-    parts.append("### The model\n\n" + clocks(read_lines(folder / CLOCKS)))
+        parts.append(table(("stage", "outcome", "duration", "date", "commit"), rows))
+    parts.append("### Tests\n\n" + tests(read_lines(folder / TESTS)))
+    parts.append("### Speed\n\n" + speed(read_lines(folder / SPEED)))
+    parts.append("### Modelled and measured clocks\n\n" + clocks(read_lines(folder / CLOCKS)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -74,7 +75,7 @@ def tests(rows: Sequence[dict[str, Any]]) -> str:
             start = f"tests/gpu/{path.name}::{name}"
             found = [row for test, row in last.items() if test.partition("[")[0] == start]
             lines.append((path.stem.removeprefix("test_").removesuffix("_gpu"), name, *told(found)))
-    return table(("kernel", "test", "outcome", "when", "commit"), lines)
+    return table(("kernel", "test", "outcome", "date", "commit"), lines)
 
 
 def functions(path: Path) -> list[str]:
@@ -119,8 +120,9 @@ def speed(contents: Sequence[dict[str, Any]]) -> str:
                 content["date"][:10], str(content["commit"]),
             ))  # fmt: skip
     heads = (
-        "loss", "shape", "correct", "time", "eager / ours, on the GPU", "on the host",
-        "ours / one operator, on the GPU", "on the host", "of the roof", "when", "commit",
+        "loss", "shape", "result", "time", "GPU time, eager / ours", "host time, eager / ours",
+        "GPU time, ours / one operator", "host time, ours / one operator", "of the roof", "date",
+        "commit",
     )  # fmt: skip
     return table(heads, lines)
 

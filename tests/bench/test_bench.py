@@ -61,7 +61,7 @@ def test_json_holds_the_machine_and_every_row(tmp_path, capsys):
         assert row["speedup_over_eager"] > 0 and row["fraction_of_roof"] > 0
         assert row["errors"].keys() == {"loss", "gradient_norm", "gradient_max"}
     table = capsys.readouterr().out
-    assert "binds" in table and max(map(len, table.splitlines())) <= 120
+    assert "limited by" in table and max(map(len, table.splitlines())) <= 120
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_every_number_is_from_a_file(results, tmp_path):
 
 def test_what_was_not_measured_is_left_out(results):
     text = report.page(results)
-    assert "`dino`" not in text and "others cannot hold" not in text
+    assert "`dino`" not in text and "very large batch" not in text
 
 
 def test_a_suite_has_its_own_shapes(capsys):

@@ -17,7 +17,7 @@ from sslkernels.data.readers import PILReader, image_list
 from sslkernels.data.recipes import View
 
 PAGE = (Path(__file__).parents[2] / "docs" / "dali.md").read_text()
-SECTION = PAGE.partition("## Which pixels a file stands for")[2].partition("\n## ")[0]
+SECTION = PAGE.partition("## How each format is decoded")[2].partition("\n## ")[0]
 ROWS = re.findall(r"^\| ([^|]+?) \| ([^|]+?) \| ([^|]+?) \|$", SECTION, re.MULTILINE)[1:]
 READERS = [PILReader, *([DALIReader] if HAS_DALI else [])]
 
@@ -30,15 +30,15 @@ PALETTE = COLOR.quantize(64)
 SRGB, LAB = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
 
 STORED = {
-    "8 bits of grey": FLAT,
-    "8 bits of RGB": COLOR,
+    "8-bit grey": FLAT,
+    "8-bit RGB": COLOR,
     "RGB and alpha": Image.fromarray(np.dstack([RGB, ALPHA])),
     "grey and alpha": Image.merge("LA", [FLAT, Image.fromarray(ALPHA)]),
-    "a palette": PALETTE,
+    "palette": PALETTE,
     "1 bit": Image.fromarray(BIT),
-    "16 bits of grey": Image.fromarray(DEEP),
+    "16-bit grey": Image.fromarray(DEEP),
     "floats": FLAT.convert("F"),
-    "whole numbers of 32 bits": FLAT.convert("I"),
+    "32-bit integers": FLAT.convert("I"),
     "CMYK": COLOR.convert("CMYK"),
     "YCbCr": COLOR.convert("YCbCr"),
     "LAB": ImageCms.profileToProfile(COLOR, SRGB, LAB, outputMode="LAB"),
@@ -46,14 +46,14 @@ STORED = {
 }
 LOSSLESS = ("PNG", "BMP", "TIFF", "PPM", "PGM", "PBM", "PFM")
 EXPECTED = {
-    "8 bits of grey": np.repeat(GRAY[..., None], 3, 2),
-    "8 bits of RGB": RGB,
+    "8-bit grey": np.repeat(GRAY[..., None], 3, 2),
+    "8-bit RGB": RGB,
     "RGB and alpha": RGB,
     "grey and alpha": np.repeat(GRAY[..., None], 3, 2),
-    "a palette": np.array(PALETTE.getpalette()).reshape(-1, 3)[np.array(PALETTE)],
+    "palette": np.array(PALETTE.getpalette()).reshape(-1, 3)[np.array(PALETTE)],
     "1 bit": np.repeat(255 * BIT[..., None], 3, 2),
-    "16 bits of grey": np.repeat(np.rint(DEEP / 257)[..., None], 3, 2),
-    "16 bits of RGB": RGB,
+    "16-bit grey": np.repeat(np.rint(DEEP / 257)[..., None], 3, 2),
+    "16-bit RGB": RGB,
     "CMYK": np.array(COLOR.convert("CMYK").convert("RGB")),
     "several images": RGB,
 }
@@ -75,7 +75,7 @@ def write_deep_rgb(path):
 
 
 def write(path, kind, form):
-    if kind == "16 bits of RGB":
+    if kind == "16-bit RGB":
         return write_deep_rgb(path)
     options = {"WebP": {"lossless": True}}.get(form, {})
     if kind == "several images":
@@ -121,7 +121,7 @@ def table(tmp_path_factory):
 
 def test_the_table_is_walked():
     found = list(cells())
-    assert len(found) == 44 and {kind for kind, _, _ in found} == {*STORED, "16 bits of RGB"}
+    assert len(found) == 44 and {kind for kind, _, _ in found} == {*STORED, "16-bit RGB"}
 
 
 def test_pixels_are_those_of_the_table(table):
