@@ -11,7 +11,7 @@ MINUTES ?= 5
 OUT ?= build/device-run
 FUZZ ?= 10000
 
-.PHONY: demo test bench gpu lint sanitize compile-targets peers-suites clean
+.PHONY: demo test docs examples bench gpu lint sanitize compile-targets peers-suites clean
 
 demo: .venv/ready
 	$(BIN)/python -m sslkernels.train simclr
@@ -19,6 +19,14 @@ demo: .venv/ready
 # Two workers; threads that wait sleep, lest those of one keep the other from its core.
 test: .venv/tools
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The site, in build/docs; a warning is an error. `make test` builds it too.
+docs: .venv/tools
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
+	@echo "open build/docs/index.html"
+
+examples: .venv/tools
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 -rP tests/test_examples.py
 
 bench: .venv/tools
 	$(BIN)/python -m bench --suite peers --save
@@ -74,7 +82,7 @@ gpu:
 # torchvision the transforms are the oracle of ours; with its dependencies it would bring another
 # torch. Of stable-pretraining only the losses are used, which need no more than loguru.
 .venv/tools: .venv/ready
-	$(INSTALL) 'sslkernels[train,bench,test]'
+	$(INSTALL) 'sslkernels[train,bench,test,docs]'
 	$(INSTALL) --no-deps torchvision
 	$(INSTALL) "nvidia-dali-cuda130; sys_platform == 'linux'" \
 	  || echo "DALI cannot be installed here: PIL will read images, and tests of DALI are skipped."

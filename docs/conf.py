@@ -18,8 +18,8 @@ extensions = [
     "sphinx_copybutton",
 ]
 root_doc = "docs/index"
-include_patterns = ["docs/**", "*.md", "sslkernels/**/README.md", "bench/results/README.md"]
-exclude_patterns = ["**/*.py", "**/*.png"]
+include_patterns = ["docs/**", "*.md", "*/**/README.md"]
+exclude_patterns = ["build", "runs", ".*", "tests", "**/*.py", "**/*.png"]
 
 # Markdown: maths between dollars and in fences, as GitHub renders it; anchors of headings.
 myst_enable_extensions = ["dollarmath"]
