@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .measure import Row
@@ -109,11 +110,20 @@ def _mebibytes(row: Row) -> float | None:
     return row.extra_bytes and row.extra_bytes / 2**20
 
 
-def plot_speedups(speedups: Sequence[tuple[str, dict[str, float]]], path: Path) -> None:
-    """Draw, for each operation, how many times faster ours is than each other implementation.
+@dataclass(frozen=True)
+class Ratios:
+    """Of one operation: the others' time, and their memory, over ours, by implementation."""
+
+    label: str
+    time: dict[str, float]
+    memory: dict[str, float]
+
+
+def plot_ratios(ratios: Sequence[Ratios], path: Path) -> None:
+    """Draw how many times the time and the memory of ours the other implementations take.
 
     Args:
-        speedups: operations and their factors, from top to bottom.
+        ratios: the operations, from top to bottom.
         path: the picture to write.
     """
     from matplotlib import rc_context
@@ -122,27 +132,29 @@ def plot_speedups(speedups: Sequence[tuple[str, dict[str, float]]], path: Path) 
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(10, 1.4 + 0.42 * len(speedups)), dpi=150, layout="constrained")
+        figure = Figure(figsize=(12, 1.9 + 0.4 * len(ratios)), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        axes.set_title("Forward and backward: their time over ours", fontweight="bold")
-        axes.set_xscale("log", base=2)
-        axes.axvline(1, color="#111827", linewidth=1.2)
-        for label, (color, names) in KINDS.items():
-            points = [
-                (factors[name], i)
-                for i, (_, factors) in enumerate(speedups)
-                for name in names
-                if name in factors
-            ]
-            if points:
-                style = {"s": 46, "color": color, "edgecolors": "white", "zorder": 3}
-                axes.scatter(*zip(*points, strict=True), label=label, **style)
-        axes.set_yticks(range(len(speedups)), [op for op, _ in speedups])
-        axes.tick_params(axis="y", length=0, labelsize=10.5, labelcolor="#3b4048")
-        axes.invert_yaxis()
-        axes.margins(x=0.08, y=0.06)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", frameon=False)
+        both = figure.subplots(1, 2, sharey=True)
+        for axes, quantity in zip(both, ("time", "memory"), strict=True):
+            axes.set_title(f"{quantity} of others / ours", fontweight="bold")
+            axes.set_xscale("log", base=2)
+            axes.axvline(1, color="#111827", linewidth=1.2)
+            for label, (color, names) in KINDS.items():
+                points = [
+                    (factors[name], i)
+                    for i, factors in enumerate(getattr(x, quantity) for x in ratios)
+                    for name in names
+                    if name in factors
+                ]
+                if points:
+                    style = {"s": 46, "color": color, "edgecolors": "white", "zorder": 3}
+                    axes.scatter(*zip(*points, strict=True), label=label, **style)
+            axes.set_yticks(range(len(ratios)), [x.label for x in ratios])
+            axes.tick_params(axis="y", length=0, labelsize=10.5, labelcolor="#3b4048")
+            axes.margins(x=0.08, y=0.06)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        both[0].invert_yaxis()
+        handles = both[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", frameon=False, ncols=4)
         figure.savefig(path)

@@ -11,7 +11,7 @@ from typing import Any
 from . import gaussian_cases, launches
 from .cases import CASES
 from .measure import format_shape
-from .plot import plot_speedups
+from .plot import Ratios, plot_ratios
 from .small import Row, table
 from .suite import PEERS
 
@@ -25,6 +25,12 @@ PLAIN = (
     "eager",
     "compile",
 )  # the others are peers, or their formulas
+LABELS = {
+    "nt_xent": "SimCLR (NT-Xent)", "dcl": "DCL", "supcon": "SupCon", "clip": "CLIP",
+    "siglip": "SigLIP", "moco": "MoCo", "barlow_twins": "Barlow Twins", "vicreg": "VICReg",
+    "dino": "DINO", "dino_head": "DINO, fused head", "ibot_head": "iBOT, fused head",
+    "swav": "SwAV", "sigreg": "SIGReg", "lejepa": "LeJEPA", "visreg": "VISReg",
+}  # fmt: skip
 Content = dict[str, Any]
 
 OPENING = """# Benchmarks
@@ -92,8 +98,10 @@ def _losses(device: Path, pictures: Path | None) -> str:
     text = "### Losses, forward and backward\n\n"
     if pictures:
         name = f"benchmarks-{device.name}.png"
-        plot_speedups([_speedups(x) for x in contents], pictures / name)
-    text += f"![Speed of our losses over others](benchmarks-{device.name}.png)\n\n"
+        plot_ratios([_ratios(x) for x in contents], pictures / name)
+    text += (
+        f"![Time and memory of other implementations over ours](benchmarks-{device.name}.png)\n\n"
+    )
     text += (
         "| loss | shape | over eager | over `torch.compile` | over others "
         "| memory: ours | eager | others | of the roof | error |\n"
@@ -121,12 +129,17 @@ def _loss(content: Content) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def _speedups(content: Content) -> tuple[str, dict[str, float]]:
-    """The operation, and how many times faster ours is than each other."""
+def _ratios(content: Content) -> Ratios:
+    """How many times the time and memory of ours each other takes."""
     rows = _rows(content)
-    ours = rows.pop("ours")["p50_ms"]
+    ours = rows.pop("ours")
     rows.pop("tiled", None)
-    return content["op"], {name: row["p50_ms"] / ours for name, row in rows.items()}
+    factors = (
+        {name: row[key] / ours[key] for name, row in rows.items()}
+        for key in ("p50_ms", "extra_bytes")
+    )
+    shape = ours["shape"].replace("x", "×")
+    return Ratios(f"{LABELS.get(content['op'], content['op'])}, {shape}", *factors)
 
 
 def _slices(device: Path) -> str:

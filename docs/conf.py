@@ -18,8 +18,8 @@ extensions = [
     "sphinx_copybutton",
 ]
 root_doc = "docs/index"
-include_patterns = ["docs/**", "*.md", "*/**/README.md"]
-exclude_patterns = ["build", "runs", ".*", "tests", "**/*.py", "**/*.png"]
+include_patterns = ["*.md", "docs/**", "**/README.md"]
+exclude_patterns = [".*", "build", "runs", "**/*.py", "**/*.png"]
 
 # Markdown: maths between dollars and in fences, as GitHub renders it; anchors of headings.
 myst_enable_extensions = ["dollarmath"]
