@@ -38,7 +38,7 @@ def commands() -> list[tuple[str, list[str]]]:
     return list(found.values())
 
 
-PAGES = pages("README.md", "docs/*.md", "sslkernels/compat/README.md")
+PAGES = pages("README.md", "docs/**/*.md", "sslkernels/compat/README.md")
 PYTHON = [page for page in PAGES if blocks(page, "python")]
 COMMANDS = commands()
 
@@ -66,7 +66,7 @@ def test_commands_have_settings_that_exist(module, arguments, capsys):
         explain(arguments)
 
 
-@pytest.mark.parametrize("page", [*PAGES, *pages("CONTRIBUTING.md", "sslkernels/**/README.md")])
+@pytest.mark.parametrize("page", [*PAGES, *pages("C*.md", "examples/*.md", "sslkernels/**/README.md")])
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)", (ROOT / page).read_text())
     for link in links:
