@@ -93,14 +93,14 @@ def _sum(x: Tensor, labels: Tensor, *ranks: Any) -> tuple[Tensor, Tensor]:
     sums = _add_rows(x.new_zeros(x.shape, dtype=torch.float64), own_class, x)
     counts = x.new_zeros(len(x)).index_add_(0, own_class, x.new_ones(len(x)))
 
-    def visit(others: Tensor, their_labels: Tensor) -> None:
+    def add_block(others: Tensor, their_labels: Tensor) -> None:
         at = torch.searchsorted(ordered, their_labels).clamp_(max=len(ordered) - 1)
         known = ordered[at] == their_labels
         _add_rows(sums, classes[at], others * known[:, None])
         counts.index_add_(0, classes[at], known.to(counts.dtype))
 
     if any(ranks):
-        meet_ranks([x, labels], visit, Ranks(*ranks))
+        meet_ranks([x, labels], add_block, Ranks(*ranks))
     return sums.to(x.dtype).index_select(0, own_class), counts.index_select(0, own_class)
 
 
@@ -117,13 +117,13 @@ def _logsumexp(z: Tensor, scale: Tensor, labels: Tensor, *ranks: Any) -> Tensor:
     z = z[order]
     out = z.new_full(labels.shape, float("-inf"), dtype=scale.dtype)
 
-    def visit(other: Tensor, their_labels: Tensor, own: bool = False) -> None:
+    def add_block(other: Tensor, their_labels: Tensor, own: bool = False) -> None:
         for rows, _, scores in _tiles(z, other, scale, labels, their_labels, own):
             torch.logaddexp(out[rows], torch.logsumexp(scores, 1), out=out[rows])
 
-    visit(z, labels, own=True)
+    add_block(z, labels, own=True)
     if any(ranks):
-        meet_ranks([z, labels], visit, Ranks(*ranks))
+        meet_ranks([z, labels], add_block, Ranks(*ranks))
     return torch.empty_like(out).index_copy_(0, order, out)
 
 
@@ -137,7 +137,7 @@ def _logsumexp_backward(
     logsumexp = logsumexp.masked_fill(torch.isneginf(logsumexp), float("inf"))  # passes no gradient
     dz = z.new_zeros(z.shape, dtype=scale.dtype)
 
-    def visit(
+    def add_block(
         other: Tensor, their_labels: Tensor, lse: Tensor, weight: Tensor, own: bool = False
     ) -> None:
         for rows, columns, scores in _tiles(z, other, scale, labels, their_labels, own):
@@ -145,9 +145,9 @@ def _logsumexp_backward(
             weights += torch.exp(scores - lse[columns]) * weight[columns]
             dz[rows] += weights @ other[columns].to(weights.dtype)
 
-    visit(z, labels, logsumexp, grad, own=True)
+    add_block(z, labels, logsumexp, grad, own=True)
     if any(ranks):
-        meet_ranks([z, labels, logsumexp, grad], visit, Ranks(*ranks))
+        meet_ranks([z, labels, logsumexp, grad], add_block, Ranks(*ranks))
     return torch.empty_like(dz).index_copy_(0, order, dz)
 
 

@@ -15,15 +15,15 @@ from ..._operator import accumulation_dtype
 
 @dataclass(frozen=True)
 class Standardized:
-    """Columns (x − mean) / (√(variance + eps) + outer_eps), as batch normalisation makes them.
+    """Columns (x − mean) / (√(variance + eps) + outer_eps), as in batch normalisation.
 
     Attributes:
-        eps: added to the variance; that of torch's batch normalisation by default.
+        eps: added to the variance; by default that of torch's batch normalisation.
         correction: the variance divides by n − correction: 0 (biased) or 1 (unbiased).
-        outer_eps: added to the standard deviation, after the root.
+        outer_eps: added to the standard deviation, after the square root.
 
     Raises:
-        ValueError: a negative epsilon, two that are zero, or another correction.
+        ValueError: a negative epsilon, both zero, or another correction.
     """
 
     eps: float = 1e-5
@@ -37,7 +37,7 @@ class Standardized:
             raise ValueError("eps or outer_eps must be above 0, got 0 and 0")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x (n, d) standardised, differentiable as torch's own operations are."""
+        """x (n, d) standardised, differentiable by torch's own operations."""
         x = x.to(accumulation_dtype(x))
         x = x - x.mean(0)
         variance = x.square().sum(0) / max(len(x) - self.correction, 1)
