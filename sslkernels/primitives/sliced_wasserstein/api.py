@@ -20,9 +20,9 @@ def sliced_wasserstein(z: Tensor, directions: Tensor, *, impl: str = "auto") -> 
 
         (p_(i) − Φ⁻¹(i / (N + 1)))²
 
-    This is the squared Wasserstein distance between two distributions of N points each. The gradient is
-    computed together with the value, for a block of directions at a time: the projections of all
-    samples on all directions are never stored.
+    This is the squared Wasserstein distance between two distributions of N points each. The
+    gradient is computed together with the value, for a block of directions at a time: the
+    projections of all samples on all directions are never stored.
 
     Args:
         z: (N, D), or (…, N, D), where each (N, D) is a separate set of samples; float16, bfloat16,
