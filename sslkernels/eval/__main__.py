@@ -98,9 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         "--images", type=int, default=1000, help="test images to augment (default: %(default)s)"
     )
     parser.add_argument(
-        "--views", type=int, default=10, help="augmented views of each (default: %(default)s)"
+        "--views", type=int, default=10, help="augmented views of each image (default: %(default)s)"
     )
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 
 

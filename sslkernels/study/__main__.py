@@ -55,17 +55,17 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"studies:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("study", metavar="NAME", help="which study; see below")
+    parser.add_argument("study", metavar="NAME", help="name of the study; see below")
     parser.add_argument(
         "--seeds", type=_above_zero, help=f"runs of each setting (default: {SEEDS})"
     )
-    parser.add_argument("--epochs", type=_above_zero, help="of each run (default: the study's)")
+    parser.add_argument("--epochs", type=_above_zero, help="epochs per run (default: the study's)")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"one seed and {QUICK_EPOCHS} epochs, unless given: to see how it goes",
+        help=f"a quick trial: one seed and {QUICK_EPOCHS} epochs, unless given",
     )
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 
 

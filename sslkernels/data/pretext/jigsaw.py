@@ -79,8 +79,8 @@ def jigsaw(
         cell, tile: sides in pixels; by default the paper's.
 
     Returns:
-        ``(tiles, labels)``: (N, 9, C, tile, tile) in the dtype of ``images``, where position j holds
-        tile permutations[label, j] of the grid, by rows; labels (N,) int64 below P.
+        ``(tiles, labels)``: (N, 9, C, tile, tile) in the dtype of ``images``, with tile
+        permutations[label, j] of the grid, by rows, at position j; labels (N,) int64 below P.
 
     Raises:
         TypeError: an argument has the wrong type.
