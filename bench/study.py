@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = RUNS / f"study-{name}"
     rows = run_study(
         study, name, folder, seeds=arguments.seeds,
-        epochs=arguments.epochs or study.epochs, tell=partial(print, flush=True),
+        epochs=arguments.epochs or study.epochs, log=partial(print, flush=True),
     )  # fmt: skip
     report = json.loads((folder / TRIALS).read_text())
     shutil.copyfile(folder / PLOT, DOCUMENTS / f"study-{name}.png")

@@ -18,9 +18,8 @@ QUICK_EPOCHS = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong usage.
-
-    128 + N: stopped by signal N.
+    """Run the command line and return the exit status: 0 success, 1 failure, 2 wrong usage,
+    128 + N stopped by signal N.
     """
     arguments = _parser().parse_args(argv)
     name = arguments.study
@@ -33,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = RUNS / f"study-{name}"
         count = len(study.settings) * seeds
         print(f"{study.question} {count} runs of {epochs} epochs.", flush=True)
-        run_study(study, name, folder, seeds=seeds, epochs=epochs, tell=partial(print, flush=True))
+        run_study(study, name, folder, seeds=seeds, epochs=epochs, log=partial(print, flush=True))
     except Stopped as stop:
         print(f"Stopped; the settings that are done are in {folder}/", file=sys.stderr)
         return 128 + stop.signal
