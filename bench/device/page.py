@@ -39,8 +39,8 @@ def main() -> None:
 def page(results: Path) -> str:
     """The page in Markdown: a section for each device, or one that says that there is none."""
     folders = sorted(path for path in results.glob("*/run") if is_of_a_device(path))
-    sections = [f"\n## {folder.parent.name}\n\n{tell(folder)}" for folder in folders]
-    return OPENING + "".join(sections or [f"\n## No device yet\n\n{tell(results / NEVER)}"])
+    sections = [f"\n## {folder.parent.name}\n\n{summary(folder)}" for folder in folders]
+    return OPENING + "".join(sections or [f"\n## No device yet\n\n{summary(results / NEVER)}"])
 
 
 def is_of_a_device(folder: Path) -> bool:
@@ -49,14 +49,14 @@ def is_of_a_device(folder: Path) -> bool:
     return bool(stages) and not any(row["dry"] for row in stages)
 
 
-def tell(folder: Path) -> str:
+def summary(folder: Path) -> str:
     """What a run has found: stages, tests by kernel, times by loss and shape, clocks."""
-    summary = read_summary(folder)["stages"]
+    stages = read_summary(folder)["stages"]
     parts = []
-    if summary:
+    if stages:
         rows = [
             (name, outcome(row), f"{row['seconds']:.0f} s", row["date"][:10], row["commit"])
-            for name, row in summary.items()
+            for name, row in stages.items()
         ]
         parts.append(table(("stage", "outcome", "took", "when", "commit"), rows))
     parts.append("### Correct\n\n" + tests(read_lines(folder / TESTS)))
@@ -73,7 +73,8 @@ def tests(rows: Sequence[dict[str, Any]]) -> str:
         for name in functions(path):
             start = f"tests/gpu/{path.name}::{name}"
             found = [row for test, row in last.items() if test.partition("[")[0] == start]
-            lines.append((path.stem.removeprefix("test_").removesuffix("_gpu"), name, *told(found)))
+            kernel = path.stem.removeprefix("test_").removesuffix("_gpu")
+            lines.append((kernel, name, *cells(found)))
     return table(("kernel", "test", "outcome", "when", "commit"), lines)
 
 
@@ -82,7 +83,7 @@ def functions(path: Path) -> list[str]:
     return [x.name for x in nodes if isinstance(x, ast.FunctionDef) and x.name.startswith("test_")]
 
 
-def told(rows: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
+def cells(rows: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
     if not rows:
         return NEVER, "", ""
     counts = Counter(row["outcome"] for row in rows)

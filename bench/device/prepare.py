@@ -32,38 +32,39 @@ def prepare(folder: Path, python: str) -> None:
     environment = folder / "environment"
     interpreter = environment / "bin" / "python"
     if not interpreter.exists():
-        told(f"installing {', '.join(PACKAGES[:2])} for {python}",
-             [python, "-m", "venv", environment])  # fmt: skip
-        told("", [interpreter, "-m", "pip", "install", "--quiet", *PACKAGES])
+        log_and_run(f"installing {', '.join(PACKAGES[:2])} for {python}",
+                    [python, "-m", "venv", environment])  # fmt: skip
+        log_and_run("", [interpreter, "-m", "pip", "install", "--quiet", *PACKAGES])
     path = os.pathsep.join([str(interpreter.parent), os.environ["PATH"]])
     build = {"SSLKERNELS_CUDA": "on", "SSLKERNELS_CUDA_ARCHS": ARCHITECTURE, "PATH": path}
-    told(f"building the extension for {ARCHITECTURE}",
-         [interpreter, "setup.py", "--quiet", "build_ext", "--build-lib", folder / "lib"],
-         **build)  # fmt: skip
+    log_and_run(f"building the extension for {ARCHITECTURE}",
+                [interpreter, "setup.py", "--quiet", "build_ext", "--build-lib", folder / "lib"],
+                **build)  # fmt: skip
     for built in folder.glob("lib/sslkernels/_C*.so"):
         shutil.copy(built, folder)
         shutil.copy(built, ROOT / "sslkernels")
     recordings = [folder / f"{name}-launches.json" for name in ("tests", "speed", "clocks")]
     pytest = [interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    told("rehearsing the tests for a device: what would Triton compile?",
-         [*pytest, "-p", "bench.rehearsal.plugin", "--recording", recordings[0], "tests/gpu"],
-         )  # fmt: skip
+    log_and_run("rehearsing the tests for a device: what would Triton compile?",
+                [*pytest, "-p", "bench.rehearsal.plugin", "--recording", recordings[0], "tests/gpu"],
+                )  # fmt: skip
     for recording in recordings[1:]:
         name = recording.stem.partition("-")[0]
         with TemporaryDirectory() as scratch:
             dry = ["--dry", "--out", Path(scratch, "numbers"), "--recording", recording]
-            told(f"rehearsing {name}", [interpreter, "-m", f"bench.device.{name}", *dry])
+            log_and_run(f"rehearsing {name}", [interpreter, "-m", f"bench.device.{name}", *dry])
     for recording in recordings:
-        told(f"compiling {recording.stem}",
-             [interpreter, "-m", "bench.rehearsal.compile", recording],
-             TRITON_CACHE_DIR=str(folder / "triton"), TRITON_STORE_BINARY_ONLY="1")  # fmt: skip
+        log_and_run(f"compiling {recording.stem}",
+                    [interpreter, "-m", "bench.rehearsal.compile", recording],
+                    TRITON_CACHE_DIR=str(folder / "triton"),
+                    TRITON_STORE_BINARY_ONLY="1")  # fmt: skip
     pack(folder)
     (folder / COMMIT).write_text(commit() or "")
     sizes = {path.name: f"{path.stat().st_size / 2**20:.1f} MiB" for path in carried(folder)}
     print("to be carried: " + ", ".join(f"{name} ({size})" for name, size in sizes.items()))
 
 
-def told(about: str, command: list, **environment: str) -> None:
+def log_and_run(about: str, command: list, **environment: str) -> None:
     """Run a command, and say what for and how long it took."""
     start = time.monotonic()
     if about:

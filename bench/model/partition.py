@@ -172,7 +172,7 @@ class Partition:
         if x.opcode.startswith("WARPGROUP.ARRIVE"):
             warp.ready = max(warp.ready, now + 6)
         elif x.opcode.startswith("BAR.SYNC"):
-            self._meet(warp)
+            self._wait_at_barrier(warp)
         warp.next += 1
         if warp.next == len(self.steps):
             warp.next = 0
@@ -183,7 +183,7 @@ class Partition:
         self.busy[pipe] += clocks
         return self.free[pipe]
 
-    def _meet(self, warp: Warp) -> None:
+    def _wait_at_barrier(self, warp: Warp) -> None:
         warp.at_barrier = True
         cta = [w for w in self.warps if w.cta == warp.cta]
         if all(w.at_barrier for w in cta):
