@@ -46,8 +46,8 @@ def prepare(folder: Path, python: str) -> None:
     recordings = [folder / f"{name}-launches.json" for name in ("tests", "speed", "clocks")]
     pytest = [interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     log_and_run("rehearsing the tests for a device: what would Triton compile?",
-                [*pytest, "-p", "bench.rehearsal.plugin", "--recording", recordings[0], "tests/gpu"],
-                )  # fmt: skip
+                [*pytest, "-p", "bench.rehearsal.plugin", "--recording", recordings[0],
+                 "tests/gpu"])  # fmt: skip
     for recording in recordings[1:]:
         name = recording.stem.partition("-")[0]
         with TemporaryDirectory() as scratch:

@@ -1,4 +1,4 @@
-"""What is done to the columns of a and b before they are multiplied."""
+"""Transformations of the columns of a and b before their product."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Standardized:
 
     @staticmethod
     def of(numbers: Sequence[float]) -> Standardized:
-        """Of what :meth:`numbers` returns."""
+        """The inverse of :meth:`numbers`."""
         eps, correction, outer_eps = numbers
         return Standardized(eps, int(correction), outer_eps)
 
@@ -56,9 +56,9 @@ class Standardized:
 class Columns(NamedTuple):
     """(x − mean − rest) · scale; x itself if these are None.
 
-    ``rest`` is what ``mean`` leaves of the mean in its precision. With s the sum of squared
-    deviations of a column, ``slope`` is 2 scale'(s) / scale²: what a gradient g with respect to the
-    standardised column adds, along it, per unit of Σ g · column.
+    ``rest`` is the rounding error of ``mean``. With s the sum of squared deviations of a column,
+    ``slope`` is 2 scale'(s) / scale²: the factor of the standardised column that a gradient g in
+    it adds per unit of Σ g · column.
     """
 
     x: Tensor  # (n, d)
