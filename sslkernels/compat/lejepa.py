@@ -29,7 +29,7 @@ PEER = Peer(
 class EppsPulley(ShowsArguments, Knots):
     """The statistic of samples on a line: ``N ∫ |φ_empirical − φ_normal|² e^(−t²/2) dt``.
 
-    Within :class:`SlicingUnivariateTest` projections are not stored; used alone, it stores them for
+    Within ``SlicingUnivariateTest`` projections are not stored; used alone, it stores them for
     every knot, as does the authors' class.
     """
 
@@ -60,7 +60,7 @@ class EppsPulley(ShowsArguments, Knots):
 
 
 class SlicingUnivariateTest(ShowsArguments, Step):
-    """The mean of :class:`EppsPulley` (no other statistic) over random directions."""
+    """The mean of ``EppsPulley`` (no other statistic) over random directions."""
 
     def __init__(
         self,

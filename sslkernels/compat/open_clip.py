@@ -106,7 +106,7 @@ class ClipLoss(OrPeers, ShowsArguments, nn.Module):
 
 
 class CoCaLoss(ClipLoss):
-    """``open_clip.CoCaLoss``: :class:`ClipLoss` plus the cross-entropy of captions."""
+    """``open_clip.CoCaLoss``: ``ClipLoss`` plus the cross-entropy of captions."""
 
     def __init__(
         self,

@@ -28,7 +28,7 @@ _active: list[Patch] = []
 
 
 class Patch:
-    """The result of :func:`patch`; as a context manager it undoes the patch on exit.
+    """The result of :func:`sslkernels.patch`; as a context manager it undoes the patch on exit.
 
     Attributes:
         peer: the package whose losses were replaced.

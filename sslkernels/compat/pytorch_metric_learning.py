@@ -68,7 +68,7 @@ class NTXentLoss(_Loss):
     runs over the rows of other classes, and s is the cosine similarity over temperature. Other
     positives are not in the denominator; without a pair or a negative the loss is 0. Blocks of
     similarities are recomputed in the backward pass, none is kept. Within
-    :class:`SelfSupervisedLoss` it is :func:`sslkernels.functional.nt_xent`.
+    ``SelfSupervisedLoss`` it is :func:`sslkernels.functional.nt_xent`.
 
     Args:
         temperature: above 0.
@@ -122,7 +122,7 @@ class SupConLoss(_Loss):
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss; arguments as for :class:`NTXentLoss`."""
+        """Return the loss; arguments as for ``NTXentLoss``."""
         if indices_tuple is not None:
             own = self._instead("SupConLoss takes no pairs but those of the labels")
             return own(embeddings, labels, indices_tuple, ref_emb, ref_labels)

@@ -125,7 +125,7 @@ def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float = 0.1) -> Te
 
 
 def simsiam_loss_func(p: Tensor, z: Tensor, simplified: bool = True) -> Tensor:
-    """One direction of SimSiam; see :func:`byol_loss_func`."""
+    """One direction of SimSiam; see ``byol_loss_func``."""
     return -_cosine(p, z.detach(), simplified)
 
 

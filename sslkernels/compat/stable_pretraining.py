@@ -249,12 +249,12 @@ class iBOTPatchLoss(ShowsArguments, nn.Module):  # noqa: N801
         num_samples: int | Tensor | None = None,
         n_iterations: int = 3,
     ) -> Tensor:
-        """The Sinkhorn-Knopp assignment of logits (…, K); see :class:`DINOv1Loss`."""
+        """The Sinkhorn-Knopp assignment of logits (…, K); see ``DINOv1Loss``."""
         return _assignment(teacher_patch_tokens, teacher_temp, num_samples, n_iterations)
 
 
 class DINOv2Loss(ShowsArguments, nn.Module):
-    """The weighted sum of :class:`DINOv1Loss` of class tokens and :class:`iBOTPatchLoss`."""
+    """The weighted sum of ``DINOv1Loss`` of class tokens and ``iBOTPatchLoss``."""
 
     def __init__(
         self,
@@ -289,7 +289,7 @@ class DINOv2Loss(ShowsArguments, nn.Module):
 class EppsPulley(ShowsArguments, Knots):
     """LeJEPA's statistic of this rank's samples on a line, times the number of ranks.
 
-    Within :class:`SlicedEppsPulley` projections are not stored; used alone, it stores them for
+    Within ``SlicedEppsPulley`` projections are not stored; used alone, it stores them for
     every knot.
     """
 
@@ -312,7 +312,7 @@ class EppsPulley(ShowsArguments, Knots):
 
 
 class SlicedEppsPulley(ShowsArguments, Step):
-    """The mean of :class:`EppsPulley` over random directions: SIGReg of all views as one set."""
+    """The mean of ``EppsPulley`` over random directions: SIGReg of all views as one set."""
 
     def __init__(self, num_slices: int = 1024, t_max: float = 3.0, n_points: int = 17) -> None:
         super().__init__()

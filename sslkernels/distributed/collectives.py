@@ -34,7 +34,7 @@ def mean_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
 
 
 def share_of_mean(total: Tensor, count: int, gather: Gather | None) -> Tensor:
-    """As :func:`mean_over_ranks`, from this rank's sum and number of entries."""
+    """As ``mean_over_ranks``, from this rank's sum and number of entries."""
     ranks = ranks_of(gather)
     if ranks is None:
         return total / count

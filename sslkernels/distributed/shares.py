@@ -41,7 +41,7 @@ class Shares:
         return arrived.view(self.count, self.columns[self.rank])
 
     def to_rows(self, x: Tensor) -> Tensor:
-        """The inverse of :meth:`to_columns`."""
+        """The inverse of ``to_columns``."""
         if not self.ranks:
             return x
         arrived = self._exchange(x.flatten(), self._by_rows(), self._by_columns())
@@ -56,7 +56,7 @@ class Shares:
         return torch.cat([b[:size] for b, size in zip(blocks, self.columns, strict=True)])
 
     def own_columns(self, x: Tensor) -> Tensor:
-        """The inverse of :meth:`all_columns`."""
+        """The inverse of ``all_columns``."""
         return x.split(self.columns)[self.rank]
 
     def _by_rows(self) -> list[int]:

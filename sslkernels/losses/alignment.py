@@ -87,6 +87,7 @@ class NegativeCosineSimilarity(nn.Module):
         return settings(self)
 
     def forward(self, x0: Tensor, x1: Tensor) -> Tensor:
+        """Return the loss of two tensors of one shape."""
         return negative_cosine_similarity(x0, x1, self.dim, self.eps)
 
 
@@ -94,6 +95,7 @@ class SimSiamLoss(nn.Module):
     """Both directions of SimSiam, halved: ``(simsiam(p0, z1) + simsiam(p1, z0)) / 2``."""
 
     def forward(self, p0: Tensor, p1: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
+        """Return the loss of two views' predictions and projections, each (N, D)."""
         check_embeddings(p0=p0, p1=p1, z0=z0, z1=z1)
         return (simsiam(p0, z1) + simsiam(p1, z0)) / 2
 
@@ -102,6 +104,7 @@ class BYOLLoss(nn.Module):
     """Both directions of BYOL, summed: ``byol(p0, z1) + byol(p1, z0)``."""
 
     def forward(self, p0: Tensor, p1: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
+        """Return the loss of two views' predictions and projections, each (N, D)."""
         check_embeddings(p0=p0, p1=p1, z0=z0, z1=z1)
         return byol(p0, z1) + byol(p1, z0)
 

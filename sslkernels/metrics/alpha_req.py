@@ -53,7 +53,8 @@ def alpha_req(features: Tensor, first: int = FIRST, last: int = LAST) -> float:
 
 
 def fit_power_law(eigenvalues: Tensor, first: int = FIRST, last: int = LAST) -> PowerLaw:
-    """Fit ``ln λ_i = −α ln i + ln scale`` with weights 1/i; see :func:`alpha_req`.
+    """Fit ``ln λ_i = −α ln i + ln scale`` with weights 1/i, as in
+    :func:`sslkernels.metrics.alpha_req`.
 
     Args:
         eigenvalues: (k,) floating point, in descending order, from index 1 on.

@@ -30,7 +30,7 @@ class CenteredLoss(nn.Module):
     Attributes:
         center: the buffer, as of the last update. Rows that are not finite are left out; on a GPU
             their whole batch is. With several ranks the update is asynchronous: it is applied at
-            the next loss, call of :meth:`apply_center_update` or checkpoint.
+            the next loss, call of ``apply_center_update`` or checkpoint.
     """
 
     center: Tensor

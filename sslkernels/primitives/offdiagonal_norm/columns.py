@@ -48,7 +48,7 @@ class Standardized:
 
     @staticmethod
     def of(numbers: Sequence[float]) -> Standardized:
-        """The inverse of :meth:`numbers`."""
+        """The inverse of ``numbers``."""
         eps, correction, outer_eps = numbers
         return Standardized(eps, int(correction), outer_eps)
 
