@@ -1,4 +1,4 @@
-// Cross-entropies between rows of teacher and student logits. The maths stands in
+// Cross-entropies between rows of teacher and student logits. The maths is in
 // sslkernels/primitives/soft_cross_entropy/README.md.
 #pragma once
 
@@ -12,10 +12,10 @@ struct SoftCrossEntropy {
   std::vector<Matrix> student, teacher;  // S and T views, each (B, K), columns contiguous
   const float* center;                   // null: none
   int64_t center_view, center_step;      // its strides between teachers, and between `centers`
-  int64_t centers;                       // that rows take in turn
-  const float* pairs;                    // (S, T): how much each student counts each teacher
+  int64_t centers;                       // row b uses b mod centers
+  const float* pairs;                    // (S, T): weights of pairs
   double student_scale, teacher_scale;   // inverse temperatures
-  bool probabilities;                    // the teacher's rows are that already
+  bool probabilities;                    // the teacher's rows are probabilities
   int threads;                           // on the CPU
 };
 
