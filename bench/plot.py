@@ -1,4 +1,4 @@
-"""The picture of a run: speed-up over eager, and extra memory, against N."""
+"""The plot of a run: speed-up over eager, and extra memory, against N."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _STYLE = {
 
 
 def plot_rows(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Draw one mode (fwdbwd if measured) into ``path``; one line per implementation and D.
+    """Draw one mode (fwdbwd if measured) to ``path``; one line per implementation and D.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -110,11 +110,11 @@ def _mebibytes(row: Row) -> float | None:
 
 
 def plot_speedups(speedups: Sequence[tuple[str, dict[str, float]]], path: Path) -> None:
-    """Draw, for each operation, how many times faster ours is than each other implementation.
+    """Draw, for each operation, the speed-up of ours over each other implementation.
 
     Args:
         speedups: operations and their factors, from top to bottom.
-        path: the picture to write.
+        path: the file to write.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -42,14 +42,14 @@ same run reached. A dash: not measured, because it is not installed there or doe
 
 
 def main() -> None:
-    """Write the page and a picture per device."""
+    """Write the page and a plot per device."""
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(RESULTS, PAGE.parent))
     print(f"wrote {PAGE}")
 
 
 def page(results: Path, pictures: Path | None = None) -> str:
-    """The page in Markdown; pictures are drawn where a folder for them is given."""
+    """The page in Markdown; plots are drawn if a folder for them is given."""
     text = OPENING
     for device in sorted(path for path in results.iterdir() if path.is_dir()):
         sections = [_losses(device, pictures), *(section(device) for section in SECTIONS)]
@@ -111,7 +111,7 @@ def _loss(content: Content) -> str:
 
 
 def _speedups(content: Content) -> tuple[str, dict[str, float]]:
-    """The operation, and how many times faster ours is than each other."""
+    """The operation, and the speed-up of ours over each other implementation."""
     rows = _rows(content)
     ours = rows.pop("ours")["p50_ms"]
     rows.pop("tiled", None)
@@ -119,7 +119,7 @@ def _speedups(content: Content) -> tuple[str, dict[str, float]]:
 
 
 def _slices(device: Path) -> str:
-    """Other shapes of the losses on random slices than the published one."""
+    """Shapes of the losses on random slices other than the published one."""
     lines, contents = "", []
     for op in gaussian_cases.CASES:
         content = _read(device / f"{op}-float32.json")
@@ -142,7 +142,7 @@ def _slices(device: Path) -> str:
 
 
 def _rows(content: Content, shape: str | None = None) -> dict[str, Content]:
-    """Of both passes together at the published shape, by implementation; those that have a time."""
+    """Rows of both passes together at the published shape, by implementation; only timed ones."""
     shape = shape or format_shape(PEERS[content["op"]])
     rows = (row for row in content["rows"] if row["mode"] == "fwdbwd" and row["status"] == "ok")
     return {row["impl"]: row for row in rows if row["shape"] == shape}

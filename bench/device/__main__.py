@@ -16,7 +16,7 @@ from .stages import STAGES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, or prepare a run. 1: a stage failed or was cut off; what it had found is kept."""
+    """Run, or prepare a run. 1: a stage failed or was cut off; its results so far are kept."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.device",
         description="Test and time everything on a GPU, in stages of which each has a limit. "

@@ -1,4 +1,4 @@
-"""docs/gpu.md, from what runs on devices have left in bench/results/<device>/run/."""
+"""docs/gpu.md, from the results of device runs in bench/results/<device>/run/."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def main() -> None:
 
 
 def page(results: Path) -> str:
-    """The page in Markdown: a section for each device, or one that says that there is none."""
+    """The page in Markdown: a section for each device, or one for no device."""
     folders = sorted(path for path in results.glob("*/run") if is_of_a_device(path))
     sections = [f"\n## {folder.parent.name}\n\n{summary(folder)}" for folder in folders]
     return OPENING + "".join(sections or [f"\n## No device yet\n\n{summary(results / NEVER)}"])
 
 
 def is_of_a_device(folder: Path) -> bool:
-    """Whether its numbers mean something: those of a dry run do not."""
+    """Whether its numbers are real: not those of a dry run."""
     stages = read_summary(folder)["stages"].values()
     return bool(stages) and not any(row["dry"] for row in stages)
 
 
 def summary(folder: Path) -> str:
-    """What a run has found: stages, tests by kernel, times by loss and shape, clocks."""
+    """The results of a run: stages, tests by kernel, times by loss and shape, clocks."""
     stages = read_summary(folder)["stages"]
     parts = []
     if stages:
@@ -66,7 +66,7 @@ def summary(folder: Path) -> str:
 
 
 def tests(rows: Sequence[dict[str, Any]]) -> str:
-    """By file and test function of tests/gpu: how many passed, when, and of which commit."""
+    """By file and test function of tests/gpu: the number passed, date and commit."""
     last = {row["test"]: row for row in rows}
     lines = []
     for path in sorted(GPU_TESTS.glob("test_*.py")):
@@ -131,7 +131,7 @@ def ratio(host: dict[str, float], one: str, other: str) -> float | None:
 
 
 def clocks(rows: Sequence[dict[str, Any]]) -> str:
-    """Predicted beside measured."""
+    """Predicted and measured clocks."""
     measured = {(row["group"], row["name"], row["d"]): row for row in rows}
     lines = []
     for case in CASES:

@@ -1,8 +1,8 @@
-"""What a device would spend its first minutes on, built beforehand on a machine without one.
+"""Builds in advance, on a machine without a GPU, what would take the first minutes on a device.
 
-The extension for sm_90a, and Triton's cache: the rehearsal says what the tests would compile, and
-the same Triton compiles it here. Its cache goes by the kernels' source, the installed Triton and
-the compiler's options, so it is of use only to the same commit and the same Triton.
+That is the extension for sm_90a, and Triton's cache: the rehearsal records what the tests would
+compile, and the same Triton compiles it here. The keys of the cache are the kernels' source, the
+installed Triton and the compiler's options, so it is only valid for the same commit and Triton.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EXTENSION, CACHE, COMMIT = "_C*.so", "triton.tar.xz", "commit"
 
 
 def prepare(folder: Path, python: str) -> None:
-    """Fill ``folder``; what is there already is kept where nothing changed."""
+    """Fill ``folder``, reusing parts that have not changed."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = folder / "environment"
     interpreter = environment / "bin" / "python"
@@ -65,7 +65,7 @@ def prepare(folder: Path, python: str) -> None:
 
 
 def log_and_run(about: str, command: list, **environment: str) -> None:
-    """Run a command, and say what for and how long it took."""
+    """Run a command, and log its purpose and its duration."""
     start = time.monotonic()
     if about:
         print(f"{about} …", flush=True)
@@ -82,14 +82,14 @@ def pack(folder: Path) -> None:
 
 
 def carried(folder: Path) -> list[Path]:
-    """What a machine with a device needs."""
+    """The files that a machine with a device needs."""
     return [folder / CACHE, folder / COMMIT, *folder.glob(EXTENSION)]
 
 
 def install_prepared(folder: Path) -> None:
-    """Put the extension beside the package, and unpack the cache, whose files name each other.
+    """Copy the extension into the package, and unpack the cache, whose files refer to each other.
 
-    A copy of the checkout that has no history is told its commit.
+    Sets the commit for a copy of the checkout without history.
     """
     if not carried(folder)[0].exists():
         sys.exit(f"{folder} holds no {CACHE}: python -m bench.device --prepare makes one")

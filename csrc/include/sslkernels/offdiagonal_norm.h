@@ -1,5 +1,5 @@
-// Products of matrices whose columns are standardised while they are read, and the passes over
-// columns that go with them, on the CPU. The maths is in
+// Products of matrices whose columns are standardised while being read, and column-wise passes, on
+// the CPU. The maths is in
 // sslkernels/primitives/offdiagonal_norm/README.md.
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace sslkernels::cpu {
 
-// (x - mean - rest) · scale, by feature; x itself where these are null.
+// (x - mean - rest) · scale, by feature; x itself if these are null.
 struct Columns {
   Matrix x;
   const float* mean;

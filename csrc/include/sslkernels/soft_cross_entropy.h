@@ -19,22 +19,21 @@ struct SoftCrossEntropy {
   int threads;                           // on the CPU
 };
 
-// Of each row's scaled logits: the maximum and the sum of e^(logit - maximum), (S, B) and (T, B).
-// A teacher of probabilities has maximum 0 and their sum. cost (S, T, B): the teacher's summands,
-// each times the student's maximum less its logit.
+// The maximum of each row's scaled logits and the sum of e^(logit - maximum), (S, B) and (T, B).
+// For probabilities, the teacher's maximum is 0, and its sum theirs. cost (S, T, B): the sum of the
+// teacher's terms times the student's maximum minus its logit.
 struct Statistics {
   float *student_max, *student_sum, *teacher_max, *teacher_sum, *cost;
 };
 
 namespace cpu {
 
-// entropies: (S, B), of each student's row with the teachers that it counts. It and the cost may be
-// null.
+// entropies: (S, B), of each student's row with the teachers, weighted. It and the cost may be null.
 void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out,
                                 float* entropies);
 
-// out: where the gradient of each student goes, of its shape; it may be the student itself.
-// row_grad: (S, B). The statistics hold no cost.
+// out: the gradient of each student, of its shape; it may be the student itself. row_grad: (S, B).
+// The statistics contain no cost.
 void soft_cross_entropy_backward(const SoftCrossEntropy& problem, const Statistics& statistics,
                                  const float* row_grad, const std::vector<Matrix>& out);
 
