@@ -1,1 +1,1 @@
-"""Benchmarks: every time has passed a correctness check first. ``python -m bench --help``."""
+"""Benchmarks: only results that pass a correctness check are timed. ``python -m bench --help``."""

@@ -133,9 +133,9 @@ def _modes(text: str) -> list[str]:
 
 
 def _names(parser: argparse.ArgumentParser, arguments: argparse.Namespace, op: str) -> list[str]:
-    """Ours first, what runs only on this device beside it, then the baselines asked for.
+    """Ours first, then implementations that run on this device only, then the baselines requested.
 
-    Of several operations each takes the baselines that it has.
+    With several operations, each uses the baselines that it has.
     """
     known = BASELINES[op]
     if arguments.baseline is None:

@@ -1,4 +1,4 @@
-"""A measured implementation, and those that every operation has."""
+"""A measured implementation, and the implementations common to all operations."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Load = Callable[[float], Loss]
 
 @dataclass(frozen=True)
 class Baseline:
-    """``load(temperature)`` returns the loss, or raises ImportError where it cannot run."""
+    """``load(temperature)`` returns the loss, or raises ImportError if it cannot run."""
 
     load: Load
     about: str
-    matrices: float = 0  # peak memory, in matrices of all pairs' scores
+    matrices: float = 0  # peak memory, in units of the matrix of all scores
     devices: tuple[str, ...] = ("cpu", "cuda")
 
 
@@ -34,7 +34,7 @@ def everywhere(
     has_cuda: bool = True,
     has_fused: bool = True,
 ) -> dict[str, Baseline]:
-    """What every operation is measured with."""
+    """The implementations measured for every operation."""
 
     def cuda(temperature: float) -> Loss:
         try:

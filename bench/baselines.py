@@ -1,4 +1,4 @@
-"""Who is measured, by operation and name: ours and others."""
+"""The implementations, by operation and name: ours and others'."""
 
 from . import (
     contrastive_baselines,

@@ -1,4 +1,4 @@
-"""What a measured operation is: its inputs, its exact result, and the work it needs."""
+"""A measured operation: its inputs, its exact result, and its work."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Work(Protocol):
     def bytes(self, dtype: torch.dtype) -> dict[str, int]: ...
 
     def entries(self) -> int:
-        """Of the matrix that eager code stores."""
+        """The size of the matrix that eager code stores."""
 
     def describe(self, device: str) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case(ABC):
-    """One operation. A shape begins with (N, D), which ends that of the first input.
+    """One operation. A shape begins with (N, D), the last dimensions of the first input.
 
-    ``make_inputs(shape, dtype, device, temperature)`` marks by ``requires_grad`` what gets a
-    gradient.
+    ``make_inputs(shape, dtype, device, temperature)`` sets ``requires_grad`` on the inputs that get
+    a gradient.
     """
 
     shape_meaning: str
@@ -41,7 +41,7 @@ class Case(ABC):
     make_inputs: Callable[[Shape, torch.dtype, str, float], list[Tensor]]
     work: Callable[[Shape], Work]
     has_temperature: bool = True
-    more_sizes: int = 0  # that a shape may have after (N, D)
+    more_sizes: int = 0  # number of sizes after (N, D) in a shape
 
     def oracle(self, inputs: list[Tensor], temperature: float) -> tuple[Tensor, list[Tensor]]:
         """Loss and gradients in float64, from the definition."""

@@ -1,4 +1,4 @@
-"""What is measured, by name."""
+"""The operations, by name."""
 
 from . import contrastive_cases, covariance_cases, distillation_cases, gaussian_cases
 from .case import Case, Shape, leaves

@@ -1,4 +1,4 @@
-"""Who computes the contrastive losses: each a function of the inputs that returns the loss."""
+"""Implementations of the contrastive losses: each a function of the inputs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def nt_xent_eager(temperature: float) -> Loss:
 
 
 def nt_xent_exp(temperature: float) -> Loss:
-    """The formula as solo-learn states it: plain exponentials, no maximum taken out."""
+    """The formula in solo-learn: plain exponentials, without subtracting the maximum."""
 
     def loss(out0: Tensor, out1: Tensor) -> Tensor:
         z = F.normalize(torch.cat([out0, out1]), dim=1)
@@ -100,7 +100,7 @@ def supcon_eager(temperature: float) -> Loss:
 
 
 def supcon_supcontrast(temperature: float) -> Loss:
-    """The formula as HobbitLong/SupContrast states it: masks of numbers, the maximum taken out."""
+    """The formula in HobbitLong/SupContrast: float masks, with the maximum subtracted."""
 
     def loss(features: Tensor, labels: Tensor) -> Tensor:
         z = F.normalize(features, dim=1)

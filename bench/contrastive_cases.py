@@ -1,4 +1,4 @@
-"""The contrastive losses: what is measured of them."""
+"""The benchmark cases of the contrastive losses."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from .case import Case, Shape, grid, two_views
 
 CLASSES = 10  # of supcon
 QUEUE = 65536  # negatives of moco
-BIAS = -10.0  # of siglip, where its training begins
-CHUNK = 2**24  # scores that the oracle holds at a time
+BIAS = -10.0  # of siglip, at the start of its training
+CHUNK = 2**24  # scores of the oracle at a time
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Scores of n rows with m columns of d features, and the work they take."""
+    """Scores of n rows with m columns of d features, and their work."""
 
     n: int
     m: int
     d: int
     is_symmetric: bool = False  # the columns are the rows
-    has_constant_columns: bool = False  # which get no gradient
+    has_constant_columns: bool = False  # columns without gradient
 
     def entries(self) -> int:
         return self.n * self.m
 
     def flops(self, device: str) -> dict[str, int]:
-        """Of the matrix products: the scores, and in the backward pass one product per side."""
+        """FLOPs of matrix products: the scores, and in the backward pass one product per side."""
         forward, backward = self._products(device)
         count = self.entries() * self.d
         return {"fwd": forward * count, "bwd": backward * count}
@@ -59,7 +59,7 @@ class Pairs:
         return each, each * (self._score_passes(device) + self._sides())
 
     def _score_passes(self, device: str) -> int:
-        """How often the backward pass takes each score: on a GPU every side takes its own."""
+        """How often the backward pass computes each score: on a GPU, once for every side."""
         return self._sides() if device == "cuda" else 1
 
     def _sides(self) -> int:
@@ -115,7 +115,7 @@ def _query_key_queue(
 
 
 def _self_scores(inputs: list[Tensor], temperature: float, rows: slice) -> Tensor:
-    """Some rows of the similarities of all views with each other, themselves left out."""
+    """Some rows of the similarities of all views with each other, without the diagonal."""
     z = F.normalize(torch.cat(inputs), dim=1)
     scores = z[rows] @ z.T / temperature
     scores.diagonal(rows.start).fill_(float("-inf"))

@@ -1,4 +1,4 @@
-"""Who computes the covariance losses: each a function of the inputs that returns the loss."""
+"""Implementations of the covariance losses: each a function of the inputs."""
 
 from __future__ import annotations
 

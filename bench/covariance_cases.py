@@ -1,4 +1,4 @@
-"""The covariance losses: what is measured of them."""
+"""The benchmark cases of the covariance losses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAMBDA = 5e-3  # of barlow_twins
 
 @dataclass(frozen=True)
 class Features:
-    """Two views, n rows of d features; their d × d products by way of the smaller side."""
+    """Two views, n rows of d features; their d × d products through the smaller side."""
 
     n: int
     d: int
@@ -24,7 +24,7 @@ class Features:
         return self.d**2
 
     def flops(self, device: str) -> dict[str, int]:
-        """Two products of a matrix with its own transpose, which are symmetric (of Barlow Twins
+        """Two products of a matrix with its own transpose, which are symmetric (for Barlow Twins
         with N > D: one that is not), then one product per gradient."""
         product = self.n * self.d * min(self.n, self.d)
         return {"fwd": 2 * product, "bwd": 4 * product}
@@ -42,7 +42,7 @@ class Features:
 
 
 def _offdiagonal(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ_{i≠j} (AᵀB)²_ij and the diagonal, with whatever matrix is the smaller."""
+    """Σ_{i≠j} (AᵀB)²_ij and the diagonal, through the smaller matrix."""
     diagonal = (a * b).sum(0)
     if len(a) < a.shape[1]:
         return ((a @ a.T) * (b @ b.T)).sum() - diagonal.square().sum(), diagonal
@@ -74,7 +74,7 @@ def _features(shape: Shape) -> Features:
 def _narrow_views(
     shape: Shape, dtype: torch.dtype, device: str, temperature: float
 ) -> list[Tensor]:
-    """With standard deviations on both sides of the hinge."""
+    """Views with standard deviations on both sides of the hinge."""
     scale = torch.linspace(0.3, 1.2, shape[1])
     views = two_views(shape, torch.float32, "cpu")
     return [(x.detach() * scale).to(device, dtype).requires_grad_() for x in views]

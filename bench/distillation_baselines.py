@@ -1,4 +1,4 @@
-"""Who computes the losses of self-distillation: each a function of the inputs."""
+"""Implementations of the self-distillation losses: each a function of the inputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dino_ours(temperature: float, impl: str = "auto") -> Loss:
 
 
 def dino_eager(temperature: float) -> Loss:
-    """With one matrix of all pairs of views, as public code has it."""
+    """With one matrix of all pairs of views, as in public code."""
 
     def loss(*views: Tensor) -> Tensor:
         return _cross_view(torch.stack(views[:STUDENTS]), torch.stack(views[STUDENTS:]))
@@ -54,7 +54,7 @@ def dino_head_ours(temperature: float, impl: str = "auto") -> Loss:
 
 
 def dino_head_logits(temperature: float) -> Loss:
-    """Products by torch, then our loss of the logits: what fusing the two is worth."""
+    """torch's products, then our loss of the logits, to measure the gain from fusing them."""
 
     def loss(student: Tensor, prototypes: Tensor, teacher: Tensor, theirs: Tensor) -> Tensor:
         module = _fresh(DINOLoss, len(prototypes), student.device)
@@ -152,7 +152,7 @@ def _mean_of_pairs(p: Tensor, logs: Tensor) -> Tensor:
 
 
 def _fresh(make: type, prototypes: int, device: torch.device, **options) -> torch.nn.Module:
-    """A DINO loss whose centre, which follows the teacher, is zero at first."""
+    """A DINO loss with its centre, which follows the teacher, reset to zero."""
     module = make(
         prototypes, teacher_temp=TEACHER_TEMPERATURE, student_temp=STUDENT_TEMPERATURE, **options
     )

@@ -1,4 +1,4 @@
-"""The losses of self-distillation: what is measured of them."""
+"""The benchmark cases of the self-distillation losses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .case import Case, Shape, WholeCase
 
-STUDENTS, TEACHERS = 10, 2  # views: two global crops, which both see, and eight local ones
+STUDENTS, TEACHERS = 10, 2  # views: two global crops for both, and eight local ones
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
 FEATURES = 256  # of DINO's bottleneck
 HIGH, LOW = 2, 6  # crops of SwAV
@@ -56,7 +56,7 @@ class Logits:
 
 @dataclass(frozen=True)
 class Head:
-    """The same from rows of FEATURES features and as many prototypes, whose logits are products."""
+    """The same from rows of FEATURES features and as many prototypes, with logits as products."""
 
     n: int
     k: int
@@ -67,7 +67,7 @@ class Head:
         return Logits(self.n, self.k, self.students, self.teachers).entries()
 
     def flops(self, device: str) -> dict[str, int]:
-        """The products, then again, and two gradients of the students'."""
+        """The products, their recomputation, and the student's two gradients."""
         one = 2 * self.n * self.k * FEATURES
         forward, backward = self.students + self.teachers, 3 * self.students + self.teachers
         return {"fwd": forward * one, "bwd": backward * one}
@@ -124,7 +124,7 @@ def _dino(*views: Tensor) -> Tensor:
 
 
 def cross_view(students, teachers) -> Tensor:
-    """DINO by hand, view by view."""
+    """DINO in plain torch, view by view."""
     logs = [F.log_softmax(s / STUDENT_TEMPERATURE, dim=1) for s in students]
     total = 0.0
     for i, teacher in enumerate(teachers):
@@ -142,7 +142,7 @@ def _dino_head(
 def _ibot_head(
     student: Tensor, prototypes: Tensor, teacher: Tensor, teacher_prototypes: Tensor
 ) -> Tensor:
-    """iBOT by hand, of patches that weigh the same."""
+    """iBOT in plain torch, with equal weights for all patches."""
     p = F.softmax((teacher @ teacher_prototypes.T).detach() / TEACHER_TEMPERATURE, dim=2)
     logs = F.log_softmax(student @ prototypes.T / STUDENT_TEMPERATURE, dim=2)
     return -(p * logs).sum(2).mean()

@@ -1,7 +1,7 @@
-"""Who computes the losses on random slices: each a function of views and directions.
+"""Implementations of losses on random slices: each a function of views and directions.
 
-All draw directions of their own, as they do in training, and then take the given ones, so that
-their results can be held against each other.
+All draw their own directions, as in training, and then use the given ones, so that results can be
+compared.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _ours(kind: type[SlicedLoss]) -> Callable[..., Loss]:
 
 
 def _drawing(lines: Lines) -> Loss:
-    """The same, after a draw as everybody writes it."""
+    """The same loss, after a typical draw of directions."""
 
     def loss(*inputs: Tensor) -> Tensor:
         drawn = torch.randn_like(inputs[-1])
@@ -83,7 +83,7 @@ def _visreg(global_proj: Tensor, local_proj: Tensor, directions: Tensor) -> Tens
 
 @contextmanager
 def _drawn(directions: Tensor) -> Iterator[None]:
-    """torch.randn draws, and then returns the directions."""
+    """torch.randn draws, but then returns the given directions."""
     draw = torch.randn
 
     def randn(*shape: object, **options: object) -> Tensor:
@@ -98,7 +98,7 @@ def _drawn(directions: Tensor) -> Iterator[None]:
 
 
 def _peer(make: Callable[[int], nn.Module], call: Callable[..., Tensor]) -> Loss:
-    """A module of others that draws by torch.randn, made for a number of slices."""
+    """Another package's module that draws by torch.randn, constructed for a number of slices."""
     made: dict[tuple[int, torch.device], nn.Module] = {}
 
     def loss(*inputs: Tensor) -> Tensor:

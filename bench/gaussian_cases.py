@@ -1,4 +1,4 @@
-"""The losses on random slices: what is measured of them."""
+"""The benchmark cases of losses on random slices."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ VIEWS = GLOBAL + LOCAL
 SLICES = 1024
 KNOTS, MOST = 17, 3.0
 LAMBDA = 0.05  # of lejepa
-TOGETHER = 64  # slices of the exact result
+TOGETHER = 64  # slices of the exact result at a time
 
 
 @dataclass(frozen=True)
 class Slices:
-    """Views of n rows of d features each, on m directions; ``knots`` is 0 where they are sorted."""
+    """Views of n rows of d features each, on m directions; ``knots`` is 0 if they are sorted."""
 
     n: int
     d: int
@@ -29,7 +29,7 @@ class Slices:
     knots: int = KNOTS
 
     def entries(self) -> int:
-        """Of the angles, or of the projections."""
+        """The number of angles, or of projections."""
         return VIEWS * self.n * self.m * max(1, self.knots)
 
     def flops(self, device: str) -> dict[str, int]:
@@ -38,7 +38,7 @@ class Slices:
         return {"fwd": product, "bwd": product}
 
     def exps(self, device: str) -> dict[str, int]:
-        """A sine and a cosine of each projection in each pass: those of its multiples follow."""
+        """A sine and a cosine of each projection in each pass; those of its multiples follow."""
         pairs = VIEWS * self.n * self.m if self.knots else 0
         return {"fwd": 2 * pairs, "bwd": 2 * pairs}
 
@@ -55,7 +55,7 @@ class Slices:
 
 @dataclass(frozen=True, kw_only=True)
 class SlicedCase(Case):
-    """``parts(*inputs)`` yields what adds up to the loss, slice by slice: all is too much."""
+    """``parts(*inputs)`` yields terms of the loss by slices, since all would need much memory."""
 
     parts: Callable[..., Iterator[Tensor]]
     has_temperature: bool = False
@@ -72,7 +72,7 @@ class SlicedCase(Case):
 def views_and_directions(
     views: tuple[int, ...], shape: Shape, dtype: torch.dtype, device: str, temperature: float
 ) -> list[Tensor]:
-    """Tensors of so many views each, and unit directions, which get no gradient."""
+    """Tensors with ``views`` views, and unit directions, which get no gradient."""
     n, d, m = (*shape, SLICES)[:3]
     generator = torch.Generator().manual_seed(0)
     base = torch.randn(n, d, generator=generator)

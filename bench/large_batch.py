@@ -1,9 +1,9 @@
-"""One step of NT-Xent at a batch size that nothing else here can hold: time, memory, exactness.
+"""One step of NT-Xent at a batch size too large for all other implementations: time, memory, error.
 
     python -m bench.large_batch --shape 131072x128
 
-Whoever holds the matrix of similarities needs hundreds of GiB, so there is no baseline; instead,
-sampled rows are checked against float64.
+The matrix of similarities would need hundreds of GiB, so there is no baseline; instead, sampled
+rows are checked against float64.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SAMPLED_ROWS = 64
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one step and write what it took; 1 if a sampled row is wrong."""
+    """Run one step and write its cost; 1 if a sampled row is wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.large_batch", description=__doc__)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--shape", type=parse_shape, default=(131072, 128), metavar="NxD")
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = describe_run(Settings("nt_xent", dtype, device, TEMPERATURE, MODES, 0, 0))
     views = [x.requires_grad_() for x in _views(pairs, features, dtype, device)]
     small = [x.requires_grad_() for x in _views(1024, features, dtype, device)]
-    torch.autograd.grad(nt_xent(*small, TEMPERATURE), small)  # threads and kernels come first
+    torch.autograd.grad(nt_xent(*small, TEMPERATURE), small)  # warm up threads and kernels
     print(f"{2 * pairs:,} embeddings of {features} features, forward and backward …", flush=True)
     seconds, extra, loss, gradient = _step(views, device)
     error = _sampled_error(views, gradient)
@@ -106,7 +106,8 @@ def _step(views: list[Tensor], device: str) -> tuple[float, int, float, Tensor]:
 def _sampled_error(views: list[Tensor], gradient: Tensor) -> float:
     """Relative error of some rows of the gradient.
 
-    Its formula needs every row's log-sum-exp: ours are taken, and held to float64 where sampled.
+    Its formula needs the log-sum-exp of every row: ours are used, and sampled ones checked in
+    float64.
     """
     x = torch.cat([view.detach() for view in views])
     z = F.normalize(x.float(), dim=1).to(x.dtype)

@@ -1,12 +1,12 @@
-"""What a loss asks of host and device in a forward and a backward pass: ours beside plain torch.
+"""The cost of a loss on host and device, forward and backward: ours and plain torch.
 
     python -m bench.launches
     python -m bench.launches --ops nt_xent clip --detail
     python -m bench.launches --save
 
 Counted on tensors without values (``bench/rehearsal``), in bfloat16, so no device is needed. A
-launch is an operation of torch that computes or copies, or a Triton kernel. The microseconds are a
-model of the host, not measured: so many for each operation, operator, autograd function and launch.
+launch is a torch operation that computes or copies, or a Triton kernel. The microseconds are a
+model of the host, not measured: a cost for each operation, operator, autograd function and launch.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ BUDGETS = {
     "nt_xent": 8, "clip": 9, "siglip": 6, "supcon": 12, "moco": 9, "dcl": 8, "barlow_twins": 14,
     "vicreg": 18, "dino": 11, "ibot_head": 10, "swav": 20, "sigreg": 10, "lejepa": 27,
 }  # fmt: skip
-# microseconds of the host, a model: an operator by torch's dispatcher takes 30, an autograd
-# function that torch binds 20, a kernel that Triton binds 12.5; ours take these shares, by the
-# times of both without a device, on the less favourable of two hosts (an operator: 0.58 and 0.85):
-# see `operator_share`, `function_share`, `launcher_share`
+# microseconds of the host, a model: an operator through torch's dispatcher takes 30, an autograd
+# function bound by torch 20, a kernel bound by Triton 12.5; ours take these fractions, measured
+# without a device on the slower of two hosts (for an operator: 0.58 and 0.85): see
+# `operator_share`, `function_share`, `launcher_share`
 OPERATION, OPERATOR, FUNCTION, LAUNCH = 5.0, 0.85 * 30, 0.37 * 20, 0.47 * 12.5
 MODEL = (
     f"{OPERATION:g} µs per torch operation, {OPERATOR:g} per custom operator of ours, "
@@ -67,9 +67,9 @@ RESULTS = Path(__file__).parent / "results" / "launches.json"
 
 @dataclass
 class Count:
-    """Of both passes."""
+    """The counts of both passes."""
 
-    operations: dict[str, int]  # of torch, that launch
+    operations: dict[str, int]  # torch operations that launch
     operators: int  # of ours
     functions: int  # calls of autograd functions in Python, forward and backward
     kernels: dict[str, int]  # of Triton
@@ -80,7 +80,7 @@ class Count:
 
     @property
     def microseconds(self) -> float:
-        """Of the host, by the model."""
+        """Host time, by the model."""
         return (
             OPERATION * sum(self.operations.values())
             + OPERATOR * self.operators
@@ -90,11 +90,11 @@ class Count:
 
 
 def count(loss: Callable[..., Tensor], inputs: Sequence[Tensor], seen: Counter[Any]) -> Count:
-    """Of one step; ``seen``: that of the rehearsal which this is called in."""
+    """The counts of one step; ``seen`` is the counter of the active rehearsal."""
     from .rehearsal.launches import launched
 
     with _applications() as applied:
-        loss(*inputs).backward()  # what is made once
+        loss(*inputs).backward()  # initialise what is created once
         for x in inputs:
             x.grad = None
         seen.clear()
@@ -113,7 +113,7 @@ def count(loss: Callable[..., Tensor], inputs: Sequence[Tensor], seen: Counter[A
 
 
 def _launches_nothing(function: Any) -> bool:
-    """A view, or memory."""
+    """Whether it only makes a view or allocates memory."""
     results = function._schema.returns
     is_view = any(x.alias_info is not None and not x.alias_info.is_write for x in results)
     return is_view or function.overloadpacket.__name__ in ALLOCATIONS
@@ -152,7 +152,7 @@ def _backward_functions(loss: Tensor) -> int:
 
 
 def measure(op: str, seen: Counter[Any]) -> dict[str, Count]:
-    """Of ours by Triton, and of plain torch."""
+    """The counts of ours with Triton, and of plain torch."""
     inputs = CASES[op].make_inputs(SHAPES[op], torch.bfloat16, "cpu", 0.1)
     inputs = [x.detach().cuda().requires_grad_(x.requires_grad) for x in inputs]
     ours = BASELINES[op]["ours"].load(0.1, impl="triton")
@@ -163,7 +163,7 @@ def measure(op: str, seen: Counter[Any]) -> dict[str, Count]:
 
 
 def operator_share() -> float:
-    """The host's time for a call of an operator over that by torch's dispatcher."""
+    """Host time of an operator call relative to torch's dispatcher."""
     schema = "returns_its_first(Tensor x, Tensor[] y, Tensor? z, float a, int[] b, bool[] c, str d)"
     call = operator(f"{schema} -> Tensor", lambda *x: x[0].clone(), lambda *x: x[0].clone())
     x = torch.ones(4)
@@ -177,7 +177,7 @@ def operator_share() -> float:
 
 
 def function_share() -> float:
-    """The same for an autograd function's two passes over those by torch's own way to call it."""
+    """Host time of an autograd function's two passes relative to torch's own call."""
     x, options = torch.ones(4, requires_grad=True), (None, 0.5, (0,), [True] * 6, "cpu")
 
     class Same(Differentiable):
@@ -205,7 +205,7 @@ def function_share() -> float:
 
 
 def times(*functions: Callable[[], Any]) -> list[float]:
-    """Medians, of calls in turn."""
+    """Medians of alternating calls."""
     found: list[list[float]] = [[] for _ in functions]
     for _ in range(3000):
         for function, seconds in zip(functions, found, strict=True):
@@ -216,7 +216,7 @@ def times(*functions: Callable[[], Any]) -> list[float]:
 
 
 def launcher_share() -> float:
-    """The host's time for a launch over that with Triton's own binding, without the driver's."""
+    """Host time of a launch relative to Triton's binding, without the driver's."""
     from sslkernels.primitives._launcher import Kernel
     from sslkernels.primitives.contrastive import Contrastive
     from sslkernels.primitives.contrastive.triton import contrastive
@@ -244,7 +244,7 @@ def launcher_share() -> float:
 
 
 def table(rows: dict[str, dict[str, Count]]) -> str:
-    """In Markdown."""
+    """The table in Markdown."""
     text = (
         "| loss | shape | launches: ours | budget | plain torch | host, modelled: ours "
         "| plain torch | ratio |\n|---|---|---|---|---|---|---|---|\n"
@@ -269,7 +269,7 @@ def read(content: dict[str, Any]) -> dict[str, dict[str, Count]]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Count, print and keep."""
+    """Count, print and save."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.launches", description=__doc__.partition("\n")[0]
     )

@@ -1,4 +1,4 @@
-"""The machine and the versions that a result was made on."""
+"""The machine and the software versions of a result."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sslkernels import _ext
 
 
 def describe_machine(device: str) -> dict[str, object]:
-    """What a run was made on and with."""
+    """The machine and the software versions of a run."""
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
         "cpu": _cpu_name(),
         "instruction_sets": _ext.extension().instruction_sets() if _ext.HAS_EXTENSION else [],
         "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],  # well above 0 on entry: others were at work, times are noisy
+        "load": os.getloadavg()[0],  # well above 0 on entry: other work makes times noisy
         "torch": torch.__version__,
         "triton": _version("triton"),
         "python": platform.python_version(),
@@ -53,8 +53,8 @@ def _version(package: str) -> str | None:
 
 
 def commit(folder: Path | None = None) -> str | None:
-    """Of the checkout, with a mark where it was changed since; of a copy without history what the
-    environment's SSLKERNELS_COMMIT says."""
+    """The commit of the checkout, marked if there are changes; for a copy without history, the
+    value of the environment variable SSLKERNELS_COMMIT."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         run = subprocess.run(

@@ -1,10 +1,10 @@
-"""The largest batch whose loss and gradients fit into a given memory.
+"""The largest batch whose loss and gradients fit in a given memory.
 
     python -m bench.max_batch --save
 
-For each operation and implementation N is sought such that the peak beyond the inputs, forward and
-backward, stays within the budget, and does not at 1.25 N. Each try follows from the power law
-through the last two. D is that of the suite of peers. Results are written as they come.
+For each operation and implementation, finds N such that the peak memory beyond the inputs, forward
+and backward, is within the budget, but not at 1.25 N. Each try follows from the power law through
+the last two. D is that of the suite of peers. Results are written as they come.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FIRST = 32, 128  # N of the first two tries
 STEP = 1.25
 TRIES = 12
 TEMPERATURE = 0.1
-Memory = Callable[[int], float]  # bytes at N; infinity where it cannot run
+Memory = Callable[[int], float]  # bytes at N; infinity if it cannot run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -95,7 +95,7 @@ def largest(memory: Memory, budget: float) -> int:
 
 
 def _predict(fits: dict[int, float], budget: float) -> float:
-    """N at which the power law through the two largest that fit reaches the budget, nearly."""
+    """Nearly the N at which the power law through the two largest that fit reaches the budget."""
     (n0, m0), (n1, m1) = sorted(fits.items())[-2:]
     power = math.log(max(m1, 1) / max(m0, 1)) / math.log(n1 / n0)
     power = min(3.0, max(0.5, power))

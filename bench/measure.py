@@ -1,4 +1,4 @@
-"""Check, then time. What is wrong gets no time; what cannot run is a row that says why."""
+"""Checks, then times. Wrong results are not timed; failures become rows with the reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .cases import CASES, Shape, leaves
 from .memory import available_memory, extra_memory_cpu, extra_memory_cuda
 from .roofs import floors, in_mode, make_roofs, rates
 
-MOST_FEATURES = 2048  # of the products whose rate is the roof
+MOST_FEATURES = 2048  # of the products that measure the roof
 MODES = ("fwd", "bwd", "fwdbwd")
 
 
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass
 class ShapeResult:
-    """The rows of one shape, and the machine's roofs as they were meanwhile."""
+    """The rows of one shape, and the machine's roofs measured in between."""
 
     shape: str
     rows: list[Row]
@@ -127,7 +127,7 @@ def measure(
             row = Row(**(vars(first[name]) | {"mode": mode}))
             if name in times:
                 _fill(row, times[name], in_mode(work.flops(settings.device), mode), rate)
-                if not row.flops_per_second:  # no matrix product: what binds is the roof
+                if not row.flops_per_second:  # no matrix product: the binding resource is the roof
                     row.fraction_of_roof = max(floor[mode].values()) / row.p50_ms
                 row.extra_bytes = memory[name] and memory[name][mode]
                 if "eager" in times:
@@ -162,7 +162,7 @@ def passed(
 ) -> bool:
     """At most twice the error of eager in the same dtype; a NaN never passes.
 
-    ``slack`` is for others, whose rounding is their own affair: they compute the same thing.
+    ``slack`` is for other packages, whose rounding may differ in the same computation.
     """
     tiny = slack * max(8 * torch.finfo(torch.float32).eps, torch.finfo(dtype).eps / 8)
     return all(found[name] <= 2 * eager[name] + tiny for name in found)
@@ -173,7 +173,7 @@ def _flat(gradients: Sequence[Tensor]) -> Tensor:
 
 
 def make_inputs(settings: Settings, shape: Shape) -> list[Tensor]:
-    """What the implementations of an operation are given."""
+    """The inputs of the implementations of an operation."""
     make = CASES[settings.op].make_inputs
     return make(shape, settings.dtype, settings.device, settings.temperature)
 
@@ -181,7 +181,7 @@ def make_inputs(settings: Settings, shape: Shape) -> list[Tensor]:
 def _eager_errors(
     settings: Settings, shape: Shape, inputs: list[Tensor], exact: tuple[Tensor, list[Tensor]]
 ) -> tuple[dict[str, float], Shape]:
-    """Eager's errors, at a smaller first dimension where its matrices do not fit."""
+    """Eager's errors, with a smaller first dimension if its matrices do not fit."""
     case, eager = CASES[settings.op], BASELINES[settings.op]["eager"]
     while True:
         try:
@@ -193,7 +193,7 @@ def _eager_errors(
 
 
 def load(settings: Settings, baseline: Baseline, shape: Shape, inputs: list[Tensor]) -> Pass:
-    """An implementation, over inputs; raises where it cannot run or its matrices would not fit."""
+    """An implementation with inputs; raises if it cannot run or its matrices would not fit."""
     if settings.device not in baseline.devices:
         raise ImportError(f"needs {' or '.join(baseline.devices)}")
     loss = baseline.load(settings.temperature)
@@ -258,7 +258,7 @@ def _elapsed_cpu(steps: list[Callable[[], object]]) -> list[float]:
 
 def _elapsed_cuda(steps: list[Callable[[], object]]) -> list[float]:
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(len(steps) + 1)]
-    torch.empty(2**28, dtype=torch.uint8, device="cuda").zero_()  # the L2 cache is cold
+    torch.empty(2**28, dtype=torch.uint8, device="cuda").zero_()  # flush the L2 cache
     torch.cuda._sleep(5_000_000)  # the device waits until the work is queued
     marks[0].record()
     for step, mark in zip(steps, marks[1:], strict=True):

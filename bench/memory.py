@@ -1,8 +1,8 @@
-"""Extra memory of one implementation: the peak during a pass, less what was there before it.
+"""Extra memory of one implementation: the peak during a pass, minus the memory before it.
 
-On CUDA the allocator's counters. On a CPU the peak of the resident set, in a fresh process: it
-counts what C++ and libraries allocate, page by page, which no profiler of torch does. There malloc
-is told to return freed blocks at once, so that the resident set follows the live memory.
+On CUDA, from the allocator's counters. On a CPU, from the peak of the resident set in a fresh
+process: it includes memory allocated by C++ and libraries, which torch's profilers do not. malloc
+is set to return freed blocks at once, so that the resident set follows the live memory.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ def extra_memory_cuda(loss: Loss, inputs: list[Tensor]) -> dict[str, int]:
 def extra_memory_cpu(
     op: str, name: str, shape: Shape, dtype: torch.dtype, temperature: float
 ) -> dict[str, int] | None:
-    """Bytes by mode, outputs included; None where the system cannot tell."""
+    """Bytes by mode, outputs included; None if the system does not report them."""
     with CPUMemory(op, name, dtype, temperature) as memory:
         return memory(shape)
 
 
 class CPUMemory:
-    """Of one implementation, shape after shape, in a process that is started once."""
+    """Memory of one implementation, for one shape after another, in a single process."""
 
     def __init__(self, op: str, name: str, dtype: torch.dtype, temperature: float):
         self._settings = json.dumps([op, name, str(dtype).removeprefix("torch."), temperature])
         self._process: subprocess.Popen[str] | None = None
 
     def __call__(self, shape: Shape) -> dict[str, int] | None:
-        """Bytes by mode, outputs included; None where it fails or the system cannot tell."""
+        """Bytes by mode, outputs included; None on failure, or if the system reports none."""
         if not Path("/proc/self/clear_refs").exists():
             return None
         if self._process is None:
@@ -71,7 +71,7 @@ class CPUMemory:
             return None
 
     def close(self) -> None:
-        """End the process, if there is one; the next shape starts another."""
+        """End the process, if there is one; the next shape starts a new one."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -92,7 +92,7 @@ def _measure(
     peak: Callable[[], int],
 ) -> dict[str, int]:
     wanted = leaves(inputs)
-    torch.autograd.grad(loss(*inputs), wanted)  # threads, libraries and compilers come first
+    torch.autograd.grad(loss(*inputs), wanted)  # warm up threads, libraries and compilers
     restart()
     before = current()
     value = loss(*inputs)
@@ -116,7 +116,7 @@ def resident(field: str) -> int:
 
 
 def available_memory(device: str) -> float:
-    """Bytes that can still be had; infinity where the system does not say."""
+    """Bytes available; infinity if the system does not report them."""
     if device == "cuda":
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info()[0]
@@ -128,9 +128,9 @@ def available_memory(device: str) -> float:
 
 
 def main() -> None:
-    """Answer each line of the input, a shape, by a line of its bytes by mode, or null."""
+    """Answer each line of the input, a shape, with a line of its bytes by mode, or null."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else is printed
+    os.dup2(2, 1)  # other output goes to stderr
     op, name, dtype, temperature = json.loads(sys.argv[1])
     loss = BASELINES[op][name].load(temperature)
     for line in sys.stdin:
@@ -145,7 +145,7 @@ def main() -> None:
                 lambda: Path("/proc/self/clear_refs").write_text("5"),
                 lambda: resident("VmHWM"),
             )
-        except (MemoryError, RuntimeError):  # torch's, too, where memory ends
+        except (MemoryError, RuntimeError):  # torch raises it too if out of memory
             extra = None
         inputs = None
         print(json.dumps(extra), file=answers, flush=True)

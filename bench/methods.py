@@ -2,13 +2,13 @@
 
     OMP_NUM_THREADS=1 python -m bench.methods --jobs 2 --save
 
-Each run has one thread and so many epochs as fit the budget of CPU seconds, which a few steps tell
-beforehand. What is reported of a run is the kNN accuracy of its backbone on test images, beside
-that of raw pixels and of the same backbone as it was drawn; of pretext tasks also how many labels
-of test images they tell, beside chance, which is the share of the most frequent label.
+Each run has one thread, and as many epochs as fit the budget of CPU seconds, estimated from a few
+steps. The result of a run is the kNN accuracy of its backbone on test images, together with that of
+raw pixels and of the untrained backbone; for pretext tasks also the accuracy of their labels on
+test images, together with chance, which is the share of the most frequent label.
 
 ``--save`` writes ``bench/results/<device>/methods-<seconds>s.json``, and the tables of all such
-files, of whatever device, into ``docs/methods.md``.
+files, from any device, into ``docs/methods.md``.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in measure(runs, arguments.jobs):
         rows.append(row)
         print(_line(row), flush=True)
-        if arguments.save and len(rows) % len(names) == 0:  # a seed of all is there
+        if arguments.save and len(rows) % len(names) == 0:  # one seed of all methods is complete
             path = save(content)
     print(tables(content))
     if arguments.save:
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def save(content: dict[str, Any]) -> Path:
-    """Write the results and the page made of them; return where the former are."""
+    """Write the results and the page with them; return the path of the results."""
     folder = RESULTS / slug(str(content["device"]))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"methods-{content['seconds']:g}s.json"
@@ -112,7 +112,7 @@ def measure(runs: Sequence[tuple], jobs: int) -> Iterable[Row]:
 
 
 def run_method(name: str, seed: int, seconds: float, overrides: Sequence[str] = ()) -> Row:
-    """Train a method for so many CPU seconds, and evaluate it."""
+    """Train a method for ``seconds`` CPU seconds, and evaluate it."""
     settings = ["reader=memory", "device=cpu", f"seed={seed}", *overrides]
     recipe = override(METHODS[name][1], settings)
     data = open_data(recipe, CPU)
@@ -158,7 +158,7 @@ def seconds_per_step(name: str, recipe: Recipe, data: Data, budget: float) -> fl
 
 @torch.no_grad()
 def label_accuracy(method: Method, data: Data) -> tuple[float, float]:
-    """How many labels of test images are told, and the share of the most frequent label."""
+    """The accuracy of labels on test images, and the share of the most frequent label."""
     torch.manual_seed(0)
     right, labels = [], []
     with evaluation_mode(method):
@@ -172,7 +172,7 @@ def label_accuracy(method: Method, data: Data) -> tuple[float, float]:
 
 
 def tables(content: dict[str, Any]) -> str:
-    """What was measured, in Markdown: methods that compare views, and those that tell labels."""
+    """The results in Markdown: methods that compare views, and methods that predict labels."""
     by_method: dict[str, list[Row]] = {}
     for row in content["rows"]:
         by_method.setdefault(row["method"], []).append(row)

@@ -1,4 +1,4 @@
-"""Losses of other packages, where they are installed."""
+"""Losses of other packages, if they are installed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 
 
 def torchvision_transforms() -> ModuleType:
-    """The module ``torchvision.transforms``. Raises ImportError where it is not installed."""
+    """The module ``torchvision.transforms``. Raises ImportError if it is not installed."""
     try:
         import torchvision
-    except RuntimeError:  # a torchvision without its operators; its transforms need none of them
+    except RuntimeError:  # a torchvision without operators, which its transforms do not need
         for operator in ("nms", "qnms"):
             schema = f"torchvision::{operator}"
             torch.library.define(
@@ -28,7 +28,7 @@ def torchvision_transforms() -> ModuleType:
 
 
 def lightly_loss(name: str) -> type[torch.nn.Module]:
-    """A class of ``lightly.loss``. Raises ImportError where it is not installed."""
+    """A class of ``lightly.loss``. Raises ImportError if it is not installed."""
     torchvision_transforms()
     import lightly.loss
     from lightly.loss.directclr_loss import DirectCLRLoss
@@ -39,7 +39,7 @@ def lightly_loss(name: str) -> type[torch.nn.Module]:
 
 
 def lightly_sigreg() -> type[torch.nn.Module]:
-    """``SIGReg``, which ``lightly.loss`` does not name. Raises ImportError as it does."""
+    """``SIGReg``, which ``lightly.loss`` does not export. Raises ImportError like it."""
     torchvision_transforms()
     from lightly.loss.lejepa_loss import SIGReg
 
@@ -47,8 +47,8 @@ def lightly_sigreg() -> type[torch.nn.Module]:
 
 
 def authors_sigreg() -> Callable[[int], torch.nn.Module]:
-    """Of LeJEPA's authors: a number of slices to their module. Their package, ``lejepa``, is on no
-    index: put a checkout on PYTHONPATH. Raises ImportError where there is none."""
+    """A function from a number of slices to the module of LeJEPA's authors. Their package,
+    ``lejepa``, is on no index: put a checkout on PYTHONPATH. Raises ImportError if missing."""
     from lejepa.multivariate.slicing import SlicingUnivariateTest
     from lejepa.univariate.epps_pulley import EppsPulley
 
@@ -58,7 +58,7 @@ def authors_sigreg() -> Callable[[int], torch.nn.Module]:
 def stable_pretraining_slices() -> type[torch.nn.Module]:
     """``SlicedEppsPulley``, without the models that its module imports.
 
-    Raises ImportError where stable-pretraining is not installed.
+    Raises ImportError if stable-pretraining is not installed.
     """
     package = importlib.util.find_spec("stable_pretraining")
     if package is None:
@@ -75,7 +75,7 @@ def stable_pretraining_slices() -> type[torch.nn.Module]:
 def open_clip_losses() -> ModuleType:
     """The module ``open_clip.loss``, without the models and tokenizers that the package imports.
 
-    Raises ImportError where it is not installed.
+    Raises ImportError if it is not installed.
     """
     package = importlib.util.find_spec("open_clip")
     if package is None:

@@ -1,4 +1,4 @@
-"""The picture of a run: speed-up over eager, and extra memory, against N."""
+"""The plot of a run: speed-up over eager, and extra memory, against N."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _STYLE = {
 
 
 def plot_rows(rows: Sequence[Row], title: str, path: Path) -> None:
-    """Draw one mode (fwdbwd if measured) into ``path``; one line per implementation and D.
+    """Draw one mode (fwdbwd if measured) to ``path``; one line per implementation and D.
 
     Raises:
         ImportError: matplotlib is missing.

@@ -87,7 +87,7 @@ def make_readers(
 
 
 def measure(name: str, reader: Iterable) -> dict[str, object]:
-    """Read one epoch to warm up, then some; print and return the medians."""
+    """Read one epoch as a warm-up, then some; print and return the medians."""
     rates, costs = [], []
     for number in range(ROUNDS + 1):
         cpu, start, count = time.process_time(), time.perf_counter(), 0
@@ -110,7 +110,7 @@ def measure(name: str, reader: Iterable) -> dict[str, object]:
 
 
 class DALIFiles:
-    """DALI's own reader of files, and its decoder: an epoch of batches that stay with DALI."""
+    """DALI's own file reader and decoder: an epoch of batches, not copied out of DALI."""
 
     def __init__(self, images: EncodedImages, batch_size: int, device: str):
         from nvidia.dali import fn, pipeline_def, types

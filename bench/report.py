@@ -56,14 +56,14 @@ A dash means not measured: the library is not installed there, or the shape does
 
 
 def main() -> None:
-    """Write the page and a picture per device."""
+    """Write the page and a plot per device."""
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(page(RESULTS, PAGE.parent))
     print(f"wrote {PAGE}")
 
 
 def page(results: Path, pictures: Path | None = None) -> str:
-    """The page in Markdown; pictures are drawn where a folder for them is given."""
+    """The page in Markdown; plots are drawn if a folder for them is given."""
     text = OPENING
     for device in sorted(path for path in results.iterdir() if path.is_dir()):
         sections = [_losses(device, pictures), *(section(device) for section in SECTIONS)]
@@ -143,7 +143,7 @@ def _ratios(content: Content) -> Ratios:
 
 
 def _slices(device: Path) -> str:
-    """Other shapes of the losses on random slices than the published one."""
+    """Shapes of the losses on random slices other than the published one."""
     lines, contents = "", []
     for op in gaussian_cases.CASES:
         content = _read(device / f"{op}-float32.json")
@@ -166,7 +166,7 @@ def _slices(device: Path) -> str:
 
 
 def _rows(content: Content, shape: str | None = None) -> dict[str, Content]:
-    """Of both passes together at the published shape, by implementation; those that have a time."""
+    """Rows of both passes together at the published shape, by implementation; only timed ones."""
     shape = shape or format_shape(PEERS[content["op"]])
     rows = (row for row in content["rows"] if row["mode"] == "fwdbwd" and row["status"] == "ok")
     return {row["impl"]: row for row in rows if row["shape"] == shape}

@@ -1,9 +1,9 @@
-"""Memory of a rank, gathered or round the ring, on 1, 2 and 4 ranks (gloo, one thread each).
+"""Memory per rank with all-gather and ring, on 1, 2 and 4 ranks (gloo, one thread each).
 
     python -m bench.ring --save
 
-The global batch stays the same, so a rank's own share is N/W. What a rank needs beyond it follows
-the global batch where everything is gathered, and the share round the ring.
+The global batch is constant, so each rank's share is N/W. The additional memory of a rank is
+proportional to the global batch with all-gather, and to its share with the ring.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--save", action="store_true", help="write into bench/results/<device>/")
     arguments = parser.parse_args(argv)
     pairs, features = arguments.shape
-    os.environ.update(ENVIRONMENT)  # for the ranks: the resident set follows the live memory
+    os.environ.update(ENVIRONMENT)  # so that the resident set follows the live memory
     command = ["python", "-m", "bench.ring", *(sys.argv[1:] if argv is None else argv)]
     run = describe_run(Settings("nt_xent", torch.float32, "cpu", 0.1, MODES, 0, 0))
     run |= {"threads": 1, "work": "fwd+bwd"}
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _measure(name: str, ranks: int, route: str, pairs: int, features: int) -> dict[str, object]:
-    """The worst rank's memory and time."""
+    """Memory and time of the worst rank."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         mp.spawn(_on_rank, (ranks, name, route, pairs // ranks, features, out), ranks)
@@ -95,7 +95,7 @@ def _on_rank(rank, ranks, name, route, pairs, features, out):
     def step(*views):
         return torch.autograd.grad(loss(*views, gather), views)
 
-    step(*(x[:256].detach().requires_grad_() for x in views))  # libraries and buffers come first
+    step(*(x[:256].detach().requires_grad_() for x in views))  # warm up libraries and buffers
     dist.barrier()
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")

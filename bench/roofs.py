@@ -1,4 +1,4 @@
-"""What the machine can do, measured between the implementations, and the floors that follow."""
+"""The machine's limits, measured between the implementations, and the resulting lower bounds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_roofs(features: int, dtype: torch.dtype, device: str) -> list[Roof]:
 
 
 def _mm_onednn(a: Tensor, b: Tensor) -> Tensor:
-    # torch.mm takes MKL for float32, which leaves AVX-512 idle on some CPUs
+    # torch.mm uses MKL for float32, which does not use AVX-512 on some CPUs
     return torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
 
 
@@ -52,7 +52,7 @@ def _repeat(roof: Roof, amount: int) -> Roof:
 
 
 def _exponential() -> Roof:
-    """One thread's rate times the threads: passes this short would time their waiting instead."""
+    """One thread's rate times the threads: with threads, such short passes measure waiting."""
     threads = torch.get_num_threads()
     x, out = torch.randn(2**15), torch.empty(2**15)
 
@@ -78,7 +78,7 @@ def rates(roofs: list[Roof], milliseconds: list[float]) -> dict[str, float]:
         best[roof.resource] = max(best.get(roof.resource, 0.0), 1e3 * roof.amount / time)
     if "exp" not in best:
         device = torch.cuda.get_device_properties(0)
-        # 16 per clock and multiprocessor, by NVIDIA's throughput table
+        # 16 per clock and multiprocessor, from NVIDIA's throughput table
         best["exp"] = 16.0 * device.multi_processor_count * device.clock_rate * 1e3
     return best
 
@@ -99,5 +99,5 @@ def floors(
 
 
 def in_mode(amount: dict[str, int], mode: str) -> int:
-    """Of {"fwd": …, "bwd": …}, the part that ``mode`` does."""
+    """The part of {"fwd": …, "bwd": …} that belongs to ``mode``."""
     return sum(amount.values()) if mode == "fwdbwd" else amount[mode]

@@ -1,11 +1,11 @@
-"""Small and medium batches, where launches and Python count: ours beside the plain torch lines.
+"""Small and medium batches, where launches and Python dominate: ours and plain torch.
 
     python -m bench.small                                   # every operation, 32 to 1,024 rows
     python -m bench.small --ops nt_xent clip --threads 1
     python -m bench.small --before ../before --save         # and an older checkout, built
 
-Each figure is the median of a forward and a backward pass in float32 on the CPU. All who are
-measured take turns, round by round, in one run; an older checkout runs in a process of its own.
+Each figure is the median of a forward and a backward pass in float32 on the CPU. All
+implementations alternate, round by round, in one run; an older checkout runs in its own process.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Row:
     rows: int
     features: int
     threads: int
-    microseconds: dict[str, float]  # medians, by who
+    microseconds: dict[str, float]  # medians, by implementation
     speedup: dict[str, float]  # plain torch over each, median of the rounds' ratios
 
 
 class Before:
-    """``ours`` of an older checkout, in a process that answers one line with another.
+    """``ours`` of an older checkout, in a process that answers line by line.
 
-    It is stopped while others are timed: its idle threads would wait for work in a loop.
+    It is stopped while others are timed, because its idle threads would spin.
     """
 
     def __init__(self, tree: Path):
@@ -102,7 +102,7 @@ def measure(
 
 
 def table(rows: list[Row]) -> str:
-    """Plain torch's time over that of each, by rows: above 1 it is faster than plain torch."""
+    """Plain torch's time over that of each, by rows: above 1 is faster than plain torch."""
     sizes = sorted({row.rows for row in rows})
     lines = ["| loss | features | threads | of | " + " | ".join(map(str, sizes)) + " |"]
     lines.append("|---" * (4 + len(sizes)) + "|")

@@ -1,4 +1,4 @@
-"""Passes timed one at a time; as a program, those of the checkout that it is started in."""
+"""Passes timed one at a time; as a program, those of the checkout in which it is started."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Where the time of a training step goes, before and after: public code against ours.
+"""The time of a training step by part, before and after: public code and ours.
 
     python -m bench.step --save                                       # small, for a CPU
     python -m bench.step --device cuda --batch 256 --size 224 --backbone bench.step:vit_s16 --save
 
 A step of two views of photographs (JPEGs of 500 × 400): reading and decoding, augmentation, the
 network forward, the loss with its gradient, the network backward, the optimiser. "Before" has an
-eager loss, and augmentation by kornia (on a GPU, where it is installed) or torchvision, on tensors;
-all else is the same, and the images are read once for both. They take turns; what is reported is
-the median over rounds.
+eager loss, and augmentation by kornia (on a GPU, if installed) or torchvision, on tensors; all else
+is the same, and the images are read once for both. They alternate; results are medians over
+rounds.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         times: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
         reading, batches = _read(reader)
         forever = cycle(batches)
-        for turn in range(arguments.rounds + 2):  # kernels are compiled in the first
+        for turn in range(arguments.rounds + 2):  # the first two compile kernels
             for name, step in steps.items():
                 found = step(next(forever))
                 if turn >= 2:
@@ -133,7 +133,7 @@ class Step:
         self.loss = eager(getattr(recipe, "temperature", 1.0)) if eager else self.network.loss
 
     def __call__(self, images: RaggedImages) -> dict[str, float]:
-        """One step; its milliseconds by part, but for reading."""
+        """One step; its milliseconds by part, without reading."""
         self.times = {}
         with self.part("augmentation"):
             views = [x.contiguous(memory_format=self.layout) for x in self.augment(images)]
@@ -160,7 +160,7 @@ class Step:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """A line per part: milliseconds, and the share of the whole step."""
+    """A line per part: milliseconds, and its share of the whole step."""
     rows = [row | {"together": sum(row[part] for part in PARTS)} for row in rows]
     lines = [f"{'ms':<14}" + "".join(f"{row['impl']:>18}" for row in rows)]
     for part in (*PARTS, "together"):
@@ -175,7 +175,7 @@ def _our_augmentation(device: torch.device, size: int) -> Augment:
 
 
 def _others_augmentation(device: torch.device, size: int) -> Augment:
-    """kornia's on a GPU, where it is installed, or else torchvision's; of images of one size."""
+    """kornia's on a GPU, if installed, otherwise torchvision's; for images of one size."""
     many = None
     if device.type == "cuda" and find_spec("kornia"):
         many = kornia_transform(size)
@@ -198,7 +198,7 @@ def _decoder(device: torch.device) -> torch.device:
 
 
 def _read(reader: Any) -> tuple[float, list[RaggedImages]]:
-    """Milliseconds per batch, and the batches: reading on would take the other parts' time."""
+    """Milliseconds per batch, and the batches: reading ahead would slow down the other parts."""
     start = time.perf_counter()
     batches = [images for images, _, _ in reader]
     return 1e3 * (time.perf_counter() - start) / len(batches), batches

@@ -30,7 +30,7 @@ DOCUMENTS = Path(__file__).parent.parent / "docs"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a study, print its table, and write what it found."""
+    """Run a study, print its table, and write the results."""
     parser = argparse.ArgumentParser(prog="python -m bench.study", description=__doc__)
     parser.add_argument("study", choices=list(STUDIES))
     parser.add_argument("--seeds", type=int, default=3)
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = RUNS / f"study-{name}"
     rows = run_study(
         study, name, folder, seeds=arguments.seeds,
-        epochs=arguments.epochs or study.epochs, tell=partial(print, flush=True),
+        epochs=arguments.epochs or study.epochs, log=partial(print, flush=True),
     )  # fmt: skip
     report = json.loads((folder / TRIALS).read_text())
     shutil.copyfile(folder / PLOT, DOCUMENTS / f"study-{name}.png")

@@ -1,11 +1,11 @@
-"""Which shapes are measured together, and for what."""
+"""The sets of shapes that are measured together."""
 
 from __future__ import annotations
 
 from .case import Shape
 
-# Each loss against its peers, at the sizes that papers and their code have; where they divide a
-# batch among many ranks, what one of them holds.
+# Each loss and other packages, at the sizes of papers and their code; if these distribute a batch
+# over many ranks, the share of one of them.
 PEERS: dict[str, Shape] = {
     "nt_xent": (4096, 128),  # SimCLR's batch
     "dcl": (512, 128),

@@ -1,4 +1,4 @@
-"""What a run says: a table, and a JSON file."""
+"""The output of a run: a table, and a JSON file."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def write_json(
 def as_content(
     run: dict[str, object], command: str, results: Sequence[ShapeResult]
 ) -> dict[str, object]:
-    """What JSON can hold of a run."""
+    """A run as JSON-compatible data."""
     rows = [asdict(row) for result in results for row in result.rows]
     for row in rows:  # JSON has no NaN
         for errors in filter(None, (row["errors"], row["eager_errors"])):

@@ -1,6 +1,6 @@
-"""The regression layer: the same cases, tiny, under pytest-benchmark.
+"""Regression benchmarks: the same cases, tiny, with pytest-benchmark.
 
-Without that plugin, or with --benchmark-disable, what remains is the correctness check.
+Without that plugin, or with --benchmark-disable, they are correctness checks.
 """
 
 from __future__ import annotations

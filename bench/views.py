@@ -4,9 +4,9 @@
     python -m bench.views --device cuda --save      # time per batch of 256, from bytes on the GPU
 
 The images (500 × 400, as JPEGs of quality 90) are cut from photographs that ship with scikit-image.
-On the CPU what is counted is the time of the process on all its threads, decoding included.
-Everything runs on one thread, as in a loader's worker: threads that wait for each other would count
-as work. Implementations take turns; what is reported is the median over rounds.
+On the CPU, the CPU time of the process over all its threads is counted, including decoding.
+Everything runs on one thread, as in a loader's worker: waiting threads would count as work.
+Implementations alternate; results are medians over rounds.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ RESULTS = Path(__file__).parent / "results"
 HEIGHT, WIDTH, QUALITY = 400, 500, 90
 BATCH, GPU_BATCH = 52, 256
 SIZE, MEAN, STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-Run = Callable[[Sequence[bytes]], object]  # takes a batch of JPEGs, makes two views of each
-GPURun = Callable[[], object]  # makes two views of each image of a batch that is there
+Run = Callable[[Sequence[bytes]], object]  # makes two views of each of a batch of JPEGs
+GPURun = Callable[[], object]  # makes two views of each image of a loaded batch
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -89,7 +89,7 @@ def measure_cpu(jpegs: Sequence[bytes], rounds: int) -> dict[str, list[float]]:
     torch.set_num_threads(1)
     runs = implementations()
     for run in runs.values():
-        run(jpegs[:4])  # libraries and threads come first
+        run(jpegs[:4])  # warm up libraries and threads
     milliseconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
@@ -107,7 +107,7 @@ def measure_gpu(
     images = torch.from_numpy(np.stack([np.array(decode(x)) for x in jpegs])).to(device)
     runs = gpu_implementations(images)
     for run in runs.values():
-        run()  # kernels are compiled first
+        run()  # compile kernels
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     milliseconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
@@ -121,7 +121,7 @@ def measure_gpu(
 
 
 def cut_jpegs(count: int) -> list[bytes]:
-    """Windows of photographs, at random places, some of them mirrored."""
+    """Crops of photographs at random positions, some of them mirrored."""
     left, right, _ = skimage.data.stereo_motorcycle()
     pictures = [
         skimage.data.astronaut(), skimage.data.coffee(), skimage.data.rocket(), left, right,
@@ -147,13 +147,13 @@ def decode(jpeg: bytes) -> Image.Image:
 
 
 def implementations() -> dict[str, Run]:
-    """By name; those of packages that are not installed are left out."""
+    """Implementations by name, without packages that are not installed."""
     runs = {"decode only": lambda jpegs: [decode(x) for x in jpegs], "ours": _ours()}
     return _with_others(runs, (_torchvision, _torchvision_tensors, _kornia))
 
 
 def gpu_implementations(images: torch.Tensor) -> dict[str, GPURun]:
-    """The same of images (N, H, W, 3) uint8 on their device."""
+    """The same for images (N, H, W, 3) uint8 on their device."""
     generator = torch.Generator(images.device).manual_seed(0)
     recipe, planes = SimCLRViews(size=SIZE), images.permute(0, 3, 1, 2)
 
@@ -194,7 +194,7 @@ def _ours() -> Run:
 
 
 def _torchvision() -> dict[str, Run]:
-    """Version 1, on PIL images; with its own Gaussian, and with PIL's, which MoCo's code has."""
+    """Version 1, on PIL images; with its own Gaussian, and with PIL's, as in MoCo's code."""
     t = torchvision_transforms()
     random = np.random.default_rng(0)
 
@@ -225,7 +225,7 @@ def _torchvision() -> dict[str, Run]:
 
 
 def transform_of_tensors(size: int = SIZE) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Torchvision's version 2, of one image (3, H, W) uint8."""
+    """Torchvision's version 2, for one image (3, H, W) uint8."""
     t = torchvision_transforms().v2
     return t.Compose([
         t.RandomResizedCrop(size, (0.08, 1), interpolation=t.InterpolationMode.BICUBIC),
@@ -251,7 +251,7 @@ def _torchvision_tensors() -> dict[str, Run]:
 
 
 def kornia_transform(size: int = SIZE) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Kornia's, of a batch (N, 3, H, W) in [0, 1]."""
+    """Kornia's, for a batch (N, 3, H, W) in [0, 1]."""
     import kornia.augmentation as k
 
     return k.AugmentationSequential(

@@ -1,4 +1,4 @@
-// The only file that sees pybind11. Tensors arrive as addresses; who calls has checked them.
+// The only file that uses pybind11. Tensors arrive as addresses, checked by the caller.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -32,7 +32,7 @@ namespace {
 // (address, dtype, rows, columns, row stride, column stride)
 using MatrixTuple = std::tuple<uintptr_t, int, int64_t, int64_t, int64_t, int64_t>;
 
-constexpr int64_t kMost = INT32_MAX - (1 << 16);  // columns, which kernels count in 32 bits
+constexpr int64_t kMost = INT32_MAX - (1 << 16);  // columns, counted in 32 bits
 
 void check_columns(int64_t count) {
   if (count <= kMost) return;
@@ -54,7 +54,7 @@ Matrix matrix(const MatrixTuple& t) {
 float* pointer(uintptr_t address) { return reinterpret_cast<float*>(address); }
 double* double_pointer(uintptr_t address) { return reinterpret_cast<double*>(address); }
 
-// (matrix, addresses of the means, of what is left of them, of the scales; whether features are
+// (matrix, addresses of the means, of their rounding errors, of the scales; whether features are
 // rows)
 using ColumnsTuple = std::tuple<MatrixTuple, uintptr_t, uintptr_t, uintptr_t, bool>;
 
@@ -76,15 +76,15 @@ std::vector<Matrix> matrices(const std::vector<MatrixTuple>& tuples) {
   return out;
 }
 
-// (address, stride between views, stride between those that rows take in turn, how many)
+// (address, stride between views, stride between the centres of rows, their number)
 using CenterTuple = std::tuple<uintptr_t, int64_t, int64_t, int64_t>;
 // addresses of (S, B), (S, B), (T, B), (T, B), (S, T, B)
 using StatisticsTuple = std::tuple<uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t>;
 
-// address of (S, T), or 0: the weight of every pair, and whether those of one index count
+// address of (S, T), or 0: the weight of every pair, and whether pairs of one index count
 using PairsTuple = std::tuple<uintptr_t, float, bool>;
 
-// rule: where pairs go that have no address.
+// rule: memory for pairs without an address.
 SoftCrossEntropy soft_cross_entropy(const std::vector<MatrixTuple>& student,
                                     const std::vector<MatrixTuple>& teacher,
                                     const CenterTuple& center, const PairsTuple& pairs,
@@ -132,7 +132,7 @@ LogSums log_sums(const LogSumsTuple& t) {
 
 // (offset of the key that is the positive, addresses of labels and weights)
 using PositivesTuple = std::tuple<int64_t, uintptr_t, uintptr_t>;
-// (cpu::Form, whether keys find queries too, whether rows without a positive are left out)
+// (cpu::Form, whether also from keys to queries, whether rows without a positive are left out)
 using FormTuple = std::tuple<int, bool, bool>;
 
 // addresses of (data, offsets, sizes)
@@ -141,7 +141,7 @@ using ImagesTuple = std::tuple<uintptr_t, uintptr_t, uintptr_t>;
 using ShapeTuple = std::tuple<int64_t, int64_t, int64_t, int64_t>;
 // addresses of each channel's (scale, shift)
 using AffineTuple = std::tuple<uintptr_t, uintptr_t>;
-// (address, dtype, whether channels come last)
+// (address, dtype, whether channels are last)
 using ViewsTuple = std::tuple<uintptr_t, int, bool>;
 
 cpu::AugmentViews augment_views(const ImagesTuple& images, uintptr_t parameters,

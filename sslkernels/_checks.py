@@ -1,7 +1,7 @@
-"""What public functions ask of their arguments.
+"""Argument checks of public functions.
 
-Each check takes arguments by their names, and raises TypeError or ValueError with the name, what
-was expected and what was given. Values on a device are not read.
+Each check takes arguments by name, and raises TypeError or ValueError with the name, the
+expectation and the value given. Values on a device are not read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 MOST = 2**31 - 1
-MOST_SEED = 2**63 - 1  # what fits torch's int64
+MOST_SEED = 2**63 - 1  # the largest int64
 MOST_ITERATIONS = 10_000
 
 
@@ -40,7 +40,7 @@ def check_dense(**tensors: Tensor) -> None:
 
 
 def check_integer_tensors(**tensors: Any) -> None:
-    """Dense tensors of integers, or of True and False."""
+    """Dense tensors of integers or bool."""
     for name, x in tensors.items():
         if not isinstance(x, Tensor) or x.is_floating_point() or x.is_complex():
             raise TypeError(f"{name} must be a tensor of integers, got {shown(x)}")
@@ -48,7 +48,7 @@ def check_integer_tensors(**tensors: Any) -> None:
 
 
 def check_have_values(**tensors: Tensor) -> None:
-    """Dense tensors whose values can be read."""
+    """Dense tensors with values, not on the meta device."""
     check_dense(**tensors)
     for name, x in tensors.items():
         if x.is_meta:
@@ -64,14 +64,14 @@ def check_devices(**tensors: Tensor) -> None:
 
 
 def check_on(device: torch.device, **tensors: Tensor) -> None:
-    """Tensors on the device of the others."""
+    """Tensors on the same device as the others."""
     for name, x in tensors.items():
         if x.device != device:
             raise ValueError(f"{name} must be on {device} like the other tensors, got {x.device}")
 
 
 def check_numbers(**values: Any) -> None:
-    """Finite numbers of float32."""
+    """Finite numbers within float32's range."""
     for name, value in values.items():
         _check_number(name, value)
 
@@ -85,7 +85,7 @@ def check_positive(**values: Any) -> None:
 
 
 def check_not_negative(**values: Any) -> None:
-    """Finite numbers from 0 on."""
+    """Finite numbers, at least 0."""
     for name, value in values.items():
         _check_number(name, value)
         if not value >= 0:
@@ -118,7 +118,7 @@ def check_integers(least: int, most: int = MOST, **values: Any) -> None:
 
 
 def check_flags(**values: Any) -> None:
-    """True or False, as numpy and 0 and 1 say it too."""
+    """True or False, also as numpy booleans, 0 or 1."""
     for name, value in values.items():
         is_flag = isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
         if not is_flag and not (isinstance(value, int) and value in (0, 1)):
@@ -126,7 +126,7 @@ def check_flags(**values: Any) -> None:
 
 
 def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
-    """One of some words."""
+    """One of several words."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {', '.join(choices)}; got {shown(value)}")
     if value not in choices:
@@ -134,7 +134,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
 
 
 def check_paths(**values: Any) -> None:
-    """Paths, or their strings."""
+    """Paths, as strings or path objects."""
     for name, value in values.items():
         if not isinstance(value, str | os.PathLike):
             raise TypeError(f"{name} must be a path, got {shown(value)}")
@@ -155,10 +155,10 @@ def check_scalars(**values: Any) -> None:
 
 
 def check_temperature(**values: Any) -> None:
-    """Scalars of a size by which one can divide."""
+    """Scalars that are not too close to 0 to divide by."""
     check_scalars(**values)
     for name, value in values.items():
-        # A tensor's value is the user's care: to read it would stall the device at every step.
+        # A tensor's value is not checked: reading it would synchronise at every step.
         if not isinstance(value, Tensor) and abs(value) < 1e-8:
             raise ValueError(f"{name} must be finite with |T| >= 1e-8, got {value}")
 
@@ -170,7 +170,7 @@ def check_sequence(name: str, value: Any, of: str = "tensors") -> None:
 
 
 def shown(value: Any) -> str:
-    """In one short line."""
+    """The value in one short line."""
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)} of {value.dtype}"
     if isinstance(value, str | bytes | bool | Real | complex | torch.dtype | None):
@@ -179,7 +179,7 @@ def shown(value: Any) -> str:
 
 
 def _check_number(name: str, value: Any, others: str = "") -> None:
-    # written out: of a constant elsewhere torch.compile(dynamic=True) would make a variable
+    # inline, because torch.compile(dynamic=True) would turn a global into a variable
     if type(value) is float:  # nearly always
         most = 3e38
     elif not isinstance(value, Real) or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""How an operator is made: its schema, its place in torch, and its derivative."""
+"""Definition of torch operators: schema, registration and derivative."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.nn import Parameter
 from torch.utils._pytree import _broadcast_to_and_flatten, tree_flatten, tree_unflatten
 
 _library = torch.library.Library("sslkernels", "FRAGMENT")
-RANKS = "str gather='', str group='', int ranks=0"  # how a schema ends if ranks may share a problem
+RANKS = "str gather='', str group='', int ranks=0"  # the end of schemas shared by ranks
 
 
 ONCE = (
@@ -26,15 +26,15 @@ ONCE = (
     "no gradient. For a second derivative, as of a gradient penalty, or for torch.func.jvp, write "
     "the loss in plain torch"
 )
-PLAIN = {type(None), bool, int, float, str}  # arguments
+PLAIN = {type(None), bool, int, float, str}  # argument types
 
 
 def operator(schema: str, function: Callable[..., Any], fake: Callable[..., Any]) -> Any:
-    """``function`` as an operator ``sslkernels::<its name in the schema>``, on CPU and CUDA.
+    """Register ``function`` as ``sslkernels::<the schema's name>``, on CPU and CUDA.
 
     ``fake`` makes empty results of the right shapes. Sizes are read from ``shape``, not by ``len``,
-    which torch.compile would take for a constant. Where nobody watches and all tensors are plain,
-    what is returned calls the function without torch's dispatcher, which would only do the same.
+    which torch.compile would take for a constant. If no mode, transform or profiler is active and
+    all tensors are plain, the returned function bypasses torch's dispatcher.
     """
     _library.define(schema)
     name = schema[: schema.index("(")]
@@ -53,7 +53,7 @@ def operator(schema: str, function: Callable[..., Any], fake: Callable[..., Any]
 
 
 def _one_by_one(name: str) -> Callable[..., Any]:
-    """What ``torch.vmap`` makes of an operator: a call for each member of the batch."""
+    """The rule of ``torch.vmap`` for an operator: one call for each member of the batch."""
 
     def batched(info: Any, in_dims: Any, *arguments: Any) -> Any:
         values, structure = tree_flatten(arguments)
@@ -70,7 +70,7 @@ def _one_by_one(name: str) -> Callable[..., Any]:
 
 
 def _is_watched() -> bool:
-    """By a mode, a transform, a trace or a profiler, who are to see an operator."""
+    """Whether a mode, a transform, a trace or a profiler is active, which must see operators."""
     return bool(
         torch._C._len_torch_dispatch_stack()
         or torch._C._len_torch_function_stack()
@@ -81,7 +81,7 @@ def _is_watched() -> bool:
 
 
 def is_transformed() -> bool:
-    """Whether derivatives may be asked for that no tensor's ``requires_grad`` tells of."""
+    """Whether derivatives may be needed although no tensor's ``requires_grad`` is set."""
     if torch.compiler.is_compiling():
         return False
     is_forward = torch.autograd.forward_ad._current_level >= 0
@@ -89,8 +89,8 @@ def is_transformed() -> bool:
 
 
 def _are_plain(arguments: Sequence[Any]) -> bool:
-    """Whether the tensors among them are nothing but memory on a CPU or a GPU."""
-    is_on = torch.is_grad_enabled()  # what autograd follows is its affair
+    """Whether all tensors among them are ordinary CPU or CUDA tensors."""
+    is_on = torch.is_grad_enabled()  # autograd must see tensors that require a gradient
     for x in arguments:
         kind = type(x)
         if kind is Tensor or kind is Parameter:
@@ -110,12 +110,12 @@ def _are_plain(arguments: Sequence[Any]) -> bool:
 
 
 def _is_wrapped(x: Tensor) -> bool:
-    """By a transform: torch.func's, or autograd's batch of gradients."""
+    """Whether x is wrapped by torch.func, or by autograd's batched gradients."""
     return bool(is_functorch_wrapped_tensor(x) or is_legacy_batchedtensor(x))
 
 
 class _Once(Function):
-    """Applied without a look at its signature, and never in forward mode."""
+    """A Function applied without binding its signature, and never in forward mode."""
 
     generate_vmap_rule = True
 
@@ -127,7 +127,7 @@ class _Once(Function):
                 return super().apply(*arguments)
             return super(Function, cls).apply(*unwrap_dead_wrappers(arguments))  # type: ignore[misc]
         except NotImplementedError as error:
-            if is_transformed():  # torch asks for a forward mode
+            if is_transformed():  # torch needs a forward mode
                 raise RuntimeError(ONCE) from error
             raise
 
@@ -135,15 +135,15 @@ class _Once(Function):
 class Differentiable(_Once):
     """An autograd function whose second derivative is an error, never silently zero.
 
-    A subclass has ``forward``, ``setup_context`` and ``gradients(ctx, saved, *grads)``, which gets
-    the saved tensors and must not read them from ``ctx`` again: checkpointing allows it once. What
-    requires a gradient must be among them, or a second derivative would not find the error.
+    A subclass defines ``forward``, ``setup_context`` and ``gradients(ctx, saved, *grads)``, which
+    gets the saved tensors and must not read them from ``ctx`` again: checkpointing allows it once.
+    All inputs that require a gradient must be among them, or a second derivative would not raise.
     """
 
     gradients: Callable[..., Any]
 
     def __init_subclass__(cls) -> None:
-        # torch binds the arguments by this signature at every call, and would make it anew
+        # torch binds the arguments to this signature at every call, and would rebuild it
         vars(cls)["forward"].__func__.__signature__ = inspect.signature(cls.forward)
         setattr(cls, "backward", staticmethod(_once(cls.gradients)))  # noqa: B010
 
@@ -165,13 +165,12 @@ def _once(gradients: Callable[..., Any]) -> Callable[..., Any]:
 def fused_loss(
     compute: Callable[..., tuple[Tensor, Tensor]], tensors: int
 ) -> Callable[..., Tensor]:
-    """A loss whose gradients are made with it, so that a backward pass only scales them.
+    """A loss whose gradients are computed together with it; the backward pass only scales them.
 
-    ``compute(x_1, …, *others, wanted, impl)`` is made an operator, by its annotations. It returns
-    the loss, (), and the derivatives by each of its first ``tensors`` arguments that is wanted, one
-    after the other in one tensor; both float32, and float64 of float64. The loss takes the
-    arguments of ``compute`` but ``wanted``: wanted is what requires a gradient where gradients are
-    on.
+    ``compute(x_1, …, *others, wanted, impl)`` becomes an operator, by its annotations. It returns
+    the loss, (), and the derivatives in each of its first ``tensors`` arguments that is wanted,
+    concatenated in one tensor; both float32, or float64 for float64. The loss takes the arguments
+    of ``compute`` except ``wanted``, which is set for inputs that require a gradient in grad mode.
     """
 
     def fake(*arguments: Any) -> tuple[Tensor, Tensor]:
@@ -210,7 +209,7 @@ def fused_loss(
             lowered: dict[torch.dtype, Sequence[Tensor]] = {}
             for place, i in enumerate(found):
                 dtype = x[i].dtype
-                if dtype not in lowered:  # one cast for all of a dtype
+                if dtype not in lowered:  # one cast for each dtype
                     lowered[dtype] = derivatives.to(dtype).split_with_sizes(sizes)
                 out[i] = lowered[dtype][place].view_as(x[i])
             return tuple(out)
@@ -224,14 +223,14 @@ def fused_loss(
 
 
 def _is_last_use() -> bool:
-    """Whether no other backward pass will find what the running one finds saved."""
+    """Whether the running backward pass frees the saved tensors, which may then be overwritten."""
     if torch.compiler.is_compiling():
         return False
     return not torch._C._autograd._get_current_graph_task_keep_graph()
 
 
 def offsets(inputs: Sequence[Any], wanted: Sequence[bool]) -> tuple[Tensor, list[int]]:
-    """Room for the derivatives that such a loss returns, and where each begins; -1: not wanted."""
+    """Memory for the derivatives of such a loss, and the offset of each; -1: not wanted."""
     sizes = _sizes(inputs, wanted)
     starts = accumulate([0, *sizes[:-1]])
     out = inputs[0].new_empty(sum(sizes), dtype=torch.float32)
@@ -239,7 +238,7 @@ def offsets(inputs: Sequence[Any], wanted: Sequence[bool]) -> tuple[Tensor, list
 
 
 def parts(inputs: Sequence[Any], wanted: Sequence[bool]) -> tuple[Tensor, list[int]]:
-    """The same, with addresses; 0: not wanted."""
+    """As :func:`offsets`, with addresses; 0: not wanted."""
     out, starts = offsets(inputs, wanted)
     return out, [out.data_ptr() + 4 * at if at >= 0 else 0 for at in starts]
 
@@ -265,13 +264,13 @@ class _Final(_Once):
 
 
 def full_precision(x: Tensor) -> torch.autocast:
-    """Autocast off: losses compute in float32 whatever surrounds them."""
+    """Autocast off: losses compute in float32 regardless of it."""
     return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
 
 
 @contextmanager
 def plain(q: Tensor) -> Any:
-    """What autocast would lower is float32 here, and kernels launch on the tensor's device."""
+    """Disable autocast, and launch kernels on the tensor's device."""
     device = q.device.type
     is_lowered = torch.is_autocast_enabled(device)
     autocast = torch.autocast(device, enabled=False) if is_lowered else nullcontext()
@@ -280,13 +279,13 @@ def plain(q: Tensor) -> Any:
 
 
 def accumulation_dtype(x: Tensor) -> torch.dtype:
-    """In which x is computed: float32 for up to 32 bits, else float64."""
+    """The dtype of computation for x: float32 for up to 32 bits, else float64."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
 def unit_of(peak: Tensor) -> Tensor:
-    """The power of two that brings a gradient to where float16 is exact; ``peak``: its largest."""
+    """The power of two that scales a gradient into float16's range; ``peak`` is its maximum."""
     exponent = (14 - torch.frexp(peak)[1]).clamp(-100, 100)
-    if peak.dtype == torch.float64:  # by its bits: a power of two that is computed may be rounded
+    if peak.dtype == torch.float64:  # by its bits, since a computed power may be rounded
         return ((exponent.to(torch.int64) + 1023) << 52).view(torch.float64)
     return ((exponent + 127) << 23).view(torch.float32)

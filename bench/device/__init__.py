@@ -1,5 +1,5 @@
-"""A few minutes on a machine with a GPU, spent well: see ``python -m bench.device --help``.
+"""Tests and benchmarks for a few minutes on a GPU: see ``python -m bench.device --help``.
 
-``stages.py`` says what runs and for how long, ``run.py`` runs it and keeps what came of it,
-``prepare.py`` builds beforehand what would cost time there, ``page.py`` tells it in docs/gpu.md.
+``stages.py`` defines the stages and their time limits, ``run.py`` runs them and keeps the results,
+``prepare.py`` builds in advance what would take time there, ``page.py`` writes docs/gpu.md.
 """

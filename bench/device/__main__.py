@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from .page import tell
+from .page import summary
 from .prepare import install_prepared, prepare
 from .run import read_summary, run_stages
 from .stages import STAGES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, or prepare a run. 1: a stage failed or was cut off; what it had found is kept."""
+    """Run, or prepare a run. 1: a stage failed or was cut off; its results so far are kept."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.device",
         description="Test and time everything on a GPU, in stages of which each has a limit. "
@@ -57,11 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if prepared:
         install_prepared(prepared)
     stages = [stage for stage in STAGES if stage.name in chosen]
-    summary = run_stages(
+    results = run_stages(
         stages, folder, 60 * arguments.minutes, dry=arguments.dry, prepared=prepared
     )
-    print("\nA dry run: its numbers mean nothing." if arguments.dry else "\n" + tell(folder))
-    return int(any(row["code"] != 0 for row in summary["stages"].values()))
+    print("\nA dry run: its numbers mean nothing." if arguments.dry else "\n" + summary(folder))
+    return int(any(row["code"] != 0 for row in results["stages"].values()))
 
 
 if __name__ == "__main__":

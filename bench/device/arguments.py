@@ -1,4 +1,4 @@
-"""What the processes of the stages are told."""
+"""Command-line arguments of the stages' processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def stage_arguments(about: str | None) -> argparse.Namespace:
-    """``out``, the file to write into, and ``dry``: then there seems to be a device from now on."""
+    """``out``, the file to write, and ``dry``, which simulates a device from now on."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE")
     parser.add_argument("--dry", action="store_true", help="without a device, and without values")

@@ -1,9 +1,9 @@
 """Clocks per tile of the main loops, beside those that `bench/model` predicts for an H100.
 
-The model reads a kernel's machine code and simulates a quarter of an SM. Its figures here are of
+The model reads a kernel's machine code and simulates a quarter of an SM. Its figures here are for
 these kernels as Triton 3.6.0 compiles them; they are predictions, not measurements. Each kernel
-runs in one whole wave, so that clocks = time x clock rate x SMs / tiles. The first group's loops
-hold the whole depth, and two or three blocks of an SM overlap; the second's take it in pieces.
+runs in one whole wave, so that clocks = time x clock rate x SMs / tiles. The loops of the first
+group hold the whole depth, and two or three blocks of an SM overlap; the second's split the depth.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from sslkernels.primitives.pairwise_logsumexp.triton_kernels import (
 from .arguments import stage_arguments
 from .outcomes import read_lines
 
-TILES = 512  # of a program
-PLAIN = {"INVERSE": False, "LABELS": False}  # as of pairwise_logsumexp
+TILES = 512  # per program
+PLAIN = {"INVERSE": False, "LABELS": False}  # as in pairwise_logsumexp
 SIDE = 2048  # rows and columns of a forward program's block
 
 
@@ -51,7 +51,7 @@ CASES = (
 
 
 def main() -> None:
-    """Measure what has no line yet."""
+    """Measure the cases without a result."""
     path = stage_arguments(__doc__).out
     done = {(row["group"], row["name"], row["d"]) for row in read_lines(path)}
     for case in CASES:
@@ -88,7 +88,7 @@ def measure(case: Case) -> dict[str, Any]:
 
 
 def forward(case: Case, slots: int) -> tuple[Any, int]:
-    """Row and column sums of square blocks, off the diagonal; returns how many tiles, too."""
+    """Row and column sums of square blocks off the diagonal; also returns the number of tiles."""
     height = max(x for x in range(1, int(slots**0.5) + 1) if slots % x == 0)
     n, m = SIDE * height, SIDE * (slots // height)
     q, k = embeddings(n, case.d), embeddings(m, case.d)
@@ -112,7 +112,7 @@ def forward(case: Case, slots: int) -> tuple[Any, int]:
 
 
 def backward(case: Case, slots: int) -> tuple[Any, int]:
-    """The gradient of rows, a block of which each program holds against all columns."""
+    """The gradient of rows; each program holds a block of them against all columns."""
     n, m = case.tile.BM * slots, case.tile.BN * TILES
     q, k = embeddings(n, case.d), embeddings(m, case.d)
     row, column = (q.new_full((2, size), 12.0, dtype=torch.float32) for size in (n, m))
@@ -133,12 +133,12 @@ def embeddings(size: int, d: int) -> Tensor:
 
 
 def numbers(q: Tensor) -> Sequence[Tensor]:
-    """The scale, and the rows' length: logits are small, which chooses the loop without shifts."""
+    """The scale, and the rows' length: small logits, which select the loop without shifts."""
     return [q.new_full((), x, dtype=torch.float32) for x in (10.0, 1.0)]
 
 
 def resident(compiled: Any, tile: Tile) -> int:
-    """CTAs that an SM of an H100 holds at a time."""
+    """The number of CTAs that an SM of an H100 holds at a time."""
     registers, shared = getattr(compiled, "n_regs", 255), compiled_shared(compiled)
     threads = 32 * tile.num_warps
     by_registers = 65536 // (-(-registers // 8) * 8 * threads)
@@ -151,7 +151,7 @@ def compiled_shared(compiled: Any) -> int:
 
 
 def clock_rate() -> float:
-    """MHz, while the device is at work."""
+    """MHz, while the device is busy."""
     return float(torch.cuda.clock_rate())  # by nvidia-ml-py
 
 

@@ -1,4 +1,4 @@
-"""What the machine is, and whether the kernels that were compiled beforehand are found."""
+"""The properties of the machine, and whether kernels compiled in advance are found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .arguments import stage_arguments
 
 
 def main() -> None:
-    """Print and write it."""
+    """Print and write them."""
     path = stage_arguments(__doc__).out
     content = describe_machine("cuda") | {"_C with CUDA": _ext.HAS_CUDA_EXTENSION}
     content |= {"nvidia-smi": nvidia_smi(), "Triton's cache": cache_hits()}
@@ -37,7 +37,7 @@ def nvidia_smi() -> str:
 
 
 def cache_hits() -> dict[str, int]:
-    """Kernels of a step of NT-Xent that were compiled before, and that were not."""
+    """Kernels of a step of NT-Xent found in the cache, and not found."""
     found: Counter[str] = Counter(hit=0, miss=0)
 
     def count(*, cache_hit: bool, **_: object) -> None:

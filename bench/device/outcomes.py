@@ -1,6 +1,6 @@
-"""A plugin of pytest: a line per test as it ends, and no test that has passed already.
+"""A pytest plugin: writes a line as each test ends, and skips tests that have already passed.
 
-A report at the end, such as JUnit's, would be lost with a run that is cut off.
+A report at the end, such as JUnit's, would be lost if a run is cut off.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Of pytest-xdist: all processes leave out the same tests, though the file grows."""
+    """For pytest-xdist: all processes skip the same tests, although the file grows."""
     node.workerinput["passed"] = sorted(node.config.passed)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """That all have passed already is no failure."""
+    """It is no failure if all tests have already passed."""
     if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.getoption("outcomes"):
         session.exitstatus = pytest.ExitCode.OK
 
 
 class Outcomes:
-    """Writes them."""
+    """Writes the outcomes."""
 
     def __init__(self, path: Path):
         self.path, self.commit = path, commit()
@@ -69,7 +69,7 @@ class Outcomes:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """Of a file of JSON lines, but those that were cut off; none if there is no file."""
+    """The complete lines of a JSON lines file; none if there is no file."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -80,6 +80,6 @@ def read_lines(path: Path) -> list[dict]:
 
 
 def passed(path: Path) -> set[str]:
-    """The tests that have passed; a later failure counts."""
+    """The tests whose last outcome is a pass."""
     last = {row["test"]: row["outcome"] for row in read_lines(path)}
     return {test for test, found in last.items() if found == "passed"}

@@ -1,4 +1,4 @@
-"""docs/gpu.md, from what runs on devices have left in bench/results/<device>/run/."""
+"""docs/gpu.md, from the results of device runs in bench/results/<device>/run/."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ def main() -> None:
 
 
 def page(results: Path) -> str:
-    """The page in Markdown: a section for each device, or one that says that there is none."""
+    """The page in Markdown: a section for each device, or one for no device."""
     folders = sorted(path for path in results.glob("*/run") if is_of_a_device(path))
-    sections = [f"\n## {folder.parent.name}\n\n{tell(folder)}" for folder in folders]
-    return OPENING + "".join(sections or [f"\n## No device so far\n\n{tell(results / NEVER)}"])
+    sections = [f"\n## {folder.parent.name}\n\n{summary(folder)}" for folder in folders]
+    return OPENING + "".join(sections or [f"\n## No device so far\n\n{summary(results / NEVER)}"])
 
 
 def is_of_a_device(folder: Path) -> bool:
-    """Whether its numbers mean something: those of a dry run do not."""
+    """Whether its numbers are real: not those of a dry run."""
     stages = read_summary(folder)["stages"].values()
     return bool(stages) and not any(row["dry"] for row in stages)
 
 
-def tell(folder: Path) -> str:
-    """What a run has found: stages, tests by kernel, times by loss and shape, clocks."""
-    summary = read_summary(folder)["stages"]
+def summary(folder: Path) -> str:
+    """The results of a run: stages, tests by kernel, times by loss and shape, clocks."""
+    stages = read_summary(folder)["stages"]
     parts = []
-    if summary:
+    if stages:
         rows = [
             (name, outcome(row), f"{row['seconds']:.0f} s", row["date"][:10], row["commit"])
-            for name, row in summary.items()
+            for name, row in stages.items()
         ]
         parts.append(table(("stage", "outcome", "duration", "date", "commit"), rows))
     parts.append("### Tests\n\n" + tests(read_lines(folder / TESTS)))
@@ -67,14 +67,15 @@ def tell(folder: Path) -> str:
 
 
 def tests(rows: Sequence[dict[str, Any]]) -> str:
-    """By file and test function of tests/gpu: how many passed, when, and of which commit."""
+    """By file and test function of tests/gpu: the number passed, date and commit."""
     last = {row["test"]: row for row in rows}
     lines = []
     for path in sorted(GPU_TESTS.glob("test_*.py")):
         for name in functions(path):
             start = f"tests/gpu/{path.name}::{name}"
             found = [row for test, row in last.items() if test.partition("[")[0] == start]
-            lines.append((path.stem.removeprefix("test_").removesuffix("_gpu"), name, *told(found)))
+            kernel = path.stem.removeprefix("test_").removesuffix("_gpu")
+            lines.append((kernel, name, *cells(found)))
     return table(("kernel", "test", "outcome", "date", "commit"), lines)
 
 
@@ -83,7 +84,7 @@ def functions(path: Path) -> list[str]:
     return [x.name for x in nodes if isinstance(x, ast.FunctionDef) and x.name.startswith("test_")]
 
 
-def told(rows: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
+def cells(rows: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
     if not rows:
         return NEVER, "", ""
     counts = Counter(row["outcome"] for row in rows)
@@ -132,7 +133,7 @@ def ratio(host: dict[str, float], one: str, other: str) -> float | None:
 
 
 def clocks(rows: Sequence[dict[str, Any]]) -> str:
-    """Predicted beside measured."""
+    """Predicted and measured clocks."""
     measured = {(row["group"], row["name"], row["d"]): row for row in rows}
     lines = []
     for case in CASES:

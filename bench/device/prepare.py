@@ -1,8 +1,8 @@
-"""What a device would spend its first minutes on, built beforehand on a machine without one.
+"""Builds in advance, on a machine without a GPU, what would take the first minutes on a device.
 
-The extension for sm_90a, and Triton's cache: the rehearsal says what the tests would compile, and
-the same Triton compiles it here. Its cache goes by the kernels' source, the installed Triton and
-the compiler's options, so it is of use only to the same commit and the same Triton.
+That is the extension for sm_90a, and Triton's cache: the rehearsal records what the tests would
+compile, and the same Triton compiles it here. The keys of the cache are the kernels' source, the
+installed Triton and the compiler's options, so it is only valid for the same commit and Triton.
 """
 
 from __future__ import annotations
@@ -27,44 +27,45 @@ EXTENSION, CACHE, COMMIT = "_C*.so", "triton.tar.xz", "commit"
 
 
 def prepare(folder: Path, python: str) -> None:
-    """Fill ``folder``; what is there already is kept where nothing changed."""
+    """Fill ``folder``, reusing parts that have not changed."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = folder / "environment"
     interpreter = environment / "bin" / "python"
     if not interpreter.exists():
-        told(f"installing {', '.join(PACKAGES[:2])} for {python}",
-             [python, "-m", "venv", environment])  # fmt: skip
-        told("", [interpreter, "-m", "pip", "install", "--quiet", *PACKAGES])
+        log_and_run(f"installing {', '.join(PACKAGES[:2])} for {python}",
+                    [python, "-m", "venv", environment])  # fmt: skip
+        log_and_run("", [interpreter, "-m", "pip", "install", "--quiet", *PACKAGES])
     path = os.pathsep.join([str(interpreter.parent), os.environ["PATH"]])
     build = {"SSLKERNELS_CUDA": "on", "SSLKERNELS_CUDA_ARCHS": ARCHITECTURE, "PATH": path}
-    told(f"building the extension for {ARCHITECTURE}",
-         [interpreter, "setup.py", "--quiet", "build_ext", "--build-lib", folder / "lib"],
-         **build)  # fmt: skip
+    log_and_run(f"building the extension for {ARCHITECTURE}",
+                [interpreter, "setup.py", "--quiet", "build_ext", "--build-lib", folder / "lib"],
+                **build)  # fmt: skip
     for built in folder.glob("lib/sslkernels/_C*.so"):
         shutil.copy(built, folder)
         shutil.copy(built, ROOT / "sslkernels")
     recordings = [folder / f"{name}-launches.json" for name in ("tests", "speed", "clocks")]
     pytest = [interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    told("rehearsing the tests for a device: what would Triton compile?",
-         [*pytest, "-p", "bench.rehearsal.plugin", "--recording", recordings[0], "tests/gpu"],
-         )  # fmt: skip
+    log_and_run("rehearsing the tests for a device: what would Triton compile?",
+                [*pytest, "-p", "bench.rehearsal.plugin", "--recording", recordings[0],
+                 "tests/gpu"])  # fmt: skip
     for recording in recordings[1:]:
         name = recording.stem.partition("-")[0]
         with TemporaryDirectory() as scratch:
             dry = ["--dry", "--out", Path(scratch, "numbers"), "--recording", recording]
-            told(f"rehearsing {name}", [interpreter, "-m", f"bench.device.{name}", *dry])
+            log_and_run(f"rehearsing {name}", [interpreter, "-m", f"bench.device.{name}", *dry])
     for recording in recordings:
-        told(f"compiling {recording.stem}",
-             [interpreter, "-m", "bench.rehearsal.compile", recording],
-             TRITON_CACHE_DIR=str(folder / "triton"), TRITON_STORE_BINARY_ONLY="1")  # fmt: skip
+        log_and_run(f"compiling {recording.stem}",
+                    [interpreter, "-m", "bench.rehearsal.compile", recording],
+                    TRITON_CACHE_DIR=str(folder / "triton"),
+                    TRITON_STORE_BINARY_ONLY="1")  # fmt: skip
     pack(folder)
     (folder / COMMIT).write_text(commit() or "")
     sizes = {path.name: f"{path.stat().st_size / 2**20:.1f} MiB" for path in carried(folder)}
     print("to be carried: " + ", ".join(f"{name} ({size})" for name, size in sizes.items()))
 
 
-def told(about: str, command: list, **environment: str) -> None:
-    """Run a command, and say what for and how long it took."""
+def log_and_run(about: str, command: list, **environment: str) -> None:
+    """Run a command, and log its purpose and its duration."""
     start = time.monotonic()
     if about:
         print(f"{about} …", flush=True)
@@ -81,14 +82,14 @@ def pack(folder: Path) -> None:
 
 
 def carried(folder: Path) -> list[Path]:
-    """What a machine with a device needs."""
+    """The files that a machine with a device needs."""
     return [folder / CACHE, folder / COMMIT, *folder.glob(EXTENSION)]
 
 
 def install_prepared(folder: Path) -> None:
-    """Put the extension beside the package, and unpack the cache, whose files name each other.
+    """Copy the extension into the package, and unpack the cache, whose files refer to each other.
 
-    A copy of the checkout that has no history is told its commit.
+    Sets the commit for a copy of the checkout without history.
     """
     if not carried(folder)[0].exists():
         sys.exit(f"{folder} holds no {CACHE}: python -m bench.device --prepare makes one")

@@ -1,4 +1,4 @@
-"""Runs the stages, each until it ends or its time is up, and writes down how it went at once."""
+"""Runs the stages, each to its end or time limit, and records each outcome at once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SUMMARY, LOG = "device.json", "log.txt"
 def run_stages(
     stages: Sequence[Stage], folder: Path, seconds: float, *, dry: bool, prepared: Path | None
 ) -> dict[str, Any]:
-    """Run them within ``seconds``; ``device.json`` in the folder is rewritten after each.
+    """Run stages within ``seconds``; ``device.json`` in the folder is rewritten after each.
 
-    A stage that is done in the folder's summary is not run again. Time that a stage leaves goes to
-    those that follow, in proportion to their own.
+    A stage that is done in the folder's summary is not run again. Time left by a stage is shared by
+    the following ones in proportion to their own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     summary = read_summary(folder)
@@ -45,7 +45,7 @@ def run_stages(
 def run_stage(
     stage: Stage, folder: Path, limit: float, *, dry: bool, prepared: Path | None
 ) -> dict[str, Any]:
-    """How one went; what it printed is added to ``log.txt``."""
+    """The outcome of a stage; its output is added to ``log.txt``."""
     command = stage.command(folder, dry)
     environment = {**os.environ, **dict(stage.environment), "PYTHONUNBUFFERED": "1"}
     if prepared is not None:
@@ -87,7 +87,7 @@ def outcome(row: dict[str, Any]) -> str:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Of an earlier run in this folder; an empty one if there was none."""
+    """The summary of an earlier run in this folder; empty if there was none."""
     try:
         return json.loads((folder / SUMMARY).read_text())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Each loss beside plain torch, checked and timed; a line of results for each shape."""
+"""Each loss and plain torch, checked and timed; a line of results for each shape."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..table import as_content, describe_run
 from .arguments import stage_arguments
 from .outcomes import read_lines
 
-# A small batch, where launches count, and a large one; the most used losses first.
+# A small batch, where launches dominate, and a large one; the most used losses first.
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "nt_xent": ((512, 128), (16384, 128)),
     "clip": ((512, 512), (16384, 512)),
@@ -44,7 +44,7 @@ SECONDS = 0.7  # of timing for each shape
 
 
 def main() -> int:
-    """Measure what has no line yet; 1 if something failed, which stops nothing else."""
+    """Measure the shapes without a result; 1 if something failed, which does not stop the rest."""
     arguments = stage_arguments(__doc__)
     path, seconds = arguments.out, 0.0 if arguments.dry else SECONDS
     done = {(row["op"], shape["shape"]) for row in read_lines(path) for shape in row["shapes"]}
@@ -87,9 +87,9 @@ def losses(op: str, shape: Shape, seconds: float) -> dict[str, object]:
 
 
 def host_milliseconds(settings: Settings, shape: Shape, name: str, rounds: int = 20) -> float:
-    """What a step takes the host, which a small batch waits for: forward and backward, queued."""
+    """Host time of a step, which dominates small batches: forward and backward, queued."""
     step = load(settings, BASELINES[settings.op][name], shape, make_inputs(settings, shape))
-    for count in (3, rounds):  # the first warm up
+    for count in (3, rounds):  # the first is a warm-up
         torch.cuda.synchronize()
         start = time.perf_counter()
         for _ in range(count):
@@ -101,7 +101,7 @@ def host_milliseconds(settings: Settings, shape: Shape, name: str, rounds: int =
 
 
 def views(count: int = 256, size: int = 224) -> dict[str, object]:
-    """Two SimCLR views of each of so many images of 400 x 500 pixels."""
+    """Two SimCLR views of each of ``count`` images of 400 x 500 pixels."""
     pixels = torch.randint(0, 256, (count * 400 * 500 * 3,), dtype=torch.uint8, device="cuda")
     offsets = torch.arange(count, device="cuda") * (400 * 500 * 3)
     sizes = torch.tensor([[400, 500]] * count).to("cuda")

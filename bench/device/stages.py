@@ -1,4 +1,4 @@
-"""What runs on a device, in the order of its worth; a process and a limit for each stage."""
+"""The stages on a device, in order of importance; each has a process and a time limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 TESTS, SPEED, CLOCKS, MACHINE = "tests.jsonl", "speed.jsonl", "clocks.jsonl", "machine.json"
 EDGES = "edges or ragged or nan or repeats_without"
-ALONE = "memory or offsets"  # they look at the device's memory, or take much of it
+ALONE = "memory or offsets"  # tests that measure the device's memory, or use much of it
 COMPILED = "compiles"
 HOST_CORES = max(1, (os.cpu_count() or 2) - 2)
 
@@ -20,9 +20,9 @@ class Stage:
     """A part of the run.
 
     Attributes:
-        seconds: its share of a run of five minutes; what earlier stages leave is added to it.
-        command: makes the command, given the folder of results and whether this is a dry run.
-        environment: what the process has besides.
+        seconds: its share of a run of five minutes; time left by earlier stages is added.
+        command: returns the command, for a results folder and whether this is a dry run.
+        environment: additional environment variables.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Stage:
 
 
 def module(name: str, results: str) -> Callable[[Path, bool], list[str]]:
-    """``python -m name``, which writes into a file of results."""
+    """``python -m name``, which writes to a results file."""
 
     def command(folder: Path, dry: bool) -> list[str]:
         return [sys.executable, "-m", name, "--out", str(folder / results), *["--dry"] * dry]
@@ -42,7 +42,7 @@ def module(name: str, results: str) -> Callable[[Path, bool], list[str]]:
 
 
 def tests(chosen: str, processes: int) -> Callable[[Path, bool], list[str]]:
-    """The tests of tests/gpu whose names fit ``chosen``, less those that have passed already."""
+    """The tests of tests/gpu selected by ``chosen``, except those that have already passed."""
 
     def command(folder: Path, dry: bool) -> list[str]:
         workers = ["-n", str(processes), "--dist", "worksteal"] if processes > 1 and not dry else []
@@ -57,7 +57,7 @@ def tests(chosen: str, processes: int) -> Callable[[Path, bool], list[str]]:
 
 
 def sanitizer(folder: Path, dry: bool) -> list[str]:
-    """A few of the edge cases, with every access to the device's memory checked."""
+    """Some edge cases, with every access to device memory checked."""
     tool = [] if dry else ["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "1"]
     chosen = "(edges or ragged) and bfloat16 and not 20000 and not 5000"
     rehearsed = ["-p", "bench.rehearsal.plugin", "--every", "40"] if dry else []

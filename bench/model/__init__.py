@@ -1,1 +1,1 @@
-"""A model of an H100: how long kernels would take, from their machine code."""
+"""A model of an H100 that predicts the time of kernels from their machine code."""

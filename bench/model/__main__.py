@@ -1,12 +1,12 @@
-"""How long the pair kernels would take on an H100, by a model; nothing here is measured.
+"""Predicted times of the pair kernels on an H100, by a model; nothing here is measured.
 
     python -m bench.model
 
 needs no GPU: kernels are compiled for sm_90, their loops simulated on a quarter of a
-multiprocessor with the control bits that ptxas wrote, and a grid's programs dealt out to the slots
-of 132 of them. Trust ±15 % with one block per multiprocessor; with more it is optimistic. Products
-of the library are not simulated: they count with LIBRARY of FLOPs, or their bytes if these take
-longer. The results go to bench/results/model-h100/.
+multiprocessor with the control bits that ptxas wrote, and a grid's programs distributed to the
+slots of 132 of them. The error is about ±15 % with one block per multiprocessor; with more it is
+optimistic. Library products are not simulated: they count with LIBRARY of FLOPs, or their bytes if
+these take longer. The results go to bench/results/model-h100/.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ UNLABELLED = {"LABELS": False}
 
 
 def plain_and_special(loops: list[Clocks]) -> tuple[Clocks, Clocks]:
-    """Of the loops over whole tiles the one without masks and the one with them."""
+    """Of the loops over whole tiles, the one without masks and the one with masks."""
     largest = max(x.products for x in loops)
     found = sorted((x for x in loops if x.products == largest), key=lambda x: x.clocks)
     return found[0], found[-1]
@@ -89,7 +89,7 @@ def blocks_of(n: int, tile: Tile) -> tuple[int, int]:
 
 
 def rows_forward(n: int, m: int, d: int) -> Part:
-    """Of the queries alone."""
+    """Row sums of the queries alone."""
     if d <= max(sm_90.FORWARD[2]):
         tile = sm_90.FORWARD[2][d]
         kernel = compile_kernel(
@@ -116,7 +116,7 @@ def in_pieces(kernel: object, tile: Tile, d: int) -> Clocks:
 
 
 def both_forward(n: int, m: int, d: int) -> Part:
-    """Of queries and keys."""
+    """Row sums of queries and keys."""
     tile = sm_90.DEEP[2]
     kernel = compile_kernel(
         deep_forward_kernel, tile, D=d, EXCLUDED=1, TRIANGLE=False, COLUMNS=True, INVERSE=True,
@@ -151,7 +151,7 @@ def fused_backward(n: int, m: int, d: int, excluded: int, both: bool, part: str)
 
 
 def deep_backward(n: int, m: int, d: int, both: bool, form: str) -> list[Part]:
-    """Weights, which are written, and products of them."""
+    """Weights, written to memory, and products with them."""
     tile = sm_90.WEIGHTS[2]
     if form == "sigmoid":
         kernel = compile_kernel(
@@ -186,14 +186,14 @@ def nearest(n: int, m: int, d: int) -> Part:
 
 
 def passes(rows: int, d: int, slots: float) -> Part:
-    """Over the rows, in DRAM: prepared, float32 gradients written, read and made derivatives; and
-    the partial sums of the forward kernel."""
+    """Passes over the rows in DRAM: preparation, float32 gradients written and read, derivatives
+    written; and the partial sums of the forward kernel."""
     read = rows * d * (2 + 2 + 4 + 4 + 2 + 2) + rows * slots * 16
     return Part("passes over rows", read / DRAM * 1e3, 0.0, f"{read:.2e} B of DRAM")
 
 
 def losses() -> dict[str, tuple[float | None, float | None, list[Part]]]:
-    """Each with its goals: milliseconds, and a share of the roof."""
+    """Each loss with its goals: milliseconds, and a share of the roof."""
     n = 65536
     clip = 16384
     rows = 2 * clip
@@ -222,7 +222,7 @@ def losses() -> dict[str, tuple[float | None, float | None, list[Part]]]:
 
 
 def main() -> None:
-    """Predict, print and keep."""
+    """Predict, print and save."""
     rows, lines = {}, [HEAD.format(triton=triton.__version__)]
     for name, (goal_ms, goal_share, of_loss) in losses().items():
         ms = sum(x.ms for x in of_loss)

@@ -1,4 +1,4 @@
-"""Kernels compiled for an H100 that is not here, as they are launched."""
+"""Kernels compiled for an H100 without one, in the form in which they are launched."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MATRICES = ("coefficients_ptr", "q_ptr", "k_ptr", "pair_weights_ptr")
 class Compiled(NamedTuple):
     code: list[Instruction]
     labels: dict[str, int]
-    registers: int  # of a thread
-    shared: int  # bytes of a block
+    registers: int  # per thread
+    shared: int  # bytes per block
     warps: int
 
     @property
     def blocks(self) -> int:
-        """That an SM holds at a time: registers go to warps in pieces of 256, and the system takes
+        """Blocks per SM: registers are allocated to warps in units of 256, and the system uses
         1 KiB of every block's shared memory."""
         of_warp = -(-self.registers * 32 // 256) * 256
         by_registers = min(65536 // (of_warp * self.warps), 64 // self.warps)
@@ -41,7 +41,7 @@ class Compiled(NamedTuple):
 
 
 def compile_kernel(kernel: Any, tile: Tile, **constants: Any) -> Compiled:
-    """In bfloat16; all but matrices and strides may have any alignment."""
+    """In bfloat16; all arguments but matrices and strides may have any alignment."""
     shape = tile._asdict()
     warps, stages = shape.pop("num_warps"), shape.pop("num_stages")
     constants = {**shape, "PRECISION": "ieee", **constants}

@@ -10,28 +10,28 @@ from .machine import Machine, step_of
 from .partition import Partition
 from .sass import Block, Instruction, blocks_of, inner_loops, natural_loops
 
-SPIN = 8  # instructions of a block that only waits
+SPIN = 8  # maximum instructions of a spin loop
 
 
 class Clocks(NamedTuple):
-    """Of an SM per tile, while it holds as many blocks as fit."""
+    """Clocks of an SM per tile, with as many blocks as fit."""
 
     clocks: float
-    products: float  # the part of it that the tensor cores need
+    products: float  # the tensor cores' part
     blocks: int
 
 
 def of_loops(kernel: Compiled) -> list[Clocks]:
-    """Of the loops with products, in the order of the code; masks of rare tiles left out."""
+    """Clocks of the loops with products, in code order, without the masks of rare tiles."""
     loops = inner_loops(kernel.code, kernel.labels)
     return [_run(kernel, x.instructions) for x in loops if _multiplies(x.instructions)]
 
 
 def of_pieces(kernel: Compiled, pieces: int, copied: int) -> Clocks:
-    """Of the loop over tiles around the one over pieces of the depth: all of its code once, masks
-    of rare tiles too, and the inner loop as often as there are pieces.
+    """Clocks of a loop over tiles around one over pieces of the depth: all of its code once, with
+    masks of rare tiles, and the inner loop for each piece.
 
-    ``copied``: bytes of a tile that TMA brings from L2, which the code does not show.
+    ``copied``: bytes of a tile that TMA copies from L2, which the code does not show.
     """
     blocks = blocks_of(kernel.code, kernel.labels)
     inner = max(

@@ -1,8 +1,8 @@
-"""What an instruction occupies on an H100: its pipe, for how long, and when its result is there.
+"""The cost of an instruction on an H100: its pipe, the time there, and the latency of its result.
 
-Clocks are those of one of the four partitions of an SM. Pipe widths are published; latencies
-are rounded values of public microbenchmarks of Hopper and Ampere, not our own; what is assumed says
-so.
+Clocks are those of one of the four partitions of an SM. Pipe widths are published; latencies are
+rounded values from public microbenchmarks of Hopper and Ampere, not our own; assumptions are marked
+as such.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Machine:
     wgmma_latency: int = 30  # from the end of the last wgmma to the warp that waits for it
 
 
-PIPES = {  # the first that matches the opcode; what none matches takes no pipe
+PIPES = {  # the first that matches the opcode; others use no pipe
     "fma": r"FFMA|FMUL|FADD|HFMA2|HADD2|HMUL2|HSET|HMNMX",
     "imad": r"IMAD|IDP",  # the heavier half of the fma pipe
     "xu": r"MUFU|F2I|I2F|F2F|FRND|POPC|FLO|BREV",  # with the packed F2FP: see FIXED_CONVERSIONS
@@ -59,16 +59,16 @@ LATENCIES = (  # clocks until a scoreboard is released; the first that matches
 
 @dataclass(frozen=True)
 class Step:
-    """An instruction as the simulation sees it."""
+    """An instruction in the simulation."""
 
     instruction: Instruction
     pipe: str
-    clocks: float  # that it occupies the pipe
+    clocks: float  # in the pipe
     latency: int
     copied: int = 0  # bytes that a warp copies from L2 to shared memory
     moved: int = 0  # bytes of a full-width global access of a warp
     waits_for: str = ""  # "wgmma" or "copy"
-    pending: int = 0  # how many of those may still run
+    pending: int = 0  # how many of those may be pending
     commits: str = ""  # the same, when it closes a group
 
 
@@ -86,7 +86,7 @@ def step_of(x: Instruction, fast_conversions: bool = False) -> Step:
         clocks = _wgmma_clocks(x)
         extra["commits"] = "wgmma" if "gsb0" in x.text else ""
     if opcode.startswith("LDGSTS"):
-        # a narrow copy is of a column vector: all lanes ask for the same 32 bytes
+        # a narrow copy is of a column vector: all lanes copy the same 32 bytes
         extra["copied"] = 512 if "128" in opcode else 32
     elif re.match(r"(LDG|STG)\b.*\.128", opcode):
         extra["moved"] = 512
@@ -104,7 +104,7 @@ def _count(text: str, name: str) -> int:
 
 
 def _wavefronts(opcode: str) -> float:
-    """Of 128 bytes through shared memory or L1, bank conflicts left out."""
+    """Wavefronts of 128 bytes through shared memory or L1, without bank conflicts."""
     if opcode.startswith(("LDSM", "STSM")):
         return 4.0 if ".4" in opcode else 2.0 if ".2" in opcode else 1.0
     if opcode.startswith(("LDS", "STS", "LDG", "STG")):
@@ -125,7 +125,7 @@ def _wgmma_clocks(x: Instruction) -> float:
 
 
 def flops_of_warp(steps: list[Step]) -> int:
-    """Of its tensor-core instructions; a warp does a quarter of a warpgroup's wgmma."""
+    """FLOPs of a warp's tensor-core instructions; a warp does a quarter of a warpgroup's wgmma."""
     total = 0
     for step in steps:
         if step.pipe == "tensor":

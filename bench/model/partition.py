@@ -1,4 +1,4 @@
-"""One of the four partitions of an SM, which issues one instruction per clock at most."""
+"""One of the four partitions of an SM, which issues at most one instruction per clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import pairwise
 from .machine import Machine, Step, flops_of_warp
 
 NEVER = math.inf
-QUEUES = {"tensor": 160, "mio": 48}  # clocks of work that a pipe takes before its warps must wait
+QUEUES = {"tensor": 160, "mio": 48}  # clocks of queued work before warps must wait
 
 
 @dataclass
@@ -24,13 +24,13 @@ class Warp:
     groups: dict[str, deque[float]] = field(
         default_factory=lambda: {"wgmma": deque([0.0] * 9, 9), "copy": deque([0.0] * 9, 9)}
     )
-    copied: float = 0.0  # when its last copy will have arrived
+    copied: float = 0.0  # arrival of its last copy
     ends: list[float] = field(default_factory=list)  # of its iterations
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Clocks between an instruction of a warp and the one before, and what ended last."""
+    """Clocks between an instruction of a warp and the previous one, and the last cause."""
 
     clocks: float
     number: int
@@ -64,7 +64,7 @@ class Partition:
         self.issued: list[tuple[float, int, str]] = []  # of the first warp: clock, number, reason
 
     def run(self, iterations: int) -> Result:
-        """Until every warp has done so many; the first third is not counted."""
+        """Run until every warp has done ``iterations``; the first third is not counted."""
         self._advance_to(iterations // 3)
         start, busy, done = self.clock, Counter(self.busy), self._done()
         self._advance_to(iterations)
@@ -78,7 +78,7 @@ class Partition:
         )
 
     def _advance_to(self, iterations: int) -> None:
-        """All warps, unless some that never wait keep others from issuing at all."""
+        """Advance all warps, unless some that never wait prevent others from issuing."""
         enough = 3 * iterations * len(self.warps)
         while min(len(w.ends) for w in self.warps) < iterations and self._done() < enough:
             self._advance()
@@ -95,7 +95,7 @@ class Partition:
         ]
 
     def _advance(self) -> None:
-        """Issue one instruction, or wait until one can be."""
+        """Issue one instruction, or wait until one can be issued."""
         soonest = NEVER
         for warp in sorted(self.warps, key=lambda w: w is self.last):
             at, reason = self._earliest(warp)
@@ -113,7 +113,7 @@ class Partition:
         self.clock = max(self.clock + 1, soonest)
 
     def _earliest(self, warp: Warp) -> tuple[float, str]:
-        """When the warp may issue its next instruction, and what holds it up longest."""
+        """The earliest time of the warp's next instruction, and what holds it up longest."""
         if warp.at_barrier:
             return NEVER, "barrier"
         step = self.steps[warp.next]
@@ -172,7 +172,7 @@ class Partition:
         if x.opcode.startswith("WARPGROUP.ARRIVE"):
             warp.ready = max(warp.ready, now + 6)
         elif x.opcode.startswith("BAR.SYNC"):
-            self._meet(warp)
+            self._wait_at_barrier(warp)
         warp.next += 1
         if warp.next == len(self.steps):
             warp.next = 0
@@ -183,7 +183,7 @@ class Partition:
         self.busy[pipe] += clocks
         return self.free[pipe]
 
-    def _meet(self, warp: Warp) -> None:
+    def _wait_at_barrier(self, warp: Warp) -> None:
         warp.at_barrier = True
         cta = [w for w in self.warps if w.cta == warp.cta]
         if all(w.at_barrier for w in cta):

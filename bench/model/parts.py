@@ -1,4 +1,4 @@
-"""What a prediction is made of: kernels and products, their time, and the share of a roof."""
+"""The parts of a prediction: kernels and products, their time, and the share of a roof."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sslkernels.primitives._tile_table import Tile
 from .loops import Clocks
 from .machine import Machine
 
-LIBRARY = 620e12  # FLOP per second of a product, of 892e12: what others publish of cuBLAS, derated
+LIBRARY = 620e12  # FLOP per second of a product, of 892e12: published rates of cuBLAS, derated
 ROOF = 2 * 2048 * Machine.multiprocessors * Machine.ghz * 1e9  # FLOP per second
 DRAM = Machine.dram_bytes * Machine.multiprocessors * Machine.ghz * 1e9  # bytes per second
 
 
 class Part(NamedTuple):
-    """A kernel or a product: milliseconds, and what a user would count of what its roof binds, the
+    """A kernel or a product: milliseconds, and the useful rate of the resource that binds it, the
     tensor cores' FLOPs or other instructions per second."""
 
     name: str
@@ -36,7 +36,7 @@ def seconds_of(clocks: float) -> float:
 
 
 def dealt(durations: Iterable[float], slots: int) -> float:
-    """Clocks until all programs are done, each slot taking the next when it is free."""
+    """Clocks until all programs are done, when each free slot takes the next one."""
     free = [0.0] * slots
     for duration in durations:
         heapq.heappush(free, heapq.heappop(free) + duration)

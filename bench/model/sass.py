@@ -28,7 +28,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Block:
-    """Instructions [start, end) without a branch in between; ``next``: the blocks after it."""
+    """Instructions [start, end) without a branch in between; ``next``: its successors."""
 
     start: int
     end: int
@@ -40,8 +40,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Loop:
-    """``path``: the blocks of the shortest way round; ``optional``: those it leaves out, as the
-    masks of the few tiles that need them, or waits."""
+    """``path``: the blocks of the shortest cycle; ``optional``: those not on it, such as the masks
+    of rare tiles, or waits."""
 
     path: tuple[int, ...]
     optional: tuple[int, ...]
@@ -49,7 +49,7 @@ class Loop:
 
 
 def triton_tool(name: str) -> Path:
-    """A tool that ships inside Triton: ptxas, nvdisasm, cuobjdump."""
+    """A tool that ships with Triton: ptxas, nvdisasm, cuobjdump."""
     spec = find_spec("triton")
     if spec is None:
         raise SystemExit("Triton is not installed in this environment; its wheel has the tools.")
@@ -60,7 +60,7 @@ def triton_tool(name: str) -> Path:
 
 
 def disassemble(cubin: Path) -> tuple[list[Instruction], dict[str, int]]:
-    """Instructions, and the index that each label stands for."""
+    """Instructions, and the index of each label."""
     done = subprocess.run(
         [triton_tool("nvdisasm"), "-hex", "-c", cubin], capture_output=True, text=True
     )
@@ -125,7 +125,7 @@ def _always_leaves(x: Instruction) -> bool:
 
 
 def inner_loops(code: list[Instruction], labels: dict[str, int], least: int = 30) -> list[Loop]:
-    """Loops that hold no other but spins; of at least so many instructions."""
+    """Loops that contain only spin loops; with at least ``least`` instructions."""
     blocks = blocks_of(code, labels)
     bodies = {
         head: body
@@ -143,7 +143,7 @@ def inner_loops(code: list[Instruction], labels: dict[str, int], least: int = 30
 
 
 def natural_loops(blocks: list[Block]) -> dict[int, set[int]]:
-    """Body by head; a branch to an earlier block closes a loop."""
+    """Loop bodies by head; a branch to an earlier block closes a loop."""
     before = defaultdict(list)
     for j, block in enumerate(blocks):
         for k in block.next:

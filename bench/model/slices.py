@@ -1,4 +1,4 @@
-"""SIGReg's kernels, which the float32 pipes bind and not the tensor cores."""
+"""SIGReg's kernels, bound by the float32 pipes instead of the tensor cores."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .parts import DRAM, Part, grid, per_tile
 
 LANES = 128  # of an SM, one float32 instruction each per clock
 PIPES = LANES * Machine.multiprocessors * Machine.ghz * 1e9
-ANGLE, SUM, POLYNOMIAL = 19, 4, 4  # instructions: for a projection, and for each of its knots
+ANGLE, SUM, POLYNOMIAL = 19, 4, 4  # instructions per projection, and per knot
 
 
 def sigreg(views: int, n: int, d: int, m: int, knots: int) -> list[Part]:
-    """Both passes over (views, n, d) samples and m directions that are given, in bfloat16."""
+    """Both passes over (views, n, d) samples and m given directions, in bfloat16."""
     projections = views * n * m
     tile = sm_90.SLICES[2]
     (loop,) = of_loops(compile_kernel(sums_kernel, tile, D=d, KNOTS=knots, GROUP=knots))

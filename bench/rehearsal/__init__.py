@@ -1,15 +1,16 @@
-"""The host side of CUDA code, run where there is no device.
+"""Runs the host side of CUDA code without a device.
 
 Tensors on the device are tensors on torch's meta device, which have shapes, strides and types, but
-no values; Python is told that they are on cuda:0 (``device.py``, ``cuda.py``). Triton's launches go
+no values; to Python they appear to be on cuda:0 (``device.py``, ``cuda.py``). Triton's launches go
 through its own binder and are recorded instead of run (``launches.py``), as are calls of the CUDA
-extension (``extension.py``). Operators run the bodies that they register for CUDA, and are held to
-their fakes (``operations.py``). What a device would refuse, or wait for, raises :class:`Fault`.
+extension (``extension.py``). Operators run the functions that they register for CUDA, and are
+checked against their fakes (``operations.py``). Errors on a device, or waits for it, raise
+:class:`Fault`.
 
-What stays unseen: values, waits within C++ (but those of known operators), ``torch.compile``.
+Not covered: values, waits within C++ (except in known operators), ``torch.compile``.
 
-It lives beside the benchmarks because two need it: the tests, and a benchmark on a device, which
-wants its kernels compiled beforehand (``compile.py``).
+It is part of the benchmarks because both the tests and a benchmark on a device use it; the latter
+to compile its kernels in advance (``compile.py``).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Rehearsal(ExitStack):
 
 
 def install() -> None:
-    """Put stand-ins in the place of torch.cuda, Triton's driver and the extension, for good."""
+    """Replace torch.cuda, Triton's driver and the extension by stand-ins, permanently."""
     device.install()
     cuda.install()
     launches.install()

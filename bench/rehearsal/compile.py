@@ -1,10 +1,10 @@
-"""Compiles what a rehearsal recorded, for an H100, and holds it to what an H100 has.
+"""Compiles the recorded kernels for an H100, and checks them against its limits.
 
     python -m pytest -p bench.rehearsal.plugin --recording FILE tests/gpu
     TRITON_CACHE_DIR=DIRECTORY python -m bench.rehearsal.compile FILE
 
-The keys of Triton's cache are those of a launch, so a device that finds the directory at the same
-path, with the same Triton, compiles nothing.
+The keys of Triton's cache are those of a launch, so a device with the directory at the same path,
+and the same Triton, compiles nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from triton.backends.compiler import GPUTarget
 from .recording import Specialisation, read
 
 TARGET = GPUTarget("cuda", 90, 32)
-SHARED = 227 * 1024  # bytes that a block can have
+SHARED = 227 * 1024  # maximum bytes per block
 DISASSEMBLER = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Compile, and say what does not fit."""
+    """Compile, and report what does not fit."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.rehearsal.compile", description=__doc__.partition("\n")[0]
     )
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def one_of_each(specialisations: Iterable[Specialisation]) -> list[Specialisation]:
-    """Of each kernel the first."""
+    """The first specialisation of each kernel."""
     chosen: dict[tuple[str, str], Specialisation] = {}
     for x in specialisations:
         chosen.setdefault((x.module, x.kernel), x)
@@ -54,13 +54,13 @@ def one_of_each(specialisations: Iterable[Specialisation]) -> list[Specialisatio
 
 
 def compile_all(specialisations: Sequence[Specialisation]) -> Iterator[str]:
-    """What is wrong with them, in processes of their own, into Triton's cache."""
+    """Compile in separate processes, into Triton's cache; yields faults."""
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         yield from filter(None, pool.map(fault, specialisations))
 
 
 def fault(specialisation: Specialisation) -> str:
-    """What a block of threads would lack, or why there is no kernel; empty if all is well."""
+    """The limit that a block exceeds, or why there is no kernel; empty if all is well."""
     try:
         kernel = triton.compile(
             specialisation.source(), target=TARGET, options=dict(specialisation.options)
@@ -76,7 +76,7 @@ def fault(specialisation: Specialisation) -> str:
 
 
 def stack_of(binary: bytes) -> int:
-    """Bytes per thread, for what its registers do not hold."""
+    """Stack bytes per thread, for register spills."""
     with NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary)
         file.flush()

@@ -1,4 +1,4 @@
-"""Stand-ins for what host code asks of torch.cuda."""
+"""Stand-ins for the functions of torch.cuda that host code calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ H100 = SimpleNamespace(
 
 
 class State:
-    """What torch.cuda was told: whether waiting is an error, and whether a graph is captured."""
+    """The state set through torch.cuda: whether waiting is an error, and whether a graph is
+    captured."""
 
     sync_debug_mode = "default"
     capturing = False
@@ -63,7 +64,7 @@ class Graph:
 
 
 class Generator(torch._C.Generator):
-    """One on the device, whose numbers nobody sees."""
+    """A generator on the device, whose numbers are never read."""
 
     device = CUDA
 

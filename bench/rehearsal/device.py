@@ -1,4 +1,4 @@
-"""What Python is told of tensors on the device, which are on torch's meta device."""
+"""Makes tensors on torch's meta device appear to be on cuda:0."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch._dynamo  # which would not load once torch.Generator is replaced
+import torch._dynamo  # must be imported before torch.Generator is replaced
 import torch.fx.experimental._config
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 META, CUDA = torch.device("meta"), torch.device("cuda:0")
-FIRST_ADDRESS, ALIGNMENT = 1 << 32, 512  # as the caching allocator aligns
+FIRST_ADDRESS, ALIGNMENT = 1 << 32, 512  # alignment of the caching allocator
 
 _pinned: set[int] = set()  # addresses of storages
 _places: dict[int, tuple[int, int]] = {}  # of storages: address and size
@@ -20,7 +20,7 @@ _end = FIRST_ADDRESS
 
 
 class Device(TorchFunctionMode):
-    """Says cuda:0 where torch would say meta, and the reverse in what it passes on to torch."""
+    """Reports cuda:0 instead of meta, and does the reverse for arguments passed to torch."""
 
     def __torch_function__(
         self,
@@ -50,17 +50,17 @@ class Device(TorchFunctionMode):
 
 
 def on_device(x: Any) -> bool:
-    """Whether x is a tensor on the device, in either way of speaking."""
+    """Whether x is a tensor on the device, under either name."""
     return isinstance(x, Tensor) and x.device.type != "cpu"
 
 
 def inside(x: Any) -> Any:
-    """A device as torch is to be told."""
+    """A device under its name inside torch."""
     return META if isinstance(x, torch.device) and x.type == "cuda" else x
 
 
 def pin(x: Tensor) -> Tensor:
-    """x, whose copies may be on their way while the host goes on."""
+    """x, marked as pinned, so that copies may be asynchronous."""
     _pinned.add(x.untyped_storage().data_ptr())
     return x
 
@@ -70,14 +70,14 @@ def is_pinned(x: Tensor) -> bool:
 
 
 def copied(func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
-    """Numbers of the host, which torch copies where no mode for operations sees it."""
+    """Copy numbers of the host to the device, which torch does out of sight of the mode."""
     options = {name: x for name, x in kwargs.items() if name not in ("device", "requires_grad")}
     x = func(*args, **options).to(META)
     return x.requires_grad_() if kwargs.get("requires_grad") else x
 
 
 def address(x: Tensor) -> int:
-    """Of x's first element: storages lie apart, each on a boundary."""
+    """The address of x's first element: storages do not overlap, and are aligned."""
     global _end
     if x.numel() == 0:
         return 0
@@ -91,14 +91,14 @@ def address(x: Tensor) -> int:
 
 
 def is_address(x: int) -> bool:
-    """Whether the number can be an address on the device; small numbers are none."""
+    """Whether the number can be an address on the device; small numbers cannot."""
     return FIRST_ADDRESS <= x < _end
 
 
 def install() -> None:
-    """Torch calls a mode with the mode taken off, but the backward pass is Python's code again.
+    """Enable the mode within the backward pass too, where torch would disable it.
 
-    Where a mask says how many entries there are, all are taken.
+    Where a mask determines the number of entries, all are taken.
     """
     torch.fx.experimental._config.meta_nonzero_assume_all_nonzero = True
     run_backward = torch.autograd._engine_run_backward

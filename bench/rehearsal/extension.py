@@ -1,4 +1,4 @@
-"""``sslkernels._C`` whose CUDA functions are recorded instead of run."""
+"""``sslkernels._C`` with CUDA functions that are recorded instead of run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ called: Counter[str] = Counter()  # by name
 
 
 class Extension:
-    """The CPU's functions are the real ones."""
+    """The CPU functions are the real ones."""
 
     has_cuda = True
 
@@ -36,7 +36,7 @@ class Extension:
         return call
 
     def cuda_sinkhorn_cluster(self, width: int) -> int:
-        """How many blocks hold a row, as an H100 answers."""
+        """The number of blocks that hold a row, as on an H100."""
         fits = (blocks for blocks in (1, 2, 4, 8) if width <= 4096 * blocks)
         return next(fits, 8 if width <= 131_072 else 16 if width <= 262_144 else 0)
 

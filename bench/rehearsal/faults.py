@@ -1,4 +1,4 @@
-"""What a device would refuse, and where in the package it came from."""
+"""Operations that would fail or wait on a device, and their place in the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGE = Path(sslkernels.__file__).parent
 
 
 class Fault(Exception):
-    """Work for the device that would fail there, or that would stop for it."""
+    """An operation that would fail on the device, or wait for it."""
 
 
 class Place(NamedTuple):

@@ -25,7 +25,7 @@ _kernels: set[JITFunction] = set()
 
 
 class Driver:
-    """Of a device that Triton asks nothing but what it is."""
+    """A driver for a device of which Triton asks nothing but its target."""
 
     utils = SimpleNamespace(
         get_device_properties=lambda _: {
@@ -48,7 +48,7 @@ class Driver:
 
 
 class Kernel:
-    """In the place of a compiled kernel."""
+    """Replaces a compiled kernel."""
 
     packed_metadata = function = None
 
@@ -68,7 +68,7 @@ class Kernel:
 
 
 def record(self: JITFunction, key, signature, device, constexprs, options, attrs, warmup) -> Kernel:
-    """In the place of ``JITFunction._do_compile``."""
+    """Replaces ``JITFunction._do_compile``."""
     known, _, _, backend, _ = self.device_caches[device]
     defaults = backend.parse_options({})
     specialisation = Specialisation.of(self, signature, constexprs, options, defaults, attrs)
@@ -81,7 +81,7 @@ def record(self: JITFunction, key, signature, device, constexprs, options, attrs
 
 
 def forget() -> None:
-    """Let every kernel be compiled once more."""
+    """Clear the caches, so that every kernel is compiled once more."""
     for kernel in _kernels:
         kernel._compiled.clear()
         for known, *_ in kernel.device_caches.values():

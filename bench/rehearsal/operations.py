@@ -1,4 +1,4 @@
-"""Every operation on the device: no wait, one device, and operators that agree with their fakes."""
+"""Checks every operation on the device: no waits, one device, and results as in the fakes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .faults import Fault, Place, place
 
 aten = torch.ops.aten
 COPIES = {aten._to_copy.default, aten.copy_.default}
-# the number of results, or the host's next step, depends on values; or the host looks for errors
+# the number of results, or the host's next step, depends on values; or the host checks for errors
 WAITING = {
     aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default,
     aten.masked_select.default, aten._unique2.default, aten.unique_dim.default,
@@ -30,14 +30,14 @@ CUDA_KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 
 
 class Operations(TorchDispatchMode):
-    """Sees each of them, below autograd.
+    """Intercepts each operation, below autograd.
 
     Attributes:
         documented: functions of the package that may wait although waiting is an error.
-        waited: how often each function of the package waited, whether or not it was one.
-        invented: how often the host was told a value, of which there are none.
-        seen: how often each operation on the device was called, those within operators of ours and
-            these as well.
+        waited: how often each function of the package waited, whether or not it was an error.
+        invented: how often the host was given a value, although none exist.
+        seen: how often each operation on the device was called, including operations inside our
+            operators.
     """
 
     def __init__(self, documented: Collection[Place] = ()) -> None:
@@ -82,7 +82,7 @@ class Operations(TorchDispatchMode):
         return func(*args, **kwargs)
 
     def run(self, operator: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """The body of an operator of ours for CUDA; it must return what the fake promises."""
+        """Run our operator's CUDA function; its result must match the fake's."""
         with self, self.device:
             results = operator.redispatch(CUDA_KERNELS, *args, **kwargs)
         promised = operator(*args, **kwargs)
@@ -96,9 +96,10 @@ class Operations(TorchDispatchMode):
         return results
 
     def copy(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """Between host and device, if it is one.
+        """Copy between host and device, if it is such a copy.
 
-        What comes back is ones; 1, 2, 3 … in the rows of a matrix, for an interval not to be empty.
+        Values copied to the host are ones; 1, 2, 3 … in the rows of a matrix, so that intervals are
+        not empty.
         """
         if func is aten.copy_.default:
             target, source = args[:2]
@@ -128,7 +129,7 @@ class Operations(TorchDispatchMode):
 
 @cache
 def is_composite(func: Any) -> bool:
-    """Whether it is made of other operations, which are to be seen one by one."""
+    """Whether it is composed of other operations, which are checked one by one."""
     return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
 
 
@@ -137,7 +138,7 @@ def to_device(kwargs: dict[str, Any]) -> bool:
 
 
 def without_values(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Something of the right type, for hosts that ask."""
+    """A value of the right type, for hosts that read one."""
     x = args[0]
     if func is aten._local_scalar_dense.default:
         return True if x.dtype == torch.bool else 1.0 if x.dtype.is_floating_point else 1
@@ -149,7 +150,7 @@ def without_values(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 
 
 def tensors(values: Any) -> Iterator[Tensor]:
-    """All of them, in lists and tuples as well."""
+    """All tensors, including those in lists and tuples."""
     for x in values:
         if isinstance(x, Tensor):
             yield x
@@ -158,6 +159,6 @@ def tensors(values: Any) -> Iterator[Tensor]:
 
 
 def described(x: Tensor) -> tuple:
-    """What callers rely on; the stride of a dimension of one entry is nobody's matter."""
+    """The properties that callers rely on; strides of dimensions of size one do not matter."""
     strides = tuple(s for s, n in zip(x.stride(), x.shape, strict=True) if n > 1 and x.numel())
     return tuple(x.shape), strides, x.dtype, x.device

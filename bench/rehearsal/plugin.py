@@ -1,6 +1,6 @@
-"""Tests for a device, rehearsed: ``python -m pytest -p bench.rehearsal.plugin tests/gpu``.
+"""Rehearses tests for a device: ``python -m pytest -p bench.rehearsal.plugin tests/gpu``.
 
-The options (``--every``, ``--recording``) are in pytest's own help.
+pytest's help describes the options (``--every``, ``--recording``).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     import oracle
 
-    oracle.repeated = lambda draw, times: [draw()]  # without values one is as good as many
+    oracle.repeated = lambda draw, times: [draw()]  # without values one draw is enough
     torch.compile = lambda *_, **__: pytest.skip("torch.compile cannot be rehearsed")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Any:
-    """While marks are set there seems to be a device; then a share of the tests is chosen."""
+    """Simulate a device while marks are set; then select a share of the tests."""
     is_available, torch.cuda.is_available = torch.cuda.is_available, lambda: True
     try:
         outcome = yield
@@ -62,7 +62,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Any:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: Any) -> Any:
-    """What a test asserts of values that it was made to believe is not judged."""
+    """Ignore assertions about values, which do not exist."""
     try:
         return (yield)
     except AssertionError:
@@ -83,5 +83,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def needs_values(item: pytest.Item) -> bool:
-    """Whether the test is one for a device."""
+    """Whether the test needs a device."""
     return item.get_closest_marker("gpu") is not None

@@ -1,4 +1,4 @@
-"""What Triton would compile, as a file: all that its cache goes by, but the kernels' source."""
+"""The specialisations that Triton would compile, as a file: its cache key without the source."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from triton.compiler import ASTSource
 
 
 class Specialisation(NamedTuple):
-    """Pairs where Triton has dictionaries: they have no hash, and their order is in its key."""
+    """Pairs instead of Triton's dictionaries, which are not hashable; their order is in its key."""
 
     module: str
     kernel: str
     signature: tuple[tuple[str, str], ...]  # types by argument
     constants: tuple[tuple[tuple[int, ...], Any], ...]  # values by position
     attributes: tuple[tuple[tuple[int, ...], tuple[tuple[str, int], ...]], ...]
-    options: tuple[tuple[str, Any], ...]  # where they differ from Triton's own
+    options: tuple[tuple[str, Any], ...]  # that differ from Triton's defaults
 
     @classmethod
     def of(
@@ -40,7 +40,7 @@ class Specialisation(NamedTuple):
         return cls(kernel.fn.__module__, kernel.fn.__name__, *pairs)
 
     def arguments(self) -> dict[str, tuple]:
-        """Of each argument its type, its value if that is constant, and its attributes."""
+        """The type of each argument, its value if constant, and its attributes."""
         constants, attributes = dict(self.constants), dict(self.attributes)
         return {
             name: (kind, constants.get((place,)), attributes.get((place,)))
@@ -48,7 +48,7 @@ class Specialisation(NamedTuple):
         }
 
     def source(self) -> ASTSource:
-        """What ``triton.compile`` takes, as a launch would give it."""
+        """The argument of ``triton.compile``, as in a launch."""
         kernel = getattr(import_module(self.module), self.kernel)
         attributes = {path: [list(x) for x in values] for path, values in self.attributes}
         return ASTSource(kernel, dict(self.signature), dict(self.constants), attributes)
@@ -60,7 +60,7 @@ def write(path: Path, specialisations: Iterable[Specialisation]) -> None:
 
 
 def read(path: Path) -> list[Specialisation]:
-    """Raises if another Triton wrote it, which specialises in another way."""
+    """Raises if it was written with another Triton, which specialises differently."""
     recording = json.loads(path.read_text())
     if recording["triton"] != triton.__version__:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What the rehearsal leans on in torch and Triton, which promise it to nobody."""
+"""Checks the internals of torch and Triton on which the rehearsal relies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .device import CUDA
 
 
 class _Ask(torch.autograd.Function):
-    """Asks for the device of a gradient."""
+    """Records the device of a gradient."""
 
     found: torch.device
 
@@ -28,7 +28,7 @@ class _Ask(torch.autograd.Function):
 
 
 def check() -> None:
-    """Raises RuntimeError if this torch or Triton works otherwise."""
+    """Raises RuntimeError if this torch or Triton behaves differently."""
     with Rehearsal() as rehearsal:
         x = torch.ones(4, 16, device="cuda", dtype=torch.bfloat16, requires_grad=True)
         _Ask.apply(x).sum().backward()

@@ -1,5 +1,5 @@
-// Memory of a kernel's call that the next call of the same thread finds again: fresh pages cost
-// more than a small problem's arithmetic.
+// Scratch memory that later calls of the same thread reuse: fresh pages cost more than a small
+// problem's arithmetic.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +23,7 @@ inline int this_thread() {
 #endif
 }
 
-// Those of a thread may be nested; each gives back what it took when it ends.
+// Scopes of a thread may be nested; each returns its memory at its end.
 class Arena {
  public:
   Arena() : block_(mine()), start_(block_.used) {}

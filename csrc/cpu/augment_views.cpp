@@ -62,7 +62,7 @@ class Worker {
     }
   };
 
-  // What happens to colours before the blur, or, if there is none, at all.
+  // The colour operations before the blur, or all of them if there is no blur.
   static Changes list(const ViewParameters& v, bool blurred) {
     Changes changes{};
     if (v.grayscale == 2) changes.add({Operation::gray, 0});
@@ -123,7 +123,7 @@ class Worker {
     return {first, load_levels(plane(1) + i), load_levels(plane(2) + i)};
   }
 
-  // Applies changes to the planes; returns the sum of the grey levels that follow.
+  // Applies changes to the planes; returns the sum of the resulting grey levels.
   int64_t rewrite(const Changes& changes, int64_t first, int64_t last) {
     int64_t total = 0;
     for (int64_t i = 0; i < pixels_; i += kLanes) {

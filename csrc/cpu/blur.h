@@ -10,7 +10,7 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 constexpr int kMostTaps = 11;  // on each side
 
-// Weights of the centre and of either side. Those that could not move a level are left out.
+// Weights of the centre and of one side. Those too small to change a level are left out.
 struct Gaussian {
   int radius;
   float weights[kMostTaps + 1];

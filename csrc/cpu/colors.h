@@ -1,4 +1,4 @@
-// Pillow's colour operations on a vector of pixels, in whole levels.
+// Pillow's colour operations on a vector of pixels, in integer levels.
 #pragma once
 
 #include "levels.h"
@@ -29,7 +29,7 @@ inline Vec blend(Vec other, Vec x, Vec factor) {
   return truncate(clamp_level(other + factor * (x - other)));
 }
 
-// One channel of a colour whose hue is so many 85ths of a sixth of a turn from where that channel
+// One channel of a colour whose hue is given in 85ths of a sixth of a turn from where that channel
 // starts to fall.
 inline Vec channel(Vec value, Vec chroma, Vec from) {
   from = from >= 510.0f ? from - 510.0f : from;
@@ -37,7 +37,7 @@ inline Vec channel(Vec value, Vec chroma, Vec from) {
   return value - truncate(chroma * fallen * (1.0f / 21675) + 0.5f);
 }
 
-// To HSV in whole levels, on by so many of 255 hues, and back.
+// Shifts the hue by some of 255 steps in integer HSV.
 inline Pixels shift_hue(const Pixels& p, float shift) {
   const Vec value = max(p.red, max(p.green, p.blue));
   const Vec least = min(p.red, min(p.green, p.blue));

@@ -12,8 +12,8 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 namespace {
 
-constexpr int64_t kThreadWork = 1 << 19;  // multiply-adds that are worth a thread
-constexpr int64_t kNarrow = 512;          // features: of more, rows may share cache sets
+constexpr int64_t kThreadWork = 1 << 19;  // multiply-adds worth a thread
+constexpr int64_t kNarrow = 512;          // features: wider rows may share cache sets
 
 double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
@@ -22,7 +22,7 @@ double sigmoid(double x) {
   return (x < 0 ? e : 1.0) / (1.0 + e);
 }
 
-// What ScoreMatrix does, for scores that are not kept: they are computed once more for gradients.
+// Like ScoreMatrix, for scores that are not kept: they are recomputed for gradients.
 class Recomputed {
  public:
   Recomputed(const Rows& q, const Rows& k, bool symmetric, const Contrastive& p, bool rows,
@@ -95,7 +95,7 @@ class Classes {
 
   int64_t others(int64_t i) const { return count_[class_[i]] - 1; }
 
-  // Σ factor(i) · row i of every class: (classes, d), in double, as classes may be large.
+  // Σ factor(i) · row i of every class: (classes, d), in double, since classes may be large.
   template <class Factor>
   std::vector<double> sums(const Rows& x, int64_t d, const Factor& factor) const {
     std::vector<double> out(count_.size() * d, 0.0);
@@ -161,11 +161,11 @@ class Solver {
     return rows;
   }
 
-  // Queries beside keys without gradients, as with a queue.
+  // Queries and keys without gradients, such as a queue.
   bool are_few() const {
     return n_ <= kFew && m_ >= 16 * n_ && !p_.columns && !out_.key;
   }
-  // Whether exponentials may not fit a float, or what is not finite needs care.
+  // Whether exponentials may exceed a float, or values may not be finite.
   bool is_shifted() const {
     const double q_norm = q_.largest_norm(), k_norm = symmetric_ ? q_norm : k().largest_norm();
     return !(std::abs(p_.scale) * q_norm * k_norm <= kFreeLogit);
@@ -228,7 +228,7 @@ class Solver {
     if (wants_) find_gradients(scores);
   }
 
-  // Adds to the loss that of the rows (or columns), and to the pull of their positives.
+  // Adds the loss of the rows (or columns), and the derivatives in their positives.
   Sides side(const std::vector<double>& logsumexp, double share) {
     Sides out;
     for (size_t i = 0; i < logsumexp.size(); ++i) {
@@ -241,7 +241,7 @@ class Solver {
         loss_ += share * margin;
       }
       pull_[i] -= slope * weight(i);
-      const bool empty = logsumexp[i] == -kInfinity;  // of nothing there is no gradient
+      const bool empty = logsumexp[i] == -kInfinity;  // no gradient of an empty sum
       out.logsumexp.push_back(empty ? kInfinity : static_cast<float>(logsumexp[i]));
       out.gradient.push_back(empty ? 0.0f : static_cast<float>(slope));
     }
@@ -262,7 +262,7 @@ class Solver {
         if (classes_) {
           add_class(i, g, class_pulls);
         } else {
-          const bool both = symmetric_ && !positive_;  // it is its positive's positive
+          const bool both = symmetric_ && !positive_;  // also its positive's positive
           add(g, positive(i), pull_[i] + (both ? pull_[partner(i)] : 0.0));
         }
         const int64_t first = p_.queries.front().rows;
@@ -274,7 +274,7 @@ class Solver {
     if (out_.key)
       scores.column_gradients([&](int64_t j, float* g) {
         if (out_.scale && !wants_rows_) along[j] = k().dot(g, k().at(j));
-        const int64_t i = (j - p_.offset % m_ + m_) % m_;  // whose positive it is
+        const int64_t i = (j - p_.offset % m_ + m_) % m_;  // the query whose positive it is
         if (!positive_) add(g, q_.at(i), pull_[i]);
         write(k(), j, g, out_.key, j);
       });
@@ -296,7 +296,7 @@ class Solver {
     for (int64_t k = 0; k < d_; ++k) g[k] += f * x[k];
   }
 
-  // What pulls row i to the others of its class, and what pulls those to it.
+  // The gradient of row i by the others of its class, and as one of theirs.
   void add_class(int64_t i, float* g, const std::vector<double>& pulls) const {
     if (alone(i)) return;
     const double share = pull_[i] / classes_->others(i);
@@ -306,7 +306,7 @@ class Solver {
       g[k] += static_cast<float>(share * (sum[k] - x[k]) + pull[k] - share * x[k]);
   }
 
-  // As row `at` of `out`, which may be null.
+  // Stored as row `at` of `out`, which may be null.
   void write(const Rows& x, int64_t i, float* g, float* out, int64_t at) const {
     if (!out) return;
     const float scale = static_cast<float>(p_.scale);

@@ -11,8 +11,8 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 namespace {
 
-constexpr int64_t kThreadWork = 1 << 19;  // multiply-adds that are worth a thread
-constexpr int64_t kExactRows = 32;        // summed in float before they join a double
+constexpr int64_t kThreadWork = 1 << 19;  // multiply-adds worth a thread
+constexpr int64_t kExactRows = 32;        // summed in float before adding to a double
 
 double inner_product(const float* x, const float* y, int64_t count) {
   double sum = 0;
@@ -27,7 +27,7 @@ double inner_product(const float* x, const float* y, int64_t count) {
   return sum;
 }
 
-// One view: its standardised columns, what is found of them, and its gradient.
+// One view: its standardised columns, their statistics, and its gradient.
 struct View {
   Matrix x;
   float* gradient;
@@ -52,7 +52,7 @@ struct View {
       rest[j] = static_cast<float>(mean[j] - center[j]);
       const double deviation = std::sqrt(squares[j] / degrees + p.eps);
       scale[j] = p.standardized ? static_cast<float>(1 / (deviation + p.outer_eps)) : 1.0f;
-      const bool pulls = p.standardized && deviation != 0;  // none where all is equal
+      const bool pulls = p.standardized && deviation != 0;  // not if all values are equal
       slope[j] = pulls ? static_cast<float>(-1 / (degrees * deviation)) : 0.0f;
     }
   }
@@ -100,7 +100,7 @@ class CovarianceSolver {
       diagonal[j] = (own ? a.squares[j] : products_[j]) * a.scale[j] * b.scale[j];
     float *first, *second = nullptr;
     double square = 0;
-    std::vector<double> row_squares(d_), column_squares(d_);  // of C, but its diagonal
+    std::vector<double> row_squares(d_), column_squares(d_);  // of C without its diagonal
     if (p_.samples) {
       first = gram(a);
       second = own ? first : gram(b);
@@ -114,7 +114,7 @@ class CovarianceSolver {
       for (const double x : row_squares) square += x;
     }
     loss_ += p_.off_diagonal * square;
-    std::vector<double> by_diagonal(d_, 0.0);  // the derivative by C_jj
+    std::vector<double> by_diagonal(d_, 0.0);  // the derivative in C_jj
     for (int64_t j = 0; p_.cross && j < d_; ++j) {
       const double error = diagonal[j] / n_ - 1;
       loss_ += p_.diagonal * error * error;
@@ -135,7 +135,7 @@ class CovarianceSolver {
     return out;
   }
 
-  // By view x, of the terms of C with `other`. Of samples, the Gram is that of the other view.
+  // Derivative in view x of the terms of C with `other`. For samples, the Gram is the other view's.
   void gradient(View& x, View& other, bool own, float* product, float* other_gram,
                 const std::vector<double>& squares, const std::vector<double>& diagonal,
                 const std::vector<double>& by_diagonal) {
@@ -143,7 +143,7 @@ class CovarianceSolver {
     std::vector<float> weight(d_);
     if (p_.samples) {
       float* gram = own || &x == &b_ ? product : other_gram;
-      std::vector<float> large(n_);  // the Gram's diagonal, which is multiplied apart
+      std::vector<float> large(n_);  // the Gram's diagonal, multiplied separately
       for (int64_t i = 0; i < n_; ++i) large[i] = gram[i * (n_ + 1)], gram[i * (n_ + 1)] = 0.0f;
       scale_rows(x.columns(), large.data(), threads_, x.gradient);
       const Matrix rest{gram, DType::float32, n_, n_, n_, 1};
@@ -167,9 +167,9 @@ class CovarianceSolver {
     finish(x, other, times, squares, diagonal, by_diagonal);
   }
 
-  // With g = factor · product + weight · other, x's gradient is scale · g + slope · Σ(g · own) ·
-  // own. The sums of g are 0, as columns are centred; Σ(g · own) follows from C: ``squares`` are
-  // those of each feature's entries off the diagonal.
+// With g = factor · product + weight · other, x's gradient is scale · g + slope · Σ(g · own) ·
+// own. The sums of g are 0, since columns are centred; Σ(g · own) follows from C: ``squares`` are
+// the sums of squares of each feature's off-diagonal entries.
   void finish(View& x, View& other, double times, const std::vector<double>& squares,
               const std::vector<double>& diagonal, const std::vector<double>& by_diagonal) {
     const double factor = 2 * times * p_.off_diagonal;
@@ -208,7 +208,7 @@ class CovarianceSolver {
     }
   }
 
-  // The floor under each column's variance.
+  // The lower bound on each column's variance.
   void spread(View& x) {
     std::vector<float> pull(d_, 0.0f);
     for (int64_t j = 0; j < d_; ++j) {
@@ -243,7 +243,7 @@ class CovarianceSolver {
     for (const double x : sums) loss_ += p_.distance * x;
   }
 
-  // body(i, two rows for its use), by all threads.
+  // Calls body(i, two rows of scratch) from all threads.
   template <class Body>
   void for_each_row(const Body& body) {
     std::vector<float> rows(2 * d_ * threads_);

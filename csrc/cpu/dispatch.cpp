@@ -1,4 +1,4 @@
-// Chooses, at run time, the widest instruction set that this processor and this build share.
+// Chooses, at run time, the widest instruction set that this processor and this build support.
 #include "sslkernels/augment_views.h"
 #include "sslkernels/contrastive.h"
 #include "sslkernels/covariance_loss.h"

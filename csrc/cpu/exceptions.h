@@ -5,7 +5,7 @@
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
-// Keeps the first that any thread meets, for who started them.
+// Keeps the first exception of any thread, and rethrows it in the calling thread.
 class Exceptions {
  public:
   template <class Body>

@@ -1,4 +1,4 @@
-// C (+)= factor · A · B on tiles that live in cache: a register-blocked product, nothing more.
+// C (+)= factor · A · B on tiles in cache: a register-blocked product.
 #pragma once
 
 #include <algorithm>
@@ -9,9 +9,9 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 constexpr int kMicroRows = 6;
 constexpr int kPanel = kPanelVectors * kLanes;  // columns of one panel of B
-constexpr int kDepth = 128;  // summed apart: shorter sums round less, and the panel stays in L2
+constexpr int kDepth = 128;  // per sum: shorter sums round less, and the panel stays in L2
 
-// A(i, k) stands at data[i * row + k * col]: a tile or its transpose.
+// A(i, k) is at data[i * row + k * col]: a tile or its transpose.
 struct Left {
   const float* data;
   long row, col;

@@ -1,4 +1,4 @@
-// Whole levels 0 … 255, bytes in memory and floats in registers.
+// Integer levels 0 … 255, bytes in memory and floats in registers.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
-constexpr int kBytes = 16;  // that are moved, transposed and filtered together
+constexpr int kBytes = 16;  // moved, transposed and filtered together
 
 inline Vec min(Vec a, Vec b) { return a < b ? a : b; }
 
@@ -27,8 +27,8 @@ inline Vec nearest(Vec x) { return (x + 12582912.0f) - 12582912.0f; }
 
 inline Vec clamp_level(Vec x) { return min(max(x, Vec{}), broadcast(255)); }
 
-// a b + c, rounded once where the instruction set can: what colours need rounded twice is written
-// with operators, which the compiler is told not to contract.
+// a b + c, rounded once if the instruction set can. Colours need two roundings, which are written
+// with operators that the compiler may not contract.
 inline Vec fused(Vec a, Vec b, Vec c) {
 #if defined(__AVX512F__)
   return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -62,7 +62,7 @@ inline VecInt load_integers(const uint8_t* p) {
 
 inline Vec load_levels(const uint8_t* p) { return __builtin_convertvector(load_integers(p), Vec); }
 
-// Writes kLanes bytes; what lies outside 0 … 255 becomes the nearer end.
+// Writes kLanes bytes, clamped to 0 … 255.
 inline void store_levels(uint8_t* p, VecInt x) {
 #if defined(__AVX512F__)
   const __m512i positive = _mm512_max_epi32((__m512i)x, _mm512_setzero_si512());

@@ -32,13 +32,13 @@ float similarity_of(Key key) {
 
 int64_t index_of(Key key) { return ~static_cast<uint32_t>(key); }
 
-// The largest entries of each row so far, and up to as many more that may be among them.
+// The largest entries of each row so far, and up to as many further candidates.
 class Largest {
  public:
   Largest(int64_t rows, int64_t topk)
       : topk_(topk), keys_(rows * 2 * topk), count_(rows, 0), threshold_(rows, -kInfinity) {}
 
-  // What is not larger, and comes later, is not among them.
+  // Later entries that are not larger are no candidates.
   float threshold(int64_t row) const { return threshold_[row]; }
 
   void add(int64_t row, float similarity, int64_t index) {
@@ -48,7 +48,7 @@ class Largest {
     std::nth_element(keys, keys + topk_ - 1, keys + count_[row], std::greater<Key>());
     count_[row] = topk_;
     const float last = similarity_of(keys[topk_ - 1]);
-    threshold_[row] = last == last ? last : kInfinity;  // a NaN is always seen
+    threshold_[row] = last == last ? last : kInfinity;  // NaN is always a candidate
   }
 
   void write(int64_t row, float* similarities, int64_t* indices) {
@@ -67,7 +67,7 @@ class Largest {
   std::vector<float> threshold_;
 };
 
-// Rows [start, end) of the problem, by one thread.
+// Rows [start, end) of the problem, in one thread.
 void rows_of(const Neighbors& p, int64_t start, int64_t end, float* similarities,
              int64_t* indices) {
   Workspace w(p.q.cols, false);

@@ -11,11 +11,11 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 namespace {
 
-constexpr int kStrip = 512;     // columns that one thread takes at a time
-constexpr int kExactRows = 32;  // summed in float before they join a double
+constexpr int kStrip = 512;     // columns per thread at a time
+constexpr int kExactRows = 32;  // summed in float before adding to a double
 
-// A tile of the product: whole strips of the micro-kernel go straight to `out`, the rest by way of
-// the scratch.
+// A tile of the product: whole strips of the micro-kernel are written to `out` directly, the rest
+// through the scratch.
 void multiply_tile(const PackedLeft& x, const PackedRight& y, int row, int rows, int column,
                    int columns, int depth, bool accumulate, float* out, long out_row,
                    float* scratch) {
@@ -31,7 +31,7 @@ void multiply_tile(const PackedLeft& x, const PackedRight& y, int row, int rows,
     }
 }
 
-// Of the tiles that threads take in turn: few are cut finer, for every thread to work.
+// The tiles of the threads: few are split finer, so that every thread has work.
 int tile_height(int64_t n, int64_t m, int threads) {
   int rows = n * m >= 1 << 20 ? 96 : 48;
   const int64_t columns = (m + kProductColumns - 1) / kProductColumns;
@@ -39,7 +39,7 @@ int tile_height(int64_t n, int64_t m, int threads) {
   return rows;
 }
 
-// Calls body(first, count) for strips of columns, each by one thread.
+// Calls body(first, count) for strips of columns, each in one thread.
 template <class Body>
 void for_each_strip(int64_t d, int threads, const Body& body) {
   const int64_t share = (d + threads - 1) / threads;
@@ -57,7 +57,7 @@ void for_each_block(int64_t rows, const Body& body) {
     body(start, std::min(rows, start + kExactRows));
 }
 
-// Of one matrix, or of two and of the products of their columns.
+// Sums of one matrix, or of two and of the products of their columns.
 template <int kCount>
 void statistics(const std::array<ColumnStatistics, kCount>& of, double* products, int threads) {
   const int64_t n = of[0].x.rows;

@@ -14,7 +14,7 @@ constexpr int kTile = 192;  // a multiple of kMicroRows and of every kPanel
 
 inline int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
 
-// Aligned by hand: in glibc 2.36, what the allocator aligned and got back does not fit the next
+// Aligned by hand: in glibc 2.36, a freed block of the aligned allocator does not fit the next
 // request of the same size, so that the heap of a loop grows.
 class Buffer {
  public:
@@ -63,7 +63,7 @@ void load_rows(const Matrix& x, int64_t first, int count, float* out, long out_r
 }
 
 // Rows [first, first + count) as float32, padded with zero rows up to kMicroRows.
-// The padding of each row, past x.cols, is left as it is: zero since the buffer was made.
+// The padding of each row, past x.cols, is not written: it is zero from initialisation.
 inline void load_tile(const Matrix& x, int64_t first, int count, float* out, long out_row) {
   switch (x.dtype) {
     case DType::float32: load_rows<float>(x, first, count, out, out_row); break;
@@ -73,7 +73,7 @@ inline void load_tile(const Matrix& x, int64_t first, int count, float* out, lon
   std::fill_n(out + count * out_row, (round_up(count, kMicroRows) - count) * out_row, 0.0f);
 }
 
-// One of the log2(kLanes) steps of a transposition: exchanges blocks of kStep lanes of two rows.
+// One of the log2(kLanes) steps of a transpose: swaps blocks of kStep lanes of two rows.
 template <int kStep>
 inline void exchange(Vec& a, Vec& b) {
   VecInt low, high;
@@ -94,7 +94,7 @@ inline void exchange_all(Vec* rows) {
 }
 
 // Panels of tileᵀ: column j of the product is row j of the tile. Pads with zero columns.
-// Not inlined: GCC then leaves the products around it as they are.
+// Not inlined: GCC would otherwise change the products around it.
 [[gnu::noinline]] inline void transpose_to_panels(const float* tile, long tile_row, int count,
                                                   int depth, float* panels) {
   for (int first = 0; first < count; first += kPanel) {

@@ -22,7 +22,7 @@ struct Sums {
     for (size_t i = 0; logsumexp && i < sum.size(); ++i)
       logsumexp[i] = static_cast<float>(shift(i) + std::log(sum[i]));
   }
-  // Those of other columns.
+  // Merges the sums of other columns.
   void add(const Sums& other) {
     for (size_t i = 0; i < sum.size(); ++i) {
       if (other.sum[i] == 0) continue;
@@ -42,7 +42,7 @@ class Kernel {
     shifted_ = !(std::abs(p_.scale) * q_norm * k_norm <= kFreeLogit);  // NaN: shifted
   }
 
-  // Of rows, and of columns where they are wanted.
+  // Sums of rows, and of columns if wanted.
   std::pair<Sums, Sums> forward(bool columns) {
     Sums row_sums(p_.q.rows, shifted_), column_sums(columns ? p_.k.rows : 0, shifted_);
     Sums* all_columns = p_.symmetric ? &row_sums : columns ? &column_sums : nullptr;
@@ -72,7 +72,7 @@ class Kernel {
     Weights(Side side, int64_t size, bool shifted)
         : factor(size, 0.0f), logsumexp(size, kInfinity) {
       for (int64_t i = 0; side.logsumexp && i < size; ++i) {
-        // no gradient where everything is excluded, of the row or of what a strip has of it
+        // no gradient if everything is excluded in the row, or in a strip's part of it
         if (side.logsumexp[i] < (shifted ? kLowest : -2 * kFreeLogit)) continue;
         factor[i] = side.gradient[i];
         if (shifted) {
@@ -135,7 +135,7 @@ class Kernel {
     }
   }
 
-  // Logits become the gradient weights row_i · p_ij + column_j · p_ji, in place.
+  // Replaces logits by the gradient weights row_i · p_ij + column_j · p_ji, in place.
   void weigh(Workspace& w, const Tile& tile, const Weights& a, const Weights& b) const {
     const auto [i, j, rows, columns, first, last] = tile;
     const int width = round_up(columns, kLanes);
@@ -166,7 +166,7 @@ class Kernel {
 
 void pairwise_logsumexp_forward(const Pairwise& problem, float* rows, float* columns) {
   const Strips strips(problem);
-  std::vector<Sums> shares(strips.count(), Sums(0, false));  // of the side that is not cut
+  std::vector<Sums> shares(strips.count(), Sums(0, false));  // of the side that is not split
   strips.for_each([&](const Pairwise& strip, int t, int64_t start) {
     auto [row_sums, column_sums] = Kernel(strip, false).forward(columns);
     if (strips.of_columns()) {

@@ -6,7 +6,7 @@
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
 
-// Sums over the columns of each row: of a strip at a time where columns are cut.
+// Sums over the columns of each row; over a strip at a time if columns are split.
 class RowSums {
  public:
   RowSums(const Strips& strips, int64_t rows)

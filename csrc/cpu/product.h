@@ -1,4 +1,4 @@
-// x y for matrices that fit no cache, of any dtype and strides, standardised while they are packed.
+// x y for matrices larger than the caches, any dtype and strides, standardised while being packed.
 #pragma once
 
 #include <algorithm>
@@ -9,9 +9,9 @@
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
-constexpr int kPackedDepth = 512;     // of x and y that is packed at a time
+constexpr int kPackedDepth = 512;     // of x and y, packed at a time
 constexpr int kPackedRows = 1152;     // of x, and columns of y
-constexpr int kProductColumns = 384;  // of the tile that one thread computes at a time
+constexpr int kProductColumns = 384;  // of the tile of one thread
 
 template <class T>
 inline void read_run(const T* data, int64_t stride, int count, float* out) {
@@ -45,7 +45,7 @@ inline void read(const Columns& c, int64_t row, int64_t column, bool along, int 
     for (int t = 0; t < count; ++t) out[t] = (out[t] - *mean - *rest) * *scale;
 }
 
-// A block of x, in the order in which it stands in memory. Rows are padded to kMicroRows.
+// A block of x, in the order of memory. Rows are padded to kMicroRows.
 class PackedLeft {
  public:
   PackedLeft(const Columns& x, int rows, int depth, Arena& arena)
@@ -55,7 +55,7 @@ class PackedLeft {
         data_(arena.take(static_cast<size_t>(step_) *
                          (along_ ? round_up(rows, kMicroRows) : depth))) {}
 
-  // One of `count` shares of it.
+  // One of `count` parts of it.
   void pack(int64_t row, int rows, int64_t k, int depth, int share, int count) {
     const int padded = round_up(rows, kMicroRows);
     if (along_) {

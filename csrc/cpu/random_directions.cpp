@@ -14,8 +14,8 @@
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
 
-constexpr int64_t kThreadNumbers = 1 << 13;  // that are worth a thread
-constexpr int kExactVectors = 32;            // summed in float before they join a double
+constexpr int64_t kThreadNumbers = 1 << 13;  // worth a thread
+constexpr int kExactVectors = 32;            // summed in float before adding to a double
 constexpr int kRounds = 10;
 
 typedef uint64_t VecLong __attribute__((vector_size(kLanes * 4)));
@@ -46,8 +46,8 @@ inline Vec square_root(Vec x) {
 #endif
 }
 
-// Philox4x32-10 of Salmon et al. (2011), a block in each lane of 64 bits, whose upper half is
-// without meaning.
+// Philox4x32-10 of Salmon et al. (2011), a block in each 64-bit lane, whose upper half is
+// meaningless.
 inline void philox_lanes(const uint32_t key[2], VecLong c[4]) {
   uint32_t k0 = key[0], k1 = key[1];
   for (int round = 0; round < kRounds; ++round) {
@@ -61,7 +61,7 @@ inline void philox_lanes(const uint32_t key[2], VecLong c[4]) {
   }
 }
 
-// log x for 0 < x < 1, not of denormals, within 2 ulp. x = 2^e m with m from √½ to √2.
+// log x for 0 < x < 1, except denormals, within 2 ulp. x = 2^e m with m from √½ to √2.
 inline Vec log(Vec x) {
   const VecBits bits = (VecBits)x - 0x3f3504f3u;  // √½
   const VecInt exponent = (VecInt)bits >> 23;
@@ -70,8 +70,8 @@ inline Vec log(Vec x) {
   return log1p(m - 1.0f) + e * -2.12194440e-4f + e * 0.693359375f;
 }
 
-// Of an angle in turns, |t| <= 1/2: a multiple of a quarter, and least-maximum fits in what is
-// left, relative errors 3e-9 and 6e-11.
+// Sine and cosine of an angle in turns, |t| <= 1/2: a multiple of a quarter, and minimax
+// polynomials in the remainder, with relative errors 3e-9 and 6e-11.
 inline void sincos_of_turns(Vec t, Vec& sine, Vec& cosine) {
   const float round_to_integer = 12582912.0f;  // 1.5 * 2^23
   const Vec shifted = t * 4.0f + round_to_integer;
@@ -98,7 +98,7 @@ inline void normal(VecBits radius, VecBits angle, Vec& a, Vec& b) {
   b = r * sine;
 }
 
-// The four words of each block from `first` on, a block in each lane.
+// The four words of the blocks from `first` on, one block per lane.
 inline void draw(const uint32_t key[2], uint32_t first, uint32_t slice, uint64_t step,
                  VecBits words[4]) {
   VecLong even[4], odd[4];
@@ -123,7 +123,7 @@ double sum_of_squares(const float* x, int64_t count) {
   return sum;
 }
 
-// One row. The words of block j are those of the numbers at j, quarter + j, and so on.
+// One row. The words of block j give the numbers at j, quarter + j, and so on.
 void direction(const RandomDirections& p, int64_t slice, float* numbers, const Matrix& out) {
   const uint32_t key[2] = {static_cast<uint32_t>(p.seed), static_cast<uint32_t>(p.seed >> 32)};
   const int64_t quarter = (p.features + 3) / 4;

@@ -1,4 +1,4 @@
-// Pillow's antialiased resize of bytes: one axis after the other, whole levels after each.
+// Pillow's antialiased resize of bytes: one axis after the other, rounded to levels after each.
 #pragma once
 
 #include <cmath>
@@ -17,7 +17,7 @@ inline double bilinear(double x) { return x < 1 ? 1 - x : 0; }
 
 constexpr int kFractionBits = 22;
 
-// Which pixels of one axis make each new one, and their weights in whole multiples of 2^-22.
+// The source pixels of each new one along an axis, and their weights in multiples of 2^-22.
 class Filter {
  public:
   void prepare(int length, int size, bool cubic) {
@@ -63,7 +63,7 @@ inline void store_sums(uint8_t* p, VecInt sums) {
 }
 
 // Each row of bytes, `width` of them, from rows of the source. Reads no byte beyond `readable` of a
-// row; writes up to kLanes - 1 bytes beyond a row, those of the next that come later.
+// row; writes up to kLanes - 1 bytes beyond a row, which later rows overwrite.
 inline void resize_columns(const uint8_t* source, int64_t source_stride, int64_t readable,
                            const Filter& filter, int size, int64_t width, uint8_t* out,
                            int64_t out_stride) {

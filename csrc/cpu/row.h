@@ -1,4 +1,4 @@
-// Runs of a row between memory, in any dtype, and a buffer of floats in cache.
+// Copies runs of a row between memory, in any dtype, and a buffer of floats in cache.
 #pragma once
 
 #include <type_traits>
@@ -7,17 +7,17 @@
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
-constexpr int kRun = 2048;          // floats of a run: a few of them fit the first cache
-constexpr float kNothing = -1e30f;  // e^ of it is 0, and 0 times it too
+constexpr int kRun = 2048;          // floats in a run: a few runs fit the L1 cache
+constexpr float kNothing = -1e30f;  // e^kNothing is 0, and 0 times it too
 
-// A factor in two floats, by which a product rounds once.
+// A factor in two floats, so that a product rounds once.
 struct Factor {
   float high, low;
   explicit Factor(double factor)
       : high(static_cast<float>(factor)), low(static_cast<float>(factor - high)) {}
   Vec operator*(Vec x) const {
     const Vec product = x * high + x * low;
-    return x < kNothing ? x : product;  // of -inf the parts may be NaN
+    return x < kNothing ? x : product;  // for -inf the parts may be NaN
   }
 };
 
@@ -44,7 +44,7 @@ inline uint32_t float_to_bits(float x) {
   return bits;
 }
 
-// To the nearest, ties to even; what a dtype cannot hold becomes infinite, NaN stays NaN.
+// To the nearest, ties to even; overflow becomes infinite, NaN stays NaN.
 inline void assign(float& out, float x) { out = x; }
 inline void assign(BFloat16& out, float x) {
   const uint32_t bits = float_to_bits(x);
@@ -94,7 +94,7 @@ inline float read_run(const Matrix& x, int64_t row, int64_t k, int count, const 
   Vec best = broadcast(kNothing);
   const int whole = count / kLanes * kLanes;
   float tail[kLanes];
-  std::fill_n(tail, kLanes, 2 * kNothing);  // as it is, whatever the factor
+  std::fill_n(tail, kLanes, 2 * kNothing);  // independent of the factor
   with_row(x, row, k, [&](auto* data) {
     for (int i = 0; i < whole; i += kLanes) {
       __builtin_prefetch(data + i + kRun);  // the row's next run, after those of other views
@@ -115,7 +115,7 @@ inline float read_run(const Matrix& x, int64_t row, int64_t k, int count, const 
   return horizontal_max(best);
 }
 
-// The run of `out` that starts at column k becomes `values`.
+// Writes `values` to the run of `out` that starts at column k.
 inline void write_run(const Matrix& out, int64_t row, int64_t k, int count, const float* values) {
   const int whole = count / kLanes * kLanes;
   with_row(out, row, k, [&](auto* constant) {

@@ -1,4 +1,4 @@
-// The rows of a problem as float32, of length one where that is asked, ready to be multiplied.
+// The rows of a problem as float32, normalised if requested, ready for products.
 #pragma once
 
 #include <cmath>
@@ -11,7 +11,7 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 class Rows {
  public:
-  // Those of x after each other; x itself where it can be read as it is and need not be copied.
+  // The rows of x, contiguous; x itself if no copy is needed.
   Rows(const std::vector<Matrix>& x, bool unit, bool copied, int threads, Arena& arena)
       : d_(x.front().cols), unit_(unit) {
     for (const Matrix& part : x) count_ += part.rows;
@@ -40,7 +40,7 @@ class Rows {
 
   const float* at(int64_t i) const { return data_ + i * row_; }
   int64_t whole() const { return count_ / kMicroRows * kMicroRows; }
-  const float* last() const { return last_; }  // those from whole() on, kMicroRows with zeros
+  const float* last() const { return last_; }  // rows from whole() on, zero-padded to kMicroRows
   int64_t count() const { return count_; }
   long row() const { return row_; }
   bool unit() const { return unit_; }
@@ -48,7 +48,7 @@ class Rows {
   Matrix matrix() const { return {data_, DType::float32, count_, d_, row_, 1}; }
 
   double largest_norm() const {
-    if (unit_) {  // 1 but for rounding, and for what is not finite
+    if (unit_) {  // 1 except for rounding, and if not finite
       for (const float x : inverse_)
         if (!(x >= 0 && x < std::numeric_limits<float>::infinity()))
           return std::numeric_limits<double>::infinity();
@@ -72,7 +72,7 @@ class Rows {
     return sum;
   }
 
-  // out = the gradient of the row as it was given, from that of the row as it is here.
+  // out = the gradient of the input row, from that of the normalised row.
   void finish(int64_t i, float* gradient, float* out) const {
     float along = 0, factor = 1;
     if (unit_) {
@@ -96,7 +96,7 @@ class Rows {
     }
     if (!unit_) return;
     const double norm = std::sqrt(dot(out, out));
-    // a row without length is 0, and so is its gradient; NaN stays
+    // a zero row has gradient 0; NaN stays
     const float inverse = norm <= 1e-12 ? 0.0f : static_cast<float>(1 / norm);
     for (int64_t k = 0; k < d_; ++k) out[k] *= inverse;
     inverse_[at] = inverse;

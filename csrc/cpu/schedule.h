@@ -1,6 +1,6 @@
-// Which thread meets which pair of blocks, and when: within a round no two threads share a block of
-// rows or of columns, so every sum has one owner, a fixed order, and needs no copy per thread. (Sides
-// of very different lengths are cut into strips first: strips.h.)
+// Which thread processes which pair of blocks, and when: within a round no two threads share a
+// block of rows or of columns, so every sum has one owner, a fixed order, and needs no copy per
+// thread. (Sides of very different lengths are split into strips first: strips.h.)
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@ struct BlockPair {
   int row, column;
 };
 
-// rounds[r][t]: what thread t does in round r.
+// rounds[r][t]: the pair of thread t in round r.
 using Rounds = std::vector<std::vector<std::vector<BlockPair>>>;
 
 // All pairs of `threads` row blocks and `threads` column blocks: a rotation.
@@ -27,7 +27,7 @@ inline Rounds rectangle_rounds(int threads) {
 // Pairs row <= column of 2 · threads blocks: the diagonal ones, then a round-robin tournament.
 inline Rounds triangle_rounds(int threads) {
   if (threads == 1) return {{{{0, 0}}}};
-  const int others = 2 * threads - 1;  // every block but the last, which stays in its seat
+  const int others = 2 * threads - 1;  // every block but the last, which does not rotate
   Rounds rounds(others + 1);
   for (int t = 0; t < threads; ++t) rounds[0].push_back({{2 * t, 2 * t}, {2 * t + 1, 2 * t + 1}});
   for (int r = 0; r < others; ++r) {

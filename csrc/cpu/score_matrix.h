@@ -1,5 +1,5 @@
 // All scores scale · q kᵀ + bias of a small problem, kept in memory: log-sum-exps from one pass
-// over its tiles, then gradient weights in their place, then products of those.
+// over its tiles, then gradient weights in their place, then products with those.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 
-// A log-sum-exp for every row (or column), and the loss's derivative by it; +inf where nothing is
+// A log-sum-exp for every row (or column), and the loss's derivative in it; +inf if no entry is
 // left. Empty: this side has no part in the loss.
 struct Sides {
   std::vector<float> logsumexp, gradient;
@@ -23,8 +23,8 @@ class ScoreMatrix {
   static constexpr int kMany = 2048, kBlocks = 16;  // rows; parts of rows
 
  public:
-  // `together`: gradients of columns are found with their log-sum-exps, where nothing is shifted and
-  // rows have none: what is read from memory is read once.
+// `together`: gradients of columns are computed with their log-sum-exps if nothing is shifted and
+// rows have none, so that memory is read once.
   ScoreMatrix(const Rows& q, const Rows& k, bool symmetric, double scale, double bias,
               const std::vector<int64_t>& exclude, bool shifted, int threads, Arena& arena,
               bool together = false)
@@ -54,8 +54,8 @@ class ScoreMatrix {
       spaces_.push_back(arena.take(std::max(panels, out)));
       packed_.push_back(arena.take(static_cast<size_t>(kDepth) * round_up(d_, kPanel)));
     }
-    // products of columns read some past the last: what lies there by chance may be denormal, and
-    // slow
+// products of columns read past the last one, where uninitialised values may be denormal, and
+// slow
     for (int64_t i = 0; i < n_; ++i) std::fill_n(at(i, row_ - kLanes), kLanes, 0.0f);
   }
 
@@ -95,8 +95,8 @@ class ScoreMatrix {
     }
   }
 
-  // The sum of softplus of all scores; if wanted, weights σ(s) · factor stay. Returns their sum
-  // too.
+// The sum of softplus of all scores; if wanted, weights σ(s) · factor replace the scores. Also
+// returns their sum.
   std::pair<double, double> softplus_sum(float factor, bool weights) {
     const int64_t tiles = row_tiles_ * column_tiles_;
     std::vector<double> sums(tiles, 0.0), sigmas(tiles, 0.0);
@@ -126,7 +126,7 @@ class ScoreMatrix {
     return {sum, sigma * factor};
   }
 
-  // Scores become gradient_i e^(s - row_i) + gradient_j e^(s - column_j).
+  // Replaces scores by gradient_i e^(s - row_i) + gradient_j e^(s - column_j).
   void weigh(const Sides& row, const Sides& column) {
     if (together_) {
       factors_ = factors(column);
@@ -162,7 +162,7 @@ class ScoreMatrix {
     });
   }
 
-  // body(i, gradient) for every row i: gradient = Σ_j w_ij k_j, of which it may write all.
+  // body(i, gradient) for every row i: gradient = Σ_j w_ij k_j, which body may overwrite.
   template <class Body>
   void row_gradients(const Body& body) {
     const int step = task_rows(n_);
@@ -196,7 +196,7 @@ class ScoreMatrix {
   struct Tile {
     int64_t row, column;
     int rows, columns;
-    int64_t block;  // of rows, that it is in
+    int64_t block;  // of rows
   };
   struct Partials {
     std::vector<float> maximum, sum;
@@ -234,8 +234,8 @@ class ScoreMatrix {
     return out;
   }
 
-  // Small problems are cut finer, so that there is a tile for every thread; 48 is a multiple of
-  // kMicroRows and of kLanes, whose roundings must not reach a neighbour.
+// Small problems are split finer, so that there is a tile for every thread; 48 is a multiple of
+// kMicroRows and of kLanes, whose padding must not reach a neighbour.
   int tile_size() const {
     const int64_t rows = std::max(n_, m_);
     return rows <= 256 ? 48 : rows <= 768 ? 96 : kTile;
@@ -250,7 +250,7 @@ class ScoreMatrix {
 
   long out_row() const { return round_up(d_, kLanes) + kLanes; }
 
-  // Whatever the number of threads where sums of blocks are added, so that it changes no bit.
+  // Independent of the number of threads if sums of blocks are added, so that results are too.
   int64_t blocks() const {
     if (together_) return std::min<int64_t>(row_tiles_, kBlocks);
     if (symmetric_ || column_tiles_ >= 2 * threads_) return 1;
@@ -258,7 +258,7 @@ class ScoreMatrix {
   }
   int64_t start(int64_t block) const { return row_tiles_ * block / blocks_ * tile_; }
 
-  // Of a tile of exponentials, to the sums of its block: column by column Σ_i e^(s_ij) q_i.
+  // Adds a tile of exponentials to the sums of its block: Σ_i e^(s_ij) q_i for each column.
   void add_gradients(const Tile& t) const {
     gemm(t.columns, d_, t.rows, {at(t.row, t.column), 1, row_}, {q_.at(t.row), q_.row(), kPanel},
          gradients_[t.block] + t.column * out_row(), out_row(), 1.0f, t.row > start(t.block));
@@ -287,8 +287,8 @@ class ScoreMatrix {
     }
   }
 
-  // Rows from `first` on as panels: to read them as they lie is to wait for memory, and for cache
-  // sets that rows of a power of two share, if few weights meet each of them.
+// Rows from `first` on as packed panels: reading them in place waits for memory, and for cache sets
+// that rows of a power-of-two length share, if each is used by few weights.
   Right pack(const Rows& x, int64_t first, int depth, float* panels) const {
     const int whole = d_ / kPanel * kPanel;
     for (int i = 0; i < depth; ++i) {
@@ -304,7 +304,7 @@ class ScoreMatrix {
     return {panels, kPanel, static_cast<long>(kPanel) * depth};
   }
 
-  // Asks for rows of q that are read later.
+  // Prefetches rows of q.
   void fetch(const float* rows, int count) const {
     for (int i = 0; i < count; ++i, rows += q_.row())
       for (int k = 0; k < d_; k += 16) __builtin_prefetch(rows + k);
@@ -316,7 +316,7 @@ class ScoreMatrix {
     for (int64_t task = 0; task < tasks; ++task) body(task, this_thread());
   }
 
-  // Scores of every tile, and body(tile); of a symmetric problem the tiles from the diagonal up.
+  // Scores of every tile, and body(tile); for a symmetric problem, tiles on or above the diagonal.
   template <class Body>
   void for_each_tile(const Body& body) {
     run(column_tiles_ * blocks_, [&](int64_t task, int thread) {
@@ -405,7 +405,7 @@ class ScoreMatrix {
   const int64_t n_, m_;
   const double scale_, bias_;
   const int threads_, d_, tile_;
-  const int64_t row_tiles_, column_tiles_, blocks_;  // of rows, that are tasks of their own
+  const int64_t row_tiles_, column_tiles_, blocks_;  // of rows, each a separate task
   const long row_;
   float* scores_;
   std::vector<float*> spaces_, packed_, gradients_;

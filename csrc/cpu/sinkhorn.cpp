@@ -11,8 +11,8 @@
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
 
-constexpr int kBlockRows = 32;             // added up before they join a larger sum
-constexpr int64_t kBlockFloats = 1 << 17;  // of a block of rows: half of the second cache
+constexpr int kBlockRows = 32;             // summed before adding to a larger sum
+constexpr int64_t kBlockFloats = 1 << 17;  // in a block of rows: half of the L2 cache
 constexpr int kUnroll = 4 * kLanes;
 
 int64_t ceil_to(int64_t x, int64_t multiple) { return (x + multiple - 1) / multiple * multiple; }
@@ -30,14 +30,14 @@ inline void add_rows(const float* values, int64_t stride, const float* weights, 
   }
 }
 
-// e^logit of a block of rows, each run of each with a weight that makes it the plan.
+// e^logit of a block of rows; a weight for each run of each row makes it the plan.
 struct Block {
   int64_t stride, runs;
   Buffer values;
   std::vector<float> weights;
   std::vector<float> best, total;  // of each run of one row
   Block(int64_t rows, int64_t padded)
-      : stride(padded + kLanes),  // no power of two, so that rows do not share cache sets
+      : stride(padded + kLanes),  // not a power of two, so that rows do not share cache sets
         runs((padded + kRun - 1) / kRun),
         values(rows * stride),
         weights(rows * runs),
@@ -97,7 +97,7 @@ class Kernel {
   }
 
  private:
-  // Calls body(group, part, first row, last row), each by one thread.
+  // Calls body(group, part, first row, last row), each in one thread.
   template <class Body>
   void for_each_part(const Body& body) const {
     Exceptions exceptions;
@@ -165,7 +165,7 @@ class Kernel {
     }
   }
 
-  // Replaces values by e^(values - shift), a run of them; returns their sum.
+  // Replaces a run of values by e^(values - shift); returns their sum.
   static float exponentials(float* values, int count, float shift) {
     Vec sum{};
     for (int i = 0; i < count; i += kLanes) {
@@ -196,7 +196,7 @@ class Kernel {
     return {maximum, total};
   }
 
-  // The same of a row whose maximum and sum are known.
+  // The same for a row whose maximum and sum are known.
   void weigh(int64_t group, int64_t row, LogSums known, Block& block, int at) const {
     const float maximum = known.maximum[group * rows_ + row];
     for (int64_t k = 0; k < width_; k += kRun) {
@@ -254,7 +254,7 @@ void sinkhorn(const Sinkhorn& problem, int iterations, float* center) {
   for (int iteration = 0; iteration < iterations; ++iteration) {
     if (iteration > 0) sinkhorn_masses(moved, {nullptr, nullptr}, total.data());
     for (int64_t group = 0; group < problem.groups; ++group) {
-      double largest = kNothing;  // what the next masses are taken relative to
+      double largest = kNothing;  // the reference of the next masses
       for (int64_t i = group * width; i < (group + 1) * width; ++i) {
         const double log_mass = (iteration > 0 ? 0.0 : maximum[i]) + std::log(total[i]);
         if (largest == largest && !(log_mass <= largest)) largest = log_mass;

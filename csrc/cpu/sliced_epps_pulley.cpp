@@ -11,16 +11,16 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 namespace {
 
-constexpr int kFewRows = 16;  // summed in float before they join others
-constexpr int kRowTile = 96;  // before these join a double
-constexpr int kSlices = 64;   // of a tile: a multiple of every kPanel
+constexpr int kFewRows = 16;  // summed in float before adding to others
+constexpr int kRowTile = 96;  // before adding these to a double
+constexpr int kSlices = 64;   // per tile: a multiple of every kPanel
 constexpr int kMostHalf = kMostKnots / 2;
 
 inline Vec flip_sign(Vec x, VecBits bits) { return (Vec)((VecBits)x ^ bits); }
 
 // cos and sin of the angles step · p, both in float32's full precision for angles up to 1e5: the
-// step is given in two floats, a quarter of a turn in two. The polynomials are least-maximum fits for
-// an eighth of a turn, errors 1e-8 and 7e-10.
+// step is given in two floats, a quarter of a turn in two. The polynomials are minimax fits for an
+// eighth of a turn, with errors 1e-8 and 7e-10.
 struct Angle {
   float high, low, quarters, most;
 
@@ -47,8 +47,8 @@ struct Angle {
   }
 };
 
-// The first half of the knots of one angle, called in turn: body(k, cos, sin) for (k + 1) times the
-// angle. What it leaves are those of the last.
+// The first half of the knots of one angle, called in order: body(k, cos, sin) for (k + 1) times
+// the angle. Leaves those of the last knot.
 template <class Body>
 inline void for_each_knot(int half, Vec& cosine, Vec& sine, const Body& body) {
   const Vec chord = sine + sine;
@@ -86,8 +86,8 @@ inline void add_rows(const Angle& angle, const float* p, int rows, int any_half,
   }
 }
 
-// Of one vector of slices: a factor of cos and of sin for each knot up to half, those beyond folded
-// into them; two more for the products with sin m and cos m; and a constant.
+// For one vector of slices: a factor of cos and of sin for each knot up to half, those beyond
+// folded into them; two more for the products with sin m and cos m; and a constant.
 struct Fold {
   Vec constant, gradient;
   Vec of[4 * kMostHalf];
@@ -186,7 +186,7 @@ class SlicedSolver {
   }
 
  private:
-  // The projections of some rows on a block of slices; returns how many these are.
+  // The projections of some rows on a block of slices; returns the number of slices.
   int project(int64_t view, int64_t first, int rows, int64_t block, float* p) const {
     const Rows& z = rows_[view];
     const int slices = static_cast<int>(std::min<int64_t>(kSlices, m_ - block * kSlices));
@@ -243,8 +243,8 @@ class SlicedSolver {
     }
   }
 
-  // dp = Σ_k of_sine_k cos(t_k p) - of_cosine_k sin(t_k p), whose coefficients stand after each
-  // other as (2, knots, M).
+// dp = Σ_k of_sine_k cos(t_k p) - of_cosine_k sin(t_k p), with coefficients stored consecutively as
+// (2, knots, M).
   void fold_coefficients(int64_t view, int64_t column, const float* coefficients,
                          const float* gradients, Fold& fold) const {
     const int lanes = static_cast<int>(std::min<int64_t>(kLanes, m_ - column));
@@ -284,7 +284,7 @@ class SlicedSolver {
     }
   }
 
-  // Few tiles are cut finer, for every thread to work.
+  // Few tiles are split finer, so that every thread has work.
   int row_tile() const {
     int rows = kRowTile;
     while (rows > 2 * kMicroRows && views_ * ((n_ + rows - 1) / rows) < 2 * threads_) rows /= 2;

@@ -9,12 +9,12 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 namespace {
 
-constexpr int kBlock = 128;               // slices of a task: a multiple of every kPanel
-constexpr int kRowTile = 96;              // rows of a task, a multiple of kMicroRows
-constexpr int64_t kMostKept = 1 << 20;    // projections at a time, if blocks are not larger
-constexpr int64_t kThreadWork = 1 << 19;  // multiply-adds that are worth a thread
-constexpr int kSortWork = 32;             // which sorting a projection takes as long as
-constexpr int64_t kExactRows = 64;        // summed in float before they join a double
+constexpr int kBlock = 128;               // slices per task: a multiple of every kPanel
+constexpr int kRowTile = 96;              // rows per task, a multiple of kMicroRows
+constexpr int64_t kMostKept = 1 << 20;    // projections at a time, unless one block is larger
+constexpr int64_t kThreadWork = 1 << 19;  // multiply-adds worth a thread
+constexpr int kSortWork = 32;             // multiply-adds in the time to sort one projection
+constexpr int64_t kExactRows = 64;        // summed in float before adding to a double
 
 class WassersteinSolver {
  public:
@@ -45,7 +45,7 @@ class WassersteinSolver {
       if (dz) back.pack(0, static_cast<int>(m_), 0, d_, own, threads_);
     });
 
-    const int64_t size = tiles_ * kRowTile * kBlock;  // of the projections of a view on a block
+    const int64_t size = tiles_ * kRowTile * kBlock;  // for the projections of a view on a block
     const int64_t most = std::clamp<int64_t>(kMostKept / (size * views_), 1, blocks_);
     const int64_t rounds = (blocks_ + most - 1) / most;
     float* projections = arena_.take(views_ * most * size);
@@ -88,7 +88,7 @@ class WassersteinSolver {
     return static_cast<int>(std::min<int64_t>(kBlock, m_ - block * kBlock));
   }
 
-  // The projections of a view on a block of slices, whose number it returns: (n, kBlock).
+  // The projections (n, kBlock) of a view on a block of slices; returns the number of slices.
   int project(int64_t view, int64_t block, const PackedRight& panels, float* out) const {
     const Rows& z = rows_[view];
     const int slices = slices_of(block);
@@ -102,8 +102,8 @@ class WassersteinSolver {
     return slices;
   }
 
-  // Σ (sorted projections - quantiles)². kTracked: these differences take the projections' places.
-  // keys: room for 2 n vectors; places: for n.
+// Σ (sorted projections - quantiles)². kTracked: these differences replace the projections.
+// keys: memory for 2 n vectors; places: for n.
   template <bool kTracked>
   double compare(float* projections, int slices, float* keys, int32_t* places) const {
     double total = 0;
@@ -121,7 +121,7 @@ class WassersteinSolver {
         for (int lane = 0; lane < std::min(kLanes, slices - j); ++lane) total += sum[lane];
       }
       if constexpr (kTracked) {
-        float* unsorted = keys + n_ * kLanes;  // close together, as the cache likes it
+        float* unsorted = keys + n_ * kLanes;  // adjacent, for the cache
         for (int64_t i = 0; i < n_; ++i)
           for (int lane = 0; lane < kLanes; ++lane)
             unsorted[static_cast<int64_t>(places[i * kLanes + lane]) * kLanes + lane] =
@@ -133,7 +133,7 @@ class WassersteinSolver {
     return total;
   }
 
-  // Adds to some rows of dz what `count` blocks of slices have in it: differences · directionsᵀ.
+  // Adds the part of `count` blocks of slices to some rows of dz: differences · directionsᵀ.
   void differentiate(const float* differences, int64_t size, int64_t first, int64_t count,
                      int64_t row, const PackedRight& back, float* sum, float* dz) const {
     const int rows = static_cast<int>(std::min<int64_t>(kRowTile, n_ - row));

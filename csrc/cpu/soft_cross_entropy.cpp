@@ -11,11 +11,11 @@
 namespace sslkernels::cpu::SSLKERNELS_ISA {
 namespace {
 
-constexpr int64_t kFewRows = 64;     // below, rows are cut into parts
-constexpr int64_t kPart = 4 * kRun;  // at the least
+constexpr int64_t kFewRows = 64;     // below, rows are split into parts
+constexpr int64_t kPart = 4 * kRun;  // minimum
 constexpr double kEmpty = -std::numeric_limits<double>::infinity();
 
-// What is known of a part of a row of every view.
+// The statistics of a part of a row, for every view.
 struct State {
   std::vector<double> student_max, student_sum, teacher_max, teacher_sum, cost;
   State(size_t students, size_t teachers)
@@ -25,7 +25,7 @@ struct State {
         teacher_sum(teachers, 0),
         cost(students * teachers, 0) {}
 
-  // Joins what is known of another part of the same row. All terms of a cost are ≥ 0.
+  // Merges the statistics of another part of the same row. All terms of a cost are ≥ 0.
   void merge(const State& more) {
     const size_t students = student_max.size(), teachers = teacher_max.size();
     std::vector<double> shift(students), more_shift(students);
@@ -95,7 +95,7 @@ class Kernel {
         width_(problem.student[0].cols),
         student_scale_(problem.student_scale),
         teacher_scale_(problem.probabilities ? 1 : problem.teacher_scale) {
-    // as many parts whatever the number of threads: results do not depend on it
+    // independent of the number of threads, so that results are too
     const int64_t most = (width_ + kPart - 1) / kPart;
     parts_ = std::clamp<int64_t>((kFewRows + rows_ - 1) / rows_, 1, most);
   }
@@ -158,7 +158,7 @@ class Kernel {
     return static_cast<int>(std::min<int64_t>(kRun, last - k));
   }
 
-  // Of student s, with the teachers that it counts.
+  // For student s, with the teachers that have a weight.
   double entropy(const State& state, size_t s) const {
     const double logarithm = std::log(state.student_sum[s]);
     double out = 0;

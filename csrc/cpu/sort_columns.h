@@ -1,4 +1,4 @@
-// Sorts each lane of an array of vectors by itself, with a network: no branch depends on a value.
+// Sorts each lane of an array of vectors independently, with a network: no data-dependent branch.
 #pragma once
 
 #include <algorithm>
@@ -15,18 +15,18 @@ inline VecInt load_integers(const int32_t* p) {
 
 inline void store_integers(int32_t* p, VecInt v) { __builtin_memcpy(p, &v, sizeof v); }
 
-// Batcher's bitonic sort. All comparators put the smaller number first, so that of what a power of
-// two has beyond the n vectors, infinite numbers, none ever moves.
+// Batcher's bitonic sort. All comparators put the smaller number first, so the infinite numbers
+// that pad the n vectors to a power of two never move.
 //
-// kTracked: the places that numbers came from move with them; a NaN may end anywhere, but places
-// stay a permutation.
+// kTracked: the original places move with the numbers; a NaN may end anywhere, but places stay a
+// permutation.
 template <bool kTracked>
 class ColumnSort {
  public:
-  // Room for n vectors of sorted keys, and of their places if tracked.
+  // Memory for n vectors of sorted keys, and for their places if tracked.
   ColumnSort(int64_t n, float* keys, int32_t* places) : n_(n), keys_(keys), places_(places) {}
 
-  // Sorts what stands `stride` floats apart.
+  // Sorts vectors that are `stride` floats apart.
   void sort(const float* from, int64_t stride) {
     from_ = from;
     stride_ = stride;
@@ -36,7 +36,7 @@ class ColumnSort {
   }
 
  private:
-  static constexpr int kBase = 8;  // vectors that are sorted in registers
+  static constexpr int kBase = 8;  // vectors sorted in registers
 
   template <int kCount>
   struct Group {
@@ -63,7 +63,7 @@ class ColumnSort {
       a = low;
     }
 
-    // What is bitonic becomes sorted, in runs of 2 kLast.
+    // Sorts bitonic runs of 2 kLast.
     template <int kFirst, int kLast = 1>
     void clean() {
       for (int i = 0; i < kCount; ++i)
@@ -72,7 +72,7 @@ class ColumnSort {
     }
   };
 
-  // Vectors first, first + step, …, through `change`. Those from n on are infinite, and stay.
+  // Applies `change` to vectors first, first + step, …. Those from n on are infinite, and stay.
   template <int kCount, class At, class Change>
   void pass(int64_t count, const At& at, bool whole, const Change& change) {
     for (int64_t i = 0; i < count; ++i) {
@@ -120,7 +120,7 @@ class ColumnSort {
     }
   }
 
-  // Two sorted halves, the second of which is read backwards.
+  // Merges two sorted halves, the second of which is read backwards.
   void merge(int64_t first, int64_t size) {
     switch (size) {
       case 2 * kBase: merge_by<2>(first, size); break;

@@ -1,4 +1,4 @@
-// A rectangle with a short and a long side is cut across the long one, a strip for every thread:
+// A rectangle with a short and a long side is split across the long one, a strip for every thread:
 // the schedule of blocks needs as many tiles on either side as there are threads.
 #pragma once
 
@@ -18,16 +18,16 @@ class Strips {
         longer_(std::max(problem.q.rows, problem.k.rows)),
         shorter_(std::min(problem.q.rows, problem.k.rows)) {
     const int64_t tiles = (shorter_ + kTile - 1) / kTile;
-    // what strips find for the short side, all together, is no more than the long side is
+    // all strips' results for the short side together do not exceed the long side
     const int64_t most = std::min<int64_t>(p_.threads, longer_ / std::max<int64_t>(1, shorter_));
     if (!p_.symmetric && tiles < 4 * p_.threads && most >= std::min<int64_t>(p_.threads, tiles))
       count_ = static_cast<int>(std::max<int64_t>(1, most));
   }
 
-  int count() const { return count_; }          // 1: nothing is cut
-  bool of_columns() const { return columns_; }  // k is cut; else q
+  int count() const { return count_; }          // 1: no split
+  bool of_columns() const { return columns_; }  // k is split; else q
 
-  // Calls body(strip, its number, where it starts on the long side), for all at the same time.
+  // Calls body(strip, its index, its start on the long side) for all strips in parallel.
   template <class Body>
   void for_each(const Body& body) const {
     if (count_ == 1) return body(p_, 0, int64_t{0});
@@ -37,8 +37,8 @@ class Strips {
     exceptions.rethrow();
   }
 
-  // The same with gradients (n, d) and (m, d), either of which may be null: body(…, dq, dk) adds to
-  // those of its strip. The short side's are added up in the strips' order.
+// The same with gradients (n, d) and (m, d), either of which may be null: body(…, dq, dk) adds to
+// those of its strip. The short side's are added up in the strips' order.
   template <class Body>
   void for_each(float* dq, float* dk, const Body& body) const {
     if (count_ == 1) return body(p_, 0, int64_t{0}, dq, dk);
@@ -56,7 +56,7 @@ class Strips {
     for (size_t i = 0; i < shares.size(); ++i) whole[i % size] += shares[i];
   }
 
-  // What belongs to a position on a side; null stays null.
+  // The data at a position on a side; null stays null.
   template <class T>
   static T* from(T* data, int64_t position) {
     return data ? data + position : nullptr;

@@ -1,4 +1,4 @@
-// One tile of q kᵀ in the cache, with the packed rows that it is the product of.
+// One tile of q kᵀ in the cache, with its packed operands.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 constexpr double kFreeLogit = 40;  // up to it, e^s, its sums and their inverses fit float32
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// A thread's tile: packed operands, the logits between them, their gradients.
+// A thread's tile: packed operands, their logits, their gradients.
 struct Workspace {
   int depth;  // d rounded up to kLanes
   long row;   // floats per packed row: not a power of two, so that rows do not share cache sets

@@ -1,5 +1,5 @@
-// The walk over the tiles of scale · q kᵀ + bias that every pairwise kernel makes: logits are left
-// in the cache for the kernel to reduce or to turn into gradient weights, in place.
+// The loop over the tiles of scale · q kᵀ + bias in every pairwise kernel: logits are left in the
+// cache for the kernel to reduce, or to replace by gradient weights in place.
 #pragma once
 
 #include <cmath>
@@ -13,13 +13,13 @@ namespace sslkernels::cpu::SSLKERNELS_ISA {
 
 constexpr int64_t kFewRows = 2048;
 
-// Few rows are cut finer, so that there is a tile for every thread.
+// Few rows are split finer, so that there is a tile for every thread.
 inline int tile_size(int64_t rows) { return rows < kFewRows ? 128 : kTile; }
 
 struct Tile {
-  int64_t row, column;  // where it starts
-  int rows, columns;    // how much of it there is
-  bool first, last;     // among the tiles of its columns in this block, but the diagonal one
+  int64_t row, column;  // its start
+  int rows, columns;    // its actual size
+  bool first, last;     // among the tiles of its columns in this block, except the diagonal one
 };
 
 class TileWalk {
@@ -48,7 +48,7 @@ class TileWalk {
     }
   }
 
-  // dq += G k and dk += Gᵀ q, where G has taken the place of the tile's logits. Either may be null.
+  // dq += G k and dk += Gᵀ q, where G has replaced the tile's logits. Either may be null.
   void add_gradients(Workspace& w, const Tile& tile, float* dq, float* dk) const {
     if (dq) {
       gemm(tile.rows, w.depth, tile.columns, {w.logits, kTile, 1}, {w.k, w.row, kPanel}, w.dq,

@@ -1,5 +1,5 @@
-// Scores of few rows and many columns without gradients, kept as columns and rows: the few are then
-// what products transpose, and the many are read in the order of memory.
+// Scores of few rows and many columns without gradients, stored transposed: products then transpose
+// the few rows, and the many are read in the order of memory.
 #pragma once
 
 #include <vector>

@@ -38,10 +38,10 @@ inline void store(float* p, Vec v) { __builtin_memcpy(p, &v, sizeof v); }
 
 inline Vec broadcast(float x) { return x - Vec{}; }
 
-// Propagates neither NaN: the sums that follow do.
+// Does not propagate NaN: the sums that follow do.
 inline Vec max(Vec a, Vec b) { return a > b ? a : b; }
 
-// a b + c, rounded once where the instruction set can.
+// a b + c, rounded once if the instruction set can.
 inline Vec fma(Vec a, Vec b, Vec c) {
 #if defined(__AVX512F__)
   return (Vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -65,7 +65,7 @@ inline float horizontal_max(Vec v) {
 }
 
 // e^x for x <= 88, within 1.5 ulp; 0 below -87; NaN stays NaN. x = n ln2 + r with ln2 in two parts;
-// the polynomial is a least-maximum fit of e^r for |r| <= ln2 / 2, relative error 1.8e-8.
+// the polynomial is a minimax fit of e^r for |r| <= ln2 / 2, relative error 1.8e-8.
 inline Vec exp(Vec x) {
   const float round_to_integer = 12582912.0f;  // 1.5 * 2^23
   const Vec shifted = x * 1.44269504f + round_to_integer;
@@ -94,8 +94,8 @@ inline uint32_t not_at_most(Vec v, float x) {
 #endif
 }
 
-// log(1 + t) for 0 <= t <= 1, within 1.5 ulp even of the smallest t. With z = t / (2 + t) it is
-// 2 atanh(z) = t - z (t - z² R(z²)); R is a least-maximum fit for z <= 1/3, relative error 4.5e-9.
+// log(1 + t) for 0 <= t <= 1, within 1.5 ulp even for the smallest t. With z = t / (2 + t) it is
+// 2 atanh(z) = t - z (t - z² R(z²)); R is a minimax fit for z <= 1/3, relative error 4.5e-9.
 inline Vec log1p(Vec t, Vec z) {
   const Vec u = z * z;
   Vec p = u * 0.280119921f + 0.280018043f;

@@ -1,4 +1,4 @@
-// What the CUDA kernels share: how blocks are launched and meet, how numbers come and go.
+// Shared by the CUDA kernels: launches, clusters, loads and stores.
 #pragma once
 
 #include <cooperative_groups.h>
@@ -20,12 +20,12 @@
 namespace sslkernels::cuda {
 
 constexpr int kWarp = 32;
-constexpr int kThreads = SSLKERNELS_CUDA_THREADS;  // of a block, where a kernel has no other number
+constexpr int kThreads = SSLKERNELS_CUDA_THREADS;  // per block, unless a kernel sets another number
 constexpr int kWarps = kThreads / kWarp;
-constexpr int kVector = 8;  // elements that a thread takes at once
+constexpr int kVector = 8;  // elements per thread at once
 constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kLn2 = 0.6931471805599453f;
-constexpr float kNothing = -1e30f;  // the maximum of what is empty: e^(-inf - it) is 0, not NaN
+constexpr float kNothing = -1e30f;  // maximum of an empty set: e^(-inf - kNothing) is 0, not NaN
 constexpr float kLowest = -3.4028234663852886e38f;
 
 inline void check(cudaError_t error) {
@@ -33,7 +33,7 @@ inline void check(cudaError_t error) {
     throw std::runtime_error(std::string("sslkernels on CUDA: ") + cudaGetErrorString(error));
 }
 
-// Runs kernel(arguments...) on blocks of which `cluster` at a time, along x, see each other's
+// Runs kernel(arguments...) on blocks; groups of `cluster` along x can access each other's shared
 // memory.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t memory, int cluster,
@@ -70,7 +70,7 @@ inline int largest_cluster() {
   return major < 9 ? 1 : major < 12 ? 16 : 8;
 }
 
-// How many bytes of shared memory a block of the current device can have.
+// The maximum shared memory of a block on the current device, in bytes.
 inline size_t largest_memory() {
   return static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
@@ -85,13 +85,13 @@ __device__ inline float* block_memory() {
 #endif
 }
 
-// The cluster that this block belongs to: itself alone before sm_90.
+// The cluster of this block: the block alone before sm_90.
 struct Cluster {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   __device__ static int size() { return cooperative_groups::this_cluster().num_blocks(); }
   __device__ static int rank() { return cooperative_groups::this_cluster().block_rank(); }
   __device__ static void meet() { cooperative_groups::this_cluster().sync(); }
-  // What stands at this address in the memory of another block.
+  // The value at this address in the shared memory of another block.
   __device__ static const float* of(int rank, float* address) {
     return cooperative_groups::this_cluster().map_shared_rank(address, rank);
   }
@@ -110,19 +110,19 @@ __device__ inline float warp_sum(float x) {
   return x;
 }
 
-// Not of NaN, which the sums that follow do not lose; at least kNothing.
+// Ignores NaN, which the sums that follow propagate; at least kNothing.
 __device__ inline float warp_max(float x) {
   for (int lane = kWarp / 2; lane > 0; lane /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, lane));
   return fmaxf(x, kNothing);
 }
 
-// A factor in two floats, by which a product rounds once.
+// A factor in two floats, so that a product rounds once.
 struct Factor {
   float high, low;
   explicit Factor(double factor)
       : high(static_cast<float>(factor)), low(static_cast<float>(factor - high)) {}
   __device__ float operator*(float x) const {
-    x = x < kLowest ? kLowest : x;  // of -inf the parts may be NaN
+    x = x < kLowest ? kLowest : x;  // for -inf the parts may be NaN
     return fmaf(x, high, x * low);
   }
 };
@@ -139,12 +139,12 @@ struct alignas(16) Vector {
   T x[kVector];
 };
 
-// A row of a matrix, or of a vector's repetitions; the columns from `width` on do not exist.
+// A row of a matrix, or of a broadcast vector; columns from `width` on do not exist.
 struct Rows {
   const void* data = nullptr;
   int64_t row_stride = 0;  // in elements
   DType dtype = DType::float32;
-  bool aligned = false;  // every row starts on 16 bytes
+  bool aligned = false;  // every row is aligned to 16 bytes
 
   Rows() = default;
   Rows(const void* data, int64_t row_stride, DType dtype)
@@ -160,7 +160,7 @@ struct Rows {
   }
 };
 
-// out[i] = element column + i of the row; `outside` where there is none.
+// out[i] = element column + i of the row; `outside` past its end.
 template <class T>
 __device__ inline void load(const Rows& x, int64_t row, int64_t column, int64_t width,
                             float outside, float* out) {
@@ -187,7 +187,7 @@ __device__ inline void store(const Rows& x, int64_t row, int64_t column, int64_t
   }
 }
 
-// The same of rows whose type is known when they are there.
+// The same for rows whose type is known at run time.
 __device__ inline void load(const Rows& x, int64_t row, int64_t column, int64_t width,
                             float outside, float* out) {
   switch (x.dtype) {

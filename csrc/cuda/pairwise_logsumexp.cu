@@ -1,4 +1,4 @@
-// One-read passes over a tile of q kᵀ that a matrix product has just left in the L2 cache.
+// One-read passes over a tile of q kᵀ that a matrix product has just written to the L2 cache.
 #include "device.cuh"
 #include "sslkernels/cuda.h"
 
@@ -23,7 +23,7 @@ struct Partial {
   }
 };
 
-// NaN goes into the total: fmaxf would lose it.
+// NaN is kept in the total: fmaxf would drop it.
 __device__ Partial of_logit(float logit) {
   if (isnan(logit)) return {-INFINITY, logit};
   return {logit, logit == -INFINITY ? 0.0f : 1.0f};

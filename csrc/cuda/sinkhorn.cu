@@ -1,5 +1,5 @@
-// What the plan's rows give to prototypes, each logit read once: a cluster of blocks holds a row,
-// every block some of its columns and what all of its rows have given to them.
+// Masses that the plan's rows give to prototypes, each logit read once: a cluster of blocks holds a
+// row, each block some of its columns and the masses of all of its rows so far.
 #include <algorithm>
 
 #include "device.cuh"
@@ -8,7 +8,7 @@
 namespace sslkernels::cuda {
 namespace {
 
-constexpr int kMostVectors = 4;  // of a thread
+constexpr int kMostVectors = 4;  // per thread
 
 template <class T, int kVectors>
 __global__ void __launch_bounds__(kThreads)
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kThreads)
 
   float* centers = block_memory() + threadIdx.x;            // [element][thread]
   float* of_warps = block_memory() + kElements * kThreads;  // maxima, then sums
-  float* of_block = of_warps + 2 * kWarps;  // maximum and sum; of every other row apart
+  float* of_block = of_warps + 2 * kWarps;  // maximum and sum; separate for alternate rows
 
   for (int i = 0; i < kVectors; ++i) {
     float values[kVector];
@@ -65,16 +65,16 @@ __global__ void __launch_bounds__(kThreads)
   }
   for (int i = 0; i < kVectors; ++i)
     store<float>(out, cluster * gridDim.y + group, column(i), width, mass + i * kVector);
-  Cluster::meet();  // nobody leaves while its memory is read
+  Cluster::meet();  // no block may exit while its memory is read
 }
 
-// Blocks of a cluster, and vectors of a thread, that hold a row; no blocks where none do.
+// Blocks per cluster and vectors per thread that hold a row; no blocks if none do.
 struct Shape {
   int cluster, vectors;
 };
 
 Shape shape_of(int64_t width) {
-  const int64_t vector = int64_t(kThreads) * kVector;  // columns of a block with one
+  const int64_t vector = int64_t(kThreads) * kVector;  // columns of one vector per thread
   for (int cluster = 1; cluster <= std::min(8, largest_cluster()); cluster *= 2)
     if (width <= cluster * vector) return {cluster, 1};
   for (int cluster : {8, 16, 1}) {

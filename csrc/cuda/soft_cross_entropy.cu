@@ -1,6 +1,6 @@
-// Forward: a cluster of blocks takes a row of every view, and each block chunks of its columns. The
-// teachers' exponentials stay in the block's shared memory while the students' logits pass by, so
-// every logit is read once; what warps find is joined across the cluster's shared memory.
+// Forward: a cluster of blocks processes a row of every view, and each block chunks of its columns.
+// The teachers' exponentials stay in the block's shared memory while the students' logits are
+// streamed, so every logit is read once; the warps' results are merged across the cluster.
 #include <algorithm>
 
 #include "device.cuh"
@@ -9,10 +9,10 @@
 namespace sslkernels::cuda {
 namespace {
 
-constexpr int kMostStudents = 64;  // of a launch
+constexpr int kMostStudents = 64;  // per launch
 constexpr int kMostTeachers = 4;
 
-// Elements that a thread takes at a time of every view, and the columns that a block does.
+// Elements of every view per thread at a time, and columns per block.
 template <int kTeachers>
 constexpr int kElements = kTeachers > 2 ? kVector : 2 * kVector;
 template <int kTeachers>
@@ -37,7 +37,7 @@ __device__ void read_teacher(const Problem& p, int t, int64_t row, int64_t colum
   for (int i = 0; i < kVector; ++i) out[i] = p.teacher_scale * (out[i] - center[i]);
 }
 
-// A vector of student s's logits, scaled; outside so low that its exponential is 0.
+// A vector of student s's logits, scaled; outside the row so low that its exponential is 0.
 template <class T>
 __device__ void read_student(const Problem& p, int s, int64_t row, int64_t column, float* out) {
   load<T>(p.student[s], row, column, p.width, 0, out);
@@ -45,7 +45,7 @@ __device__ void read_student(const Problem& p, int s, int64_t row, int64_t colum
     out[i] = column + i < p.width ? p.student_scale * out[i] : kNothing;
 }
 
-// What warps have found: (2 S + 2 T + S T) numbers, each of every slot; a warp's turn has a slot.
+// The warps' results: (2 S + 2 T + S T) numbers for every slot, one slot per turn of a warp.
 struct Slots {
   float* memory;
   int students, teachers, count;
@@ -63,7 +63,7 @@ struct Slots {
   }
 };
 
-// Student s's statistics of a row, and the teachers' too, from all slots of all blocks.
+// Student s's statistics of a row, and the teachers', from all slots of all blocks.
 __device__ void join(const Problem& p, const Slots& slots, int s, int64_t row, Statistics out) {
   const int lane = threadIdx.x % kWarp, all = Cluster::size() * slots.count;
   const auto at = [&](float* numbers, int i) {
@@ -156,10 +156,10 @@ __global__ void __launch_bounds__(kThreads)
   Cluster::meet();
   for (int s = rank * kWarps + warp; s < p.students; s += size * kWarps)
     join(p, slots, s, row, out);
-  Cluster::meet();  // nobody leaves while its memory is read
+  Cluster::meet();  // no block may exit while its memory is read
 }
 
-// Each thread takes one vector of columns, of all views.
+// Each thread processes one vector of columns, of all views.
 template <class T, int kTeachers>
 __global__ void __launch_bounds__(kThreads)
     backward(const __grid_constant__ Problem p, Statistics known, const float* row_grad) {
@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int t = 0; t < kTeachers; ++t) {
       const float pair = t < p.teachers ? p.pairs[s * p.teachers + t] : 0;
-      if (pair != 0) {  // what is not counted may be NaN
+      if (pair != 0) {  // pairs with weight 0 may be NaN
         total += pair * mass[t];
         for (int i = 0; i < kVector; ++i) wanted[i] += pair * target[t][i];
       }
@@ -199,7 +199,7 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// The same of some students.
+// The problem with some of the students.
 Problem part(const SoftCrossEntropy& whole, size_t first, const std::vector<Matrix>* out) {
   Problem p{{},
             {},
@@ -229,7 +229,7 @@ Problem part(const SoftCrossEntropy& whole, size_t first, const std::vector<Matr
   return p;
 }
 
-// Calls body with the students' type and a number of teachers that suffices.
+// Calls body with the students' type and an upper bound of the number of teachers.
 template <class Body>
 void specialize(const Problem& p, const Body& body) {
   with_type(p.student[0].dtype, [&](auto* type) {
@@ -242,7 +242,7 @@ void specialize(const Problem& p, const Body& body) {
   });
 }
 
-// Where the results of the students from `first` on go.
+// The results of the students from `first` on.
 Statistics from(const Statistics& all, const SoftCrossEntropy& whole, size_t first) {
   const int64_t rows = whole.student[0].rows, at = first * rows;
   return {all.student_max + at, all.student_sum + at, all.teacher_max, all.teacher_sum,
@@ -281,7 +281,7 @@ void soft_cross_entropy_forward(const SoftCrossEntropy& whole, const Statistics&
 void soft_cross_entropy_backward(const SoftCrossEntropy& whole, const Statistics& statistics,
                                  const float* row_grad, const std::vector<Matrix>& out,
                                  void* stream) {
-  constexpr int64_t kMostRows = 65535;  // of a grid's second dimension
+  constexpr int64_t kMostRows = 65535;  // limit of a grid's second dimension
   for (size_t first = 0; first < whole.student.size(); first += kMostStudents) {
     const Problem p = part(whole, first, &out);
     const int64_t columns = kThreads * kVector, rows = std::min(p.rows, kMostRows);

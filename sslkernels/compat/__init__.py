@@ -1,6 +1,7 @@
-"""The losses of other packages under their own names: change an import, or call :func:`patch`.
+"""Losses of other packages by their names: change an import or call :func:`sslkernels.patch`.
 
-``sslkernels.compat.lightly`` and its siblings are imported by their names, and need no peer.
+``sslkernels.compat.lightly`` and its siblings are imported explicitly, and do not need the package
+that they replace.
 """
 
 from .patching import Patch, patch, unpatch

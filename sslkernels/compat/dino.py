@@ -1,6 +1,6 @@
 """The loss of DINO's ``main_dino.py``: its name, arguments, results and checkpoints.
 
-The script is no package: :func:`sslkernels.patch` needs its checkout on ``sys.path``.
+The script is not a package: :func:`sslkernels.patch` needs its checkout on ``sys.path``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ PEER = Peer(package="main_dino", defined_in={"DINOLoss": "main_dino"})
 
 
 class DINOLoss(OfficialDINOLoss):
-    """``main_dino.DINOLoss``: as :class:`sslkernels.OfficialDINOLoss`; the centre moves in
-    evaluation too, and torch.distributed need not be initialised."""
+    """``main_dino.DINOLoss``: as :class:`sslkernels.OfficialDINOLoss`, but the centre is updated
+    in evaluation mode too. torch.distributed need not be initialised."""
 
     def forward(  # type: ignore[override]
         self, student_output: Tensor, teacher_output: Tensor, epoch: int

@@ -1,7 +1,7 @@
 """Losses of dinov2: names, arguments, methods, defaults, results and checkpoints.
 
-Teachers' probabilities are made by the losses' methods and handed to ``forward``, as there. What
-differs: ``sslkernels/compat/README.md``.
+The losses' methods compute the teacher's probabilities, which are passed to ``forward``, as in
+dinov2. Differences: ``sslkernels/compat/README.md``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PEER = Peer(
 
 
 class _Teacher(ShowsArguments, MeanOfRanks):
-    """A loss that makes its teacher's probabilities, by a centre or by Sinkhorn-Knopp."""
+    """A loss that computes its teacher's probabilities, with a centre or by Sinkhorn-Knopp."""
 
     def __init__(self, shape: tuple[int, ...], student_temp: float, center_momentum: float) -> None:
         super().__init__(shape, center_momentum, "mean", Gather(), "auto")
@@ -42,14 +42,14 @@ class _Teacher(ShowsArguments, MeanOfRanks):
 
     @torch.no_grad()
     def update_center(self, teacher_out: Views, prototypes: Prototypes | None = None) -> None:
-        """Start the update by a batch's logits, of as many dimensions as the centre has."""
+        """Start the update with a batch's logits, with as many dimensions as the centre."""
         if not isinstance(teacher_out, Tensor) or teacher_out.dim() != self.center.dim():
             raise ValueError(f"logits must have {self.center.dim()} dimensions")
         super().update_center(teacher_out, prototypes)
 
     @torch.no_grad()
     def softmax_center_teacher(self, teacher_output: Tensor, teacher_temp: float) -> Tensor:
-        """``softmax((teacher − center) / teacher_temp)``, the last update of the centre in it."""
+        """``softmax((teacher − center) / teacher_temp)``, after the centre's pending update."""
         self.apply_center_update()
         return _softmax(teacher_output, self.center, teacher_temp)
 
@@ -114,8 +114,8 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
     ) -> Tensor:
         """The Sinkhorn-Knopp assignment (M, K) of logits (M, K), over all ranks' patches.
 
-        How many they are is known from the logits: ``n_masked_patches_tensor`` is neither read nor
-        changed.
+        The number of patches is taken from the logits: ``n_masked_patches_tensor`` is neither read
+        nor changed.
         """
         return _assignment(teacher_output, teacher_temp, n_iterations)
 
@@ -125,8 +125,8 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
         teacher_patch_tokens: Tensor,
         student_masks_flat: Tensor,
     ) -> Tensor:
-        """Return the loss of all patches' logits and probabilities, (B, N, K), of which those count
-        that the mask (B, N) selects: the mean over each image's, then over images."""
+        """Return the loss of all patches' logits and probabilities, (B, N, K), at the patches that
+        the mask (B, N) selects: the mean over each image's, then over images."""
         rows = self._cross_entropies(
             student_patch_tokens.flatten(0, 1), teacher_patch_tokens.flatten(0, 1)
         ).view(student_masks_flat.shape)
@@ -145,12 +145,13 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
 
         Args:
             student_patch_tokens_masked, teacher_patch_tokens_masked: (M, K), or more rows, of which
-                the first ``n_masked_patches`` count.
+                the first ``n_masked_patches`` are used.
             student_masks_flat: (B, N), bool.
             n_masked_patches: M; None: all rows.
-            masks_weight: (M,), what each patch counts; None: one over its image's masked patches.
+            masks_weight: (M,), the weights of the patches; None: one over the number of masked
+                patches of the image.
 
-        Without a patch the loss is 0.
+        Without patches the loss is 0.
         """
         rows = slice(n_masked_patches)
         if not len(student_patch_tokens_masked[rows]):
@@ -171,7 +172,7 @@ class iBOTPatchLoss(_Teacher):  # noqa: N801
 
 
 class KoLeoLoss(nn.Module):
-    """``dinov2.loss.KoLeoLoss``: :func:`sslkernels.functional.koleo`, whose convention is its.
+    """``dinov2.loss.KoLeoLoss``: :func:`sslkernels.functional.koleo` with dinov2's convention.
 
     A single embedding is its own neighbour; ``eps`` is added to distances, not to differences.
     """
@@ -188,7 +189,7 @@ class KoLeoLoss(nn.Module):
 
 
 def _nearest(z: Tensor) -> Tensor:
-    """(N,): the nearest of the others; of a single embedding, itself."""
+    """(N,): the nearest other embedding; for a single embedding, itself."""
     if len(z) == 1:
         return torch.zeros(1, dtype=torch.int64, device=z.device)
     return _neighbors(z, z, 0, 1, "dinov2", "auto").squeeze(1)

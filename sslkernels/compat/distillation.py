@@ -1,4 +1,4 @@
-"""What peers' self-distillation has, and this package's own has not."""
+"""Additions to this package's self-distillation losses that other packages' losses need."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class MeanOfRanks(CenteredLoss):
-    """A centre that moves towards the mean of the ranks' means, however many rows each has.
+    """A centre that moves towards the mean of the ranks' means, whatever their numbers of rows.
 
-    A rank without rows has no mean, and takes no part; without any row the centre stays.
+    A rank without rows is left out; if no rank has rows, the centre does not change.
     """
 
     @torch.no_grad()
     def update_center(self, teacher_out: Views, prototypes: Prototypes | None = None) -> None:
-        """Start the update by a batch: logits (…, B, K) or a list of them."""
+        """Start the update with a batch: logits (…, B, K) or a list of them."""
         self.apply_center_update()
         total, count = sum_of_logits(teacher_out, prototypes)
-        if isinstance(count, Tensor):  # of the rows that are finite
+        if isinstance(count, Tensor):  # of finite rows
             mean, one = total / count.clamp(min=1), count.clamp(max=1)
             self._update = PendingMean(mean, one, self.gather)
         elif count == 0 and ranks_of(self.gather) is None:
@@ -40,7 +40,7 @@ class MeanOfRanks(CenteredLoss):
 
 
 def koleo_of_one(x: Tensor, p: float, eps: float) -> Tensor:
-    """KoLeo of a single embedding (1, D), which is its own neighbour: no gradient but 0."""
+    """KoLeo of a single embedding (1, D), its own neighbour: the gradient is 0."""
     with full_precision(x):
         x = F.normalize(x.to(accumulation_dtype(x)), dim=1)
         distance = F.pairwise_distance(x, x, p, eps)
@@ -50,8 +50,8 @@ def koleo_of_one(x: Tensor, p: float, eps: float) -> Tensor:
 def without_iterations(
     logits: Tensor, epsilon: float, gather: Gather | None, count: int | Tensor | None = None
 ) -> Tensor:
-    """Sinkhorn-Knopp's start (B, K) of logits (B, K): ``e^(logits/ε)`` whose sum is ``count``;
-    None: the number of all ranks' rows."""
+    """The initial Sinkhorn-Knopp plan (B, K) of logits (B, K): ``e^(logits/ε)``, normalised to the
+    sum ``count``; None: the number of all ranks' rows."""
     with full_precision(logits):
         logits = logits.to(accumulation_dtype(logits)) / epsilon
         total = all_gather(logits.flatten().logsumexp(0, keepdim=True), gather).logsumexp(0)

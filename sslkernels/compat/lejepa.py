@@ -1,7 +1,7 @@
 """SIGReg as LeJEPA's authors publish it: names, arguments, defaults, values, checkpoints.
 
-As there, ranks are averaged over wherever torch.distributed is initialised; they are taken to have
-counted alike. What differs, and what of it is not here: ``sslkernels/compat/README.md``.
+As there, ranks are averaged over if torch.distributed is initialised; all ranks must have made the
+same number of calls. Differences, and parts not covered: ``sslkernels/compat/README.md``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ PEER = Peer(
 
 
 class EppsPulley(ShowsArguments, Knots):
-    """The statistic of samples on a line: N ∫ |φ_empirical − φ_normal|² e^(−t²/2) dt.
+    """The statistic of samples on a line: ``N ∫ |φ_empirical − φ_normal|² e^(−t²/2) dt``.
 
-    Within :class:`SlicingUnivariateTest` projections are not stored; alone it stores them for every
-    knot, as the authors' does.
+    Within ``SlicingUnivariateTest`` projections are not stored; used alone, it stores them for
+    every knot, as does the authors' class.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class EppsPulley(ShowsArguments, Knots):
 
     @property
     def world_size(self) -> int:
-        """How many ranks there are."""
+        """The number of ranks."""
         ranks = ranks_of(Gather())
         return 1 if ranks is None else ranks.size
 
@@ -60,7 +60,7 @@ class EppsPulley(ShowsArguments, Knots):
 
 
 class SlicingUnivariateTest(ShowsArguments, Step):
-    """The mean over random directions of the statistic of :class:`EppsPulley`, no other one."""
+    """The mean of ``EppsPulley`` (no other statistic) over random directions."""
 
     def __init__(
         self,

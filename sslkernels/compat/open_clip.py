@@ -1,6 +1,6 @@
 """Losses of open_clip (2.x, 3.x): names, arguments, defaults, results and gradients.
 
-What differs: ``sslkernels/compat/README.md``.
+Differences: ``sslkernels/compat/README.md``.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class ClipLoss(OrPeers, ShowsArguments, nn.Module):
     """``open_clip.ClipLoss``: :func:`sslkernels.functional.clip`.
 
     Args:
-        local_loss: the value is that of this rank's rows; else, on every rank, that of all.
+        local_loss: return the loss of this rank's rows; False: on every rank, that of all rows.
         gather_with_grad: gradients reach the other ranks' features, and are those of the global
-            batch; else, as in open_clip, this rank's are divided by the number of ranks while the
-            scale's are not.
-        cache_labels: of no effect: there are no labels.
+            batch; False: as in open_clip, this rank's are divided by the number of ranks, those of
+            the scale are not.
+        cache_labels: no effect: there are no labels.
         rank, world_size: of this process.
         use_horovod: must be False.
 
-    With ``use_horovod``, and with ``local_loss`` without ``gather_with_grad`` on several ranks,
-    whose gradient is that of no loss, it is open_clip's own class.
+    With ``use_horovod``, or with ``local_loss`` but not ``gather_with_grad`` on several ranks,
+    whose gradient is not that of any loss, open_clip's own class is used.
 
     Raises:
-        ValueError: one of these, where open_clip is not installed.
+        ValueError: one of these cases, if open_clip is not installed.
     """
 
     peer = PEER
@@ -88,13 +88,13 @@ class ClipLoss(OrPeers, ShowsArguments, nn.Module):
     ) -> Tensor | dict[str, Tensor]:
         """Return the loss of normalised features, each (N, D).
 
-        ``logit_bias`` is a constant in both softmaxes, and changes nothing.
+        ``logit_bias`` is constant in both softmaxes, and does not change the loss.
         """
         if isinstance(logit_bias, Tensor) and logit_bias.numel() != 1:
             raise ValueError(f"logit_bias must be one number, got shape {tuple(logit_bias.shape)}")
         loss = self._contrastive(image_features, text_features, logit_scale)
         if isinstance(logit_bias, Tensor) and logit_bias.requires_grad:
-            loss = loss + 0 * logit_bias.sum()  # its gradient is 0, but there is one
+            loss = loss + 0 * logit_bias.sum()  # a zero gradient instead of None
         return {"contrastive_loss": loss} if output_dict else loss
 
     def _contrastive(self, image: Tensor, text: Tensor, scale: float | Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class ClipLoss(OrPeers, ShowsArguments, nn.Module):
 
 
 class CoCaLoss(ClipLoss):
-    """``open_clip.CoCaLoss``: :class:`ClipLoss`, and the cross-entropy of captions."""
+    """``open_clip.CoCaLoss``: ``ClipLoss`` plus the cross-entropy of captions."""
 
     def __init__(
         self,
@@ -151,10 +151,10 @@ class SigLipLoss(ShowsArguments, nn.Module):
     """``open_clip.SigLipLoss``: :func:`sslkernels.functional.siglip`.
 
     Args:
-        cache_labels, chunk_size: of no effect: there are no labels, and no logits are stored.
+        cache_labels, chunk_size: no effect: there are no labels, and no logits are stored.
         rank, world_size: of this process.
         dist_impl: ``"bidir"`` (also None) and ``"shift"`` pass texts from rank to rank,
-            ``"reduce"`` and ``"gather"`` gather them; the values are the same.
+            ``"reduce"`` and ``"gather"`` gather them; the results are the same.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Lets another package's losses, under the names it has them, be computed by this package's."""
+"""Replaces another package's losses, under their own names, by those of this package."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _active: list[Patch] = []
 
 
 class Patch:
-    """What :func:`patch` replaced; as a context manager it puts it back.
+    """The result of :func:`sslkernels.patch`; as a context manager it undoes the patch on exit.
 
     Attributes:
-        peer: whose losses were replaced.
-        replaced: full names, such as ``"lightly.loss.ntx_ent_loss.NTXentLoss"``, of every place
-            that holds what was.
-        left: of what was not replaced, the name and the reason.
-        own: the package's own classes and functions by name, which compute as ever.
+        peer: the package whose losses were replaced.
+        replaced: full names, such as ``"lightly.loss.ntx_ent_loss.NTXentLoss"``, of every module
+            attribute that holds a replaced loss.
+        left: the names that were not replaced, with the reason.
+        own: the package's original classes and functions by name.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Patch:
         self.undo()
 
     def undo(self) -> None:
-        """Put the originals back, wherever in the package the replacements are by now.
+        """Restore the originals in all modules of the package that hold the replacements by now.
 
-        Instances that were made meanwhile stay what they are. Does nothing the second time. Patches
-        of one package may be undone in any order.
+        Instances created in between are not changed. A second call does nothing. Patches of one
+        package may be undone in any order.
         """
         if self in _active:
             _active.remove(self)
@@ -80,18 +80,18 @@ class Patch:
 
 
 def patch(peer: str, *, only: Iterable[str] | None = None) -> Patch:
-    """Let a package's losses be computed by ``sslkernels.compat``, until undone.
+    """Let ``sslkernels.compat`` compute a package's losses, until undone.
 
-    Its classes stay where they are, and what they are to ``isinstance``: their instances, not those
-    of subclasses, are computed here, whoever imported the class and when. Functions are replaced in
-    every module of the package that holds them; names that other code imported before keep the
-    package's, so patch before importing them.
+    Its classes keep their identity, also for ``isinstance``: instances of these classes, but not of
+    subclasses, are computed here, whenever and wherever the class was imported. Functions are
+    replaced in every module of the package that holds them; names that other code imported earlier
+    keep the package's functions, so patch before importing them.
 
-    What is not done here is left to the package's own code, and said once in a warning: classes of
-    a release whose values are not known, or with parameters that are not; and single instances or
-    calls whose arguments this package would refuse.
+    Some cases are left to the package's own code, with a single warning each: classes of a release
+    whose values are not known, or with unknown parameters; and instances or calls with arguments
+    that this package would refuse.
 
-    To patch what is patched already replaces nothing again, and its undoing undoes nothing.
+    Patching what is patched already replaces nothing, and undoing that undoes nothing.
 
     Args:
         peer: ``"lightly"``, ``"open_clip"``, ``"pytorch_metric_learning"``, ``"solo_learn"``,
@@ -101,8 +101,9 @@ def patch(peer: str, *, only: Iterable[str] | None = None) -> Patch:
             ``sslkernels.compat.<peer>`` has.
 
     Returns:
-        What was replaced, :attr:`Patch.replaced`, and what was not, :attr:`Patch.left`; use it in a
-        ``with`` statement, or call its ``undo``, or :func:`unpatch`.
+        A :class:`sslkernels.compat.Patch` with the names that were replaced (``replaced``) and
+        those that were not (``left``). Use it in a ``with`` statement, or call its ``undo``, or
+        :func:`sslkernels.unpatch`.
 
     Raises:
         ImportError: the package is not installed.
@@ -125,7 +126,7 @@ def patch(peer: str, *, only: Iterable[str] | None = None) -> Patch:
 
 
 def unpatch(peer: str | None = None) -> list[str]:
-    """Undo every patch of a package, or of all; return the names that hold originals again.
+    """Undo every patch of a package, or of all packages; return the names that were restored.
 
     Raises:
         ValueError: an unknown peer.
@@ -140,14 +141,14 @@ def unpatch(peer: str | None = None) -> list[str]:
 
 
 def _own(name: str, original: Any) -> Any:
-    """Of a class one that :func:`replace_class` leaves alone, as it does subclasses."""
+    """The original; for a class, a subclass of it, which :func:`replace_class` does not affect."""
     if isinstance(original, type):
         return type(name, (original,), {"__module__": original.__module__})
     return getattr(original, "replaces", original)
 
 
 def _swap(package: str, pairs: list[Pair]) -> list[str]:
-    """Put new for old in all modules of a package; the full names of the places."""
+    """Replace old by new in all modules of a package; return the full names of the attributes."""
     new_of = {id(old): new for old, new in pairs}
     swapped = []
     for name, module in list(sys.modules.items()):

@@ -1,4 +1,4 @@
-"""A package whose losses are replaced: where it defines them, and of which releases they are."""
+"""A package whose losses are replaced: the modules that define them, and the known releases."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ _said: set[str] = set()
 
 @dataclass(frozen=True)
 class Peer:
-    """A package, and the modules that define what this one replaces.
+    """A package, and the modules that define the losses to replace.
 
     Attributes:
         package: the name it is imported by.
-        defined_in: module of each name, such as ``{"NTXentLoss": "lightly.loss.ntx_ent_loss"}``.
+        defined_in: the module of each name, such as
+            ``{"NTXentLoss": "lightly.loss.ntx_ent_loss"}``.
         distribution: the name it is installed by; None: it is run from a checkout, and has no
             version.
-        releases: the oldest and the newest release that was looked at.
-        since: of names whose value, gradient or signature changed meanwhile: the first release that
-            has today's.
+        releases: the oldest and the newest known release.
+        since: for names whose value, gradient or signature has changed: the first release with the
+            present one.
     """
 
     package: str
@@ -46,8 +47,8 @@ class Peer:
     def find(
         self, replacements: ModuleType, names: list[str]
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """What the package defines under these names, if its value is the replacement's; and why
-        not, of the others.
+        """The package's objects with these names whose results match the replacements'; and for
+        the other names, the reason.
 
         Raises:
             ImportError: the package cannot be imported.
@@ -61,7 +62,7 @@ class Peer:
                 original = getattr(module, name)
             except AttributeError:
                 reason = f"{self.defined_in[name]} defines no {name}"
-            except Exception as error:  # nor can anyone else import it
+            except Exception as error:  # broken for everyone, so nothing to replace
                 place = self.defined_in[name]
                 is_missing = getattr(error, "name", None) == place
                 problem = str(error).partition("\n")[0]
@@ -76,7 +77,7 @@ class Peer:
         return found, left
 
     def own(self, name: str) -> Any:
-        """The package's class or function of this name; None if there is no such, or no package."""
+        """The package's class or function of this name; None if there is none, or no package."""
         try:
             return getattr(importlib.import_module(self.defined_in[name]), name)
         except (ImportError, KeyError, AttributeError):
@@ -92,7 +93,7 @@ class Peer:
         return importlib.import_module(self.package)
 
     def _version(self, package: ModuleType) -> str | None:
-        """Of what is imported, which need not be what is installed; None: unknown."""
+        """The imported package's version, which may not be the installed one; None: unknown."""
         try:
             return getattr(package, "__version__", None) or importlib.metadata.version(
                 self.distribution or self.package
@@ -101,7 +102,7 @@ class Peer:
             return None
 
     def _of_another_release(self, name: str, version: str | None) -> str:
-        """Why the value of a name is not known for this version; empty if it is."""
+        """Why this version's results for a name are not known; empty if they are."""
         if self.distribution is None:
             return ""
         oldest, newest = self.since.get(name, self.releases[0]), self.releases[1]
@@ -114,13 +115,13 @@ class Peer:
 
 
 def release(version: str) -> Release | None:
-    """The first three numbers of a version; None if there is none to be read."""
+    """The first three numbers of a version; None if it cannot be parsed."""
     match = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", version)
     return None if match is None else tuple(int(x or 0) for x in match.groups())  # type: ignore[return-value]
 
 
 def installed_release(distribution: str) -> Release | None:
-    """Of an installed distribution; None if it is not installed, or its version unreadable."""
+    """The release of an installed distribution; None if not installed or not parseable."""
     try:
         return release(importlib.metadata.version(distribution))
     except importlib.metadata.PackageNotFoundError:
@@ -130,7 +131,7 @@ def installed_release(distribution: str) -> Release | None:
 def missing_parameters(
     original: Callable[..., object], replacement: Callable[..., object]
 ) -> list[str]:
-    """Parameters of the original that the replacement does not take in the same way."""
+    """Parameters of the original that the replacement does not accept in the same way."""
     pairs = [(original, replacement)]
     if inspect.isclass(original):
         pairs = [(getattr(original, x), getattr(replacement, x)) for x in ("__init__", "forward")]
@@ -157,34 +158,34 @@ def _other_parameters(original: Callable[..., object], replacement: Callable[...
 
 
 def promoted(*tensors: Tensor) -> list[Tensor]:
-    """All in the dtype that torch gives their sum: peers add what this package wants alike."""
+    """All in torch's promoted dtype: other packages mix dtypes that this package would refuse."""
     dtype = functools.reduce(torch.promote_types, (x.dtype for x in tensors))
     return [x.to(dtype) for x in tensors]
 
 
 def leave_gradients(loss: object, *targets: Tensor) -> None:
-    """Refuse targets that require a gradient, where the peer's own loss can compute it."""
+    """Refuse targets that require a gradient, if the peer's own loss can compute it."""
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in targets)
     if wanted and "_own" in vars(loss):
         raise ValueError("the teacher requires a gradient, and none is computed here")
 
 
 def whole(labels: Tensor) -> Tensor:
-    """Labels of any dtype as integers, which are equal where the labels are, on all ranks."""
+    """Labels of any dtype as integers, equal where the labels are, on all ranks alike."""
     if not labels.is_floating_point():
         return labels
     return (labels.double() + 0.0).view(torch.int64)  # -0 equals 0, but has other bits
 
 
 class OrPeers:
-    """Of arguments that are not done here the peer's class is made, where it is installed."""
+    """Constructs the peer's class, if installed, for arguments that are not supported here."""
 
     peer: ClassVar[Peer]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         try:
             arguments = inspect.signature(cls.__init__).bind(None, *args, **kwargs).arguments
-        except TypeError:  # which __init__ will raise
+        except TypeError:  # __init__ will raise it
             arguments = {}
         reason = cls._not_done(arguments)
         own = cls.peer.own(cls.__name__) if reason else None
@@ -195,7 +196,7 @@ class OrPeers:
 
     @classmethod
     def _not_done(cls, arguments: dict[str, Any]) -> str:
-        """What of the constructor's arguments is not done here; empty: everything is."""
+        """The unsupported constructor arguments; empty if all are supported."""
         raise NotImplementedError
 
 
@@ -207,12 +208,12 @@ def say(name: str, reason: object) -> None:
 
 
 def say_again() -> None:
-    """Forget what was said."""
+    """Forget which warnings were given."""
     _said.clear()
 
 
 class ShowsArguments:
-    """A module whose ``repr`` has every argument of its constructor that is not the default."""
+    """A module whose ``repr`` shows all constructor arguments that are not the default."""
 
     def extra_repr(self) -> str:
         shown = {}

@@ -1,8 +1,8 @@
 """Self-supervised losses of pytorch-metric-learning (2.x): names, arguments, defaults, results.
 
-``NTXentLoss``, ``SupConLoss``, ``VICRegLoss`` and ``SelfSupervisedLoss``. What would change the
-pairs or the mean, distances, reducers, regularisers and miners, is left to the package's own losses
-where it is installed; elsewhere it raises ValueError. What differs:
+``NTXentLoss``, ``SupConLoss``, ``VICRegLoss`` and ``SelfSupervisedLoss``. Arguments that change the
+pairs or the mean (distances, reducers, regularisers and miners) are left to the package's own
+losses if it is installed; otherwise they raise ValueError. Differences:
 ``sslkernels/compat/README.md``.
 """
 
@@ -43,7 +43,7 @@ PEER = Peer(
 
 
 class _Loss(OrPeers, ShowsArguments, nn.Module):
-    """A loss that leaves to the package's own what is not done here."""
+    """A loss that leaves unsupported arguments to the package's own class."""
 
     peer = PEER
 
@@ -52,7 +52,7 @@ class _Loss(OrPeers, ShowsArguments, nn.Module):
         return ", ".join(arguments.get("kwargs", ()))
 
     def _instead(self, reason: str) -> nn.Module:
-        """The package's own loss, of the same arguments; where it is not installed, ValueError."""
+        """The package's own loss, with the same arguments; ValueError if it is not installed."""
         own = None if "_own" in vars(self) else PEER.own(type(self).__name__)
         if own is None:
             raise ValueError(f"{reason}; use pytorch_metric_learning's own loss")
@@ -64,11 +64,11 @@ class _Loss(OrPeers, ShowsArguments, nn.Module):
 class NTXentLoss(_Loss):
     """``pytorch_metric_learning.losses.NTXentLoss``.
 
-    The mean over positive pairs (i, p) of ``−log [e^(s_ip) / (e^(s_ip) + Σ_n e^(s_in))]``, n being
-    the rows of other classes, s the cosine similarity by temperature. Other positives are in no
-    denominator; without any pair, or negative, it is 0. Blocks of similarities are computed again
-    in the backward pass, none is kept. Under :class:`SelfSupervisedLoss` it is
-    :func:`sslkernels.functional.nt_xent`.
+    The mean over positive pairs (i, p) of ``−log [e^(s_ip) / (e^(s_ip) + Σ_n e^(s_in))]``, where n
+    runs over the rows of other classes, and s is the cosine similarity over temperature. Other
+    positives are not in the denominator; without a pair or a negative the loss is 0. Blocks of
+    similarities are recomputed in the backward pass, none is kept. Within
+    ``SelfSupervisedLoss`` it is :func:`sslkernels.functional.nt_xent`.
 
     Args:
         temperature: above 0.
@@ -92,10 +92,10 @@ class NTXentLoss(_Loss):
         Args:
             embeddings: (N, D).
             labels: (N,) numbers of any kind.
-            indices_tuple: None: the pairs are those of the labels.
-            ref_emb: (M, D), among which pairs are sought; None: among ``embeddings``.
-            ref_labels: (M,), of these. If they are ``labels`` themselves, or None, row i is not its
-                own positive.
+            indices_tuple: None: pairs follow from the labels.
+            ref_emb: (M, D), the rows to pair with; None: ``embeddings``.
+            ref_labels: (M,), their labels. If they are ``labels`` themselves, or None, row i is not
+                its own positive.
         """
         if indices_tuple is not None:
             own = self._instead("NTXentLoss takes no pairs but those of the labels")
@@ -106,8 +106,8 @@ class NTXentLoss(_Loss):
 
 
 class SupConLoss(_Loss):
-    """``pytorch_metric_learning.losses.SupConLoss``: the convention of that name of
-    :func:`sslkernels.functional.supcon`, and 0 where all rows are of one class."""
+    """``pytorch_metric_learning.losses.SupConLoss``: :func:`sslkernels.functional.supcon` with
+    ``convention="pytorch_metric_learning"``, and 0 if all rows are of one class."""
 
     def __init__(self, temperature: float = 0.1, **kwargs) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class SupConLoss(_Loss):
         ref_emb: Tensor | None = None,
         ref_labels: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss; arguments as those of :class:`NTXentLoss`."""
+        """Return the loss; arguments as for ``NTXentLoss``."""
         if indices_tuple is not None:
             own = self._instead("SupConLoss takes no pairs but those of the labels")
             return own(embeddings, labels, indices_tuple, ref_emb, ref_labels)
@@ -178,11 +178,11 @@ class SelfSupervisedLoss(_Loss):
 
     Args:
         loss: a loss of this module, or of pytorch-metric-learning.
-        symmetric: rows of both views find their positives in both; else those of the first in the
-            second.
+        symmetric: rows of both views are paired with both; False: rows of the first with those of
+            the second.
 
     Raises:
-        ValueError: a loss that does not take pairs.
+        ValueError: an unsupported loss.
     """
 
     def __init__(self, loss: nn.Module, symmetric: bool = True, **kwargs) -> None:
@@ -203,7 +203,7 @@ class SelfSupervisedLoss(_Loss):
 
     @staticmethod
     def supported_losses() -> list[str]:
-        """Names of the classes it takes."""
+        """Names of the supported classes."""
         return [
             "AngularLoss", "CircleLoss", "ContrastiveLoss", "GeneralizedLiftedStructureLoss",
             "IntraPairVarianceLoss", "LiftedStructureLoss", "MultiSimilarityLoss", "NTXentLoss",
@@ -213,14 +213,14 @@ class SelfSupervisedLoss(_Loss):
 
     @classmethod
     def check_loss_support(cls, loss_name: str) -> None:
-        """Raise unless it takes a class of this name."""
+        """Raise unless a class of this name is supported."""
         if loss_name not in cls.supported_losses():
             raise ValueError(f"loss must be one of {', '.join(cls.supported_losses())}; "
                              f"got {loss_name}")  # fmt: skip
 
 
 def _is_plain_nt_xent(loss: nn.Module) -> bool:
-    """Whether it is the class of this module, or what stands for it; not a subclass of either."""
+    """Whether it is the class of this module, or its stand-in; not a subclass of either."""
     return type(loss) is NTXentLoss or (
         isinstance(loss, StandIn) and type(loss).__bases__[0] is NTXentLoss
     )
@@ -234,8 +234,8 @@ def _mean_of_blocks(
     ref_labels: Tensor | None,
     temperature: float,
 ) -> Tensor:
-    """The mean of what ``block_losses`` finds for some rows after the other, of which it returns
-    the sum and the number."""
+    """The mean of losses, from ``block_losses``, which returns the sum and the number of losses for
+    one block of rows after another."""
     labels = _checked(embeddings, labels).to(embeddings.device)
     other_labels, excludes_own = labels, True
     if ref_emb is None:
@@ -245,7 +245,7 @@ def _mean_of_blocks(
     else:
         other_labels = _checked(ref_emb, ref_labels, "ref_").to(ref_emb.device)
         excludes_own = other_labels is labels
-    if len(embeddings) * len(ref_emb) <= 2:  # at most one pair and one negative: not enough there
+    if len(embeddings) * len(ref_emb) <= 2:  # the package needs more than one pair and negative
         return 0 * embeddings.sum()
     with full_precision(embeddings):
         dtype = accumulation_dtype(embeddings)
@@ -270,8 +270,8 @@ def _pair_losses(
     own: int | None,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
-    """The sum over the positive pairs of some rows, which are those from ``own`` on of the others,
-    and the number of these pairs."""
+    """The sum over the positive pairs of a block of rows, and their number; the block starts at row
+    ``own`` of the others, None: they are different sets."""
     scores = z @ others.T / temperature
     same = labels[:, None] == other_labels
     negatives = scores.masked_fill(same, float("-inf")).logsumexp(1, keepdim=True)
@@ -288,7 +288,7 @@ def _row_losses(
     own: int | None,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
-    """The same of SupCon's rows, of which those above 0 count."""
+    """As :func:`_pair_losses`, for SupCon's rows, of which those above 0 count."""
     scores = z @ others.T / temperature
     same = labels[:, None] == other_labels
     positive, counts = _without_own(same, own), _without_own(torch.ones_like(same), own)
@@ -314,7 +314,7 @@ def _refuse(loss: nn.Module, kwargs: dict) -> None:
 
 
 def _checked(embeddings: Tensor, labels: Tensor | None, prefix: str = "") -> Tensor:
-    """The labels, which are given and fit."""
+    """The labels, after checking that they are given and fit."""
     if labels is None:
         raise ValueError("labels must be given")
     if labels.shape != embeddings.shape[:1] or embeddings.dim() != 2:

@@ -1,4 +1,4 @@
-"""What peers' modules of random slices have besides: knots in buffers, a step that seeds."""
+"""Shared by other packages' modules of random projections: knots in buffers, a seeding step."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ BUFFERS = ("t", "phi", "weights")
 
 
 class Knots(nn.Module):
-    """A module whose buffers ``t``, ``phi`` and ``weights`` say where characteristic functions are
-    compared, as in LeJEPA's code: from other buffers than these, others are computed."""
+    """A module with the buffers ``t``, ``phi`` and ``weights`` of LeJEPA's quadrature, whose number
+    of knots and range follow from the buffers, also after loading a state dict."""
 
     t: Tensor
     phi: Tensor
@@ -25,10 +25,10 @@ class Knots(nn.Module):
         object.__setattr__(self, "_knots", (knots, t_max))
 
     def known_knots(self) -> tuple[int, float]:
-        """How many knots there are, and where they end.
+        """The number of knots, and the end of their range.
 
         Raises:
-            ValueError: buffers were loaded or set that are not those of LeJEPA's rule.
+            ValueError: buffers were loaded or set that are not LeJEPA's rule.
         """
         if self._knots is None:
             raise ValueError(
@@ -47,7 +47,7 @@ class Knots(nn.Module):
         self._read()
 
     def _read(self) -> None:
-        """What the buffers say, if they are LeJEPA's."""
+        """Read the knots from the buffers, if they are LeJEPA's."""
         given = [self._buffers[name] for name in BUFFERS]
         found = [x.detach().double().cpu() for x in given if x is not None and not x.is_meta]
         known = None
@@ -59,13 +59,13 @@ class Knots(nn.Module):
 
 
 class Step(nn.Module):
-    """A module whose buffer ``global_step`` seeds directions, as torch.Generator draws them.
+    """A module whose buffer ``global_step`` seeds the directions, drawn by a torch.Generator.
 
-    The seed is read from the device when the buffer was set or loaded; from then on it is counted.
+    The seed is read from the device after the buffer is set or loaded, then counted on the host.
     """
 
     global_step: Tensor
-    _counted: tuple[int, int, int]  # which buffer, its version, the seed that comes next
+    _counted: tuple[int, int, int]  # id and version of the buffer, next seed
 
     def keep_step(self) -> None:
         self.register_buffer("global_step", torch.zeros((), dtype=torch.long))
@@ -73,7 +73,7 @@ class Step(nn.Module):
 
     @torch.no_grad()
     def draw(self, z: Tensor, slices: int) -> Tensor:
-        """Unit columns (D, slices) for z (…, D), in its dtype; the step moves on."""
+        """Unit columns (D, slices) for z (…, D), in its dtype; advances the step."""
         step, (buffer, version, seed) = self.global_step, self._counted
         if (buffer, version) != (id(step), step._version):
             seed = int(step)

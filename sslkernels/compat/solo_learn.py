@@ -1,7 +1,7 @@
 """Losses of solo-learn: its functions' names, arguments, defaults, results and gradients.
 
-As there, ranks are gathered from wherever torch.distributed is initialised. What differs, and what
-of solo-learn is not here: ``sslkernels/compat/README.md``.
+As there, ranks gather if torch.distributed is initialised. Differences, and parts of solo-learn
+that are not covered: ``sslkernels/compat/README.md``.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ PEER = Peer(
 def barlow_loss_func(
     z1: Tensor, z2: Tensor, lamb: float = 5e-3, scale_loss: float = 0.025
 ) -> Tensor:
-    """Barlow Twins of embeddings (N, D). Ranks standardise their own rows, and gradients are
-    divided by their number, as in solo-learn."""
+    """Barlow Twins of embeddings (N, D). As in solo-learn, ranks standardise their own rows, and
+    gradients are divided by the number of ranks."""
     gather = Gather(grad_scale="reference")
     return scale_loss * barlow_twins(z1, z2, lamb, sync_statistics=False, gather=gather)
 
 
 def byol_loss_func(p: Tensor, z: Tensor, simplified: bool = True) -> Tensor:
-    """One direction of BYOL, z without gradient, for (N, …, D); for (N, D) both ways to compute it
-    give one value."""
+    """One direction of BYOL for (N, …, D), with z detached; for (N, D), both values of
+    ``simplified`` give the same loss."""
     return 2 - 2 * _cosine(p, z.detach(), simplified)
 
 
@@ -90,7 +90,7 @@ def mocov3_loss_func(query: Tensor, key: Tensor, temperature: float = 0.2) -> Te
 
 
 def nnclr_loss_func(nn: Tensor, p: Tensor, temperature: float = 0.1) -> Tensor:
-    """One direction of NNCLR: neighbours (N, D) find predictions (N, D)."""
+    """One direction of NNCLR: neighbours (N, D) matched to predictions (N, D)."""
     if nn.requires_grad:
         return info_nce(nn, p, temperature=temperature, gather=Gather())
     return nnclr(nn, p, temperature, gather=Gather())
@@ -103,8 +103,8 @@ def ressl_loss_func(
     temperature_q: float = 0.1,
     temperature_k: float = 0.04,
 ) -> Tensor:
-    """ReSSL: the similarities of q with a queue (K, D) follow those of k, of which no gradient
-    comes; (N, D) each, all normalised by the caller. No similarities are stored."""
+    """ReSSL: the cross-entropy from the similarities of k with a queue (K, D), detached, to those
+    of q; (N, D) each, all normalised by the caller. No similarities are stored."""
     prototypes = queue.to(q)
     return dino(
         student=[q],
@@ -118,22 +118,22 @@ def ressl_loss_func(
 
 
 def simclr_loss_func(z: Tensor, indexes: Tensor, temperature: float = 0.1) -> Tensor:
-    """SimCLR and SupCon of solo-learn: rows (N, D) of one index (N,), numbers of any kind, are
-    positives, which are summed inside the logarithm."""
+    """SimCLR and SupCon of solo-learn: rows (N, D) with the same index (N,), numbers of any kind,
+    are positives, which are summed inside the logarithm."""
     indexes = whole(indexes)
     return supcon(z, indexes, temperature=temperature, convention="solo_learn", gather=Gather())
 
 
 def simsiam_loss_func(p: Tensor, z: Tensor, simplified: bool = True) -> Tensor:
-    """One direction of SimSiam, as :func:`byol_loss_func`."""
+    """One direction of SimSiam; see ``byol_loss_func``."""
     return -_cosine(p, z.detach(), simplified)
 
 
 def swav_loss_func(
     preds: Sequence[Tensor], assignments: Sequence[Tensor], temperature: float = 0.1
 ) -> Tensor:
-    """SwAV of V crops' logits (N, K), and of the assignments (N, K) of the first T of them: the
-    mean over T, and over the V − 1 others of each."""
+    """SwAV of V crops' logits (N, K) and of the assignments (N, K) of the first T of them: the mean
+    over the T, and over the V − 1 other crops of each."""
     preds, assignments = list(preds), list(assignments)
     if len(preds) < 2 or not 0 < len(assignments) <= len(preds):
         raise ValueError(
@@ -177,30 +177,30 @@ def vicreg_loss_func(
     var_loss_weight: float = 25.0,
     cov_loss_weight: float = 1.0,
 ) -> Tensor:
-    """VICReg of embeddings (N, D), the variance terms of whose views are added, not halved."""
+    """VICReg of embeddings (N, D), with the variance terms of the views added, not halved."""
     weights = sim_loss_weight, var_loss_weight, cov_loss_weight
     z1, z2 = promoted(z1, z2)
     return vicreg(z1, z2, *weights, convention="solo_learn", gather=Gather())
 
 
 def wmse_loss_func(z1: Tensor, z2: Tensor, simplified: bool = True) -> Tensor:
-    """``2 − 2 mean cos(z1, z2)`` of whitened views. As in solo-learn, z2 has no gradient if
-    ``simplified``, and has one otherwise."""
+    """``2 − 2 mean cos(z1, z2)`` of whitened views. As in solo-learn, z2 is detached if
+    ``simplified``, and not otherwise."""
     return 2 - 2 * _cosine(z1, z2.detach() if simplified else z2)
 
 
 def _cosine(a: Tensor, b: Tensor, over_rows: bool = True) -> Tensor:
-    """The mean cosine of (N, …, D); else, as solo-learn has it, its sum over the second dimension
-    by the size of the last."""
+    """The mean cosine of (N, …, D); with ``over_rows=False``, as in solo-learn, its sum over the
+    second dimension, divided by the size of the last."""
     mean = -negative_cosine_similarity(a, b, -1)
     return mean if over_rows else mean * a.shape[1] / a.shape[-1]
 
 
 class DINOLoss(OfficialDINOLoss):
-    """``solo.losses.dino.DINOLoss``, which is told the epoch by its attribute ``epoch``.
+    """``solo.losses.dino.DINOLoss``, whose epoch is set as the attribute ``epoch``.
 
     Attributes:
-        epoch: 0 at first; of it depends the teacher's temperature.
+        epoch: 0 initially; determines the teacher's temperature.
         center: (1, num_prototypes), saved with checkpoints.
     """
 

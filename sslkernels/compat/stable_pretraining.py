@@ -1,7 +1,7 @@
 """Losses of stable-pretraining (0.1): names, arguments, defaults, results and gradients.
 
-As there, ranks are gathered from wherever torch.distributed is initialised. What differs, and what
-of it is not here: ``sslkernels/compat/README.md``.
+As there, ranks gather if torch.distributed is initialised. Differences, and parts that are not
+covered: ``sslkernels/compat/README.md``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PEER = Peer(
         name: f"stable_pretraining.losses.{module}" for module, x in _MODULES.items() for name in x
     }
     | dict.fromkeys(("EppsPulley", "SlicedEppsPulley"), "stable_pretraining.methods.lejepa"),
-    # until then all but the distillation's and BYOL's were those of each rank alone
+    # before it, most losses were computed on each rank's batch alone
     since=dict.fromkeys(
         ("BarlowTwinsLoss", "CLIPLoss", "NTXEntLoss", "VCRegLoss", "VICRegLoss"), "0.1.8"
     )
@@ -59,7 +59,7 @@ PEER = Peer(
 
 
 class BYOLLoss(ShowsArguments, nn.Module):
-    """``2 − 2 mean cos``, in which nothing is detached."""
+    """``2 − 2 mean cos``; nothing is detached."""
 
     def forward(self, online_pred: Tensor, target_proj: Tensor) -> Tensor:
         """Return the loss of (…, D) each."""
@@ -67,7 +67,7 @@ class BYOLLoss(ShowsArguments, nn.Module):
 
 
 class NegativeCosineSimilarity(ShowsArguments, nn.Module):
-    """``−mean cos``, in which nothing is detached."""
+    """``−mean cos``; nothing is detached."""
 
     def forward(self, z_i: Tensor, z_j: Tensor) -> Tensor:
         """Return the loss of (N, D) each."""
@@ -75,7 +75,7 @@ class NegativeCosineSimilarity(ShowsArguments, nn.Module):
 
 
 class VICRegLoss(ShowsArguments, nn.Module):
-    """VICReg, whose variance terms are halved: :func:`sslkernels.functional.vicreg`."""
+    """VICReg with halved variance terms: :func:`sslkernels.functional.vicreg`."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class VICRegLoss(ShowsArguments, nn.Module):
 
 
 class VCRegLoss(ShowsArguments, nn.Module):
-    """VICReg's variance, halved, and covariance of one view."""
+    """VICReg's variance (halved) and covariance terms of one view."""
 
     def __init__(self, std_coeff: float = 25, cov_coeff: float = 1, epsilon: float = 1e-4) -> None:
         super().__init__()
@@ -113,8 +113,8 @@ class VCRegLoss(ShowsArguments, nn.Module):
 
 
 class BarlowTwinsLoss(ShowsArguments, nn.Module):
-    """Barlow Twins of features divided by their unbiased deviation + 1e-5, on each rank by itself:
-    the convention of that name of :func:`sslkernels.functional.barlow_twins`."""
+    """Barlow Twins of features divided by their unbiased deviation + 1e-5, on each rank separately:
+    :func:`sslkernels.functional.barlow_twins` with ``convention="stable_pretraining"``."""
 
     def __init__(self, lambd: float = 5e-3) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class NTXEntLoss(ShowsArguments, nn.Module):
 
 
 class CLIPLoss(ShowsArguments, nn.Module):
-    """CLIP of features that are normalised here, and whose ``logit_scale`` divides."""
+    """CLIP of features that are normalised here; ``logit_scale`` divides the logits."""
 
     def __init__(self, temperature: float = 0.07) -> None:
         super().__init__()
@@ -158,10 +158,10 @@ class CLIPLoss(ShowsArguments, nn.Module):
 
 
 class DINOv1Loss(ShowsArguments, nn.Module):
-    """DINO of a student's logits and the teacher's probabilities, which its methods make.
+    """DINO of a student's logits and the teacher's probabilities, which its methods compute.
 
     Attributes:
-        center: None before the first update, which it then equals; in no checkpoint.
+        center: None before the first update, which sets it; not saved in checkpoints.
     """
 
     def __init__(self, temperature_student: float = 0.1, center_momentum: float = 0.9) -> None:
@@ -190,8 +190,8 @@ class DINOv1Loss(ShowsArguments, nn.Module):
         num_samples: int | Tensor | None = None,
         n_iterations: int = 3,
     ) -> Tensor:
-        """The Sinkhorn-Knopp assignment of logits (…, K), over all ranks' rows; how many they are
-        is known from the logits."""
+        """The Sinkhorn-Knopp assignment of logits (…, K), over all ranks' rows, whose number is
+        taken from the logits."""
         if num_samples is None and n_iterations == 0:
             num_samples = rows_of_all_ranks(teacher_logits, Gather())
         return _assignment(teacher_logits, teacher_temp, num_samples, n_iterations)
@@ -200,15 +200,15 @@ class DINOv1Loss(ShowsArguments, nn.Module):
     def softmax_center_teacher(
         self, teacher_logits: Tensor, teacher_temp: float, update_centers: bool = True
     ) -> Tensor:
-        """``softmax((teacher − center) / teacher_temp)``, the last update of the centre in it
-        unless told otherwise."""
+        """``softmax((teacher − center) / teacher_temp)``, after the pending update of the centre
+        unless ``update_centers=False``."""
         if update_centers:
             self.apply_center_update()
         return _softmax(teacher_logits, self.center, teacher_temp)
 
     @torch.no_grad()
     def update_center(self, teacher_output: Tensor) -> None:
-        """Start the update by a batch's logits (T, B, K), which the next use of the centre ends."""
+        """Start the update with a batch's logits (T, B, K); it is applied at the next use."""
         if teacher_output.dim() != 3:
             raise ValueError(f"logits must be (T, B, K), got {tuple(teacher_output.shape)}")
         logits = teacher_output.flatten(0, -2)
@@ -216,7 +216,7 @@ class DINOv1Loss(ShowsArguments, nn.Module):
 
     @torch.no_grad()
     def apply_center_update(self) -> None:
-        """End the last update, if there is one."""
+        """Apply the pending update, if any."""
         if self._update is not None:
             update, self._update = self._update, None
             if self.center is None:
@@ -249,12 +249,12 @@ class iBOTPatchLoss(ShowsArguments, nn.Module):  # noqa: N801
         num_samples: int | Tensor | None = None,
         n_iterations: int = 3,
     ) -> Tensor:
-        """The Sinkhorn-Knopp assignment of logits (…, K), as that of :class:`DINOv1Loss`."""
+        """The Sinkhorn-Knopp assignment of logits (…, K); see ``DINOv1Loss``."""
         return _assignment(teacher_patch_tokens, teacher_temp, num_samples, n_iterations)
 
 
 class DINOv2Loss(ShowsArguments, nn.Module):
-    """:class:`DINOv1Loss` of class tokens and :class:`iBOTPatchLoss` of patches, weighted."""
+    """The weighted sum of ``DINOv1Loss`` of class tokens and ``iBOTPatchLoss``."""
 
     def __init__(
         self,
@@ -276,7 +276,7 @@ class DINOv2Loss(ShowsArguments, nn.Module):
         student_patch_logits: Tensor | None = None,
         teacher_patch_probs: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss; without patches, that of class tokens alone."""
+        """Return the loss; without patches, the loss of class tokens alone."""
         given = (teacher_cls_probs, teacher_patch_probs)
         leave_gradients(self, *(x for x in given if x is not None))
         loss = self.dino_loss_weight * self.dino_loss(student_cls_logits, teacher_cls_probs)
@@ -287,10 +287,10 @@ class DINOv2Loss(ShowsArguments, nn.Module):
 
 
 class EppsPulley(ShowsArguments, Knots):
-    """LeJEPA's statistic of samples on a line, those of this rank, times the number of ranks.
+    """LeJEPA's statistic of this rank's samples on a line, times the number of ranks.
 
-    Within :class:`SlicedEppsPulley` projections are not stored; alone it stores them for every
-    knot.
+    Within ``SlicedEppsPulley`` projections are not stored; used alone, it stores them for
+    every knot.
     """
 
     def __init__(self, t_max: float = 3.0, n_points: int = 17) -> None:
@@ -312,7 +312,7 @@ class EppsPulley(ShowsArguments, Knots):
 
 
 class SlicedEppsPulley(ShowsArguments, Step):
-    """The mean of :class:`EppsPulley` over random directions: SIGReg of all views as one set."""
+    """The mean of ``EppsPulley`` over random directions: SIGReg of all views as one set."""
 
     def __init__(self, num_slices: int = 1024, t_max: float = 3.0, n_points: int = 17) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Instances of a peer's class that are computed here; what is refused here, the peer does."""
+"""Instances of a peer's class that are computed here; calls refused here are left to the peer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import nn
 
 from .peer import say
 
-_UPDATE = "apply_center_update"  # ends what may be on its way: state is carried without it
+_UPDATE = "apply_center_update"  # applied before state is copied
 
 
 class StandIn:
-    """What a class of both, ours and the peer's, has besides.
+    """Base of classes that derive from both ours and the peer's.
 
-    Such an instance keeps an instance of the peer's class beside it: the peer's attributes are
-    there, and what ours refuses goes to it, with the state of the moment. Once an attribute is set
-    that ours does not know, it is an instance of the peer's class alone.
+    Such an instance keeps an instance of the peer's class: it provides the peer's attributes, and
+    handles the calls that ours refuses, with the current state. Once an attribute is set that our
+    class does not have, the instance becomes one of the peer's class alone.
     """
 
     _ours: type
@@ -31,7 +31,7 @@ class StandIn:
     _modules: dict
 
     def __init__(self) -> None:
-        nn.Module.__init__(self)  # type: ignore[arg-type]  # ours ends here: not in the peer's
+        nn.Module.__init__(self)  # type: ignore[arg-type]  # not the peer's
 
     def __getattr__(self, name: str) -> Any:
         own = vars(self).get("_own")
@@ -55,14 +55,14 @@ class StandIn:
         return hasattr(self._ours, name) or any(name in x for x in kept)
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
-        if "_ours" not in vars(type(self)):  # someone's own class
+        if "_ours" not in vars(type(self)):  # a user's subclass
             return super().__reduce_ex__(protocol)  # type: ignore[return-value]
         return _empty, (self._ours, self._original), self.__getstate__()
 
 
 @functools.cache
 def stand_in(ours: type, original: type) -> type:
-    """The class of ours and the peer's, in which methods of both try ours first."""
+    """A class derived from ours and the peer's, whose methods try ours first."""
     methods = {
         name: _first(method, getattr(original, name), f"{original.__name__}.{name}")
         for name, method in inspect.getmembers_static(ours, lambda x: isinstance(x, FunctionType))
@@ -74,11 +74,11 @@ def stand_in(ours: type, original: type) -> type:
 
 
 def replace_class(original: type, ours: type) -> Callable[[], None]:
-    """Let instances of a class, not of its subclasses, be computed by ours; return what undoes it.
+    """Let ours compute instances of a class, but not of its subclasses; return the undo function.
 
-    The class stays what and where it is, so that neither ``isinstance``, ``super(Name, self)``,
-    pickles nor earlier imports notice. An instance is first made by the peer's constructor, so
-    that it raises, warns and draws random numbers as it would.
+    The class itself stays in place, so ``isinstance``, ``super(Name, self)``, pickles and earlier
+    imports keep working. An instance is first constructed by the peer's ``__init__``, so that it
+    raises, warns and draws random numbers as usual.
     """
     theirs: Any = original.__init__  # type: ignore[misc]
     had_one = "__init__" in vars(original)
@@ -95,7 +95,7 @@ def replace_class(original: type, ours: type) -> Callable[[], None]:
         after = torch.get_rng_state()
         refusal = _made(self, new, lambda: ours.__init__(self, *args, **kwargs), before)  # type: ignore[misc]
         if refusal is None:
-            _carry(self, own)  # type: ignore[arg-type]  # a bank is kept once
+            _carry(self, own)  # type: ignore[arg-type]  # share large state such as a bank
             vars(self)["_own"] = own
         else:
             _made(self, original, lambda: theirs(self, *args, **kwargs), before)
@@ -115,14 +115,14 @@ def replace_class(original: type, ours: type) -> Callable[[], None]:
 
 
 def is_replaced(original: Any) -> bool:
-    """Whether :func:`replace_class` or :func:`replacing_function` has been here."""
+    """Whether :func:`replace_class` or :func:`replacing_function` has replaced it."""
     if isinstance(original, type):
         return getattr(vars(original).get("__init__"), "replaces", None) is original
     return hasattr(original, "replaces")
 
 
 def replacing_function(original: Callable, ours: Callable) -> Callable:
-    """Ours, and where it raises the peer's."""
+    """A function that calls ours, and the peer's if ours raises."""
 
     @functools.wraps(ours)
     def function(*args: Any, **kwargs: Any) -> Any:
@@ -144,7 +144,7 @@ def _first(ours: Callable, theirs: Callable, name: str) -> Callable:
         except Exception as error:
             refusal = error
         own = vars(self).get("_own")
-        if own is None:  # still being made
+        if own is None:  # under construction
             raise refusal
         _carry(self, own)
         result = _do_instead(theirs, (own, *args), kwargs, name, refusal)
@@ -165,7 +165,7 @@ def _do_instead(theirs: Callable, args: tuple, kwargs: dict, name: str, refusal:
 
 
 def _carry(source: nn.Module, target: nn.Module) -> None:
-    """Give one module the other's state: what both have of buffers and attributes."""
+    """Copy one module's state to another: the buffers and attributes that both have."""
     if source is target:
         return
     getattr(source, _UPDATE, lambda: None)()
@@ -180,7 +180,7 @@ def _carry(source: nn.Module, target: nn.Module) -> None:
 
 
 def _made(instance: Any, cls: type, make: Callable, state: torch.Tensor) -> Exception | None:
-    """Make an instance of a class, from a state of the random numbers; why not, if it cannot be."""
+    """Construct an instance, from a state of the random generator; return the error, if any."""
     torch.set_rng_state(state)
     _become(instance, cls, {})
     with warnings.catch_warnings():
@@ -193,7 +193,7 @@ def _made(instance: Any, cls: type, make: Callable, state: torch.Tensor) -> Exce
 
 
 def _become(instance: Any, cls: type, attributes: dict[str, Any]) -> None:
-    """Let it be an instance of another class, with these attributes alone."""
+    """Turn an instance into one of another class, with these attributes alone."""
     vars(instance).clear()
     instance.__class__ = cls
     vars(instance).update(attributes)

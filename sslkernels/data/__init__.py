@@ -1,4 +1,4 @@
-"""Data: readers of images, the views that methods train on, and digits that ship with it."""
+"""Data: image readers, the views of each method, and small data sets that ship with packages."""
 
 from .dali import HAS_DALI, DALIReader, DALIViewReader
 from .digit_files import read_digits, write_digits

@@ -1,4 +1,4 @@
-"""Checks that readers and makers of views share."""
+"""Checks shared by readers and view functions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .._checks import check_have_values, shown
 
 
 def check_bytes(name: str, images: Any, *shapes: str) -> None:
-    """A uint8 tensor with values, of one of ``shapes``, and not empty.
+    """Check for a non-empty uint8 tensor with values, of one of ``shapes``.
 
-    A shape is written as "n, height, width", whose names say how many dimensions there are.
+    A shape is written as "n, height, width", and gives the number of dimensions.
     """
     if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
         raise TypeError(f"{name} must be uint8, got {shown(images)}")
@@ -23,7 +23,7 @@ def check_bytes(name: str, images: Any, *shapes: str) -> None:
 
 
 def check_generator(generator: Any, device: torch.device) -> None:
-    """A generator, or what stands for one, of ``device``."""
+    """Check for a generator on ``device``."""
     if not hasattr(generator, "manual_seed") or not hasattr(generator, "device"):
         raise TypeError(f"generator must be a torch.Generator, got {shown(generator)}")
     if generator.device != device:
@@ -31,9 +31,9 @@ def check_generator(generator: Any, device: torch.device) -> None:
 
 
 def as_device(device: torch.device | str, *, meta: bool = False) -> torch.device:
-    """The device of this name; raises TypeError or ValueError where there is none.
+    """The device of this name; raises TypeError or ValueError if there is none.
 
-    That of tensors without values is none, but for ``meta``.
+    The meta device is refused unless ``meta``.
     """
     if not isinstance(device, torch.device | str):
         raise TypeError(f"device must be a torch.device or its name, got {shown(device)}")

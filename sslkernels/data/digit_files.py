@@ -1,4 +1,4 @@
-"""The digits as image files, to be read as any other images are."""
+"""The digits as image files, to be read like any other images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLITS = ("train", "test")
 def write_digits(folder: str | Path) -> Path:
     """Write the digits as PNGs, ``folder/train/LABEL/NUMBER.png`` and ``folder/test/…``.
 
-    Nothing is done where ``folder`` exists: it is whole, for it gets its name last.
+    Does nothing if ``folder`` exists, which is then complete: it is renamed into place at the end.
 
     Raises:
         ImportError: PIL is missing.
@@ -55,12 +55,12 @@ def write_digits(folder: str | Path) -> Path:
 def read_digits(
     folder: str | Path, *, by: str = "auto", device: torch.device | str = "cpu"
 ) -> tuple[DigitSplit, DigitSplit]:
-    """Read what ``write_digits`` wrote, by DALI or PIL: the same tensors as ``load_digits`` has.
+    """Read the files of ``write_digits`` with DALI or PIL: the same tensors as ``load_digits``.
 
     Args:
-        folder: of ``write_digits``.
-        by: "dali", "pil" or "auto", as for ``image_reader``.
-        device: where the tensors go.
+        folder: written by :func:`sslkernels.data.write_digits`.
+        by: "dali", "pil" or "auto", see :func:`sslkernels.data.image_reader`.
+        device: the device of the tensors.
     """
     check_paths(folder=folder)
     check_choice("by", by, ("auto", "dali", "pil"))

@@ -1,4 +1,4 @@
-"""From images and a recipe to views, and to what was done to get them."""
+"""Views of images by a recipe, together with their parameters."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def make_views(
     channels_last: bool = False,
     impl: str = "auto",
 ) -> tuple[list[Tensor], Tensor]:
-    """Draw the views of every image, and make them.
+    """Draw the parameters of the views of every image, and make the views.
 
-    Views of one size, interpolation and normalisation are made together.
+    Views of the same size, interpolation and normalisation are made together.
 
     Args:
-        images: (N, H, W, C) uint8 with C 1 or 3, or :class:`RaggedImages`.
-        recipe: such as :class:`SimCLRViews`, or any views.
-        generator: source of every random number, on the device of the images.
+        images: (N, H, W, C) uint8 with C 1 or 3, or :class:`sslkernels.RaggedImages`.
+        recipe: such as :class:`sslkernels.data.SimCLRViews`, or any sequence of views.
+        generator: source of all random numbers, on the device of the images.
         dtype, channels_last, impl: see :func:`sslkernels.augment_views`.
 
     Returns:
         The views in the recipe's order, each (N, C, size, size), and their parameters (V, N, 13),
-        from which :func:`sslkernels.source_coordinates` tells where they lie. Views of images of
-        one channel are normalised by the recipe's first mean and standard deviation.
+        from which :func:`sslkernels.source_coordinates` computes their positions. Images with one
+        channel are normalised by the recipe's first mean and standard deviation.
 
     Raises:
-        TypeError, ValueError, RuntimeError: as :func:`sslkernels.augment_views`.
+        TypeError, ValueError, RuntimeError: see :func:`sslkernels.augment_views`.
     """
     views = views_of(recipe)
     if not isinstance(dtype, torch.dtype):

@@ -1,7 +1,7 @@
-"""Moved digits: each digit scaled, rotated and put at a random place on a larger canvas.
+"""Moved digits: each digit scaled, rotated and placed at random on a larger canvas.
 
-Raw pixels and random features classify moved digits poorly, and the move itself is the
-augmentation: what survives it is the shape of the digit.
+Raw pixels and random features classify moved digits poorly, and the move is the augmentation: only
+the shape of the digit is invariant to it.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ def move_digits(
 ) -> Tensor:
     """Scale, rotate and place each image independently on a black square canvas.
 
-    The scale is uniform in [0.7, 1.15], the rotation uniform in ±23°, and the place uniform over
-    the shifts that keep the scaled ink inside the canvas or, along an axis where it is the larger,
+    The scale is uniform in [0.7, 1.15], the rotation uniform in ±23°, and the position uniform over
+    the shifts that keep the scaled ink inside the canvas or, along an axis where the ink is larger,
     the canvas inside the ink. Sampling is bilinear. A canvas smaller than the ink thus shows a
     part of it at the same scale: a local crop.
 
     Args:
         images: (n, height, width) uint8, on the device of ``generator``.
-        generator: source of every random number; the same state gives the same moves.
+        generator: source of all random numbers; the same state gives the same moves.
         canvas_size: side of the canvas in pixels, at least 1.
 
     Returns:
         (n, 1, canvas_size, canvas_size) float32 in [0, 1], on the device of ``images``.
 
     Raises:
-        TypeError: ``images`` is not uint8, or another argument of another type.
+        TypeError: ``images`` is not uint8, or another argument has the wrong type.
         ValueError: ``images`` is not of shape (n, height, width), or ``canvas_size`` is not in
             1..65536.
     """
@@ -58,16 +58,16 @@ def move_digits(
 
 
 def draw_moves(count: int, generator: torch.Generator) -> Tensor:
-    """(count, 4) uniform in [-1, 1]: where scale, angle and place, x and y, lie in their ranges."""
+    """(count, 4) uniform in [-1, 1]: scale, angle, x and y relative to their ranges."""
     return torch.rand(count, 4, generator=generator, device=generator.device) * 2 - 1
 
 
 def apply_moves(images: Tensor, moves: Tensor, canvas_size: int) -> tuple[Tensor, Tensor]:
-    """Move images (n, height, width) uint8 by moves (n, 4) of ``draw_moves``.
+    """Move images (n, height, width) uint8 by the moves (n, 4) of ``draw_moves``.
 
     Returns:
-        The canvases, as ``move_digits`` does, and (n, 2, 3) float32: the affine maps from places
-        on the canvas, x and y in -1 … 1, to x and y in pixels of the image.
+        The canvases, as from ``move_digits``, and (n, 2, 3) float32: the affine maps from canvas
+        coordinates, x and y in -1 … 1, to x and y in pixels of the image.
     """
     check_integers(1, LARGEST_CANVAS, canvas_size=canvas_size)
     count, height, width = images.shape
@@ -83,7 +83,7 @@ def apply_moves(images: Tensor, moves: Tensor, canvas_size: int) -> tuple[Tensor
     room = (canvas_size / 2 - moved_half_size).abs()
     shift = moves[:, 2:, None] * room - moved_center
 
-    # affine_grid wants the inverse map, with -1..1 across the canvas and across the image.
+    # affine_grid takes the inverse map, with -1..1 across the canvas and across the image.
     image_size = torch.tensor([[width], [height]], device=images.device)
     inverse = rotation.mT / scale[:, None, None]
     theta = torch.cat([inverse * canvas_size, -2 * inverse @ shift], 2) / image_size  # (n, 2, 3)
@@ -96,26 +96,26 @@ def apply_moves(images: Tensor, moves: Tensor, canvas_size: int) -> tuple[Tensor
 class MovedDigitViews(IterableDataset):
     """Batches of independently moved views of every digit, in a new order each epoch.
 
-    Iterating yields a ``ViewBatch`` at a time. Its views are (n, 1, 32, 32), local ones
-    (n, 1, 16, 16), float32 in [0, 1]; row i of all shows the same digit, or a part of it. Its
-    parameters are (V, n, 2, 3), the maps of ``apply_moves``. Epochs and resuming are those of a
-    ``Reader``, and the moves follow from the seed and the step.
+    Iterating yields :class:`sslkernels.data.ViewBatch` objects. Their views are (n, 1, 32, 32),
+    local ones (n, 1, 16, 16), float32 in [0, 1]; row i of all views shows the same digit, or a
+    part of it. Their parameters are (V, n, 2, 3), the maps of ``apply_moves``. Epochs and resuming
+    work as in :class:`sslkernels.data.Reader`, and the moves follow from the seed and the step.
 
-    Ranks share a batch: each has every ``world_size``-th of its digits, moved as they are when one
-    process has them all.
+    Ranks share a batch: each takes every ``world_size``-th of its digits, moved as in a single
+    process with all of them.
 
     Args:
-        digits: kept whole, and moved where they lie.
+        digits: kept as a whole, and moved on their device.
         batch_size: digits per batch, of all ranks together.
         seed: of the order and of the moves.
-        whole_views: how many views of the whole digit.
-        local_views: smaller views of a part of the digit, which come after these.
-        rank, world_size: whose share, of how many.
+        whole_views: number of views of the whole digit.
+        local_views: number of smaller views of a part of the digit, after the others.
+        rank, world_size: this process's rank, and the number of ranks.
 
     Raises:
-        TypeError: images are not uint8, or a number is none.
-        ValueError: images are not of shape (n, height, width), a number is out of range, or ranks
-            do not divide a batch.
+        TypeError: images are not uint8, or an argument is not an integer.
+        ValueError: images are not of shape (n, height, width), a number is out of range, or the
+            batch size is not divisible by the number of ranks.
     """
 
     def __init__(
@@ -164,16 +164,16 @@ class MovedDigitViews(IterableDataset):
             yield ViewBatch(views, torch.stack(maps), labels, indices)
 
     def state_dict(self) -> dict[str, Any]:
-        """What ``load_state_dict`` needs, of plain numbers and strings."""
+        """The state for ``load_state_dict``, as plain numbers and strings."""
         return self.reader.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken; raises as ``Reader.load_state_dict`` does."""
+        """Resume from ``state``; raises like ``Reader.load_state_dict``."""
         self.reader.load_state_dict(state)
 
 
 def _ink_box(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Centre and half size (n, 2, 1), as (x, y) pixels from the image's centre, of all ink."""
+    """Centre and half size (n, 2, 1) of the ink, as (x, y) pixels from the image's centre."""
     ink = images > 0
     centers, half_sizes = [], []
     for dim in (1, 2):  # along x, then along y

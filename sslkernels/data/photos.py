@@ -21,13 +21,13 @@ PHOTOGRAPHS = (
     "stereo_motorcycle",
 )
 SIDE = 48
-BLOCK = 96  # side of the squares of a photograph that are for training, or for tests
+BLOCK = 96  # side of the squares that are split into training and test squares
 TRAIN_PATCHES, TEST_PATCHES = 500, 125
 SEED = 0
 
 
 class PhotoSplit(NamedTuple):
-    """Images (n, 48, 48, 3) uint8, and labels (n,) int64: which of ``PHOTOGRAPHS`` they are of."""
+    """Images (n, 48, 48, 3) uint8, and labels (n,) int64, the index into ``PHOTOGRAPHS``."""
 
     images: Tensor
     labels: Tensor
@@ -36,15 +36,14 @@ class PhotoSplit(NamedTuple):
 def load_photos(device: torch.device | str = "cpu") -> tuple[PhotoSplit, PhotoSplit]:
     """Load patches of photographs as a training and a test split.
 
-    Each photograph is divided into squares of 96 pixels, every fifth of which is for tests.
-    Patches lie anywhere within a square, so that no pixel is in both splits. They are the same at
-    each call.
+    Each photograph is divided into squares of 96 pixels, every fifth of which is a test square.
+    Patches lie within a square, so no pixel is in both splits. They are the same at each call.
 
     Args:
-        device: where the tensors go.
+        device: the device of the tensors.
 
     Returns:
-        ``(train, test)``: 4000 and 1000 patches, 500 and 125 of each photograph, in its order.
+        ``(train, test)``: 4,000 and 1,000 patches, 500 and 125 of each photograph, in order.
 
     Raises:
         ImportError: scikit-image is missing.
@@ -61,7 +60,7 @@ def load_photos(device: torch.device | str = "cpu") -> tuple[PhotoSplit, PhotoSp
     splits: tuple[list[np.ndarray], ...] = [], []
     for name in PHOTOGRAPHS:
         found = getattr(skimage.data, name)()
-        photograph = found[0] if isinstance(found, tuple) else found  # of two, the left one
+        photograph = found[0] if isinstance(found, tuple) else found  # a stereo pair: the left one
         for patches, corners, count in zip(
             splits, _blocks(photograph), (TRAIN_PATCHES, TEST_PATCHES), strict=True
         ):
@@ -77,9 +76,9 @@ def load_photos(device: torch.device | str = "cpu") -> tuple[PhotoSplit, PhotoSp
 
 
 def _blocks(photograph: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners (n, 2) of the squares for training and of those for tests, row and column."""
+    """Corners (n, 2), row and column, of the training and of the test squares."""
     rows, columns = (side // BLOCK for side in photograph.shape[:2])
     row, column = np.divmod(np.arange(rows * columns), columns)
-    is_test = (row + 2 * column) % 5 == 2  # no two of these touch
+    is_test = (row + 2 * column) % 5 == 2  # no two test squares touch
     corners = BLOCK * np.stack([row, column], 1)
     return corners[~is_test], corners[is_test]

@@ -1,4 +1,4 @@
-"""One door to the readers of files: DALI where it is installed, PIL elsewhere."""
+"""The common functions for readers of files: DALI if installed, otherwise PIL."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def image_reader(
     rank: int = 0,
     world_size: int = 1,
 ) -> Reader:
-    """A reader of ``images`` that yields batches of ``RaggedImages``; both yield the same.
+    """A reader of ``images`` that yields batches of ``RaggedImages``, the same with DALI or PIL.
 
     Args:
         images: the files.
-        batch_size, seed, rank, world_size: as for ``Reader``.
-        by: "dali", "pil", or "auto": DALI where it is installed, and PIL elsewhere.
-        device: where DALI decodes; PIL does so on the CPU alone.
-        upright: turn images as EXIF's orientation says; default: as they are stored.
+        batch_size, seed, rank, world_size: see :class:`sslkernels.data.Reader`.
+        by: "dali", "pil", or "auto": DALI if installed, otherwise PIL.
+        device: the device on which DALI decodes; PIL supports the CPU only.
+        upright: apply EXIF's orientation; False: images as stored.
 
     Raises:
-        ImportError: what ``by`` names is not installed.
+        ImportError: the decoder that ``by`` names is not installed.
         TypeError, ValueError: ``by`` is none of the three, there is no such device, or an argument
-            is of another type or out of range.
+            has the wrong type or is out of range.
     """
     check_choice("by", by, ("auto", "dali", "pil"))
     share = {"seed": seed, "rank": rank, "world_size": world_size}
@@ -62,22 +62,22 @@ def view_reader(
     rank: int = 0,
     world_size: int = 1,
 ) -> FusedViewReader | DALIViewReader:
-    """A reader of views of ``images`` that yields a ``ViewBatch`` at a time.
+    """A reader of views of ``images`` that yields :class:`sslkernels.data.ViewBatch` objects.
 
     Args:
         images: the files.
-        batch_size, seed, rank, world_size: as for ``Reader``.
-        recipe: such as ``SimCLRViews``, or any views.
-        augment: "fused": ``augment_views`` makes the views of what DALI or PIL decodes; "dali":
-            DALI makes them.
-        by: as for ``image_reader``; not "pil" where DALI makes the views.
-        device: where images are decoded, by DALI, and views made. PIL decodes on the CPU.
-        upright: as for ``image_reader``.
+        batch_size, seed, rank, world_size: see :class:`sslkernels.data.Reader`.
+        recipe: such as ``SimCLRViews``, or any sequence of views.
+        augment: "fused": :func:`sslkernels.augment_views` makes the views of images decoded by DALI
+            or PIL; "dali": DALI makes them.
+        by: see :func:`sslkernels.data.image_reader`; not "pil" if DALI makes the views.
+        device: the device on which DALI decodes and views are made. PIL decodes on the CPU.
+        upright: see :func:`sslkernels.data.image_reader`.
 
     Raises:
-        ImportError: what is asked for is not installed.
-        TypeError, ValueError: an argument is none of those above, of another type or out of range,
-            or there is no such device.
+        ImportError: a package that is asked for is not installed.
+        TypeError, ValueError: an argument is none of the above, has the wrong type or is out of
+            range, or there is no such device.
     """
     check_choice("augment", augment, ("fused", "dali"))
     check_choice("by", by, ("auto", "dali", "pil"))
@@ -102,7 +102,7 @@ def read_all(images: EncodedImages, *, by: str = "auto") -> Tensor:
         (n, height, width, 3) uint8 RGB on the CPU.
 
     Raises:
-        ImportError: what ``by`` names is not installed.
+        ImportError: the decoder that ``by`` names is not installed.
         ValueError: images differ in size, or some cannot be read; the message names one.
     """
     reader = image_reader(images, len(images), by=by)

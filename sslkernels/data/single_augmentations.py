@@ -1,4 +1,4 @@
-"""One augmentation at a time: what an image becomes if nothing else happens to it."""
+"""One augmentation at a time, with all others turned off."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ MOVES = {"scale": (1, 0, 0, 0), "rotation": (0, 1, 0, 0), "shift": (0, 0, 1, 1)}
 def plain_digits(images: Tensor) -> Tensor:
     """Digits (n, height, width) uint8 in the middle of the canvas, upright and of medium size.
 
-    Returns (n, 1, 32, 32) float32 in [0, 1], as ``move_digits`` does.
+    Returns:
+        (n, 1, 32, 32) float32 in [0, 1], as from ``move_digits``.
     """
     check_bytes("images", images, "n, height, width")
     return apply_moves(images, torch.zeros(len(images), 4, device=images.device), CANVAS_SIZE)[0]
 
 
 def single_moves(images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    """The same digits, of which one thing is moved: "scale", "rotation", or "shift".
+    """Digits moved in one way only: "scale", "rotation" or "shift".
 
-    It is drawn as ``move_digits`` draws it, and the others are as in ``plain_digits``.
+    That move is drawn as in ``move_digits``, and everything else is as in ``plain_digits``.
 
     Args:
         images: (n, height, width) uint8, on the device of ``generator``.
-        generator: source of every random number.
+        generator: source of all random numbers.
 
     Returns:
-        (n, 1, 32, 32) float32 in [0, 1] by the name of what is moved.
+        (n, 1, 32, 32) float32 in [0, 1] for each name of a move.
     """
     check_bytes("images", images, "n, height, width")
     check_generator(generator, images.device)
@@ -47,7 +48,7 @@ def single_moves(images: Tensor, generator: torch.Generator) -> dict[str, Tensor
 
 
 def plain_view(view: View) -> View:
-    """A view's size and normalisation, of the largest square in the middle, with nothing else."""
+    """A view of the same size and normalisation: the largest central square, no augmentation."""
     if not isinstance(view, View):
         raise TypeError(f"view must be a View, got {shown(view)}")
     return View(
@@ -57,10 +58,11 @@ def plain_view(view: View) -> View:
 
 
 def single_views(view: View) -> Mapping[str, View]:
-    """Views that differ from ``plain_view(view)`` by one augmentation, which always happens.
+    """Views that differ from ``plain_view(view)`` by one augmentation, which is always applied.
 
-    "crop", "flip", "colour", "grey", "blur" and "solarise": with the ranges that ``view`` draws
-    from. Left out is what has no range there: colours that ``view`` does not change.
+    "crop", "flip", "colour", "grey", "blur" and "solarise", with the ranges of ``view``.
+    Augmentations without a range there, such as colours that ``view`` does not change, are left
+    out.
     """
     plain = plain_view(view)
     colors = {name: getattr(view, name) for name in ("brightness", "contrast", "saturation", "hue")}

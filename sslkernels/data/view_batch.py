@@ -1,4 +1,4 @@
-"""Batches of views, whoever makes them."""
+"""Batches of views, from any source."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class ViewBatch(NamedTuple):
 
     Attributes:
         views: V tensors (N, C, size, size), normalised.
-        parameters: what made them: (V, N, 13) float32 as ``draw_parameters`` draws them; of moved
-            digits (V, N, 2, 3), from places on the canvas to pixels.
+        parameters: of the views: (V, N, 13) float32 from ``draw_parameters``; for moved digits
+            (V, N, 2, 3), the maps from canvas coordinates to pixels.
         labels: (N,) int64.
-        indices: (N,) int64, which images of the reader's these are.
-        quarter_turns: (V, N) int64 in 0..3, counter-clockwise, after the flip; None: not turned.
+        indices: (N,) int64, indices of the images in the reader.
+        quarter_turns: (V, N) int64 in 0..3, counter-clockwise, after the flip; None: not rotated.
     """
 
     views: list[Tensor]
@@ -39,14 +39,14 @@ class ViewBatch(NamedTuple):
     quarter_turns: Tensor | None = None
 
     def coordinates(self, view: int, cells: int) -> Tensor:
-        """Where the cells of a view's grid have their centres, in their images.
+        """Image coordinates of the centres of the cells of a view's grid.
 
         Args:
-            view: which one.
-            cells: along each side of the view.
+            view: index of the view.
+            cells: cells along each side of the view.
 
         Returns:
-            (N, cells, cells, 2): row and column in pixels of the image, flipped as the view is.
+            (N, cells, cells, 2): row and column in pixels of the image, flipped like the view.
         """
         check_integers(0, len(self.parameters) - 1, view=view)
         check_integers(1, cells=cells)
@@ -60,19 +60,19 @@ class ViewBatch(NamedTuple):
 
 
 class FusedViewReader(IterableDataset):
-    """Batches of views that ``augment_views`` makes of what a reader reads.
+    """Batches of views that :func:`sslkernels.augment_views` makes of a reader's images.
 
-    Epochs, shares, workers, skipped images and resuming are those of the reader. Random numbers
+    Epochs, sharding, workers, skipped images and resuming are those of the reader. Random numbers
     follow from its seed, its rank and the step: on the CPU they are those of ``DALIViewReader``.
 
     Args:
-        reader: of images of 3 channels, or of 1.
-        recipe: such as ``SimCLRViews``, or any views.
-        device: where the views are made; default: where the reader has the images.
-        dtype, impl: see ``augment_views``.
+        reader: of images with 3 channels, or 1.
+        recipe: such as ``SimCLRViews``, or any sequence of views.
+        device: the device on which views are made; None: that of the reader's images.
+        dtype, impl: see :func:`sslkernels.augment_views`.
 
     Raises:
-        TypeError, ValueError: an argument is of another type, or none of those above.
+        TypeError, ValueError: an argument has the wrong type, or is none of the above.
     """
 
     def __init__(
@@ -115,9 +115,9 @@ class FusedViewReader(IterableDataset):
         return self.reader.skipped
 
     def state_dict(self) -> dict[str, Any]:
-        """What ``load_state_dict`` needs, of plain numbers and strings."""
+        """The state for ``load_state_dict``, as plain numbers and strings."""
         return self.reader.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken; raises as ``Reader.load_state_dict`` does."""
+        """Resume from ``state``; raises like ``Reader.load_state_dict``."""
         self.reader.load_state_dict(state)

@@ -1,8 +1,8 @@
-"""Collectives whose gradients are right; nothing else in the package talks to torch.distributed.
+"""Differentiable collectives; no other package here uses torch.distributed.
 
-Losses are means over a rank's own rows. What a backward pass leaves in an embedding's gradient is
-the derivative of the *sum* of all ranks' losses, so that after DistributedDataParallel's mean the
-parameters hold the gradient of one process with the global batch.
+Losses are means over a rank's own rows. The backward pass gives each embedding the derivative of
+the *sum* of all ranks' losses, so that after DistributedDataParallel's mean the parameters have the
+gradient of one process with the global batch.
 """
 
 from .batch_norm import SyncBatchNorm, synchronize_batch_norm

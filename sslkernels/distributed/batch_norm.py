@@ -1,4 +1,4 @@
-"""Batch normalisation whose statistics are those of all ranks' rows, on any device."""
+"""Batch normalisation with statistics over all ranks' rows, on any device."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .gather import Gather, ranks_of
 
 
 class SyncBatchNorm(_BatchNorm):
-    """torch.nn.SyncBatchNorm for devices that it does not know, such as the CPU.
+    """A torch.nn.SyncBatchNorm for devices that it does not support, such as the CPU.
 
     Same arguments, parameters and buffers as ``torch.nn.BatchNorm2d``. Ranks may hold different
-    numbers of rows. Computes in float32 or wider; gradients are those of the global batch after
-    DistributedDataParallel's mean. Two collectives a call: of the means, then of the variances.
+    numbers of rows. Computed in at least float32; gradients are those of the global batch after
+    DistributedDataParallel's mean. Two collectives per call: means, then variances.
     """
 
     running_mean: Tensor
@@ -61,11 +61,11 @@ class SyncBatchNorm(_BatchNorm):
 
 
 def synchronize_batch_norm(module: nn.Module) -> None:
-    """Make all batch normalisation within ``module`` take its statistics over all ranks.
+    """Make all batch normalisation within ``module`` use statistics over all ranks, in place.
 
-    Layers keep their parameters, their buffers and the names of both. On CUDA they become
-    ``torch.nn.SyncBatchNorm``, elsewhere :class:`SyncBatchNorm`. ``module`` itself stays what it
-    is.
+    Layers keep their parameters, buffers and the names of both. On CUDA they become
+    ``torch.nn.SyncBatchNorm``, elsewhere :class:`sslkernels.distributed.SyncBatchNorm`. ``module``
+    itself is not replaced.
     """
     for name, child in module.named_children():
         if not isinstance(child, _BatchNorm):

@@ -1,4 +1,4 @@
-"""For the inside of operators: blocks of rows that meet every rank."""
+"""For use within operators: exchange of blocks of rows among all ranks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from .gather import Ranks, process_group
 
-Merge = Callable[[Tensor, Tensor], object]  # of two contributions, into the first
+Merge = Callable[[Tensor, Tensor], object]  # merges two contributions, in place of the first
 
 
 def row_counts(x: Tensor, group: str) -> list[int]:
-    """How many rows each rank holds. Waits for the device.
+    """The number of rows on each rank. Waits for the device.
 
     Raises:
-        ValueError: ranks that hold another number of columns or another dtype.
+        ValueError: ranks that differ in the number of columns or in dtype.
     """
     ranks = process_group(group)
     dtypes = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
@@ -37,7 +37,7 @@ def row_counts(x: Tensor, group: str) -> list[int]:
 
 
 def gather_blocks(x: Tensor, sizes: Sequence[int], group: str) -> Tensor:
-    """(ranks, largest size, …): every rank's rows, with anything in what pads them."""
+    """(ranks, largest size, …): every rank's rows, with undefined values as padding."""
     padded = _pad(x, max(sizes))
     blocks = x.new_empty(len(sizes), *padded.shape)
     _all_gather_single(blocks.view(-1), padded.view(-1), process_group(group))
@@ -46,32 +46,32 @@ def gather_blocks(x: Tensor, sizes: Sequence[int], group: str) -> Tensor:
 
 def meet_ranks(
     block: Sequence[Tensor],
-    visit: Callable[..., Tensor | None],
+    callback: Callable[..., Tensor | None],
     ranks: Ranks,
     own: Tensor | None = None,
     merge: Merge = Tensor.add_,
 ) -> Tensor | None:
-    """Call ``visit(*block)`` with the block of every other rank.
+    """Call ``callback(*block)`` with the block of every other rank.
 
     Args:
         block: this rank's tensors, each with n rows.
-        visit: what to do with another rank's block; may return a contribution, a tensor with a row
-            for each of the block's, which goes to the block's owner.
-        ranks: whom to meet, and by which route.
+        callback: processes another rank's block; may return a contribution, a tensor with one row
+            for each row of the block, which is sent to the block's owner.
+        ranks: the ranks and the route of the exchange.
         own: this rank's contribution to its own block, if there are contributions.
-        merge: makes one of two ranks' contributions, in place of the first.
+        merge: merges two ranks' contributions, in place of the first.
 
     Returns:
         All ranks' contributions to this rank's block, merged; None if there are none.
     """
     travel = _around_the_ring if ranks.route == "ring" else _from_all
     sizes = row_counts(block[0], ranks.group)
-    return travel(block, visit, sizes, process_group(ranks.group), own, merge)
+    return travel(block, callback, sizes, process_group(ranks.group), own, merge)
 
 
 def _from_all(
     block: Sequence[Tensor],
-    visit: Callable[..., Any],
+    callback: Callable[..., Any],
     sizes: Sequence[int],
     group: dist.ProcessGroup,
     own: Tensor | None,
@@ -83,7 +83,7 @@ def _from_all(
         contributions = own.new_zeros(len(sizes), largest, *own.shape[1:])
         contributions[rank, : len(own)] = own
     for other in _others(rank, len(sizes)):
-        contribution = visit(*(blocks[other, : sizes[other]] for blocks in everyone))
+        contribution = callback(*(blocks[other, : sizes[other]] for blocks in everyone))
         if own is not None:
             contributions[other, : sizes[other]] = contribution
     if own is None:
@@ -100,7 +100,7 @@ def _from_all(
 
 def _around_the_ring(
     block: Sequence[Tensor],
-    visit: Callable[..., Any],
+    callback: Callable[..., Any],
     sizes: Sequence[int],
     group: dist.ProcessGroup,
     own: Tensor | None,
@@ -110,10 +110,10 @@ def _around_the_ring(
     arriving = _Shift([_pad(x, largest) for x in block], group)
     returning = None if own is None else _Shift([_pad(own, largest)], group)
     for step, other in enumerate(_others(rank, len(sizes)), 1):
-        visitor = arriving.wait()
+        received = arriving.wait()
         if step < len(sizes) - 1:
-            arriving = _Shift(visitor, group)  # on its way while it is computed here
-        contribution = visit(*(x[: sizes[other]] for x in visitor))
+            arriving = _Shift(received, group)  # sent while the callback computes
+        contribution = callback(*(x[: sizes[other]] for x in received))
         if returning is not None:
             (carried,) = returning.wait()
             merge(carried[: sizes[other]], contribution)
@@ -123,12 +123,12 @@ def _around_the_ring(
 
 
 def _others(rank: int, size: int) -> Iterator[int]:
-    """The other ranks in the order in which the ring brings their blocks."""
+    """The other ranks, in the order in which the ring delivers their blocks."""
     return ((rank - step) % size for step in range(1, size))
 
 
 class _Shift:
-    """Tensors on their way to the next rank, while those of the rank before arrive."""
+    """Tensors being sent to the next rank, while those of the previous rank are received."""
 
     def __init__(self, tensors: Sequence[Tensor], group: dist.ProcessGroup):
         rank, size = dist.get_rank(group), dist.get_world_size(group)
@@ -154,6 +154,6 @@ def _pad(x: Tensor, size: int) -> Tensor:
 
 
 def _all_gather_single(out: Tensor, x: Tensor, group: dist.ProcessGroup) -> None:
-    # the name changed; both are the same
+    # renamed in newer versions of torch
     gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
     gather(out, x, group=group)

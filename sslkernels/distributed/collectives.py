@@ -1,4 +1,4 @@
-"""Collectives that are differentiable, and known to torch.compile."""
+"""Differentiable collectives that torch.compile can trace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .gather import Gather, Ranks, process_group, rank_of, ranks_of
 
 
 def scale_gradient(x: Tensor, gather: Gather | None) -> Tensor:
-    """x; its gradient is divided by the number of ranks where ``grad_scale`` is "reference"."""
+    """x, whose gradient is divided by the number of ranks if ``grad_scale`` is "reference"."""
     ranks = ranks_of(gather)
     if gather is None or ranks is None or gather.grad_scale == "mean":
         return x
@@ -23,18 +23,18 @@ def scale_gradient(x: Tensor, gather: Gather | None) -> Tensor:
 
 
 def rows_of_all_ranks(x: Tensor, gather: Gather | None) -> Tensor:
-    """How many rows all ranks hold together, a scalar in the dtype that x is computed in."""
+    """The total number of rows on all ranks, a scalar in the dtype in which x is accumulated."""
     dtype = accumulation_dtype(x)
     return sum_over_ranks(x.new_full((), len(x), dtype=dtype), gather)
 
 
 def mean_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
-    """This rank's share of the mean over all ranks' entries: the ranks' mean of it is that mean."""
+    """This rank's share of the mean over all ranks' entries, which is the mean of the shares."""
     return share_of_mean(x.sum(), x.numel(), gather)
 
 
 def share_of_mean(total: Tensor, count: int, gather: Gather | None) -> Tensor:
-    """The same for entries of which this rank knows the sum and the number."""
+    """As ``mean_over_ranks``, from this rank's sum and number of entries."""
     ranks = ranks_of(gather)
     if ranks is None:
         return total / count
@@ -42,7 +42,7 @@ def share_of_mean(total: Tensor, count: int, gather: Gather | None) -> Tensor:
 
 
 def logsumexp_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
-    """Log-sum-exp of all entries of all ranks, a scalar that is the same on each of them."""
+    """Log-sum-exp over all entries of all ranks, a scalar that is the same on every rank."""
     ranks = ranks_of(gather)
     own = torch.logsumexp(x.flatten(), 0)
     if ranks is None:
@@ -52,41 +52,41 @@ def logsumexp_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
 
 
 def sum_over_ranks(x: Tensor, gather: Gather | None) -> Tensor:
-    """The sum over ranks, with gradient; x itself if there are no others."""
+    """The sum over ranks, differentiable; x itself if there are no other ranks."""
     ranks = ranks_of(gather)
     return x if ranks is None else all_reduce(x, "sum", ranks)
 
 
 def all_reduce(x: Tensor, operation: str, ranks: Ranks) -> Tensor:
-    """The ``"sum"`` or ``"max"`` over ranks, on each of them. Sums have gradients."""
+    """The ``"sum"`` or ``"max"`` over ranks, on every rank. Sums are differentiable."""
     return _AllReduce.apply(x, operation, ranks.group)
 
 
 def all_gather(x: Tensor, gather: Gather | None) -> Tensor:
-    """All ranks' rows (Σ n, …), in the order of the ranks. No gradient passes."""
+    """All ranks' rows (Σ n, …), in rank order. Without gradient."""
     ranks = ranks_of(gather)
     return x.detach() if ranks is None else _all_gather_op(x.detach(), ranks.group)
 
 
 def stack_ranks(x: Tensor, ranks: Ranks) -> Tensor:
-    """(ranks, …): what every rank holds, of one shape. Nobody waits for it; no gradient passes."""
+    """(ranks, …): the tensors of all ranks, of one shape. Does not synchronise; no gradient."""
     return _stack_ranks_op(x.detach(), ranks.group, ranks.size)
 
 
 def gather_rows(x: Tensor, gather: Gather | None) -> Tensor:
-    """All ranks' rows (Σ n, …), in the order of the ranks, with gradient."""
+    """All ranks' rows (Σ n, …), in rank order, differentiable."""
     ranks = ranks_of(gather)
     return x if ranks is None else _GatherRows.apply(x, ranks.group)
 
 
 def first_row(x: Tensor, gather: Gather | None) -> int:
-    """Where this rank's rows begin among those of all ranks. Waits for the device."""
+    """The index of this rank's first row among all ranks' rows. Waits for the device."""
     ranks = ranks_of(gather)
     return 0 if ranks is None else sum(row_counts(x, ranks.group)[: rank_of(gather)])
 
 
 def gram(x: Tensor, gather: Gather | None) -> Tensor:
-    """XᵀX of all ranks' rows X; or XXᵀ, where that is the smaller."""
+    """XᵀX of all ranks' rows X, or XXᵀ if that is smaller."""
     ranks = ranks_of(gather)
     return _Gram.apply(x, None if ranks is None else ranks.group)
 
@@ -156,7 +156,7 @@ class _Gram(Differentiable):
         grad = grad + grad.T
         if ctx.group is not None:
             return _gram_backward_op(grad, x, ctx.group), None
-        with full_precision(x):  # torch.compile's backward may be in one
+        with full_precision(x):  # torch.compile's backward may run under autocast
             return grad @ x if x.shape[0] < x.shape[1] else x @ grad, None
 
 
@@ -183,7 +183,7 @@ def _stack_ranks(x: Tensor, group: str, ranks: int) -> Tensor:
 
 
 def _sum_rows(rows: Tensor, own: Tensor, group: str) -> Tensor:
-    """The sum over ranks of what each has for all rows; of that, what is for this rank's own."""
+    """This rank's rows of the sum over ranks of contributions to all rows."""
     return _own_rows(_all_reduce(rows, "sum", group), own, group).clone()
 
 

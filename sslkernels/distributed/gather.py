@@ -1,4 +1,4 @@
-"""Which ranks share a batch, and how a loss reaches their embeddings."""
+"""The ranks that share a batch, and the way a loss gathers their embeddings."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Gather:
-    """How a loss reaches the embeddings of the other ranks.
+    """How a loss gathers the embeddings of the other ranks.
 
     Ranks may hold different numbers of rows; D and dtype must agree. Where torch.distributed is
     not initialised, or the group has one rank, nothing is gathered.
 
     Attributes:
         route: ``"all"`` gathers the global batch on every rank, by one collective. With ``"ring"``
-            blocks travel from rank to rank while the resident one is computed, and no rank ever
+            blocks are sent from rank to rank while the current one is computed, and no rank ever
             holds more than three blocks. Both are exact.
-        group: the ranks that share a batch, as a process group or its name; None means all.
+        group: the ranks that share a batch, as a process group or its name; None means all ranks.
         grad_scale: ``"mean"`` gives the gradient of the global batch after
             DistributedDataParallel's mean. ``"reference"`` divides the embeddings' gradients by
-            the number of ranks, as a plain all_gather without gradient does in public code
-            (open_clip's defaults, for one); gradients of temperature, scale and bias stay.
+            the number of ranks, as a plain all-gather without gradient does in public code
+            (open_clip's defaults, for one); gradients of temperature, scale and bias are unchanged.
 
     Raises:
         ValueError: an unknown ``route`` or ``grad_scale``.
@@ -49,11 +49,11 @@ class Gather:
                 raise TypeError(
                     f"group must be a process group or its name, got {shown(self.group)}"
                 )
-            object.__setattr__(self, "group", self.group.group_name)  # a name can be pickled
+            object.__setattr__(self, "group", self.group.group_name)  # can be pickled
 
 
 class Ranks(NamedTuple):
-    """A gather that concerns more than one rank: what operators are told of it."""
+    """A gather over more than one rank, as operators take it."""
 
     route: str
     group: str  # its name
@@ -61,7 +61,7 @@ class Ranks(NamedTuple):
 
 
 def ranks_of(gather: Gather | None) -> Ranks | None:
-    """The ranks to meet; None if there are no others."""
+    """The ranks to gather from; None if there are no others."""
     if gather is None:
         return None
     if not isinstance(gather, Gather):
@@ -71,21 +71,21 @@ def ranks_of(gather: Gather | None) -> Ranks | None:
 
 
 def all_ranks() -> tuple[int, int]:
-    """This process's rank and how many there are; (0, 1) where torch.distributed is not in use."""
+    """This process's rank and the number of ranks; (0, 1) without torch.distributed."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
 
 
 def _constant(function: Callable[P, T]) -> Callable[P, T]:
-    """As torch.compiler.assume_constant_result, which would import the compiler for it."""
+    """Like torch.compiler.assume_constant_result, without importing the compiler."""
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
 
 @_constant
 def rank_of(gather: Gather | None) -> int:
-    """This rank's number in the group that it gathers from; 0 if it is alone."""
+    """This rank's index in its group; 0 without other ranks."""
     ranks = ranks_of(gather)
     return 0 if ranks is None else dist.get_rank(process_group(ranks.group))
 

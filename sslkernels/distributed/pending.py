@@ -1,4 +1,4 @@
-"""A mean over all ranks' rows that travels while other work goes on."""
+"""An asynchronous mean over all ranks' rows."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .gather import Gather, process_group, ranks_of
 
 
 class PendingMean:
-    """The mean over rows of which this rank knows the sum and the number.
+    """The mean over rows, from each rank's sum and number; the all-reduce is asynchronous.
 
     Args:
         total: (K,), this rank's sum.
-        count: of its rows; a tensor, if a device knows it.
+        count: the number of this rank's rows; may be a tensor on the device.
         gather: the ranks; None: this one alone.
     """
 
@@ -38,7 +38,7 @@ class PendingMean:
 
     @property
     def travels(self) -> bool:
-        """Whether other ranks have not answered yet."""
+        """Whether the all-reduce is still pending."""
         return self._work is not None
 
     def wait(self) -> Tensor:
@@ -47,7 +47,7 @@ class PendingMean:
         return self._total / self._count
 
     def moved(self, center: Tensor, share: float) -> Tensor:
-        """``center + share · (mean − center)``; what it was where the mean is not finite."""
+        """``center + share · (mean − center)``; entries with a mean that is not finite stay."""
         self._arrive()
         total, count = self._total.to(center).view_as(center), self._count
         if isinstance(count, Tensor):

@@ -1,4 +1,4 @@
-"""For the inside of operators: a matrix of which every rank has some rows, or some columns."""
+"""For use within operators: a matrix whose rows, or columns, are sharded over ranks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .gather import Ranks, process_group
 
 
 class Shares:
-    """The rows that each rank holds of a matrix, and how it is turned into columns and back.
+    """The number of rows on each rank, and the exchange between shards of rows and of columns.
 
-    Without ranks there is one share, the matrix, and nothing travels.
+    Without ranks there is a single shard, the matrix, and nothing is exchanged.
     """
 
     def __init__(self, x: Tensor, *ranks: Any) -> None:
@@ -33,7 +33,7 @@ class Shares:
         return all_reduce(x, "sum", self.ranks) if self.ranks else x
 
     def to_columns(self, x: Tensor) -> Tensor:
-        """From this rank's rows (n, d) to its share of the columns of all rows (Σ n, d / ranks)."""
+        """From this rank's rows (n, d) to its shard of the columns of all rows (Σ n, d / ranks)."""
         if not self.ranks:
             return x
         blocks = [block.flatten() for block in x.split(self.columns, 1)]
@@ -41,7 +41,7 @@ class Shares:
         return arrived.view(self.count, self.columns[self.rank])
 
     def to_rows(self, x: Tensor) -> Tensor:
-        """The way back."""
+        """The inverse of ``to_columns``."""
         if not self.ranks:
             return x
         arrived = self._exchange(x.flatten(), self._by_rows(), self._by_columns())
@@ -49,22 +49,22 @@ class Shares:
         return torch.cat([block.view(self.rows[self.rank], -1) for block in blocks], 1)
 
     def all_columns(self, x: Tensor) -> Tensor:
-        """From what each rank knows of its columns (d / ranks) to that of all (d)."""
+        """All-gather of per-column values, from (d / ranks) to (d)."""
         if not self.ranks:
             return x
         blocks = gather_blocks(x, self.columns, self.ranks.group)
         return torch.cat([b[:size] for b, size in zip(blocks, self.columns, strict=True)])
 
     def own_columns(self, x: Tensor) -> Tensor:
-        """The way back."""
+        """The inverse of ``all_columns``."""
         return x.split(self.columns)[self.rank]
 
     def _by_rows(self) -> list[int]:
-        """How many entries this rank's columns have on each rank."""
+        """The number of entries of this rank's columns on each rank."""
         return [rows * self.columns[self.rank] for rows in self.rows]
 
     def _by_columns(self) -> list[int]:
-        """How many entries this rank's rows have in each rank's columns."""
+        """The number of entries of this rank's rows in each rank's columns."""
         return [self.rows[self.rank] * columns for columns in self.columns]
 
     def _exchange(self, x: Tensor, sent: list[int], received: list[int]) -> Tensor:

@@ -19,11 +19,11 @@ EVALUATION, RESULTS = "evaluation.json", "results.json"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong usage."""
+    """Run the command line and return the exit status: 0 success, 1 failure, 2 wrong usage."""
     arguments = _parser().parse_args(argv)
     try:
         run = finished_run(arguments.run, arguments.device)
-        evaluation = evaluate(run, images=arguments.images, views=arguments.views, tell=_tell)
+        evaluation = evaluate(run, images=arguments.images, views=arguments.views, log=_log)
         text = json.dumps(evaluation.numbers, indent=2, allow_nan=False)
         (run.folder / EVALUATION).write_text(text + "\n")
         baselines = _baselines(run.folder)
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(f"{run.name} on {run.data.name}: {run.folder}/\n")
             print(tables(evaluation.numbers, baselines), flush=True)
-        _tell("pictures")
+        _log("pictures")
         files = [run.folder / EVALUATION, *_draw(run, evaluation, baselines)]
         if not arguments.json:
             print("\n" + "\n".join(map(str, files)))
@@ -47,8 +47,8 @@ def finished_run(folder: str | Path, device: str = "auto") -> Run:
     """Load a run that has been trained to its end.
 
     Raises:
-        ValueError: there is no such run, it has not come to its end, or as ``load_run``.
-        ImportError: as ``load_run``.
+        ValueError: there is no such run, it is not finished, or as for ``load_run``.
+        ImportError: as for ``load_run``.
     """
     if not Path(folder).is_dir():
         raise ValueError(f"there is no run in {folder}: expected a folder that training has made")
@@ -64,7 +64,7 @@ def finished_run(folder: str | Path, device: str = "auto") -> Run:
 
 
 def _baselines(folder: Path) -> dict[str, float]:
-    """kNN accuracies of what was not trained, that training has left."""
+    """kNN accuracies of the untrained baselines, saved by training."""
     try:
         found = json.loads((folder / RESULTS).read_text())["knn_accuracy"]
     except (OSError, ValueError, KeyError):
@@ -80,7 +80,7 @@ def _draw(run: Run, evaluation, baselines: dict[str, float]) -> list[Path]:
         return []
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(f"… {line}", file=sys.stderr, flush=True)
 
 
@@ -98,9 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         "--images", type=int, default=1000, help="test images to augment (default: %(default)s)"
     )
     parser.add_argument(
-        "--views", type=int, default=10, help="augmented views of each (default: %(default)s)"
+        "--views", type=int, default=10, help="augmented views of each image (default: %(default)s)"
     )
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 
 

@@ -14,9 +14,9 @@ BACKBONE = "backbone"
 
 
 def layers_of(projector: nn.Sequential) -> list[nn.Sequential]:
-    """The projector cut before each linear layer but the first.
+    """The projector, split before each linear layer but the first.
 
-    A layer thus is what most people call so: linear, normalised and activated.
+    A layer is thus a linear layer with its normalisation and activation.
     """
     layers: list[list[nn.Module]] = []
     for module in projector:
@@ -31,13 +31,13 @@ def encode_depths(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Features by depth: "backbone", "projector 1", "projector 2", …
 
-    A projector that does not take the features of one image, such as that of a task with several
-    patches of it, is left out.
+    A projector whose input is not the features of one image, such as that of a task with several
+    patches, is left out.
 
     Args:
         method: trained.
         batches: of images and labels; see :func:`sslkernels.metrics.encode`.
-        precision: see there.
+        precision: see :func:`sslkernels.metrics.encode`.
 
     Returns:
         ``(features, labels)``: (n, d) float32 by depth, and (n,).

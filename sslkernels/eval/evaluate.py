@@ -1,4 +1,4 @@
-"""All that is measured of a run: numbers by depth, and the features they come from."""
+"""The complete evaluation of a run: numbers by depth, and the features they come from."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from ..train import Run
 from ..train.run import NEIGHBORS
 from .depth import encode_depths
 
-CHUNK_SIZE = 250  # images that a network sees at once
+CHUNK_SIZE = 250  # images per forward pass
 Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 @dataclass
 class Evaluation:
-    """What ``evaluate`` finds.
+    """The result of :func:`sslkernels.eval.evaluate`.
 
     Attributes:
-        numbers: of plain types, for JSON; None where something is not defined.
+        numbers: of plain types, for JSON; None where undefined.
         train: features (n, d) of training images, by depth.
-        test: of test images.
-        test_labels: (m,), of these.
+        test: features (m, d) of test images, by depth.
+        test_labels: (m,), labels of the test images.
     """
 
     numbers: dict[str, Any]
@@ -47,53 +47,53 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run, *, images: int = 1000, views: int = 10, tell: Callable[[str], None] = lambda _: None
+    run: Run, *, images: int = 1000, views: int = 10, log: Callable[[str], None] = lambda _: None
 ) -> Evaluation:
     """Measure a trained run at every depth: after the backbone and each layer of the projector.
 
     - ``knn_accuracy``, ``linear_accuracy``: on the test split; None without classes.
-    - ``rankme``, ``alpha_req``: of the training split. ``alpha_req`` is None where features have
+    - ``rankme``, ``alpha_req``: on the training split. ``alpha_req`` is None if the features have
       too few dimensions.
-    - ``lidar``: of ``images`` test images, ``views`` augmented views each.
-    - ``alignment``: of two of these views; ``uniformity`` and ``embedding_spread``: of the test
-      split, not augmented.
-    - ``relative_distance``: of ``images`` test images, by each single augmentation.
+    - ``lidar``: on ``images`` test images with ``views`` augmented views each.
+    - ``alignment``: on two of these views; ``uniformity`` and ``embedding_spread``: on the test
+      split, without augmentation.
+    - ``relative_distance``: on ``images`` test images, for each single augmentation.
 
-    Each is defined in ``sslkernels.metrics``.
+    All are defined in :mod:`sslkernels.metrics`.
 
     Args:
-        run: of ``load_run``.
-        images: how many test images are augmented, at most; at least 2.
-        views: of each; at least 2.
-        tell: is given a line about what is done next.
+        run: from :func:`sslkernels.train.load_run`.
+        images: maximum number of test images to augment; at least 2.
+        views: augmented views of each image; at least 2.
+        log: called with a line of text before each part of the evaluation.
 
     Raises:
-        TypeError: an argument is of another type.
+        TypeError: an argument has the wrong type.
         ValueError: ``images`` or ``views`` is below 2.
     """
     if not isinstance(run, Run):
         raise TypeError(f"run must be what load_run returns, got {shown(run)}")
     check_integers(2, images=images, views=views)
-    if not callable(tell):
-        raise TypeError(f"tell must be a function, got {shown(tell)}")
+    if not callable(log):
+        raise TypeError(f"log must be a function, got {shown(log)}")
     device = next(run.method.parameters()).device
 
     def encoded(batches: Batches) -> tuple[dict[str, Tensor], Tensor]:
         on_device = ((x.to(device), y.to(device)) for x, y in batches)
         return encode_depths(run.method, on_device, run.recipe.precision)
 
-    tell("features of the training split")
+    log("features of the training split")
     train, train_labels = encoded(run.data.evaluation_batches("train"))
-    tell("features of the test split")
+    log("features of the test split")
     test, test_labels = encoded(run.data.evaluation_batches("test"))
-    tell(f"features of {views} views of each of {images} test images at most")
+    log(f"features of {views} views of each of {images} test images at most")
     repeated, _ = encoded(_flat(run.data.repeated_views(images, views)))
-    tell("features of test images by single augmentations")
+    log("features of test images by single augmentations")
     single = _encode_single(encoded, run.data.augmented_batches(images))
 
     depths = []
     for name, features in train.items():
-        tell(f"metrics: {name}, {features.shape[1]} features")
+        log(f"metrics: {name}, {features.shape[1]} features")
         several = repeated[name].unflatten(0, (-1, views))
         row = {"depth": name, "features": features.shape[1]}
         row |= {"knn_accuracy": None, "linear_accuracy": None}
@@ -128,7 +128,7 @@ def evaluate(
 
 
 def _encode_single(encoded, batches: Iterator[dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-    """Features by depth, by augmentation."""
+    """Features by depth and augmentation."""
     parts: dict[str, list[dict[str, Tensor]]] = {}
     for batch in batches:
         for name, images in batch.items():
@@ -140,7 +140,7 @@ def _encode_single(encoded, batches: Iterator[dict[str, Tensor]]) -> dict[str, d
 
 
 def _flat(batches: Iterator[Tensor]) -> Batches:
-    """Images (n, q, …) one by one."""
+    """Images (n, q, …) as one batch of images."""
     for images in batches:
         for part in images.flatten(0, 1).split(CHUNK_SIZE):
             yield _unlabelled(part)
@@ -153,12 +153,12 @@ def _unlabelled(images: Tensor) -> tuple[Tensor, Tensor]:
 def _alpha_req(features: Tensor) -> float | None:
     try:
         return alpha_req(features)
-    except ValueError:  # fewer than 12 dimensions, or as good as fewer
+    except ValueError:  # fewer than 12 dimensions, or effectively fewer
         return None
 
 
 def _plain(value: Any) -> Any:
-    """Without NaN, which JSON does not know."""
+    """The value with None for NaN, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _plain(x) for key, x in value.items()}
     if isinstance(value, list):

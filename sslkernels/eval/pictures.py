@@ -1,4 +1,4 @@
-"""The pictures of an evaluated run."""
+"""The plots of an evaluated run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACCURACIES = {"kNN": "knn_accuracy", "linear probe": "linear_accuracy"}
 
 
 def draw(run: Run, evaluation: Evaluation, baselines: dict[str, float]) -> list[Path]:
-    """Draw into the folder of the run; returns what was written.
+    """Draw into the folder of the run; returns the files written.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -65,7 +65,7 @@ def draw(run: Run, evaluation: Evaluation, baselines: dict[str, float]) -> list[
 
 
 def training_views(run: Run) -> tuple[Sequence[str], list[Tensor]]:
-    """The images among what the method takes of one batch, each (n, C, size, size), and names."""
+    """The images in the method's inputs for one batch, each (n, C, size, size), and their names."""
     batch = next(iter(run.data.batches()))
     names, shown = [], []
     for number, images in enumerate(run.method.inputs(batch), 1):
@@ -79,7 +79,7 @@ def training_views(run: Run) -> tuple[Sequence[str], list[Tensor]]:
 
 
 def mosaic(tiles: Tensor, columns: int = 3) -> Tensor:
-    """One image (C, height, width) of tiles (n, C, side, side), row by row, with dark gaps."""
+    """One image (C, height, width) from tiles (n, C, side, side), by rows, with dark gaps."""
     framed = F.pad(tiles, (0, 1, 0, 1), value=float(tiles.min()))
     rows = [torch.cat(list(row), 2) for row in framed.split(columns)]
     return torch.cat(rows, 1)[:, :-1, :-1]

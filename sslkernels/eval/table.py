@@ -1,4 +1,4 @@
-"""What is measured, for people: one line per depth."""
+"""The evaluation as text: one line per depth."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ UNKNOWN = "–"
 
 
 def tables(numbers: Mapping[str, Any], baselines: Mapping[str, float]) -> str:
-    """The numbers of ``evaluate`` by depth, and below how far single augmentations move features.
+    """The numbers of ``evaluate`` by depth, followed by the distances under single augmentations.
 
     Args:
         numbers: of ``Evaluation``.
-        baselines: kNN accuracies to compare with, by name.
+        baselines: kNN accuracies for comparison, by name.
     """
     rows = [[title for title, _ in COLUMNS.values()]]
     for name, accuracy in baselines.items():
@@ -45,7 +45,7 @@ def tables(numbers: Mapping[str, Any], baselines: Mapping[str, float]) -> str:
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of one width each, the first to the left and the others to the right."""
+    """Columns of equal width in all rows; the first is left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(

@@ -1,4 +1,4 @@
-"""What the losses share: checks, precision, and the settings of every loss that gathers."""
+"""Shared by the losses: argument checks, precision, and the settings of distributed losses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Gathering(TypedDict, total=False):
-    """The settings of a :class:`GatheringLoss` that its subclasses hand on."""
+    """The settings of a :class:`GatheringLoss` that its subclasses pass on."""
 
     gather: str | None
     group: ProcessGroup | None
@@ -35,17 +35,17 @@ class GatheringLoss(nn.Module):
     """A loss whose batch may be spread over ranks.
 
     Args:
-        gather_distributed: let all ranks' embeddings take part, with exact gradients.
-        gather: ``"all"`` (by one collective) or ``"ring"`` (no rank ever holds the global batch);
+        gather_distributed: include all ranks' embeddings, with exact gradients.
+        gather: ``"all"`` (one collective) or ``"ring"`` (no rank ever holds the global batch);
             naming one implies ``gather_distributed=True``.
-        group: the ranks that share a batch, a process group; None means all.
-        grad_scale: ``"mean"``, the global batch's gradient after DistributedDataParallel's mean;
-            or ``"reference"``, embeddings' gradients divided by the number of ranks.
+        group: the process group of the ranks that share a batch; None means all ranks.
+        grad_scale: ``"mean"`` gives the global batch's gradient after DistributedDataParallel's
+            mean; ``"reference"`` divides the embeddings' gradients by the number of ranks.
         impl: see :func:`sslkernels.pairwise_logsumexp`.
 
     Raises:
         TypeError, ValueError: an unknown ``gather`` or ``grad_scale``, or a setting that the loss
-            does not have.
+            does not support.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class GatheringLoss(nn.Module):
 
 
 def settings(loss: nn.Module) -> str:
-    """The arguments of a loss's constructor that are not the default, as they would be given."""
+    """The constructor arguments of a loss that differ from the defaults, as source text."""
     given = {}
     for name, default in _settings_of(type(loss)).items():
         value = getattr(loss, name, default)
@@ -86,7 +86,7 @@ def settings(loss: nn.Module) -> str:
 
 
 def _settings_of(loss: type) -> dict[str, Any]:
-    """Names and defaults of what a constructor takes, and hands on to those of its bases."""
+    """Names and defaults of a constructor's parameters, including those it passes to its bases."""
     found: dict[str, Any] = {}
     for kind in loss.__mro__:
         if "__init__" not in vars(kind) or kind is nn.Module:
@@ -112,35 +112,35 @@ def _unknown_settings(loss: type, unknown: dict[str, Any]) -> str:
 
 
 def unit(x: Tensor, gather: Gather | None = None) -> Tensor:
-    """Rows of length one, in x's dtype; a zero row stays zero."""
+    """Rows normalised to unit length, in x's dtype; a zero row stays zero."""
     return unit_rows(scale_gradient(x, gather))
 
 
 def cross_entropy(positives: Tensor, negatives: Tensor) -> Tensor:
-    """``−log [e^p / (e^p + e^n)]`` per row, n being the negatives' log-sum-exp.
+    """``−log [e^p / (e^p + e^n)]`` per row, where n is the log-sum-exp of the negatives.
 
-    Accurate where a positive dominates, as log-sum-exp of everything minus p is not.
+    Accurate where the positive dominates, unlike the log-sum-exp of all keys minus p.
     """
     return F.softplus(negatives - positives, threshold=50)
 
 
 def mean_loss(rows: Tensor, x: Tensor, gather: Gather | None) -> Tensor:
-    """The loss of rows that embeddings x led to: their mean, in float32 (float64 if x is)."""
+    """The mean of per-row losses of embeddings x, in float32 (float64 if x is)."""
     return mean_over_ranks(rows, gather).to(accumulation_dtype(x))
 
 
 def check_embeddings(**embeddings: Tensor) -> None:
-    """Two-dimensional floating-point tensors of one shape, dtype and device."""
+    """Check for two-dimensional floating-point tensors of one shape, dtype and device."""
     _check_alike("(N, D)", lambda x: x.dim() == 2, embeddings)
 
 
 def check_views(**views: Tensor) -> None:
-    """The same of tensors that may have dimensions in between."""
+    """As :func:`check_embeddings`, for tensors that may have more dimensions in between."""
     _check_alike("(N, …, D)", lambda x: x.dim() >= 2, views)
 
 
 def check_batch(name: str, x: Tensor, gather: Gather | None) -> None:
-    """At least two rows, among ranks that all hold some."""
+    """Check for at least two rows in total; with several ranks, each holds at least one."""
     if len(x) < 2 and ranks_of(gather) is None:
         raise ValueError(f"{name} needs at least 2 rows, got {len(x)}")
 
@@ -171,7 +171,7 @@ def _all(values: Iterable[object]) -> str:
 
 
 def lasting(x: Tensor) -> Tensor:
-    """x for a buffer: training could not use what an inference mode has made."""
+    """x for a buffer: a copy if it is an inference tensor, which training could not use."""
     if torch.compiler.is_compiling() or not x.is_inference():
         return x
     with torch.inference_mode(False):
@@ -179,10 +179,10 @@ def lasting(x: Tensor) -> Tensor:
 
 
 def as_scalar(value: float | Tensor, x: Tensor) -> float | Tensor:
-    """A number as it is; a tensor in float64, as whose gradient large parts cancel."""
+    """A number unchanged; a tensor in float64, since large terms cancel in its gradient."""
     return value.to(x.device, torch.float64).reshape(()) if isinstance(value, Tensor) else value
 
 
 def inverse(temperature: float | Tensor, x: Tensor) -> float | Tensor:
-    """The factor of the logits of x, which :func:`as_scalar` has of the temperature."""
+    """The factor on the logits of x: the inverse of :func:`as_scalar` of the temperature."""
     return 1 / as_scalar(temperature, x)

@@ -1,4 +1,4 @@
-"""Losses of pairs alone, which need no negatives; and uniformity, which needs nothing else."""
+"""Losses of positive pairs alone, which need no negatives; and uniformity."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from ._common import Gathering, GatheringLoss, check_embeddings, check_views, se
 def negative_cosine_similarity(x0: Tensor, x1: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """``−mean cos(x0, x1)``, the criterion of SimSiam (Chen and He 2021, arXiv:2011.10566).
 
-    Nothing is detached: that is the caller's choice, as in lightly. Computed in float32 at least.
-    A mean over pairs, it is right under DistributedDataParallel as it stands.
+    Neither argument is detached: that is the caller's choice, as in lightly. Computed in at least
+    float32. As a mean over pairs it is correct under DistributedDataParallel without gathering.
 
     Args:
-        x0, x1: of one shape, (N, D) in most uses.
-        dim: along which vectors lie.
-        eps: vectors that are no longer count as zero.
+        x0, x1: tensors of one shape, usually (N, D).
+        dim: the dimension of the vectors.
+        eps: lower bound of the norms in the denominator.
 
     Raises:
         ValueError: shapes that differ.
@@ -87,6 +87,7 @@ class NegativeCosineSimilarity(nn.Module):
         return settings(self)
 
     def forward(self, x0: Tensor, x1: Tensor) -> Tensor:
+        """Return the loss of two tensors of one shape."""
         return negative_cosine_similarity(x0, x1, self.dim, self.eps)
 
 
@@ -94,6 +95,7 @@ class SimSiamLoss(nn.Module):
     """Both directions of SimSiam, halved: ``(simsiam(p0, z1) + simsiam(p1, z0)) / 2``."""
 
     def forward(self, p0: Tensor, p1: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
+        """Return the loss of two views' predictions and projections, each (N, D)."""
         check_embeddings(p0=p0, p1=p1, z0=z0, z1=z1)
         return (simsiam(p0, z1) + simsiam(p1, z0)) / 2
 
@@ -102,6 +104,7 @@ class BYOLLoss(nn.Module):
     """Both directions of BYOL, summed: ``byol(p0, z1) + byol(p1, z0)``."""
 
     def forward(self, p0: Tensor, p1: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
+        """Return the loss of two views' predictions and projections, each (N, D)."""
         check_embeddings(p0=p0, p1=p1, z0=z0, z1=z1)
         return byol(p0, z1) + byol(p1, z0)
 
@@ -130,7 +133,7 @@ def alignment(x: Tensor, y: Tensor, alpha: float = 2.0, *, gather: Gather | None
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
-    """x ≥ 0 to a power, whose gradient at 0 is 0: a pair that is aligned is not pulled."""
+    """x ≥ 0 to a power, with gradient 0 at 0: a perfectly aligned pair has no gradient."""
     aligned = x == 0
     return (x.masked_fill(aligned, 1.0) ** exponent).masked_fill(aligned, 0.0)
 
@@ -139,12 +142,12 @@ def uniformity(
     x: Tensor, t: float = 2.0, *, gather: Gather | None = None, impl: str = "auto"
 ) -> Tensor:
     """``log mean_{i<j} e^(−t ‖x_i − x_j‖²)`` of unit vectors (Wang and Isola 2020,
-    arXiv:2005.10242), in one pass over the pairs, none of which is stored.
+    arXiv:2005.10242), in one pass over the pairs without storing their similarities.
 
     Args:
         x: (N, D), N at least 2; normalised here.
         t: above 0.
-        gather: the ranks whose pairs count too; the value is the same on every rank.
+        gather: the ranks whose embeddings are included; the value is the same on every rank.
         impl: see :func:`sslkernels.pairwise_logsumexp`.
 
     Returns:
@@ -161,7 +164,7 @@ def uniformity(
     with full_precision(x):
         z = unit(x, gather)
         rows = pairwise_logsumexp(z, z, 2 * t, exclude=(0,), gather=gather, impl=impl)
-        # −t ‖x − y‖² = 2t ⟨x, y⟩ − 2t, whose large parts cancel: in float64
+        # −t ‖x − y‖² = 2t ⟨x, y⟩ − 2t: float64, because large terms cancel
         total = logsumexp_over_ranks(rows.double(), gather) - 2 * t
         count = rows_of_all_ranks(x, gather).double()
         return (total - torch.log(count * (count - 1))).to(rows.dtype)
@@ -175,7 +178,7 @@ class HypersphereLoss(GatheringLoss):
 
     Args:
         t, lam, alpha: t, λ and α of the formula.
-        gather_distributed: take pairs with other ranks' embeddings into uniformity.
+        gather_distributed: include pairs with other ranks' embeddings in the uniformity.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
     """
 

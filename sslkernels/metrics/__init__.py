@@ -1,4 +1,4 @@
-"""What frozen features are worth: numbers, from features (n, d)."""
+"""Metrics of frozen features (n, d)."""
 
 from ..losses import alignment, uniformity
 from .alpha_req import PowerLaw, alpha_req, fit_power_law

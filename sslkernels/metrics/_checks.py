@@ -1,4 +1,4 @@
-"""Checks that metrics share."""
+"""Checks shared by metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .._checks import (
 
 
 def check_features(name: str, features: Any, *, rows: int = 1) -> None:
-    """(n, d) floating point, with at least ``rows`` rows and one column."""
+    """Check for (n, d) floating point, with at least ``rows`` rows and one column."""
     check_tensors(**{name: features})
     check_have_values(**{name: features})
     if features.ndim != 2 or len(features) < rows or features.shape[1] == 0:
@@ -26,7 +26,7 @@ def check_features(name: str, features: Any, *, rows: int = 1) -> None:
 
 
 def checked_labels(name: str, labels: Any, features: Tensor) -> Tensor:
-    """Labels (n,) as int64, one per row of ``features`` and none below 0; of any whole dtype."""
+    """Labels (n,) as int64, one per row of ``features`` and none below 0; any integer dtype."""
     check_integer_tensors(**{name: labels})
     if labels.shape != features.shape[:1]:
         raise ValueError(
@@ -43,7 +43,7 @@ def checked_labels(name: str, labels: Any, features: Tensor) -> Tensor:
 
 
 def check_pair(train: Tensor, test: Tensor) -> None:
-    """Features of one width, on one device."""
+    """Check for features of the same width, on one device."""
     if train.shape[1] != test.shape[1]:
         raise ValueError(
             "train_features and test_features must have the same width, got "

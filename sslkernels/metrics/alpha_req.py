@@ -1,4 +1,4 @@
-"""α-ReQ: how fast does the spectrum of the features fall?"""
+"""α-ReQ: the decay of the spectrum of the features."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIRST, LAST = 11, 500
 
 
 class PowerLaw(NamedTuple):
-    """``λ_i = scale · i^(−alpha)``, fitted to eigenvalues number ``first`` to ``last``."""
+    """``λ_i = scale · i^(−alpha)``, fitted to the eigenvalues ``first`` to ``last``."""
 
     alpha: float
     scale: float
@@ -23,23 +23,23 @@ class PowerLaw(NamedTuple):
 
 
 def alpha_req(features: Tensor, first: int = FIRST, last: int = LAST) -> float:
-    """The exponent α of the power law that the spectrum follows (Agrawal et al. 2022, "α-ReQ:
+    """The exponent α of a power law fitted to the spectrum (Agrawal et al. 2022, "α-ReQ:
     Assessing Representation Quality in Self-Supervised Learning by measuring eigenspectrum decay",
     NeurIPS).
 
     The eigenvalues λ_1 ≥ λ_2 ≥ … of the features' centred covariance are fitted as
     ``ln λ_i = −α ln i + c`` by least squares with weights 1/i, over i = first … last. The fit and
-    the 11 it starts at are those of Stringer et al. 2019 (Nature 571), whose code α-ReQ follows.
-    An α near 1 is best: above, few directions say all; below, noise fills the rest.
+    its start at 11 are those of Stringer et al. 2019 (Nature 571), whose code α-ReQ follows. An α
+    near 1 is best: above it, few directions dominate; below it, the spectrum is noise.
 
     Args:
         features: (n, d) floating point, n ≥ 2. Computed in float64.
-        first: the first eigenvalue of the fit, from 1.
-        last: the last. The fit ends earlier where eigenvalues do, or where those that follow
-            cannot be told from rounding.
+        first: index of the first eigenvalue of the fit, from 1.
+        last: index of the last. The fit ends earlier if there are fewer eigenvalues, or if the
+            remaining ones are indistinguishable from rounding errors.
 
     Returns:
-        α; NaN where a feature is not finite.
+        α; NaN if a feature is not finite.
 
     Raises:
         TypeError, ValueError: ``features`` are not (n, d) floating point with n ≥ 2, ``first`` or
@@ -53,15 +53,16 @@ def alpha_req(features: Tensor, first: int = FIRST, last: int = LAST) -> float:
 
 
 def fit_power_law(eigenvalues: Tensor, first: int = FIRST, last: int = LAST) -> PowerLaw:
-    """Fit ``ln λ_i = −α ln i + ln scale`` with weights 1/i; see :func:`alpha_req`.
+    """Fit ``ln λ_i = −α ln i + ln scale`` with weights 1/i, as in
+    :func:`sslkernels.metrics.alpha_req`.
 
     Args:
-        eigenvalues: (k,) floating point, falling, from number 1 on.
-        first, last: range of the fit, both included.
+        eigenvalues: (k,) floating point, in descending order, from index 1 on.
+        first, last: range of the fit, both inclusive.
 
     Raises:
-        TypeError, ValueError: an argument is of another type, the range is empty, or fewer than 2
-            eigenvalues in it are above rounding.
+        TypeError, ValueError: an argument has the wrong type, the range is empty, or fewer than 2
+            eigenvalues in it are above rounding errors.
     """
     check_tensors(eigenvalues=eigenvalues)
     check_have_values(eigenvalues=eigenvalues)

@@ -1,4 +1,4 @@
-"""Have embeddings collapsed to a point?"""
+"""An indicator of collapsed embeddings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ from ._checks import check_features
 def embedding_spread(embeddings: Tensor) -> Tensor:
     """Collapse indicator of SimSiam (Chen and He 2020, arXiv:2011.10566, section 4.1).
 
-    The standard deviation over the batch of each coordinate of the L2-normalised embeddings
-    (n, d), averaged over coordinates, times √d: about 1 where embeddings spread evenly over the
-    sphere, 0 where they all coincide. Returns a scalar tensor on the device of ``embeddings``.
+    The standard deviation over the batch of each coordinate of the L2-normalised embeddings,
+    averaged over coordinates, times √d: about 1 if embeddings spread evenly over the sphere, 0 if
+    they all coincide.
+
+    Args:
+        embeddings: (n, d) floating point, n ≥ 1.
+
+    Returns:
+        A scalar tensor on the device of ``embeddings``.
 
     Raises:
         TypeError, ValueError: ``embeddings`` are not (n, d) floating point with n ≥ 1.
@@ -27,5 +33,5 @@ def embedding_spread(embeddings: Tensor) -> Tensor:
 
 
 def unit_rows(features: Tensor) -> Tensor:
-    """Rows (n, d) of length one, in float32 or wider."""
+    """Rows (n, d) normalised to unit length, in float32 or wider."""
     return F.normalize(features.to(accumulation_dtype(features)), dim=1)

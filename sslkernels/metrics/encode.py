@@ -22,14 +22,15 @@ def encode(
     Args:
         encoder: maps images (n, channels, height, width) to features (n, d).
         batches: of images and labels (n,), both on the encoder's device.
-        precision: "float32", or what autocast computes in: "bfloat16", "float16"; "auto": see
-            :func:`settle_precision`.
+        precision: "float32", or the dtype of autocast: "bfloat16", "float16"; "auto": bfloat16 on
+            CUDA devices from compute capability 8.0 on and on CPUs with AVX512-BF16 or AMX, else
+            float32.
 
     Returns:
         ``(features, labels)``: (N, d) float32 and (N,) int64 of all batches.
 
     Raises:
-        TypeError: ``encoder`` is no module, or ``batches`` do not hold pairs of tensors.
+        TypeError: ``encoder`` is not a module, or ``batches`` do not contain pairs of tensors.
         ValueError: there is no batch, or no such precision.
     """
     if not isinstance(encoder, nn.Module):
@@ -53,9 +54,9 @@ def encode(
 
 
 def settle_precision(precision: str, device: torch.device) -> str:
-    """``precision``; for "auto" bfloat16 where the device has instructions for it, else float32.
+    """``precision``; for "auto" bfloat16 if the device supports it in hardware, else float32.
 
-    Those are CUDA devices from compute capability 8.0 on, and CPUs with AVX512-BF16 or AMX.
+    That is, on CUDA devices from compute capability 8.0 on, and CPUs with AVX512-BF16 or AMX.
     """
     if precision != "auto":
         return precision
@@ -68,14 +69,14 @@ def settle_precision(precision: str, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Autocast to ``precision``, "auto" or one of ``PRECISIONS``; "float32" leaves all as it is."""
+    """Autocast to ``precision``, "auto" or one of ``PRECISIONS``; "float32" has no effect."""
     dtype = PRECISIONS[settle_precision(precision, device)]
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 @contextmanager
 def evaluation_mode(module: nn.Module):
-    """Switch a module to evaluation for a while; each part returns to the mode it was in."""
+    """Switch a module to evaluation mode temporarily, and restore the mode of each submodule."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""Accuracy of a classifier by nearest neighbours."""
+"""Accuracy of a nearest-neighbour classifier."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def knn_accuracy(
 
     Args:
         train_features: (n, d) floating point; normalised here, in float32 or wider.
-        train_labels: (n,) of whole numbers, classes 0, 1, …
+        train_labels: (n,) integers, classes 0, 1, …
         test_features: (m, d), on the same device.
         test_labels: (m,), likewise.
-        k: neighbours that vote, 1..n.
-        temperature: of the vote, > 0.
-        chunk_size: test samples at a time, ≥ 1; changes memory, not the result.
+        k: number of neighbours, 1..n.
+        temperature: of the weights, above 0.
+        chunk_size: test samples at a time, ≥ 1; affects memory only.
 
     Returns:
-        The fraction of test samples classified as labelled, in [0, 1].
+        The accuracy, in [0, 1].
 
     Raises:
-        TypeError: features are no floating-point tensors, labels no whole numbers, or k,
-            temperature or chunk_size no number.
+        TypeError: features are not floating-point tensors, labels not integers, or k, temperature
+            or chunk_size not a number.
         ValueError: shapes or devices do not match, a set is empty, a feature is not finite, a label
             is below 0, or k, temperature or chunk_size is out of range.
     """
@@ -72,7 +72,7 @@ def knn_accuracy(
     ):
         queries = unit_rows(features).to(dtype)
         similarity, index = nearest_neighbor(queries, bank, k)  # (chunk, k)
-        # Votes relative to the best neighbour: the same winner, and no overflow.
+        # Weights relative to the nearest neighbour: the same prediction, without overflow.
         weights = ((similarity - similarity[:, :1]) / temperature).exp()
         votes = weights.new_zeros(len(features), len(classes))
         votes.scatter_add_(1, train_labels[index], weights)

@@ -1,4 +1,4 @@
-"""LiDAR: in how many directions do images differ by more than their views do?"""
+"""LiDAR: the number of directions in which images differ more than their views do."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def lidar(features: Tensor, delta: float = 1e-4, epsilon: float = EPSILON) -> fl
     """The effective rank of linear discriminant analysis between images (Thilak et al. 2023,
     arXiv:2312.04000).
 
-    Every image is a class of its own, and its augmented views are the samples of it. With the
-    covariance Σ_b of the images' means, and Σ_w = the mean covariance within an image + δ I, it is
-    ``exp(−Σ_k p_k ln p_k)``, ``p_k = λ_k / Σ_j λ_j + ε``, of the eigenvalues λ of
-    ``Σ_w^(−½) Σ_b Σ_w^(−½)``. The authors take about 1000 images of 50 views each. Both covariances
-    are divided by the number of their samples; the λ's sum does not matter.
+    Every image is a class, and its augmented views are the samples of the class. With the
+    covariance Σ_b of the images' means, and Σ_w = the mean covariance within an image + δ I, LiDAR
+    is ``exp(−Σ_k p_k ln p_k)``, ``p_k = λ_k / Σ_j λ_j + ε``, for the eigenvalues λ of
+    ``Σ_w^(−½) Σ_b Σ_w^(−½)``. The authors use about 1,000 images of 50 views each. Both covariances
+    are divided by the number of samples; the scale of λ does not matter.
 
     Args:
         features: (n, q, d) floating point: q ≥ 2 views of each of n ≥ 2 images. Computed in
@@ -27,13 +27,13 @@ def lidar(features: Tensor, delta: float = 1e-4, epsilon: float = EPSILON) -> fl
         epsilon: ε, above 0.
 
     Returns:
-        LiDAR, between 1 and min(n − 1, d), which ε may exceed by a little; NaN where all means are
-        equal, or a feature is not finite, or so large that its square is not.
+        LiDAR, between 1 and min(n − 1, d), which ε may exceed slightly; NaN if all means are
+        equal, or a feature or its square is not finite.
 
     Raises:
-        TypeError, ValueError: ``features`` are not (n, q, d) floating point with n, q ≥ 2, or
-            ``delta`` or ``epsilon`` is not above 0, or ``delta`` is too small to be told from
-            rounding where features have no variance.
+        TypeError, ValueError: ``features`` are not (n, q, d) floating point with n, q ≥ 2,
+            ``delta`` or ``epsilon`` is not above 0, or ``delta`` is below rounding errors where
+            features have no variance.
     """
     check_tensors(features=features)
     check_have_values(features=features)
@@ -59,7 +59,7 @@ def lidar(features: Tensor, delta: float = 1e-4, epsilon: float = EPSILON) -> fl
     root, failed = torch.linalg.cholesky_ex(within)
     if failed:
         raise ValueError(f"delta must be larger for these features, got {delta}")
-    # root rootᵀ = Σ_w: as good as Σ_w^½ for eigenvalues
+    # root rootᵀ = Σ_w: has the same eigenvalues as with Σ_w^½
     half = torch.linalg.solve_triangular(root, between, upper=False)
     whitened = torch.linalg.solve_triangular(root, half.T, upper=False)
     eigenvalues = torch.linalg.eigvalsh(whitened).clamp_min(0)

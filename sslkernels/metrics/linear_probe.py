@@ -1,4 +1,4 @@
-"""The linear probe: how well does a linear classifier tell the classes from frozen features?"""
+"""The linear probe: accuracy of a linear classifier of frozen features."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LinearProbe(NamedTuple):
     Attributes:
         weight: (classes, d) float32, of the standardised features.
         bias: (classes,) float32.
-        mean, scale: (d,) float32, of the training features: subtracted, and divided by.
+        mean, scale: (d,) float32, of the training features: subtracted and divided by.
     """
 
     weight: Tensor
@@ -33,7 +33,7 @@ class LinearProbe(NamedTuple):
     scale: Tensor
 
     def logits(self, features: Tensor) -> Tensor:
-        """(n, classes) of features (n, d)."""
+        """Logits (n, classes) of features (n, d)."""
         check_features("features", features)
         if features.shape[1] != len(self.mean):
             raise ValueError(
@@ -44,7 +44,7 @@ class LinearProbe(NamedTuple):
 
     @torch.no_grad()
     def accuracy(self, features: Tensor, labels: Tensor) -> float:
-        """The fraction of features (n, d) that are classified as labelled (n,)."""
+        """The accuracy on features (n, d) with labels (n,)."""
         check_features("features", features)
         labels = checked_labels("labels", labels, features)
         chunks = zip(features.split(CHUNK_SIZE), labels.split(CHUNK_SIZE), strict=True)
@@ -63,17 +63,17 @@ def linear_probe(
 ) -> float:
     """Accuracy on the test features of a linear classifier fitted to the training features.
 
-    See :func:`fit_linear_probe` for the classifier.
+    See :func:`sslkernels.metrics.fit_linear_probe` for the classifier.
 
     Args:
         train_features: (n, d) floating point.
-        train_labels: (n,) of whole numbers, classes 0, 1, …
+        train_labels: (n,) integers, classes 0, 1, …
         test_features: (m, d), on the same device.
         test_labels: (m,), likewise.
-        regularization, iterations: see :func:`fit_linear_probe`.
+        regularization, iterations: see :func:`sslkernels.metrics.fit_linear_probe`.
 
     Returns:
-        The fraction of test samples classified as labelled, in [0, 1].
+        The accuracy, in [0, 1].
 
     Raises:
         TypeError, ValueError: shapes or dtypes do not fit, a set is empty, a feature is not finite,
@@ -99,16 +99,16 @@ def fit_linear_probe(
 ) -> LinearProbe:
     """Softmax regression on standardised features, to its optimum.
 
-    Minimises ``mean cross-entropy + regularization / 2 · ‖W‖²`` over weights W and biases, which
-    are free, by L-BFGS on all features at once from zero. The problem is convex, so nothing hangs
-    on a learning rate, a schedule or a seed. Features are standardised by their own mean and
-    standard deviation; those that are constant to within rounding become 0.
+    Minimises ``mean cross-entropy + regularization / 2 · ‖W‖²`` over weights W and unregularised
+    biases, by full-batch L-BFGS from zero. The problem is convex, so the result does not depend on
+    a learning rate, a schedule or a seed. Features are standardised by their own mean and standard
+    deviation; those that are constant up to rounding become 0.
 
     Args:
         features: (n, d) floating point; computed in float32, or float64 if they are.
-        labels: (n,) of whole numbers, classes 0, 1, …, a million at most.
+        labels: (n,) integers, classes 0, 1, …, at most a million.
         regularization: at least 0.
-        iterations: of L-BFGS, at most; it ends earlier where the gradient vanishes.
+        iterations: maximum number of L-BFGS iterations; fewer if the gradient vanishes.
 
     Raises:
         TypeError, ValueError: shapes or dtypes do not fit, there are no features, one is not
@@ -140,7 +140,7 @@ def fit_linear_probe(
         probe = LinearProbe(weight, bias, mean, scale)
         for x, y in zip(features.split(CHUNK_SIZE), labels.split(CHUNK_SIZE), strict=True):
             loss = F.cross_entropy(probe.logits(x), y, reduction="sum") / len(features)
-            loss.backward()  # chunk by chunk: (n, classes) logits never exist together
+            loss.backward()  # chunk by chunk: the (n, classes) logits are never stored
             total = total.detach() + loss.detach()
         return total
 
@@ -150,7 +150,7 @@ def fit_linear_probe(
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (d,); 1 for features that are constant but for rounding."""
+    """Mean and standard deviation (d,); 1 for features that are constant up to rounding."""
     mean = features.mean(0, dtype=torch.float64)
     squares = sum((x - mean).square().sum(0) for x in features.split(CHUNK_SIZE))
     deviation = (squares / len(features)).sqrt()

@@ -1,4 +1,4 @@
-"""Principal components: the directions in which features differ most."""
+"""Principal components: the directions of largest variance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._checks import check_features, check_finite
 
 
 class PrincipalComponents(NamedTuple):
-    """``coordinates`` (n, k), and the share of the variance in each, ``shares`` (k,)."""
+    """``coordinates`` (n, k), and the fraction of the variance in each, ``shares`` (k,)."""
 
     coordinates: Tensor
     shares: Tensor
@@ -22,12 +22,12 @@ class PrincipalComponents(NamedTuple):
 def principal_components(features: Tensor, k: int = 2) -> PrincipalComponents:
     """Coordinates of centred features along the k directions of the largest variance.
 
-    Each direction points to where its largest entry is positive, so that a picture of the same
-    features is the same picture.
+    The sign of each direction makes its largest entry positive, so that plots of the same features
+    are the same.
 
     Args:
         features: (n, d) floating point, n ≥ 2. Computed in float64.
-        k: how many, 1..min(n, d).
+        k: number of components, 1..min(n, d).
 
     Returns:
         Coordinates in the dtype of ``features``, and shares in float64.

@@ -12,17 +12,17 @@ CHUNK_SIZE = 8192
 
 @torch.no_grad()
 def singular_values(features: Tensor) -> Tensor:
-    """Singular values of features (n, d) as they are, not centred.
+    """Singular values of features (n, d), without centring.
 
-    The roots of the eigenvalues of the smaller Gram matrix, in float64: to within about 1e-8 of
-    the largest, and without a copy of the features.
+    The square roots of the eigenvalues of the smaller Gram matrix, in float64: accurate to about
+    1e-8 of the largest, and without a copy of the features.
 
     Args:
         features: (n, d) floating point, n ≥ 1.
 
     Returns:
-        (min(n, d),) float64, falling, on the device of ``features``; NaN where a feature is not
-        finite.
+        (min(n, d),) float64, in descending order, on the device of ``features``; NaN if a feature
+        is not finite.
 
     Raises:
         TypeError, ValueError: ``features`` are not (n, d) floating point with n ≥ 1.
@@ -39,8 +39,8 @@ def covariance_eigenvalues(features: Tensor) -> Tensor:
         features: (n, d) floating point, n ≥ 2.
 
     Returns:
-        (min(n, d),) float64, falling, on the device of ``features``; where n < d the others are 0.
-        NaN where a feature is not finite.
+        (min(n, d),) float64, in descending order, on the device of ``features``; for n < d the
+        others are 0. NaN if a feature is not finite.
 
     Raises:
         TypeError, ValueError: ``features`` are not (n, d) floating point with n ≥ 2.
@@ -51,7 +51,7 @@ def covariance_eigenvalues(features: Tensor) -> Tensor:
 
 
 def _gram(features: Tensor, mean: Tensor | None) -> Tensor:
-    """XᵀX or XXᵀ in float64, whichever is smaller, of the features without ``mean``."""
+    """XᵀX or XXᵀ in float64, whichever is smaller, of the features minus ``mean``."""
     n, d = features.shape
     if n <= d:
         x = features.double() if mean is None else features.double() - mean
@@ -64,7 +64,7 @@ def _gram(features: Tensor, mean: Tensor | None) -> Tensor:
 
 
 def _eigenvalues(symmetric: Tensor) -> Tensor:
-    """Of a matrix that has none below 0, falling."""
+    """The eigenvalues of a positive semi-definite matrix, in descending order."""
     if not symmetric.isfinite().all():
         return torch.full_like(symmetric[0], float("nan"))
     return torch.linalg.eigvalsh(symmetric).flip(0).clamp_min(0)

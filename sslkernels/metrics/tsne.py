@@ -1,4 +1,4 @@
-"""t-SNE: a map in two dimensions on which neighbours stay neighbours."""
+"""t-SNE: a two-dimensional map that preserves neighbourhoods."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from .._operator import accumulation_dtype
 from ._checks import check_features, check_finite
 from .principal_components import principal_components
 
-EXAGGERATION, EXAGGERATED = 12.0, 250  # by how much, and for how many steps
+EXAGGERATION, EXAGGERATED = 12.0, 250  # factor and number of steps
 
 
 @torch.no_grad()
 def tsne(features: Tensor, perplexity: float = 30.0, *, steps: int = 750) -> Tensor:
-    """Places in the plane of features (n, d) (van der Maaten and Hinton 2008, JMLR 9, 2579–2605).
+    """Embed features (n, d) in the plane (van der Maaten and Hinton 2008, JMLR 9, 2579–2605).
 
-    Exact, in O(n²) memory and time per step: for a thousand points some seconds on a CPU. It starts
-    from the two principal components, so that nothing is random. Distances between clusters on the
-    map mean little.
+    Exact, in O(n²) memory and time per step: some seconds on a CPU for a thousand points. It starts
+    from the first two principal components, and is deterministic. Distances between clusters on
+    the map mean little.
 
     Args:
         features: (n, d) floating point, n ≥ 3 and d ≥ 2. Computed in float32 or wider.
-        perplexity: how many neighbours count, from 1 to below n − 1.
-        steps: of gradient descent, with momentum and gains. For the first 250 attraction is
-            exaggerated by 12, for clusters to form.
+        perplexity: effective number of neighbours, from 1 to below n − 1.
+        steps: of gradient descent, with momentum and gains. Early exaggeration by 12 in the first
+            250.
 
     Returns:
-        (n, 2), in the dtype computed in.
+        (n, 2), in the dtype of the computation.
 
     Raises:
         TypeError, ValueError: ``features`` are not (n, d) floating point with n ≥ 3, d ≥ 2 and
@@ -52,7 +52,7 @@ def tsne(features: Tensor, perplexity: float = 30.0, *, steps: int = 750) -> Ten
     places = principal_components(features, 2).coordinates
     places = 1e-4 * places / places[:, 0].std().clamp_min(1e-12)
     velocity, gains = torch.zeros_like(places), torch.ones_like(places)
-    rate = max(n / EXAGGERATION / 4, 50.0)  # as large as does not throw points out
+    rate = max(n / EXAGGERATION / 4, 50.0)  # the "auto" rule of scikit-learn
     for step in range(steps):
         is_early = step < EXAGGERATED
         nearness = 1 / (1 + torch.cdist(places, places).square())
@@ -68,12 +68,13 @@ def tsne(features: Tensor, perplexity: float = 30.0, *, steps: int = 750) -> Ten
 
 
 def neighbor_probabilities(squares: Tensor, perplexity: float) -> Tensor:
-    """Of each row's neighbours, by squared distances (n, n): Gaussian, of the given perplexity.
+    """Probabilities of each row's neighbours, from squared distances (n, n): Gaussian, with the
+    given perplexity.
 
-    The width of each row's Gaussian is found by bisection. The row itself has probability 0.
+    Bisection finds the width of each row's Gaussian. The row itself has probability 0.
     """
     n = len(squares)
-    # nearest at 0: the same probabilities, and a largest exponent of 0
+    # shifted so that the nearest is at 0: the same probabilities, without underflow
     others = squares.masked_fill(torch.eye(n, dtype=torch.bool, device=squares.device), math.inf)
     others = others - others.amin(1, keepdim=True)
     scale = others.masked_fill(others.isinf(), 0).mean(1, keepdim=True).clamp_min(1e-30)

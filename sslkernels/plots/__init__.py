@@ -1,4 +1,4 @@
-"""Pictures that a person wants to look at, each in a file of its own; made with matplotlib."""
+"""Plots, made with matplotlib."""
 
 from .depth import plot_depth
 from .embedding_map import plot_embedding_map

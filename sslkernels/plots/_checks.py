@@ -1,4 +1,4 @@
-"""Checks that pictures share."""
+"""Checks shared by plots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._checks import check_have_values, shown
 
 
 def checked_names(name: str, value: Any, count: int | None = None) -> list[str]:
-    """Strings, as many as ``count`` says."""
+    """A list of strings, ``count`` of them if given."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise TypeError(f"{name} must be a list of strings, got {shown(value)}")
     for one in value:
@@ -24,7 +24,7 @@ def checked_names(name: str, value: Any, count: int | None = None) -> list[str]:
 
 
 def checked_numbers(name: str, value: Any, count: int | None = None) -> list[float]:
-    """Numbers, NaN among them, of a list, an array or a tensor."""
+    """Numbers, possibly NaN, from a list, an array or a tensor."""
     if isinstance(value, Tensor):
         check_have_values(**{name: value})
     found = value.tolist() if hasattr(value, "tolist") else value
@@ -39,7 +39,7 @@ def checked_numbers(name: str, value: Any, count: int | None = None) -> list[flo
 
 
 def check_mapping(name: str, value: Any) -> None:
-    """From strings."""
+    """Check for a mapping from strings."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping by name, got {shown(value)}")
     for key in value:

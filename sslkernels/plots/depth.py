@@ -20,21 +20,21 @@ def plot_depth(
     title: str,
     path: str | Path | None = None,
 ) -> Figure:
-    """Draw what a classifier finds at each depth, and how far each augmentation moves features.
+    """Draw the accuracy at each depth, and the effect of each augmentation on features.
 
     Args:
-        depths: names, from the backbone on.
+        depths: names, starting with the backbone.
         accuracies: in [0, 1] by classifier, one per depth; may be empty (no labels).
         invariance: relative distances by augmentation, one per depth; may be empty.
-        title: above the picture.
-        path: the picture to write; default: none.
+        title: title of the figure.
+        path: file to write; None: no file.
 
     Returns:
         The figure.
 
     Raises:
         ImportError: matplotlib is missing.
-        TypeError, ValueError: names are no strings, values no numbers, or not one per depth, or
+        TypeError, ValueError: names are not strings, values not numbers, or not one per depth, or
             there are none.
     """
     depths = checked_names("depths", depths)

@@ -29,25 +29,25 @@ def plot_embedding_map(
     title: str,
     path: str | Path | None = None,
 ) -> Figure:
-    """Draw features by t-SNE of their directions, classes by colour and name.
+    """Draw the t-SNE of normalised features, with classes by colour and name.
 
-    A thousand of them, evenly spread, where there are more; the two principal components where
-    there are fewer than ten.
+    Draws at most a thousand features, evenly spaced; with fewer than ten, the first two principal
+    components.
 
     Args:
         features: (n, d) with n, d ≥ 2; normalised here, so that neighbours are those of kNN.
-        labels: (n,) of whole numbers from 0; None: all in one colour.
-        classes: a name for each label. Beyond the ten most frequent, classes are grey.
-        title: above the picture.
-        path: the picture to write; default: none.
+        labels: (n,) integers from 0; None: a single colour.
+        classes: a name for each label. All but the ten most frequent classes are grey.
+        title: title of the figure.
+        path: file to write; None: no file.
 
     Returns:
         The figure.
 
     Raises:
         ImportError: matplotlib is missing.
-        TypeError, ValueError: features or labels of another shape or dtype, features that are not
-            finite, or a label without a name.
+        TypeError, ValueError: features or labels of the wrong shape or dtype, features that are
+            not finite, or a label without a name.
     """
     check_features("features", features, rows=2)
     check_finite("features", features)
@@ -94,7 +94,7 @@ def plot_embedding_map(
 
 
 def _name(axes, points: Tensor, text: str, shade: str) -> None:
-    """Write a class's name at the point that is nearest to all of its points, on white."""
+    """Write a class's name at its medoid, on white."""
     from matplotlib.patheffects import withStroke
 
     if len(points):

@@ -1,4 +1,4 @@
-"""Lines with their scatter, in panels beside each other."""
+"""Lines with standard deviations, in panels side by side."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Line:
-    """Points with a name: means, and standard deviations drawn as a band.
+    """A named line: means, and standard deviations drawn as a band.
 
-    ``number`` chooses the colour; ``dashed`` sets it apart from one of the same colour.
+    ``number`` chooses the colour; ``dashed`` distinguishes lines of the same colour.
     """
 
     name: str
@@ -33,14 +33,14 @@ class Panel:
     """Axes with lines.
 
     Attributes:
-        title: above.
-        xlabel: below.
-        lines: what is drawn.
+        title: title of the axes.
+        xlabel: label of the x axis.
+        lines: the lines.
         is_share: values are fractions, drawn as percentages.
         is_log: whether x is logarithmic.
-        ticks: what to write at x = 0, 1, …; none: numbers.
-        levels: horizontal lines by name, such as what chance or raw pixels achieve.
-        from_zero: whether the axis of values begins at 0.
+        ticks: labels at x = 0, 1, …; none: numbers.
+        levels: horizontal lines by name, such as the accuracy of chance or raw pixels.
+        from_zero: whether the y axis begins at 0.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Panel:
 
 
 def plot_panels(panels: Sequence[Panel], title: str, path: str | Path | None = None) -> Figure:
-    """Draw panels side by side, and write them to ``path`` if there is one.
+    """Draw panels side by side, and write them to ``path`` if given.
 
     Returns:
         The figure.

@@ -1,4 +1,4 @@
-"""The spectrum of features: how many directions they use, and how fast it falls."""
+"""The spectrum of features: its effective rank and its decay."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from .style import GRID, INK, color, picture
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FLOOR = 1e-7  # of what is drawn, as a share of the largest
+FLOOR = 1e-7  # of the plot, as a fraction of the largest
 
 
 def plot_spectrum(
     features: Mapping[str, Tensor], title: str, path: str | Path | None = None
 ) -> Figure:
-    """Draw singular values and eigenvalues of the covariance over their number, log-log.
+    """Draw singular values and eigenvalues of the covariance over their index, log-log.
 
-    On the left with RankMe, which they are the base of; on the right with the power law whose
-    exponent is α-ReQ, where one can be fitted. Each is divided by the largest.
+    The singular values are on the left, with RankMe, which is computed from them; the eigenvalues
+    on the right, with the power law whose exponent is α-ReQ, if one can be fitted. Each is divided
+    by the largest.
 
     Args:
         features: (n, d) by name, n ≥ 2; such as the backbone's and the embeddings.
-        title: above the picture.
-        path: the picture to write; default: none.
+        title: title of the figure.
+        path: file to write; None: no file.
 
     Returns:
         The figure.
 
     Raises:
         ImportError: matplotlib is missing.
-        TypeError, ValueError: features of another shape or dtype, that are not finite, or none.
+        TypeError, ValueError: features of the wrong shape or dtype, not finite, or none.
     """
     check_mapping("features", features)
     if not features:

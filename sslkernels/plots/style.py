@@ -1,4 +1,4 @@
-"""What all pictures have in common: size, colours, fonts, and how they are saved."""
+"""The common style of all plots: size, colours, fonts, and saving."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _STYLE: dict[RcKeyType, Any] = {
 
 @contextmanager
 def picture(path: str | Path | None, title: str, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure to draw into, ``size`` in inches, which is written to ``path`` at the end.
+    """A figure of ``size`` in inches to draw into, which is written to ``path`` at the end.
 
-    A notebook shows it, whether pyplot is in use or not.
+    Notebooks display it, with or without pyplot.
 
     Raises:
         ImportError: matplotlib is missing.
-        TypeError: ``path`` is no path, or ``title`` no string.
-        ValueError: ``path`` has a suffix that matplotlib does not know.
+        TypeError: ``path`` is not a path, or ``title`` not a string.
+        ValueError: ``path`` has a suffix that matplotlib does not support.
         OSError: ``path`` cannot be written.
     """
     if path is not None:
@@ -89,14 +89,14 @@ def _png(figure: Figure) -> bytes:
 
 
 def color(index: int) -> str:
-    """The colour of line number ``index``; they come again after ten."""
+    """The colour of line ``index``; repeats after ten."""
     return COLORS[index % len(COLORS)]
 
 
 def end_labels(axes: Axes, x: float, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Write (y, text, colour) to the right of where lines end at ``x``, so that none overlap."""
+    """Write (y, text, colour) to the right of the ends of lines at ``x``, without overlap."""
     figure = axes.figure
-    # so that places are those of the layout
+    # so that positions are those of the final layout
     figure.draw_without_rendering()  # type: ignore[union-attr]
     height = 1.25 * 10.5 / 72 * figure.dpi  # of a line of text, in pixels
     ordered = sorted(labels, key=lambda label: axes.transData.transform((x, label[0]))[1])

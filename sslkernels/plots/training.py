@@ -25,22 +25,22 @@ def plot_training(
     title: str,
     path: str | Path | None = None,
 ) -> Figure:
-    """Draw what is known of each epoch.
+    """Draw the history of a run by epoch.
 
     Args:
-        history: a row per epoch, as ``train`` returns and ``read_metrics`` reads them: ``epoch``,
-            ``loss``, ``learning_rate``, and where there are any ``embedding_spread``,
-            ``rankme``, ``knn_accuracy`` and ``label_accuracy``.
+        history: a row per epoch, as returned by ``train``: ``epoch``, ``loss``,
+            ``learning_rate``, and if present ``embedding_spread``, ``rankme``, ``knn_accuracy`` and
+            ``label_accuracy``.
         baselines: accuracies in [0, 1] by name, drawn as horizontal lines.
-        title: above the picture.
-        path: the picture to write; default: none.
+        title: title of the figure.
+        path: file to write; None: no file.
 
     Returns:
         The figure.
 
     Raises:
         ImportError: matplotlib is missing.
-        TypeError, ValueError: rows that are no mappings or lack an epoch, or values that are no
+        TypeError, ValueError: rows that are not mappings or lack an epoch, or values that are not
             numbers.
     """
     if not isinstance(history, Sequence) or isinstance(history, str | bytes):
@@ -102,6 +102,6 @@ def _draw_accuracy(
 
 
 def _curve(history: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of what is known of some."""
+    """The epochs that have a value, and the values."""
     known = [row for row in history if key in row]
     return [row["epoch"] for row in known], [row[key] for row in known]

@@ -1,4 +1,4 @@
-"""A sheet of views, as the model sees them."""
+"""A grid of views, as the model sees them."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def plot_views(
 
     Args:
         views: (n, C, size, size) each, C 1 or 3, n ≥ 1; row i of all shows the same image.
-        title: above the picture.
-        path: the picture to write; default: none.
-        names: of the views, to the left of their rows; numbered by default.
-        mean, std: what pixels in [0, 1] were normalised by, per channel or one for all.
-        images: how many images to show, at most.
+        title: title of the figure.
+        path: file to write; None: no file.
+        names: of the views, to the left of their rows; numbers by default.
+        mean, std: the normalisation of pixels in [0, 1], per channel or one for all.
+        images: maximum number of images to show.
 
     Returns:
         The figure.
 
     Raises:
         ImportError: matplotlib is missing.
-        TypeError, ValueError: there are no views, they are not images or of different numbers of
-            them, or another argument does not fit.
+        TypeError, ValueError: there are no views, they are not images or differ in number, or
+            another argument does not fit.
     """
     _check_views(views)
     default = [f"view {index + 1}" for index in range(len(views))]
@@ -67,7 +67,7 @@ def plot_views(
         for name, view, row in zip(names, views, grid, strict=True):
             pixels = _pixels(view[:columns], mean, std)
             for axes, image in zip(row, pixels.numpy(), strict=True):
-                # One scale for all views: the axes of a small one hold as many pixels.
+                # The same scale for all views: axes of small ones have as many pixels.
                 margin = (largest - view.shape[-1]) / 2
                 axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 axes.set_xlim(-0.5 - margin, view.shape[-1] - 0.5 + margin)
@@ -94,9 +94,9 @@ def _check_views(views: Sequence[Tensor]) -> None:
 
 
 def _pixels(view: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(n, size, size, C) in [0, 1]; without C where that is 1.
+    """(n, size, size, C) in [0, 1]; without C if that is 1.
 
-    What is no image of such pixels, a standardised tile for one, is stretched to [0, 1].
+    Other pixel values, such as those of a standardised tile, are rescaled to [0, 1].
     """
     view = view.detach().float().cpu()
     shift, scale = (torch.tensor(x, dtype=torch.float32)[:, None, None] for x in (mean, std))

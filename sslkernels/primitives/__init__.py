@@ -1,4 +1,4 @@
-"""The operations that hold every kernel."""
+"""The operations with kernels, on which the losses are built."""
 
 from .augment_views import RaggedImages, augment_views, source_coordinates
 from .nearest_neighbor import nearest_neighbor

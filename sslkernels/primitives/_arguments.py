@@ -1,4 +1,4 @@
-"""What the primitives ask of their arguments, and the choice of implementation."""
+"""Argument checks of the primitives, and the choice of implementation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu", "triton", "cuda")
 
 
 def check_tensor(name: str, x: Tensor, dimensions: Sequence[int] = (2,)) -> None:
-    """Raise unless x is a matrix of floats, or has one of these numbers of dimensions."""
+    """Raise unless x is a floating-point tensor with one of these numbers of dimensions."""
     check_tensors(**{name: x})
     if x.dim() not in dimensions or 0 in x.shape:
         numbers = " or ".join({2: "two", 3: "three"}[d] for d in dimensions)
@@ -30,7 +30,7 @@ def check_tensor(name: str, x: Tensor, dimensions: Sequence[int] = (2,)) -> None
 
 
 def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> list[int]:
-    """Raise unless q is (n, d) and k (m, d), alike; the offsets in ``exclude``, each once."""
+    """Raise unless q (n, d) and k (m, d) fit; return the unique offsets in ``exclude``."""
     check_tensor("q", q)
     check_tensor("k", k)
     if q.shape[1] != k.shape[1]:
@@ -43,18 +43,18 @@ def check(q: Tensor, k: Tensor, exclude: Sequence[int]) -> list[int]:
         raise ValueError(f"q and k must be on one device, got {q.device} and {k.device}")
     if not isinstance(exclude, Sequence) or not all(isinstance(x, int) for x in exclude):
         raise TypeError(f"exclude must be a list of integers (offsets j - i), got {shown(exclude)}")
-    return sorted({x for x in exclude if abs(x) < MOST_ROWS})  # beyond, there is nothing
+    return sorted({x for x in exclude if abs(x) < MOST_ROWS})  # others are outside every matrix
 
 
 def check_samples(z: Tensor) -> None:
-    """Floats (…, N, D)."""
+    """Check for floating-point samples (…, N, D)."""
     check_tensors(z=z)
     if z.dim() < 2 or 0 in z.shape:
         raise ValueError(f"z must be (…, N, D), no dimension of which is 0; got {tuple(z.shape)}")
 
 
 def check_directions(z: Tensor, directions: Tensor) -> None:
-    """Constant directions (D, M) for samples (…, N, D)."""
+    """Check for directions (D, M), without gradient, that fit samples (…, N, D)."""
     check_tensors(directions=directions)
     if directions.dim() != 2 or 0 in directions.shape or directions.shape[0] != z.shape[-1]:
         raise ValueError(
@@ -71,7 +71,7 @@ def check_directions(z: Tensor, directions: Tensor) -> None:
 
 
 def scalar_tensor(name: str, value: float | Tensor, q: Tensor) -> Tensor:
-    """A 0-dim tensor on the device of q; a number in the dtype that q is computed in."""
+    """A 0-dim tensor on the device of q; a number in the dtype of computation for q."""
     if not (isinstance(value, float) and (value != value or abs(value) == math.inf)):
         check_scalars(**{name: value})
     if not isinstance(value, Tensor):
@@ -80,12 +80,12 @@ def scalar_tensor(name: str, value: float | Tensor, q: Tensor) -> Tensor:
 
 
 def on_device_of(number: float, like: Tensor) -> Tensor:
-    """A tensor () float64, which torch.compile makes of a number that changes."""
-    return like.new_ones((), dtype=torch.float64) * number  # of a product alone
+    """A tensor () float64; under torch.compile, it does not specialise on the number."""
+    return like.new_ones((), dtype=torch.float64) * number  # only a product keeps it symbolic
 
 
 def across_ranks(gather: Gather | None, impl: str) -> Ranks | tuple[()]:
-    """The ranks that an operator is told of: nothing, if there are no others."""
+    """The ranks as arguments of an operator; empty if there are no others."""
     ranks = ranks_of(gather)
     if ranks is None:
         return ()
@@ -95,7 +95,7 @@ def across_ranks(gather: Gather | None, impl: str) -> Ranks | tuple[()]:
 
 
 def choose(impl: str, implementations: Sequence[str], q: Tensor) -> str:
-    """The implementation that ``impl`` means for q; raises if it cannot serve it."""
+    """The implementation that ``impl`` means for q; raises if it does not support q."""
     check_choice("impl", impl, implementations)
     device = q.device.type
     if impl == "auto":
@@ -112,7 +112,7 @@ def choose(impl: str, implementations: Sequence[str], q: Tensor) -> str:
     if device != needed and not (impl == "triton" and INTERPRETED):
         raise ValueError(f"impl={impl!r} runs on {needed} tensors, got tensors on {device}")
     if (impl == "cpu" and not HAS_EXTENSION) or (impl == "cuda" and not HAS_CUDA_EXTENSION):
-        extension(cuda=impl == "cuda")  # says what is missing
+        extension(cuda=impl == "cuda")  # raises with what is missing
     if impl == "triton" and not HAS_TRITON:
         raise RuntimeError("impl='triton' needs the triton package: pip install triton")
     return impl

@@ -1,7 +1,7 @@
-"""Gradients of wide embeddings: the weights of all pairs, a chunk of rows at a time, and products.
+"""Gradients of wide embeddings: the weights of all pairs for a chunk of rows, then matrix products.
 
-Where the depth is large a product of matrices is the fastest that there is; what the weights take
-of memory is bounded by ``MOST_BYTES``.
+For large depth, library matrix products are fastest; ``MOST_BYTES`` limits the memory of the
+weights.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ._tile_table import Tile, ceil, columns_per_split
 from ._tiles import product
 from ._triton import launch
 
-MOST_BYTES = 1 << 28  # of the weights of a chunk; a tile's rows are the least
+MOST_BYTES = 1 << 28  # of the weights of a chunk, which has at least a tile's rows
 
 
 def splits(q: Tensor, tile: Tile, m: int) -> int:
-    """How many parts of the columns have sums of their own."""
+    """The number of splits of the columns, each with its own partial sums."""
     return ceil(m, _split(q, tile, m))
 
 
@@ -32,9 +32,9 @@ def gradients(
     dq: Tensor | None,
     dk: Tensor | None,
 ) -> None:
-    """W k into dq and Wᵀ q into dk, in float32, where these are there.
+    """Add W k to dq and Wᵀ q to dk, in float32, for those that are not None.
 
-    ``fill``: writes the rows of W from a row on into a matrix.
+    ``fill(first, out)`` writes the rows of W from ``first`` on to the matrix ``out``.
     """
     width = tile.BN * ceil(k.shape[0], tile.BN)
     height = _height(q, tile, width)
@@ -67,7 +67,7 @@ def launch_weights(
     weights: Tensor | None,
     **constants: bool,
 ) -> None:
-    """Let a kernel write weights from row ``first`` on; without ``weights``, sums of all rows."""
+    """Launch a kernel that writes weights from row ``first`` on; or only sums of all rows."""
     rows, stride = (q.shape[0], 0) if weights is None else weights.shape
     rows = min(rows, q.shape[0] - first)
     columns = _split(q, tile, k.shape[0])
@@ -90,6 +90,6 @@ def _height(q: Tensor, tile: Tile, width: int) -> int:
 
 
 def _split(q: Tensor, tile: Tile, m: int) -> int:
-    """Columns of a program: those of a chunk fill the device, and sums are alike in all chunks."""
+    """Columns per program: a chunk's programs fill the device, and sums are equal in all chunks."""
     blocks = _height(q, tile, tile.BN * ceil(m, tile.BN)) // tile.BM
     return columns_per_split(q, tile, m, blocks)

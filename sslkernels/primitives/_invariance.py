@@ -1,4 +1,4 @@
-"""How far views of an image are from the mean of some of them, with the gradient."""
+"""The distance of views from the mean of some of them, with its gradient."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ _loss = fused_loss(invariance, tensors=1)
 def weighted_invariance(z: Tensor, centers: int, weight: float) -> Tensor:
     """``weight · mean (z − c)²`` of views z (V, N, D), with c the mean of the first ``centers``.
 
-    A scalar in float32 (float64 for float64 inputs), whatever autocast says; differentiable once.
+    A scalar in float32 (float64 for float64 inputs), regardless of autocast; differentiable once.
     """
     return _loss(z, centers, weight, "torch")

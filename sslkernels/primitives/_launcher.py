@@ -1,4 +1,4 @@
-"""A Triton kernel that finds what it was compiled to without binding its arguments anew."""
+"""Triton kernels that look up their compiled binary without binding the arguments again."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from triton.runtime import _allocation
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-LARGEST = 2**31 - 1  # of the integers that Triton takes for int32
+LARGEST = 2**31 - 1  # of int32 arguments
 
 
 class Kernel(JITFunction):  # type: ignore[misc]
-    """Triton's, whose launches after the first are several times cheaper for the host.
+    """A Triton kernel whose launches after the first cost the host several times less.
 
-    Triton binds all arguments and compares the globals of a kernel at each launch. Here the key is
-    made of what :func:`sslkernels.primitives._triton.kernel` lets Triton specialise alone: dtypes,
-    alignments of matrices and strides. Constants are given by name, all else by place.
+    At each launch, Triton binds all arguments and compares the globals of the kernel. Here the key
+    consists only of what :func:`sslkernels.primitives._triton.kernel` specialises on: dtypes,
+    alignments of matrices and strides. Constants are passed by name, all others by position.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -43,8 +43,8 @@ class Kernel(JITFunction):  # type: ignore[misc]
         return partial(self.run, grid=grid, warmup=False)
 
     def run(self, *arguments: Any, grid: Any, warmup: bool, **constants: Any) -> Any:
-        """Launch. Memory for the kernel's descriptors comes from torch, whatever allocator a user
-        of Triton has set in this thread.
+        """Launch. Memory for the kernel's descriptors comes from torch, even if a user of Triton
+        has set another allocator in this thread.
         """
         previous = _allocation._allocator.set(_allocate)
         try:
@@ -88,18 +88,18 @@ class Kernel(JITFunction):  # type: ignore[misc]
 
 
 def _allocate(size: int, alignment: int, stream: int | None) -> Tensor:
-    """Device memory of the current stream; at least as aligned as Triton asks."""
+    """Device memory of the current stream, at least as aligned as Triton requires."""
     return torch.empty(size, dtype=torch.int8, device="cuda")
 
 
 def _is_watched() -> bool:
-    """Whether a profiler wants to hear of launches: in a chain of hooks, or as the hook itself."""
+    """Whether a profiler has a launch hook."""
     enter, leave = knobs.runtime.launch_enter_hook, knobs.runtime.launch_exit_hook
     return bool(getattr(enter, "calls", enter) or getattr(leave, "calls", leave))
 
 
 def _matrix(x: Tensor | None) -> Any:
-    """A pointer to a matrix as Triton tells it from others."""
+    """A pointer to a matrix, as Triton distinguishes it in its key."""
     return None if x is None else (x.dtype, x.data_ptr() & 15 == 0)
 
 

@@ -1,4 +1,4 @@
-"""Logits of features and prototypes, made a chunk of prototypes at a time."""
+"""Logits of features and prototypes, computed for a chunk of prototypes at a time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from .._operator import accumulation_dtype
 from ._arguments import check_tensor
 
 CHUNK_BYTES = {"cpu": 3 << 20, "cuda": 128 << 20}  # of logits
-FEWEST = 192  # prototypes in a chunk: a matrix product needs some
+FEWEST = 192  # prototypes in a chunk, for an efficient matrix product
 
 
 class Prototypes(NamedTuple):
-    """The rows of ``weight``; normalised to the length ``magnitude``, where there is one."""
+    """The rows of ``weight``, normalised to the length ``magnitude`` if it is given."""
 
     weight: Tensor  # (K, D)
-    magnitude: Tensor | None  # (K,): that of torch's weight_norm
+    magnitude: Tensor | None  # (K,), as in torch's weight_norm
 
     def detached(self) -> Prototypes:
         magnitude = self.magnitude
         return Prototypes(self.weight.detach(), None if magnitude is None else magnitude.detach())
 
     def part(self, columns: slice, dtype: torch.dtype) -> Tensor:
-        """Some of them, (k, D)."""
+        """The prototypes of a chunk, (k, D)."""
         weight = self.weight[columns]
         if self.magnitude is None:
             return weight.to(dtype)
@@ -35,7 +35,7 @@ class Prototypes(NamedTuple):
         return (direction * factor[:, None]).to(dtype)
 
     def gradients(self, columns: slice, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Of weight (k, D) and magnitude (k,), from the gradient of that part."""
+        """Gradients of weight (k, D) and magnitude (k,), from the gradient of that chunk."""
         if self.magnitude is None:
             return grad, None
         direction, factor = self._direction(columns, self.magnitude)
@@ -52,12 +52,12 @@ class Prototypes(NamedTuple):
 
 
 def chunk_size(rows: int, device: str) -> int:
-    """The prototypes of a chunk."""
+    """The number of prototypes in a chunk."""
     return max(FEWEST, _bytes(device) // (4 * rows) // FEWEST * FEWEST)
 
 
 def is_one_chunk(rows: int, count: int, device: str) -> bool:
-    """Whether all logits are, and small enough to be kept: FEWEST of very many rows are not."""
+    """Whether all logits fit in one chunk and are kept; not if even FEWEST prototypes exceed it."""
     return count <= chunk_size(rows, device) and 4 * rows * count <= _bytes(device)
 
 
@@ -66,7 +66,7 @@ def _bytes(device: str) -> int:
 
 
 def chunks(rows: int, count: int, device: torch.device) -> Iterator[slice]:
-    """Parts of ``count`` prototypes whose logits with so many rows fit the cache."""
+    """Chunks of ``count`` prototypes whose logits for ``rows`` rows fit the cache."""
     size = chunk_size(rows, device.type)
     for start in range(0, count, size):
         yield slice(start, min(count, start + size))
@@ -75,7 +75,7 @@ def chunks(rows: int, count: int, device: torch.device) -> Iterator[slice]:
 def check_prototypes(
     features: str, x: Tensor, name: str, weight: Tensor, magnitude: Tensor | None
 ) -> Prototypes:
-    """Raise unless x, called ``features``, is (…, D) and these can be its prototypes."""
+    """Raise unless x, named ``features``, is (…, D) and the prototypes fit it."""
     check_tensor(name, weight)
     if weight.shape[1] != x.shape[-1]:
         raise ValueError(

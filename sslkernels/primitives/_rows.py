@@ -1,4 +1,4 @@
-"""What is done to every row of a matrix."""
+"""Row-wise operations on matrices."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def is_finite(x: Tensor) -> Tensor:
-    """Whether a row (…, D) is, in one pass."""
+    """Whether each row of (…, D) is finite, in one pass."""
     return torch.linalg.vector_norm(x, float("inf"), dim=-1) < float("inf")
 
 
 def finite_sum(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, int | Tensor]:
-    """The sum (D,) of the finite rows of x (N, D), and how many these are.
+    """The sum (D,) of the finite rows of x (N, D), and their number.
 
-    On a GPU that of all rows: to look for others would be more launches than a loss has.
+    On a GPU, the sum of all rows: finding the others would take more launches than a loss does.
     """
     total = x.sum(0, dtype=dtype)
     if x.is_cuda or (not torch.compiler.is_compiling() and bool(total.isfinite().all())):
@@ -35,24 +35,24 @@ def finite_sum(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, int | Tensor]:
 
 
 def _lengths(x: Tensor, dim: int, least: float) -> Tensor:
-    """Of vectors along ``dim``, which stays; infinite up to ``least``: divided by it they are 0."""
+    """Lengths along ``dim``, which is kept; infinite up to ``least``, so such vectors become 0."""
     norms = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
     return F.threshold(norms, least, float("inf"))
 
 
 def normalize(x: Tensor, dim: int = -1, least: float = 1e-12) -> Tensor:
-    """:func:`unit` along any dimension, by operations that torch differentiates any number of
+    """:func:`unit` along any dimension, with operations that are differentiable any number of
     times."""
     return x / _lengths(x, dim, least)
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows of length one, in x's dtype; a row without length is zero, and so is its gradient."""
+    """Rows of unit length, in x's dtype; a zero row stays zero, and so does its gradient."""
     return _Unit.apply(x)[0]
 
 
 class _Unit(Differentiable):
-    """:func:`normalize` in a third of its passes."""
+    """:func:`normalize` with a third of its passes over memory."""
 
     @staticmethod
     def forward(x: Tensor) -> Any:
@@ -69,6 +69,6 @@ class _Unit(Differentiable):
     def gradients(ctx: Any, saved: Any, grad: Any, _: Any) -> Any:
         z, norms, x = saved
         grad, z = grad.to(norms.dtype), z.to(norms.dtype)
-        with full_precision(z):  # torch.compile's backward may be in one
+        with full_precision(z):  # torch.compile's backward may run under autocast
             along = torch.linalg.vecdot(grad, z)[:, None]
         return (torch.addcmul(grad, z, along, value=-1).div_(norms).to(x.dtype),)

@@ -1,4 +1,4 @@
-"""Which tile a kernel takes, and how many programs share a matrix."""
+"""The choice of a kernel's tile, and of the number of programs that share a matrix."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ __all__ = [
     "Table",
     "Tile",
 ]
-# compute capabilities, by the shared memory that a block can have
+# compute capabilities, by the shared memory available to a block
 LISTED = {
     (8, 0): "sm_80", (8, 7): "sm_80", (11, 0): "sm_80",
     (8, 6): "sm_86", (8, 9): "sm_86", (12, 0): "sm_86",
     (9, 0): "sm_90", (10, 0): "sm_100",
 }  # fmt: skip
-# per side, of the log-sum-exp's forward kernel, whose partial sums stay linear in n: the 528 blocks
-# of a triangle are two waves of two for each of 132 multiprocessors
+# per side, for the log-sum-exp's forward kernel, whose partial sums thus stay linear in n: the 528
+# blocks of a triangle are two waves of two blocks on each of 132 multiprocessors
 MOST_BLOCKS = 32
 
 
 def is_deep(table: Table, q: Tensor) -> bool:
-    """Whether d is larger than the table has for this dtype."""
+    """Whether d is larger than the table covers for this dtype."""
     return q.shape[1] > max(table[architecture(q.device)][q.element_size()])
 
 
@@ -57,7 +57,7 @@ def lookup(table: Table, q: Tensor) -> Tile:
 
 
 def in_pieces(table: dict[str, dict[int, Tile]], q: Tensor) -> Tile:
-    """The tile of a kernel that takes embeddings in pieces of BD, so of any width."""
+    """The tile of a kernel that processes embeddings of any width in pieces of BD."""
     return _narrowed(table[architecture(q.device)][q.element_size()], q)
 
 
@@ -72,14 +72,14 @@ def rows_per_block(tile: Tile, size: int) -> int:
 
 
 def columns_per_split(q: Tensor, tile: Tile, m: int, blocks: int | None = None) -> int:
-    """Columns that one program of a row block takes: all, unless the rows alone leave SMs idle."""
+    """Columns per program of a row block: all, unless the rows alone would leave SMs idle."""
     blocks = ceil(q.shape[0], tile.BM) if blocks is None else blocks
     return tile.BN * ceil(ceil(m, tile.BN), parts(blocks, multiprocessors(q.device)))
 
 
 @cache
 def parts(blocks: int, multiprocessors: int) -> int:
-    """Of the columns, such that the programs of all blocks fill waves of two for each SM."""
+    """The number of splits of the columns for which all programs fill waves of two for each SM."""
     slots = 2 * multiprocessors
     most = 2 * ceil(slots, blocks)
     return min(range(1, most + 1), key=lambda count: ceil(blocks * count, slots) / count)
@@ -87,9 +87,9 @@ def parts(blocks: int, multiprocessors: int) -> int:
 
 @cache
 def architecture(device: torch.device) -> str:
-    """That of the tables; of a GPU that they do not list, the nearest, which is said once."""
+    """The architecture in the tables; for an unlisted GPU the nearest, with one warning."""
     if device.type != "cuda":
-        return "sm_80"  # the interpreter: any will do
+        return "sm_80"  # the interpreter: any
     capability = torch.cuda.get_device_capability(device)
     listed = LISTED.get(capability)
     if listed is not None:
@@ -116,5 +116,5 @@ def ceil(a: int, b: int) -> int:
 
 
 def power_of_two(x: int) -> int:
-    """The next one from x on."""
+    """The smallest power of two that is at least x."""
     return 1 << (x - 1).bit_length()

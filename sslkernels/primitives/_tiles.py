@@ -17,7 +17,7 @@ def tiles(
     symmetric: bool = False,
     sizes: tuple[int, int] | None = None,
 ) -> Iterator[tuple[slice, slice, Tensor, list[int]]]:
-    """Yield (rows, columns, q kᵀ, diagonals); when symmetric, only tiles from the diagonal up."""
+    """Yield (rows, columns, q kᵀ, diagonals); if symmetric, only tiles on or above the diagonal."""
     side = 2048 if q.is_cuda else 512  # a float32 tile then stays in the cache
     height, width = sizes or (side, side)
     buffer = q.new_empty(0, dtype=accumulation_dtype(q))
@@ -25,13 +25,13 @@ def tiles(
         for j in range(i if symmetric else 0, k.shape[0], width):
             rows, columns = slice(i, i + height), slice(j, j + width)
             products = product(q[rows], k[columns].T, buffer)
-            starts = (i - j + offset for offset in exclude)  # where they cross the tile's first row
+            starts = (i - j + offset for offset in exclude)  # their columns in the tile's first row
             n, m = products.shape
             yield rows, columns, products, [s for s in starts if -n < s < m]
 
 
 def product(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
-    """a b in the dtype of ``out``, into whose memory it goes."""
+    """a b in the dtype of ``out``, into the memory of ``out``."""
     out.resize_(a.shape[0], b.shape[1])
     if a.is_cuda and a.dtype != out.dtype:  # tensor cores: half-precision operands, float32 sums
         return torch.mm(a, b, out_dtype=out.dtype, out=out)

@@ -1,4 +1,4 @@
-"""What the Triton kernels share: products and masks of a tile, exponentials, their launch."""
+"""Shared by the Triton kernels: products and masks of a tile, exponentials, launches."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from ._arguments import INTERPRETED
 from ._launcher import Kernel
 from ._tile_table import Table, Tile, ceil, columns_per_split, lookup
 
-MOST_EXCLUDED = 4  # diagonals that the fused kernels take
+MOST_EXCLUDED = 4  # diagonals in the fused kernels
 LARGEST_TILE = 256  # rows or columns
-UNIT = 16  # elements, whose multiples are read in one piece
-STRIDES = ("_stride", "_view", "_row", "_step")  # how their names end
+UNIT = 16  # elements; multiples are read with wide loads
+STRIDES = ("_stride", "_view", "_row", "_step")  # suffixes of their names
 MATRICES = (
     "q", "k", "x", "a", "b", "own", "other", "values", "student", "teacher", "center", "out",
     "gradient", "coefficients", "product", "products", "data", "levels", "query", "key", "positive",
@@ -26,15 +26,15 @@ MATRICES = (
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
-NOTHING = tl.constexpr(-1e30)  # the maximum of what is empty: e^(-inf - it) is 0, not NaN
+NOTHING = tl.constexpr(-1e30)  # maximum of an empty set: e^(-inf - NOTHING) is 0, not NaN
 LOWEST = tl.constexpr(-3.4028234663852886e38)
 
 
 def kernel(function: Callable | None = None, *, widths: Sequence[str] = ()) -> Any:
-    """A Triton kernel; compiled anew for other alignments of matrices and strides, not for sizes.
+    """A Triton kernel, specialised on alignments of matrices and strides, but not on sizes.
 
-    ``widths``: sizes that are strides as well. Strides of type int64 count as sizes: such kernels
-    know what divides them by a constant UNIT. In training sizes change with the batch.
+    ``widths``: sizes that are also strides. Strides of type int64 count as sizes: such kernels have
+    a constant UNIT that divides them. In training, sizes change with the batch.
     """
     if function is None:
         return lambda function: kernel(function, widths=widths)
@@ -55,24 +55,24 @@ def kernel(function: Callable | None = None, *, widths: Sequence[str] = ()) -> A
 
 
 def fuses(q: Tensor, exclude: Sequence[int]) -> bool:
-    """Whether the fused kernels take it: by tensor cores, float32 only where TF32 may be."""
+    """Whether the fused kernels support it: with tensor cores, float32 only if TF32 is allowed."""
     return tensor_cores(q) and len(exclude) <= MOST_EXCLUDED
 
 
 def tensor_cores(x: Tensor) -> bool:
-    """Whether they may multiply x: half precision, and float32 where TF32 is allowed."""
+    """Whether they can multiply x: half precision, and float32 if TF32 is allowed."""
     return x.dtype != torch.float32 or precision(x) == "tf32"
 
 
 def precision(x: Tensor) -> str:
-    """In which tensor cores multiply x; of float32 alone there are several."""
+    """The precision in which tensor cores multiply x; float32 has several."""
     allowed = torch.backends.cuda.matmul.fp32_precision == "tf32"
     return "tf32" if allowed and x.dtype == torch.float32 else "ieee"
 
 
 def operand(x: Tensor) -> Tensor:
-    """x as the fused kernels read it: rows in one piece, at multiples of UNIT, and padded to such
-    a multiple with zeros. Where tensor cores take it as TF32, which cuts off digits, it is rounded.
+    """x as the fused kernels read it: rows contiguous, at multiples of UNIT, and zero-padded to
+    such a multiple. If tensor cores read it as TF32, which truncates, it is rounded first.
     """
     rounded = precision(x) == "tf32"
     if is_whole(x) and not rounded:
@@ -87,7 +87,7 @@ def operand(x: Tensor) -> Tensor:
 
 
 def is_whole(x: Tensor) -> bool:
-    """Whether its rows are in one piece, at multiples of UNIT, and as wide."""
+    """Whether rows are contiguous, at multiples of UNIT, and their width such a multiple."""
     at_units = x.stride(0) % UNIT == 0 and x.data_ptr() % UNIT == 0
     return x.stride(1) == 1 and at_units and x.shape[1] % UNIT == 0
 
@@ -107,7 +107,7 @@ def launch(
     exclude: Sequence[int],
     **constants: bool,
 ) -> Any:
-    """Run a fused kernel, all of which take their arguments in this order; returns the compiled."""
+    """Launch a fused kernel, all of which have this order of arguments; return the compiled one."""
     n, m = q.shape[0], k.shape[0]
     exclude = sorted(offset for offset in exclude if abs(offset) < max(n, m))
     return kernel[programs](
@@ -130,9 +130,9 @@ def launch(
 
 
 class RowKernel:
-    """A fused kernel whose programs each take a block of rows and a split of the columns.
+    """A fused kernel whose programs each process a block of rows and a split of the columns.
 
-    ``both``: the rows are those of q and then those of k, the columns of either the other.
+    ``both``: the rows are those of q followed by those of k; the columns are the other's rows.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class RowKernel:
 
 
 def vectors(like: Tensor, count: int, size: int) -> Tensor:
-    """(count, size) in float32, behind which kernels may read a tile without a mask."""
+    """(count, size) in float32, with padding so that kernels may read whole tiles unmasked."""
     memory = like.new_empty(count * size + LARGEST_TILE, dtype=torch.float32)
     return memory[: count * size].view(count, size)
 
@@ -184,19 +184,19 @@ def total(splits: Tensor) -> Tensor:
 
 
 def unit(*sizes: int) -> int:
-    """What divides widths and strides of kernels that read whole rows, a constant of theirs: 8 or
-    4 elements, which in half precision or float32 are read 16 bytes at a time; else 1."""
+    """The constant divisor of widths and strides in kernels that read whole rows: 8 or 4 elements,
+    which in half precision or float32 are 16-byte loads; else 1."""
     return next(x for x in (8, 4, 1) if not any(size % x for size in sizes))
 
 
 def two_floats(x: float) -> tuple[float, float]:
-    """What float32 keeps of x, and what it leaves: a factor for ``scale``."""
+    """x as a float32 and the remainder: a factor for ``scale``."""
     high = c_float(x).value
     return high, x - high
 
 
 def inverse(temperature: float | Tensor) -> tuple[Tensor | None, float, float]:
-    """What ``factor_of`` takes: where a device holds it, float64, or its inverse in two floats."""
+    """The arguments of ``factor_of``: the temperature on a device, or its inverse in two floats."""
     if isinstance(temperature, Tensor):
         return temperature, 0.0, 0.0
     return None, *two_floats(1 / temperature)
@@ -204,7 +204,7 @@ def inverse(temperature: float | Tensor) -> tuple[Tensor | None, float, float]:
 
 @triton.jit
 def factor_of(temperature_ptr, high, low, ON_DEVICE: tl.constexpr):
-    """The inverse of a temperature, of which the host may know only the place."""
+    """The inverse of a temperature, which may be known on the device only."""
     if ON_DEVICE:
         factor = 1.0 / tl.load(temperature_ptr)
         high = factor.to(tl.float32)
@@ -214,14 +214,14 @@ def factor_of(temperature_ptr, high, low, ON_DEVICE: tl.constexpr):
 
 @triton.jit
 def round_to_tf32(x):
-    """float32 with as many digits as TF32 has; NaN, whose bits a carry could make a zero, stays."""
+    """float32 rounded to TF32; NaN, whose bits a carry could turn into zero, is kept."""
     bits = x.to(tl.int32, bitcast=True) + 0x1000
     return tl.where(x != x, x, (bits & -0x2000).to(tl.float32, bitcast=True))
 
 
 @triton.jit
 def as_operand(x, dtype: tl.constexpr, PRECISION: tl.constexpr):
-    """A float32 tile in the dtype of what it multiplies."""
+    """A float32 tile in the dtype of its factor in a product."""
     if PRECISION == "tf32":
         x = round_to_tf32(x)
     return x.to(dtype)
@@ -246,7 +246,7 @@ def operand_kernel(
 
 @triton.jit
 def multiple(x, UNIT: tl.constexpr):
-    """x, as what the compiler then knows it to be: a multiple of UNIT."""
+    """x, annotated for the compiler as a multiple of UNIT."""
     return x // UNIT * UNIT
 
 
@@ -257,7 +257,7 @@ def exp(x):
 
 @triton.jit
 def scale(x, high, low):
-    """x times a factor in two floats, rounded once; of -inf too, whose product with 0 is NaN."""
+    """x times a factor in two floats, rounded once; also for -inf, whose product with 0 is NaN."""
     x = tl.maximum(x, LOWEST, propagate_nan=tl.PropagateNan.ALL)
     return tl.fma(x, high, x * low)
 
@@ -304,7 +304,7 @@ def multiply(
     q, q_rows, k_rows, row, column,
     D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The same with the first BD depths of the rows, ``q``, where these are all."""
+    """As ``product``, with the first BD depths of the rows in ``q``, for all if these are all."""
     if BD >= D:
         acc = tl.dot(q, tl.trans(k_rows.load([column, 0])), input_precision=PRECISION)
     else:
@@ -312,9 +312,9 @@ def multiply(
     return acc
 
 
-# Of the tiles [low, high) that a block of rows (or columns) meets, diagonals cross a few. They are
-# kept as four pairs (first, count), in ascending order and apart, so that loops over the others and
-# over these find theirs without a branch.
+# Few of the tiles [low, high) of a block of rows (or columns) contain excluded diagonals. They are
+# kept as four disjoint pairs (first, count), in ascending order, so that the loops over these tiles
+# and over the others find theirs without a branch.
 
 
 @triton.jit
@@ -330,7 +330,7 @@ def crossings(
     start, low, high, e0, e1, e2, e3,
     EXCLUDED: tl.constexpr, LENGTH: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
-    """Of rows [start, start + LENGTH) and diagonals column - row = e, in ascending order."""
+    """The tiles of rows [start, start + LENGTH) with diagonals column - row = e, in order."""
     f0, c0, f1, c1, f2, c2, f3, c3 = low, 0, low, 0, low, 0, low, 0
     if EXCLUDED > 0:
         f0, c0 = _crossing(start, e0, low, high, LENGTH, STEP)
@@ -351,7 +351,7 @@ def count_of(crossed):
 
 @triton.jit
 def plain_tile(t, crossed, EXCLUDED: tl.constexpr):
-    """The t-th tile, where those that are crossed do not count."""
+    """The t-th tile among those without excluded diagonals."""
     f0, c0, f1, c1, f2, c2, f3, c3 = crossed
     if EXCLUDED > 0:
         t += tl.where(t >= f0, c0, 0)
@@ -366,7 +366,7 @@ def plain_tile(t, crossed, EXCLUDED: tl.constexpr):
 
 @triton.jit
 def other_tile(i, crossed, high, EXCLUDED: tl.constexpr):
-    """The i-th tile of those that are crossed, which the tiles from ``high`` on follow."""
+    """The i-th tile with excluded diagonals, followed by the tiles from ``high`` on."""
     f0, c0, f1, c1, f2, c2, f3, c3 = crossed
     t = high + i - count_of(crossed)
     if EXCLUDED > 3:
@@ -382,7 +382,7 @@ def other_tile(i, crossed, high, EXCLUDED: tl.constexpr):
 
 @triton.jit
 def mirrored(is_mirrored, e0, e1, e2, e3, EXCLUDED: tl.constexpr):
-    """The diagonals of the transpose, in ascending order too."""
+    """The diagonals of the transpose, also in ascending order."""
     if EXCLUDED == 1:
         e0 = tl.where(is_mirrored, -e0, e0)
     if EXCLUDED == 2:
@@ -399,7 +399,7 @@ def mirrored(is_mirrored, e0, e1, e2, e3, EXCLUDED: tl.constexpr):
 @triton.jit
 def leave_out(logits, rows, cols, e0, e1, e2, e3, EXCLUDED: tl.constexpr):
     """-inf on excluded diagonals."""
-    if EXCLUDED > 0:  # compared as vectors, whose differences would fill the registers
+    if EXCLUDED > 0:  # comparing vectors: their differences would fill the registers
         logits = tl.where(cols[None, :] == (rows + e0)[:, None], float("-inf"), logits)
     if EXCLUDED > 1:
         logits = tl.where(cols[None, :] == (rows + e1)[:, None], float("-inf"), logits)
@@ -440,7 +440,7 @@ def mask_tile(
         rows = row + tl.arange(0, BM)
         cols = column + tl.arange(0, BN)
         logits = leave_out(logits, rows, cols, e0, e1, e2, e3, EXCLUDED)
-        if TRIANGLE:  # which implies rows < n
+        if TRIANGLE:  # implies rows < n
             logits = tl.where(cols[None, :] >= rows[:, None], logits, float("-inf"))
         else:
             logits = tl.where((rows < n)[:, None], logits, float("-inf"))

@@ -1,6 +1,6 @@
 """Sums and log-sum-exps over the rows that share a label, without an N × N mask.
 
-Rows are brought into the order of their labels; then those that share one stand together.
+Rows are sorted by label, so that those with the same label are adjacent.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ TILE_ROWS, TILE_COLUMNS = 512, 2048
 def same_label_sum(
     x: Tensor, labels: Tensor, gather: Gather | None = None
 ) -> tuple[Tensor, Tensor]:
-    """``Σ_{j: y_j = y_i} x_j`` (N, D), i itself included, and how many these are (N,); in O(N·D).
+    """``Σ_{j: y_j = y_i} x_j`` (N, D), including i itself, and their number (N,); in O(N·D).
 
     Args:
         x: (N, D), float32 or float64.
         labels: (N,) int64.
-        gather: the ranks whose rows count too.
+        gather: the ranks whose rows are included.
     """
     return _SameLabelSum.apply(x, labels, ranks_of(gather) or ())
 
@@ -33,16 +33,16 @@ def same_label_sum(
 def same_label_logsumexp(
     z: Tensor, scale: Tensor, labels: Tensor, gather: Gather | None = None
 ) -> Tensor:
-    """``out_i = log Σ_{j≠i: y_j = y_i} exp(scale · ⟨z_i, z_j⟩)``; −inf where nothing is left.
+    """``out_i = log Σ_{j≠i: y_j = y_i} exp(scale · ⟨z_i, z_j⟩)``; −inf if there is no such j.
 
-    Plain torch on tiles where labels meet: N · (rows of a label) · D multiply-adds, and one wait
+    Plain torch on tiles with equal labels: N · (rows of a label) · D multiply-adds, and one wait
     for the device. Differentiable once, in z and scale.
 
     Args:
         z: (N, D).
         scale: scalar tensor in float32 (float64 for float64 rows).
         labels: (N,) int64.
-        gather: the ranks whose rows count too.
+        gather: the ranks whose rows are included.
     """
     return _SameLabelLogSumExp.apply(z, scale, labels, ranks_of(gather) or ())
 
@@ -87,25 +87,25 @@ def _sum(x: Tensor, labels: Tensor, *ranks: Any) -> tuple[Tensor, Tensor]:
     ordered, order = labels.sort(stable=True)
     is_first = torch.ones_like(ordered, dtype=torch.bool)
     is_first[1:] = ordered[1:] != ordered[:-1]
-    classes = is_first.cumsum(0) - 1  # of the ordered rows; their number stays on the device
+    classes = is_first.cumsum(0) - 1  # of the ordered rows, counted on the device
     own_class = torch.empty_like(classes).index_copy_(0, order, classes)
-    # float64: thousands of rows, added one by one, would round more than all the rest of a loss
+    # float64: adding thousands of rows one by one would dominate the rounding error of a loss
     sums = _add_rows(x.new_zeros(x.shape, dtype=torch.float64), own_class, x)
     counts = x.new_zeros(len(x)).index_add_(0, own_class, x.new_ones(len(x)))
 
-    def visit(others: Tensor, their_labels: Tensor) -> None:
+    def add_block(others: Tensor, their_labels: Tensor) -> None:
         at = torch.searchsorted(ordered, their_labels).clamp_(max=len(ordered) - 1)
         known = ordered[at] == their_labels
         _add_rows(sums, classes[at], others * known[:, None])
         counts.index_add_(0, classes[at], known.to(counts.dtype))
 
     if any(ranks):
-        meet_ranks([x, labels], visit, Ranks(*ranks))
+        meet_ranks([x, labels], add_block, Ranks(*ranks))
     return sums.to(x.dtype).index_select(0, own_class), counts.index_select(0, own_class)
 
 
 def _add_rows(sums: Tensor, at: Tensor, rows: Tensor) -> Tensor:
-    """``sums[at] += rows`` in a fixed order: index_add_ has none on CUDA, index_put_ on the CPU."""
+    """``sums[at] += rows`` deterministically: index_add_ is not on CUDA, index_put_ on the CPU."""
     rows = rows.to(sums.dtype)
     if sums.is_cuda:
         return sums.index_put_((at,), rows, accumulate=True)
@@ -117,13 +117,13 @@ def _logsumexp(z: Tensor, scale: Tensor, labels: Tensor, *ranks: Any) -> Tensor:
     z = z[order]
     out = z.new_full(labels.shape, float("-inf"), dtype=scale.dtype)
 
-    def visit(other: Tensor, their_labels: Tensor, own: bool = False) -> None:
+    def add_block(other: Tensor, their_labels: Tensor, own: bool = False) -> None:
         for rows, _, scores in _tiles(z, other, scale, labels, their_labels, own):
             torch.logaddexp(out[rows], torch.logsumexp(scores, 1), out=out[rows])
 
-    visit(z, labels, own=True)
+    add_block(z, labels, own=True)
     if any(ranks):
-        meet_ranks([z, labels], visit, Ranks(*ranks))
+        meet_ranks([z, labels], add_block, Ranks(*ranks))
     return torch.empty_like(out).index_copy_(0, order, out)
 
 
@@ -137,7 +137,7 @@ def _logsumexp_backward(
     logsumexp = logsumexp.masked_fill(torch.isneginf(logsumexp), float("inf"))  # passes no gradient
     dz = z.new_zeros(z.shape, dtype=scale.dtype)
 
-    def visit(
+    def add_block(
         other: Tensor, their_labels: Tensor, lse: Tensor, weight: Tensor, own: bool = False
     ) -> None:
         for rows, columns, scores in _tiles(z, other, scale, labels, their_labels, own):
@@ -145,16 +145,16 @@ def _logsumexp_backward(
             weights += torch.exp(scores - lse[columns]) * weight[columns]
             dz[rows] += weights @ other[columns].to(weights.dtype)
 
-    visit(z, labels, logsumexp, grad, own=True)
+    add_block(z, labels, logsumexp, grad, own=True)
     if any(ranks):
-        meet_ranks([z, labels, logsumexp, grad], visit, Ranks(*ranks))
+        meet_ranks([z, labels, logsumexp, grad], add_block, Ranks(*ranks))
     return torch.empty_like(dz).index_copy_(0, order, dz)
 
 
 def _tiles(
     z: Tensor, other: Tensor, scale: Tensor, labels: Tensor, their_labels: Tensor, own: bool
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield (rows, columns, scores) where ordered labels may meet; −inf where they do not."""
+    """Yield (rows, columns, scores) where ordered labels may be equal; −inf where they differ."""
     n = len(z)
     starts = torch.arange(0, n, TILE_ROWS, device=z.device)
     lasts = (starts + TILE_ROWS - 1).clamp_(max=n - 1)

@@ -1,6 +1,6 @@
-"""The cookbook's knobs, turned: small runs that answer a question each.
+"""Studies: small runs that each answer a question about a setting.
 
-``python -m sslkernels.study NAME``; a study is a file of its own here.
+``python -m sslkernels.study NAME``; each study has its own file here.
 """
 
 from . import augmentation, batch, collapse, dimension, jigsaw, projector, sigreg

@@ -18,9 +18,8 @@ QUICK_EPOCHS = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong usage.
-
-    128 + N: stopped by signal N.
+    """Run the command line and return the exit status: 0 success, 1 failure, 2 wrong usage,
+    128 + N stopped by signal N.
     """
     arguments = _parser().parse_args(argv)
     name = arguments.study
@@ -33,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = RUNS / f"study-{name}"
         count = len(study.settings) * seeds
         print(f"{study.question} {count} runs of {epochs} epochs.", flush=True)
-        run_study(study, name, folder, seeds=seeds, epochs=epochs, tell=partial(print, flush=True))
+        run_study(study, name, folder, seeds=seeds, epochs=epochs, log=partial(print, flush=True))
     except Stopped as stop:
         print(f"Stopped; the settings that are done are in {folder}/", file=sys.stderr)
         return 128 + stop.signal
@@ -55,17 +54,17 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"studies:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("study", metavar="NAME", help="which study; see below")
+    parser.add_argument("study", metavar="NAME", help="name of the study; see below")
     parser.add_argument(
         "--seeds", type=_above_zero, help=f"runs of each setting (default: {SEEDS})"
     )
-    parser.add_argument("--epochs", type=_above_zero, help="of each run (default: the study's)")
+    parser.add_argument("--epochs", type=_above_zero, help="epochs per run (default: the study's)")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"one seed and {QUICK_EPOCHS} epochs, unless given: to see how it goes",
+        help=f"a quick trial: one seed and {QUICK_EPOCHS} epochs, unless given",
     )
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 
 

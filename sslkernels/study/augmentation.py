@@ -1,4 +1,4 @@
-"""Augmentation strength: features become invariant to what they are trained on, and to how much."""
+"""Augmentation strength: which invariances features learn, and how strongly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGES = 1000
 
 
 class WeaklyMovedDigits:
-    """Pairs of views as ``MovedDigitViews`` makes them, moved by a fraction of the range."""
+    """Pairs of views like those of ``MovedDigitViews``, moved by a fraction of the range."""
 
     def __init__(self, digits: DigitSplit, batch_size: int, seed: int, strength: float):
         self.reader = MemoryReader(*digits, batch_size, seed=seed)
@@ -60,7 +60,7 @@ def trial(setting: Setting, seed: int, epochs: int) -> Measures:
 
 
 def _distances(found: Trial) -> Measures:
-    """Relative distances of test digits moved in one way, in the backbone and the output."""
+    """Relative distances of test digits moved in one way, for the backbone and the output."""
     parts: dict[str, list[dict[str, torch.Tensor]]] = {}
     for batch in found.data.augmented_batches(IMAGES):
         for name, images in batch.items():

@@ -1,9 +1,9 @@
-"""Batch size with and without a queue: where do negatives come from, and what else is a batch?
+"""Batch size with and without a queue: the source of negatives, and other effects of the batch.
 
 SimCLR (Chen et al. 2020, arXiv:2002.05709) takes negatives from the batch, MoCo (He et al. 2019,
-arXiv:1911.05722) from a queue of what earlier batches were. After as many epochs a smaller batch
-has had fewer negatives, and more steps. To tell them apart, SimCLR is also trained at one batch
-size, parts of which meet in the loss: as on several devices that do not gather.
+arXiv:1911.05722) from a queue of earlier batches. After the same number of epochs, a smaller batch
+has had fewer negatives and more steps. To separate the two effects, SimCLR is also trained with one
+batch size and the loss of parts of the batch, as on several devices that do not gather.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ RECIPES: dict[str, type[SimCLRRecipe] | type[MoCoV2Recipe]] = {
     "SimCLR": SimCLRRecipe,
     "MoCo v2": MoCoV2Recipe,
 }
-RATE_AT = 256  # the batch size that the recipes' learning rates are for
+RATE_AT = 256  # the batch size of the recipes' learning rates
 
 
 class InParts(nn.Module):
-    """A loss of two views, of which ``part`` images at a time meet in it: the mean over parts."""
+    """The mean of a loss of two views over parts of the batch with ``part`` images each."""
 
     def __init__(self, loss: Callable[..., Any], part: int):
         super().__init__()

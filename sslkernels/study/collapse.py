@@ -1,8 +1,8 @@
-"""Collapse: what happens without the stop-gradient, the predictor, or the centring?
+"""Collapse: the effect of removing the stop-gradient, the predictor, or the centring.
 
 SimSiam (Chen and He 2020, arXiv:2011.10566, section 4), BYOL (Grill et al. 2020, arXiv:2006.07733,
-section 5) and DINO (Caron et al. 2021, arXiv:2104.14294, section 5.3) each name what keeps them
-from one answer to everything. Here it is taken away.
+section 5) and DINO (Caron et al. 2021, arXiv:2104.14294, section 5.3) each name what prevents a
+constant output. Here it is removed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..train.methods.self_distillation import TEACHER_VIEWS
 from .study import Measures, Row, Setting, Study
 from .trial import SETTINGS, run_trial
 
-# What shows a collapse, and its value there.
+# Indicators of collapse, and their value in a collapse.
 INDICATORS = {
     "embedding_spread": ("spread of embeddings", 0.0),
     "told_apart": ("prototypes that tell images apart", 1.0),
@@ -40,10 +40,10 @@ INDICATORS = {
 
 
 class PlainSimSiam(SimSiam):
-    """SimSiam whose projector does not normalise its output.
+    """SimSiam without batch normalisation at the end of its projector.
 
-    Published, it does. That alone gives each feature a mean of 0 and a variance of 1, so that
-    embeddings cannot all be one, whatever else is taken away.
+    The published one has it. That alone gives each feature mean 0 and variance 1, so embeddings
+    cannot all be equal, whatever else is removed.
     """
 
     def __init__(self, backbone: nn.Module, recipe: SimSiamRecipe):
@@ -52,14 +52,14 @@ class PlainSimSiam(SimSiam):
 
 
 class SimSiamWithoutStopGradient(PlainSimSiam):
-    """Predictions and what they predict move towards each other."""
+    """Predictions and their targets both have gradients."""
 
     def loss(self, z0: Tensor, z1: Tensor, p0: Tensor, p1: Tensor) -> Tensor:
         return (negative_cosine_similarity(p0, z1) + negative_cosine_similarity(p1, z0)) / 2
 
 
 class SimSiamWithoutPredictor(PlainSimSiam):
-    """Embeddings are compared as they are, the other side standing still."""
+    """Embeddings are compared directly, with stop-gradient."""
 
     def __init__(self, backbone: nn.Module, recipe: SimSiamRecipe):
         super().__init__(backbone, recipe)
@@ -67,7 +67,7 @@ class SimSiamWithoutPredictor(PlainSimSiam):
 
 
 class BYOLWithoutPredictor(BYOL):
-    """The student's embeddings should be the teacher's."""
+    """The student's embeddings themselves approach the teacher's."""
 
     def __init__(self, backbone: nn.Module, recipe: BYOLRecipe):
         super().__init__(backbone, recipe)
@@ -75,7 +75,7 @@ class BYOLWithoutPredictor(BYOL):
 
 
 class BYOLWithoutTeacher(BYOL):
-    """The student predicts itself, and what it predicts moves with it."""
+    """The student predicts its own embeddings, without stop-gradient."""
 
     def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
         embeddings = self.student(torch.cat([view0, view1]))
@@ -86,7 +86,7 @@ class BYOLWithoutTeacher(BYOL):
 
 
 class WatchedDINO(DINO):
-    """DINO that tells what its prototypes know of images."""
+    """DINO that also logs how well its prototypes distinguish images."""
 
     @torch.no_grad()
     def monitor(self, *embeddings: Tensor) -> dict[str, Tensor]:
@@ -100,18 +100,19 @@ class WatchedDINO(DINO):
 def told_apart(probabilities: Tensor) -> Tensor:
     """The exponential of the mutual information of images and prototypes, of (n, K) probabilities.
 
-    As many prototypes as would tell as much, were each sure of its images. 1: all images have the
-    same, be it one prototype for all (what centring prevents) or each of them alike (sharpening).
+    It is the number of prototypes that would give as much information with certain assignments. 1:
+    all images have the same assignment, either to a single prototype (which centring prevents) or
+    uniform (which sharpening prevents).
     """
     mean = probabilities.mean(0)
     return (torch.special.entr(mean).sum() - torch.special.entr(probabilities).sum(1).mean()).exp()
 
 
-# Predictors learn at the rate of everything else, as published.
+# Predictors have the learning rate of everything else, as published.
 _SHARED = {**SETTINGS, "batch_size": 64, "learning_rate": 1e-3, "predictor_rate": 1.0}
 _SIMSIAM = SimSiamRecipe(**_SHARED)
 _BYOL = BYOLRecipe(**_SHARED)
-# Nothing but centring and sharpening is to keep prototypes in use: no KoLeo.
+# Only centring and sharpening keep prototypes in use: no KoLeo.
 _DINO = DINORecipe(**SETTINGS, batch_size=64, prototypes=256, momentum=0.9, koleo=0.0)
 _SOFT = replace(_DINO, teacher_temperature=0.1, first_teacher_temperature=0.1)
 VARIATIONS: dict[tuple[str, str], tuple[type[Method], Recipe]] = {

@@ -1,10 +1,10 @@
-"""Output dimension: how many features does the loss need to see?
+"""Output dimension: the number of features that the loss needs.
 
-VICReg (Bardes et al. 2022, arXiv:2105.04906, appendix) gets better the more there are, since each
-is to say something else; SimCLR (Chen et al. 2020, arXiv:2002.05709, figure 8) hardly minds.
+VICReg (Bardes et al. 2022, arXiv:2105.04906, appendix) improves with more features, which it
+decorrelates; SimCLR (Chen et al. 2020, arXiv:2002.05709, figure 8) hardly depends on their number.
 
-VICReg's covariances are a sum over pairs of features, divided by the number of features: it grows
-with them. Its weight falls as they grow, so that it weighs alike.
+VICReg's covariance term is a sum over pairs of features, divided by the number of features, so it
+grows with them. Its weight is reduced accordingly, to keep the balance of the terms.
 """
 
 from __future__ import annotations

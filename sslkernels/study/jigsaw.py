@@ -1,7 +1,7 @@
-"""Jigsaw hardness: does a harder task teach more?
+"""Jigsaw difficulty: whether a harder task teaches more.
 
-Goyal et al. 2019 (arXiv:1905.01235, section 4.2): the number of permutations sets how hard the
-jigsaw is; networks that are large enough gain by a hard one.
+Goyal et al. 2019 (arXiv:1905.01235, section 4.2): the number of permutations sets the difficulty
+of the jigsaw, and sufficiently large networks gain from a hard one.
 """
 
 from __future__ import annotations

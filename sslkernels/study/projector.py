@@ -1,8 +1,8 @@
-"""Projector depth and width: how much does the backbone gain by not being the last layer?
+"""Projector depth and width: how much the backbone gains from not being the last layer.
 
-Guillotine regularisation (Bordes et al. 2022, arXiv:2206.13378): the loss asks for invariance; a
-projector takes it on, and is cut off. How much that gains hangs on the task. Which digit it is does
-not change by the moves that the loss wants ignored; where it stands does. Both are probed.
+Guillotine regularisation (Bordes et al. 2022, arXiv:2206.13378): the loss demands invariance, which
+a projector provides before it is cut off. The gain depends on the task. The class of a digit is
+invariant to the moves of the augmentation; its position is not. Both are probed.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def trial(setting: Setting, seed: int, epochs: int) -> Measures:
 
 
 def _accuracies_of_place(found: Trial) -> list[float]:
-    """By depth, of a linear probe: on the left, in the middle or on the right?"""
+    """Accuracy of a linear probe of the position (left, middle or right), by depth."""
     data = cast(Digits, found.data)
     features, labels = [], []
     for number, digits in enumerate((data.train, data.test)):

@@ -1,4 +1,4 @@
-"""Runs a study: every setting with every seed, and what is told on the way."""
+"""Runs a study: every setting with every seed, with a log of the progress."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def run_study(
     *,
     seeds: int,
     epochs: int,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> list[Row]:
     """Run all trials of a study; write ``table.csv``, ``trials.json`` and ``study.png``.
 
     Args:
-        study: what to run.
+        study: the study.
         name: of the study.
-        folder: where files go; made if it is not there. Those of an earlier run are replaced.
-        seeds: how many: 0, 1, …
+        folder: folder of the files; created if missing. Files of an earlier run are replaced.
+        seeds: number of seeds: 0, 1, …
         epochs: of each run.
-        tell: is given a line after each run, and the table at the end.
+        log: called with a line of text after each run, and with the table at the end.
 
     Returns:
         A row per setting.
@@ -51,26 +51,26 @@ def run_study(
             trials.append({**setting, "seed": seed, **found[-1]})
             done += 1
             seconds = time.perf_counter() - start
-            tell(_line(study, setting, seed, found[-1], done, total, seconds))
+            log(_line(study, setting, seed, found[-1], done, total, seconds))
         rows.append(summarize(setting, found))
-        # as it goes: what is there when somebody has seen enough
+        # written after each setting, so that an interrupted study has partial results
         report = {"study": name, "question": study.question, "epochs": epochs, "trials": trials}
         (folder / TRIALS).write_text(json.dumps(report, indent=2) + "\n")
         _write_table(study, rows, folder / TABLE)
-    tell(f"\n{study.question}\n{_count(seeds, 'seed')}, {_count(epochs, 'epoch')} each\n")
-    tell(table(study, rows))
+    log(f"\n{study.question}\n{_count(seeds, 'seed')}, {_count(epochs, 'epoch')} each\n")
+    log(table(study, rows))
     files = [folder / TABLE, folder / TRIALS]
     try:
         plot_panels(study.panels(rows), study.question, folder / PLOT)
         files.append(folder / PLOT)
     except ImportError as error:
-        tell(f"\nNo plot: {error}.")
-    tell("\n" + "\n".join(map(str, files)))
+        log(f"\nNo plot: {error}.")
+    log("\n" + "\n".join(map(str, files)))
     return rows
 
 
 def table(study: Study, rows: list[Row]) -> str:
-    """Mean ± standard deviation over seeds, a line per setting; of one seed, what it found."""
+    """Mean ± standard deviation over seeds, a line per setting; for one seed, its values."""
     lines = [[*(key.replace("_", " ") for key in rows[0].setting), *study.columns.values()]]
     for row in rows:
         stds = row.std if row.seeds > 1 else {}

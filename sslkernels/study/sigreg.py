@@ -1,12 +1,12 @@
-"""SIGReg's knobs: weight, slices and knots.
+"""SIGReg's settings: weight, slices and knots.
 
-LeJEPA (Balestriero and LeCun 2025, arXiv:2511.08544) has nothing but SIGReg against a collapse: no
-teacher, no stopped gradient, no predictor. Its weight λ is varied from 0, where views need only
-agree, to 1, where they need not agree at all; then the number of random directions in each step,
-and the number of points of the integral along each. There are two whole views and no local ones.
+In LeJEPA (Balestriero and LeCun 2025, arXiv:2511.08544) SIGReg alone prevents collapse: there is no
+teacher, no stop-gradient, no predictor. Its weight λ is varied from 0 (invariance only) to 1 (no
+invariance term); then the number of random directions in each step, and the number of knots of the
+integral. There are two whole views and no local ones.
 
-The deviation of the embeddings over images, as a root mean square over features, is 1 of the
-Gaussian that SIGReg asks for and 0 of a single point.
+The deviation of the embeddings over images, as a root mean square over features, is 1 for the
+Gaussian that SIGReg aims for and 0 for a single point.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
 
 
 def _panel(knob: str, title: str, rows: Sequence[Row]) -> Panel:
-    """Of the rows in which nothing else is unusual."""
+    """A panel of one setting, from the rows in which all others have their usual values."""
     others = {key: value for key, value in USUAL.items() if key != knob}
     members = [row for row in rows if others.items() <= row.setting.items()]
     members.sort(key=lambda row: row.setting[knob])

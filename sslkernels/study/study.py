@@ -1,4 +1,4 @@
-"""What a study is: settings, what is measured at each, and how it is drawn."""
+"""The definition of a study: settings, measures, and plots."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Study:
 
     Attributes:
         question: in one sentence.
-        settings: what is varied: one mapping of names to plain values per row of the table.
-        epochs: how long each run trains, by default.
-        trial: trains at a setting, with a seed, for so many epochs, and measures.
-        columns: of the table: titles by measure. Shares are printed as percentages.
+        settings: the settings to vary: one mapping from names to plain values per table row.
+        epochs: default number of epochs of each run.
+        trial: trains with a setting, a seed and a number of epochs, and returns measures.
+        columns: of the table: titles by measure. Fractions are printed as percentages.
         panels: draws the rows.
-        numbers: measures that are no shares, printed as they are.
+        numbers: measures that are not fractions, printed as they are.
     """
 
     question: str
@@ -39,9 +39,9 @@ class Study:
 
 @dataclass(frozen=True)
 class Row:
-    """What several seeds found at a setting: mean and standard deviation of each measure.
+    """The results of several seeds with one setting: mean and standard deviation of each measure.
 
-    The standard deviation is that of the seeds, divided by their number less one; 0 of one seed.
+    The standard deviation divides by the number of seeds minus one; it is 0 for one seed.
     """
 
     setting: Setting
@@ -63,7 +63,7 @@ def summarize(setting: Setting, trials: Sequence[Measures]) -> Row:
 def line(
     rows: Sequence[Row], x: str, measure: str, name: str, number: int = 0, dashed: bool = False
 ) -> Line:
-    """A measure over what the setting calls ``x``."""
+    """A line of a measure over the setting ``x``."""
     return Line(
         name,
         [row.setting[x] for row in rows],

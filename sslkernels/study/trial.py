@@ -1,4 +1,4 @@
-"""One small run on the digits, and what is measured of it."""
+"""One small run on the digits, and its measures."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SETTINGS: dict[str, Any] = {
     "reader": "memory",
     "width": 16,
     "warmup_epochs": 1.0,
-    "evaluate_every": 10**6,  # trials are evaluated at the end, by themselves
+    "evaluate_every": 10**6,  # trials are evaluated separately, at the end
     "checkpoint_every": 10**6,
 }
 
 
 @dataclass
 class Trial:
-    """A trained method, with the history of its epochs and its data."""
+    """A trained method, with its history by epoch and its data."""
 
     method: Method
     history: list[dict[str, float]]
@@ -40,17 +40,17 @@ class Trial:
     recipe: Recipe
 
     def encode(self, split: str) -> tuple[dict[str, Tensor], Tensor]:
-        """Features by depth, and labels, of a split's images, not augmented."""
+        """Features by depth, and labels, of a split's images, without augmentation."""
         return self.encode_batches(self.data.evaluation_batches(split))
 
     def encode_batches(self, batches: Any) -> tuple[dict[str, Tensor], Tensor]:
-        """The same of any images."""
+        """Features by depth, and labels, of any images."""
         device = next(self.method.parameters()).device
         on_device = ((x.to(device), y.to(device)) for x, y in batches)
         return encode_depths(self.method, on_device, self.recipe.precision)
 
     def accuracies(self) -> dict[str, dict[str, float]]:
-        """By depth: "knn" and "linear" accuracy on the test split."""
+        """The accuracies "knn" and "linear" on the test split, by depth."""
         train_features, train_labels = self.encode("train")
         test_features, test_labels = self.encode("test")
         found = {}
@@ -65,14 +65,14 @@ def run_trial(
     recipe: Recipe,
     batches: Callable[[Data], Any] = lambda data: data.batches(),
 ) -> Trial:
-    """Train what ``make`` builds on a new backbone, as ``python -m sslkernels.train`` would.
+    """Train the method that ``make`` builds on a new backbone, like ``python -m sslkernels.train``.
 
-    Nothing is printed but a bar on a terminal, and no file is left.
+    Prints nothing but a progress bar on a terminal, and leaves no file.
 
     Args:
         make: from a backbone to a method.
         recipe: the settings.
-        batches: from the data to what is trained on.
+        batches: from the data to the training batches.
     """
     device = find_device(recipe.device)
     data = open_data(recipe, device)

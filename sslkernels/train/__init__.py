@@ -1,4 +1,4 @@
-"""Training: ``python -m sslkernels.train simclr``, or the same pieces from Python."""
+"""Training: ``python -m sslkernels.train simclr``, or the same from Python."""
 
 from .grad_cache import GradCache
 from .loop import Stopped, train

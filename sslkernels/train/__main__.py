@@ -41,9 +41,8 @@ AGAIN = "Go on with it: --resume {}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 1 failed, 2 wrong usage.
-
-    128 + N: stopped by signal N, with a checkpoint.
+    """Run the command line and return the exit status: 0 success, 1 failure, 2 wrong usage,
+    128 + N stopped by signal N, with a checkpoint.
     """
     arguments = _parser().parse_intermixed_args(argv)
     folder = None
@@ -83,12 +82,12 @@ def run(name: str, recipe: Recipe, folder: Path, *, resume: bool = False) -> Non
     evaluate = online_evaluation(data, recipe.precision, device)
     baselines = {}
     if rank == 0:
-        folder.mkdir(parents=True, exist_ok=True)  # auto: killed before a checkpoint
+        folder.mkdir(parents=True, exist_ok=True)  # auto: killed before any checkpoint
         for label, encoder in (("raw pixels", nn.Flatten()), ("random encoder", method.backbone)):
             if data.classes:
                 baselines[label] = evaluate(encoder)["knn_accuracy"]
         print(_opening(name, data, batches, recipe, device, count, baselines), flush=True)
-    seed_everything(recipe.seed + rank)  # masks and the like differ from rank to rank
+    seed_everything(recipe.seed + rank)  # so that masks etc. differ between ranks
     has_begun = False
 
     def started() -> None:
@@ -130,7 +129,7 @@ def _finish(
 
 
 def _what_to_do(arguments: argparse.Namespace) -> tuple[str, Recipe, Path, bool]:
-    """The method, its recipe, the folder of the run, and whether it goes on there."""
+    """The method, its recipe, the folder of the run, and whether to resume it."""
     name, resume = arguments.method, arguments.resume
     if name not in METHODS:
         raise ValueError(f"unknown method {name!r}; the methods are {', '.join(METHODS)}")
@@ -158,7 +157,7 @@ def _what_to_do(arguments: argparse.Namespace) -> tuple[str, Recipe, Path, bool]
 
 
 def _as_it_began(folder: Path, name: str, recipe: Recipe, given: Iterable[str]) -> Recipe:
-    """The recipe of the run in ``folder``, which may have more epochs now, and else is as given."""
+    """The recipe of the run in ``folder``, with possibly more epochs; otherwise it must agree."""
     found, saved = read_recipe(folder)
     if found != name:
         raise ValueError(f"the run in {folder}/ has method {found}; it goes on as it began")
@@ -176,7 +175,7 @@ def _as_it_began(folder: Path, name: str, recipe: Recipe, given: Iterable[str]) 
 
 @contextmanager
 def ranks() -> Iterator[None]:
-    """Join the other ranks where torchrun started this process."""
+    """Join the other ranks if torchrun started this process."""
     if "WORLD_SIZE" not in os.environ:
         yield
         return
@@ -200,15 +199,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", help="folder under runs/ (default: method, data and time)")
     parser.add_argument(
-        "--published", action="store_true", help="the paper's settings, in place of the demo's"
+        "--published", action="store_true", help="the paper's settings instead of the demo's"
     )
     parser.add_argument(
         "--resume",
         metavar="RUN",
-        help="go on with the run in this folder; auto: with that of --name, if there is one",
+        help="resume the run in this folder; auto: the run of --name, if it exists",
     )
     parser.add_argument("--print-config", action="store_true", help="print the settings and stop")
-    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 
 

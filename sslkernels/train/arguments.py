@@ -1,4 +1,4 @@
-"""What ``train`` asks of its arguments."""
+"""Argument checks of ``train``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .recipe import Recipe
 def check_arguments(
     method: Any, batches: Any, recipe: Any, folder: Any, evaluate: Any, resume: Any, started: Any
 ) -> None:
-    """Raise TypeError or ValueError unless they are as ``train`` says.
+    """Raise TypeError or ValueError unless the arguments are as ``train`` documents.
 
-    The folder is that of the first rank: the others write nothing, and may not have it.
+    The folder is checked on the first rank only: the others do not write, and may not have it.
     """
     if not isinstance(method, Method):
         raise TypeError(f"method must be a Method, got {shown(method)}")

@@ -1,4 +1,4 @@
-"""Buffers of a module as they were, to return to: running statistics, queues, centres."""
+"""Snapshots of a module's buffers (running statistics, queues, centres), to be restored."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from torch.nn.utils import get_total_norm
 
 
 class Buffers:
-    """What the buffers of a module hold now.
+    """A snapshot of the buffers of a module.
 
-    ``restore`` returns to it, be it that a buffer was written to, or that another tensor was put in
-    its place.
+    ``restore`` undoes writes to a buffer as well as its replacement by another tensor.
     """
 
     def __init__(self, module: nn.Module):
@@ -33,16 +32,16 @@ class Buffers:
     def _copy(to: list[Tensor | None], source: list[Tensor | None]) -> None:
         pairs = [(a, b) for a, b in zip(to, source, strict=True) if a is not None and b is not None]
         alike: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, Tensor]]] = {}
-        for a, b in pairs:  # one launch for all of a kind
+        for a, b in pairs:  # one launch for each device and dtype
             alike.setdefault((a.device, a.dtype), []).append((a, b))
         for group in alike.values():
             torch._foreach_copy_([a for a, _ in group], [b for _, b in group])
 
 
 class FiniteBuffers:
-    """Tells whether the buffers of a module stay finite.
+    """Checks whether the buffers of a module stay finite.
 
-    Those that are not when this is made, such as a mask of −∞, are left out.
+    Buffers that are not finite initially, such as a mask of −∞, are left out.
     """
 
     def __init__(self, module: nn.Module):
@@ -55,7 +54,7 @@ class FiniteBuffers:
         ]
 
     def largest(self, like: Tensor) -> Tensor:
-        """The largest entry of all of them in size; not finite where one is not. Without a wait.
+        """The largest absolute entry of all buffers; not finite if one is not. No synchronisation.
 
         On the device and of the dtype of ``like``.
         """

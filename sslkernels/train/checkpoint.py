@@ -1,4 +1,4 @@
-"""Everything that a run needs to go on as if nothing had happened, in one file."""
+"""The complete state of a run in one file, from which it resumes exactly."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 CHECKPOINT = "checkpoint.pt"
-WEIGHTS = ("method",)  # what a run is loaded from …
-WHOLE = (*WEIGHTS, "optimizer", "scaler", "recipe", "step", "totals", "ranks")  # … and goes on from
+WEIGHTS = ("method",)  # needed to load a run …
+WHOLE = (*WEIGHTS, "optimizer", "scaler", "recipe", "step", "totals", "ranks")  # … and to resume it
 
 
 def save(state: dict[str, Any], path: Path) -> None:
@@ -31,7 +31,7 @@ def save(state: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except RuntimeError as error:  # what torch makes of a full disk
+    except RuntimeError as error:  # torch's error if the disk is full
         raise OSError(f"cannot write {path}: {error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
@@ -40,10 +40,10 @@ def save(state: dict[str, Any], path: Path) -> None:
 def load(
     path: Path, device: torch.device | str = "cpu", keys: Sequence[str] = WEIGHTS
 ) -> dict[str, Any]:
-    """Read what ``save`` wrote; it holds no code.
+    """Read a file that ``save`` wrote; it contains no code.
 
     Raises:
-        ValueError: there is no such file, or it is none of ours, or lacks one of ``keys``.
+        ValueError: there is no such file, it is not a checkpoint, or it lacks one of ``keys``.
     """
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
@@ -59,9 +59,9 @@ def load(
 
 
 def check_same(saved: dict[str, Any], name: str, recipe: dict[str, Any], ranks: int) -> None:
-    """Raise ValueError unless a run of this method, recipe and number of ranks can go on.
+    """Raise ValueError unless a run of this method, recipe and number of ranks can be resumed.
 
-    More epochs than before are said to stderr, and no other difference is let pass.
+    A larger number of epochs is reported on stderr; no other difference is allowed.
     """
     if saved.get("class", name) != name:
         raise ValueError(f"the run that is to go on is of {saved['class']}, asked for is {name}")
@@ -89,7 +89,7 @@ def load_into(
     saved: dict[str, Any],
     refusal: str = "the checkpoint does not fit the method",
 ) -> None:
-    """Load the weights of a checkpoint; raises ValueError where they are another network's."""
+    """Load the weights of a checkpoint; raises ValueError if they do not fit the network."""
     try:
         method.load_state_dict(saved["method"])
     except RuntimeError as error:  # of another version, or another backbone
@@ -98,7 +98,7 @@ def load_into(
 
 
 def random_state() -> dict[str, Any]:
-    """Of every generator that a network, a loss or a reader may use."""
+    """The state of every generator that a network, a loss or a reader may use."""
     numpy_state: Any = np.random.get_state()
     name, keys, *rest = numpy_state
     return {
@@ -110,7 +110,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Return to what ``random_state`` saw."""
+    """Restore the result of ``random_state``."""
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys), gauss))
     name, keys, *rest = state["numpy"]

@@ -34,20 +34,20 @@ from ..data.readers import EncodedImages, MemoryReader
 from .recipe import Recipe
 
 EVALUATION_SEED = 0
-EVALUATION_BATCH = 250  # views that are made at once
-DIGITS_FOLDER = Path("runs") / ".digits"  # beside the results: that has to be writable anyway
+EVALUATION_BATCH = 250  # views made at once
+DIGITS_FOLDER = Path("runs") / ".digits"  # beside the results, which must be writable anyway
 TEST_FOLDERS = ("val", "test")
 HELD_OUT = 10  # every tenth image
 
 
 class Data(Protocol):
-    """What training and evaluation ask of a set of images.
+    """The interface of a data set for training and evaluation.
 
     Attributes:
-        name: of the data, for people.
-        reader: what reads its files: "dali", "pil", or "memory" where there are none.
+        name: of the data, for display.
+        reader: "dali", "pil", or "memory" for data without files.
         channels: of its images.
-        classes: names of the labels; empty: there are none worth a classifier.
+        classes: names of the labels; empty: no labels to classify.
     """
 
     name: str
@@ -56,29 +56,30 @@ class Data(Protocol):
     classes: tuple[str, ...]
 
     def batches(self, rank: int = 0, world_size: int = 1) -> MovedDigitViews | FusedViewReader:
-        """This rank's batches of views of the training images, with a state to resume from."""
+        """This rank's batches of views of the training images, with a resumable state."""
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (n, C, S, S) float32 as the network sees them, not augmented, and labels (n,).
+        """Images (n, C, S, S) float32 as the network gets them, without augmentation, and labels
+        (n,).
 
         At most ``recipe.evaluation_images`` of "train" or "test", the same at each call.
         """
 
     def augmented_batches(self, most: int) -> Iterator[dict[str, Tensor]]:
-        """Test images (n, C, S, S) float32, ``most`` at most: "plain", and by each augmentation
-        alone, by its name. The same at each call."""
+        """Test images (n, C, S, S) float32, at most ``most``: "plain", and with each single
+        augmentation, by name. The same at each call."""
 
     def repeated_views(self, most: int, count: int) -> Iterator[Tensor]:
-        """``count`` views of each of ``most`` test images at most, (n, count, C, S, S), as training
-        draws whole ones. The same at each call."""
+        """``count`` views of each of at most ``most`` test images, (n, count, C, S, S), drawn like
+        the whole views in training. The same at each call."""
 
 
 def open_data(recipe: Recipe, device: torch.device) -> Data:
     """The data that the recipe names.
 
     Raises:
-        ValueError: there is no such folder, or too little in it.
-        ImportError: what reads it is not installed.
+        ValueError: there is no such folder, or it has too few images.
+        ImportError: the reader is not installed.
     """
     if recipe.data == "digits":
         return Digits(recipe, device)
@@ -88,7 +89,7 @@ def open_data(recipe: Recipe, device: torch.device) -> Data:
 
 
 class Digits:
-    """Handwritten digits that ship with the package, moved about; see ``MovedDigitViews``."""
+    """The handwritten digits that ship with the package, moved; see ``MovedDigitViews``."""
 
     name = "digits"
     channels = 1
@@ -138,7 +139,7 @@ class Digits:
 
 
 class Pictures:
-    """What data have in common whose views ``View`` describes."""
+    """Shared by data sets whose views are described by ``View``."""
 
     recipe: Recipe
 
@@ -161,7 +162,7 @@ class Pictures:
     def _read(
         self, split: str, views: Sequence[View], most: int
     ) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Views and labels of images of a split, ``most`` at most, each once."""
+        """Views and labels of at most ``most`` images of a split, each image once."""
         raise NotImplementedError
 
 
@@ -197,7 +198,7 @@ class Photos(Pictures):
 
 
 class Folder(Pictures):
-    """Images in a folder: two splits in subfolders, or one of which every tenth image is a test."""
+    """Images in a folder: two splits in subfolders, or one, of which every tenth is for tests."""
 
     channels = 3
 
@@ -273,7 +274,7 @@ def _share(recipe: Recipe, world_size: int) -> int:
 
 
 def _spread(count: int, most: int) -> Tensor:
-    """As many of ``count`` numbers as there may be, evenly spread."""
+    """Up to ``most`` of ``count`` indices, evenly spaced."""
     kept = min(count, most)
     return torch.arange(kept) * count // kept
 
@@ -281,7 +282,7 @@ def _spread(count: int, most: int) -> Tensor:
 def _digit_reader(name: str) -> str:
     if name != "auto":
         return name
-    has_pil = find_spec("PIL") is not None  # writes the files
+    has_pil = find_spec("PIL") is not None  # PIL writes the files
     return ("dali" if HAS_DALI else "pil") if has_pil else "memory"
 
 

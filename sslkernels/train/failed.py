@@ -1,4 +1,4 @@
-"""How a command says that it cannot go on: in one line."""
+"""One-line error messages of the commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches larger than the memory: the network sees micro-batches, the loss the whole batch."""
+"""Batches larger than memory: the network runs on micro-batches, the loss on the whole batch."""
 
 from __future__ import annotations
 
@@ -16,40 +16,41 @@ from .buffers import Buffers
 class GradCache:
     """One training step in the memory of a micro-batch (Gao et al. 2021, arXiv:2101.06983).
 
-    The network embeds all micro-batches without a graph; one loss over all embeddings gives each
-    of them a gradient; then every micro-batch runs again, with a graph, and its share of those
-    gradients goes through the network. The result is the gradient of the whole batch, to rounding,
+    The network embeds all micro-batches without a graph; one loss over all embeddings gives their
+    gradients; then every micro-batch runs again, with a graph, and its part of those gradients is
+    backpropagated through the network. The result is the gradient of the whole batch, to rounding,
     for one more forward pass. Random numbers (dropout, augmentation inside the network) are the
     same in both passes.
 
-    Batch normalisation is the one difference: its statistics are those of a micro-batch, not of the
-    batch, and its running averages take one step per micro-batch. Layers that look at one sample at
-    a time have no such difference.
+    The only difference is batch normalisation: its statistics are those of a micro-batch, not of
+    the batch, and its running averages are updated once per micro-batch. Layers that process each
+    sample separately have no such difference.
 
-    Under DistributedDataParallel gradients are exchanged once, with the last micro-batch; ranks
-    must have equally many micro-batches. Under autocast, call it inside of the context.
+    Under DistributedDataParallel gradients are exchanged once, with the last micro-batch; all ranks
+    must have the same number of micro-batches. Under autocast, call it inside the context::
 
         step = GradCache(encoder, NTXentLoss(0.1), micro_batch=256)
         optimizer.zero_grad()
         loss, embeddings = step(view0, view1)  # forward and backward
         optimizer.step()
 
-    Networks that take and return mappings, as Hugging Face's do, get them by position or keyword:
+    Networks that take and return mappings, such as Hugging Face's, get them by position or
+    keyword::
 
         loss, embeddings = step(**tokenizer(texts, return_tensors="pt"))
 
     Args:
-        encoder: ``encoder(*views, **inputs)`` gives one tensor of embeddings, or several, or a
-            mapping of them, with a row for each row of a view. A module, also one wrapped in
+        encoder: ``encoder(*views, **inputs)`` returns one tensor of embeddings, or several, or a
+            mapping of them, with a row for each row of a view. A module, possibly wrapped in
             DistributedDataParallel.
-        loss: ``loss(*embeddings)`` gives a scalar; a module or a function.
-        micro_batch: rows of a view that the encoder sees at once.
-        scale: what to do with the loss before its gradient is taken, such as
+        loss: ``loss(*embeddings)`` returns a scalar; a module or a function.
+        micro_batch: rows of a view in one forward pass of the encoder.
+        scale: applied to the loss before the backward pass, such as
             ``torch.amp.GradScaler().scale``.
 
     Raises:
-        TypeError: ``encoder`` is no module, ``loss`` or ``scale`` no function, ``micro_batch`` no
-            whole number; when called, views or embeddings that are no tensors.
+        TypeError: ``encoder`` is not a module, ``loss`` or ``scale`` not a function,
+            ``micro_batch`` not an integer; when called, views or embeddings that are not tensors.
         ValueError: ``micro_batch`` below 1; when called, views of different lengths, or embeddings
             without a row for each row of a view.
     """
@@ -75,10 +76,11 @@ class GradCache:
         self.scale = scale or (lambda loss: loss)
 
     def __call__(self, *views: Any, **inputs: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Add the batch's gradients to ``.grad``; return loss and embeddings, both without graph.
+        """Add the batch's gradients to ``.grad``; return loss and embeddings, both detached.
 
         Args:
-            views, inputs: tensors with one length, the batch, or mappings, lists or tuples of such.
+            views, inputs: tensors with the same length, the batch size, or mappings, lists or
+                tuples of them.
         """
         tensors = list(_tensors((views, inputs)))
         lengths = [len(x) if x.ndim else 0 for x in tensors]
@@ -99,7 +101,7 @@ class GradCache:
             for batch in batches:
                 states.append(_random_state(devices))
                 parts.append(self._embed(batch))
-        torch.clear_autocast_cache()  # it would hand weights without a graph to the second pass
+        torch.clear_autocast_cache()  # it holds weights without a graph
 
         embeddings = [torch.cat(part).requires_grad_() for part in zip(*parts, strict=True)]
         del parts
@@ -118,12 +120,12 @@ class GradCache:
             no_sync = getattr(self.encoder, "no_sync", nullcontext)
             with nullcontext() if is_last else no_sync(), _replay(state, devices):
                 outputs = list(zip(self._embed(batch), (s[index] for s in shares), strict=True))
-                if is_last:  # here DistributedDataParallel exchanges the loss's own, too
+                if is_last:  # DistributedDataParallel exchanges the loss's gradients too
                     outputs += zip(parameters, gradients[len(embeddings) :], strict=True)
                 outputs = [(x, g) for x, g in outputs if g is not None and x.requires_grad]
                 if outputs:
                     torch.autograd.backward([x for x, _ in outputs], [g for _, g in outputs])
-        buffers.restore()  # the second pass is no second step of running averages
+        buffers.restore()  # running averages are updated once only
         return loss.detach(), tuple(x.detach() for x in embeddings)
 
     def _embed(self, batch: tuple[Sequence[Any], Mapping[str, Any]]) -> tuple[Tensor, ...]:
@@ -147,7 +149,7 @@ class GradCache:
 
 
 def _tensors(views: Any) -> Iterator[Tensor]:
-    """All tensors of what is nested."""
+    """All tensors in nested mappings, lists and tuples."""
     if isinstance(views, Tensor):
         check_dense(views=views)
         yield views
@@ -159,7 +161,7 @@ def _tensors(views: Any) -> Iterator[Tensor]:
 
 
 def _rows(views: Any, rows: slice) -> Any:
-    """The same, of some rows of each tensor."""
+    """The same structure, with the given rows of each tensor."""
     if isinstance(views, Tensor):
         return views[rows]
     if isinstance(views, Mapping):
@@ -181,7 +183,7 @@ def _random_state(devices: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
 
 @contextmanager
 def _replay(state: tuple[Tensor, list[Tensor]], devices: Sequence[int]):
-    """Random numbers as they were; afterwards they go on from where they are now."""
+    """Replay random numbers; afterwards, the generators continue from their present state."""
     with torch.random.fork_rng(devices):
         torch.set_rng_state(state[0])
         for device, device_state in zip(devices, state[1], strict=True):

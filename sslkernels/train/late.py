@@ -1,4 +1,4 @@
-"""Numbers of a step on their way to the host, which reads them while the device works on."""
+"""Numbers of a step that are copied to the host while the device continues."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Late:
-    """Copies of scalars on the host; of a CUDA device they may be a step late, and never awaited.
+    """Asynchronous copies of scalars to the host, read one step later on CUDA.
 
     Args:
         numbers: (n,), on any device.
@@ -22,7 +22,7 @@ class Late:
             self._copied.record()
 
     def read(self) -> list[float]:
-        """The numbers; waits for what the device did before they were copied."""
+        """The numbers; waits for the device work queued before the copy."""
         if self._copied is not None:
             self._copied.synchronize()
         return self._copy.tolist()

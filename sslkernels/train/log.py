@@ -1,4 +1,4 @@
-"""What a run tells: a bar and a line per evaluation on a terminal, JSON elsewhere and on disk."""
+"""The log of a run: a progress bar and lines on a terminal, JSON otherwise and on disk."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 METRICS, STEPS = "metrics.jsonl", "steps.jsonl"
-EVALUATED = ("rankme", "knn_accuracy")  # either tells of an evaluation
+EVALUATED = ("rankme", "knn_accuracy")  # either is present after an evaluation
 
 
 class Log:
-    """Writes ``metrics.jsonl``, a line per epoch, and ``steps.jsonl``, a line per so many steps.
+    """Writes ``metrics.jsonl``, a line per epoch, and ``steps.jsonl``, a line every few steps.
 
-    Lines of steps after ``done`` are dropped: what a resumed run repeats is not told twice.
-    TensorBoard gets the same numbers, if it is installed.
+    Lines of steps after ``done`` are dropped, since a resumed run repeats those steps. TensorBoard
+    gets the same numbers, if it is installed.
 
     Args:
-        folder: where the files are.
+        folder: the folder of the files.
         steps: of the whole run.
         epochs: of the whole run.
-        done: steps that lie behind.
-        is_silent: write and print nothing: another rank does.
+        done: steps done before.
+        is_silent: write and print nothing, because another rank does.
     """
 
     def __init__(self, folder: Path, steps: int, epochs: int, done: int, is_silent: bool):
@@ -40,23 +40,23 @@ class Log:
         for name, rows in ((METRICS, self.history), (STEPS, _read_until(folder / STEPS, done))):
             kept = folder / f"{name}.unfinished"
             kept.write_text("".join(map(_line, rows)))
-            os.replace(kept, folder / name)  # killed meanwhile, no line is lost
+            os.replace(kept, folder / name)  # atomic: no line is lost if killed
             self._files[name] = (folder / name).open("a")
         self.bar = _progress_bar(steps, done)
         self._board = _tensorboard(folder, done)
 
     def step(self, loss: float) -> None:
-        """A step is done."""
+        """Log one step."""
         if self.bar is not None:
             self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
             self.bar.update()
 
     def steps(self, row: dict[str, float]) -> None:
-        """Several steps are done."""
+        """Log several steps."""
         self._write(STEPS, row)
 
     def epoch(self, row: dict[str, float]) -> None:
-        """An epoch is done."""
+        """Log an epoch."""
         self.history.append(row)
         self._write(METRICS, row)
         if self.is_silent:
@@ -87,7 +87,7 @@ class Log:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The lines of ``metrics.jsonl``, an epoch each; none if there is no such file."""
+    """The lines of ``metrics.jsonl``, one per epoch; empty if there is no such file."""
     return _read_until(folder / METRICS, math.inf)
 
 
@@ -98,7 +98,7 @@ def _read_until(path: Path, step: float) -> list[dict[str, float]]:
     for line in path.read_text().splitlines():
         try:
             row = json.loads(line)
-        except ValueError:  # cut off in the middle
+        except ValueError:  # a truncated line
             break
         if row["step"] <= step:
             rows.append(row)

@@ -1,6 +1,6 @@
-"""The training loop: plain PyTorch, one file, made to be read and copied.
+"""The training loop: plain PyTorch in one file, to be read and copied.
 
-It runs under torchrun as well as alone, and a run that was stopped goes on bit for bit.
+It runs with or without torchrun, and a run that was stopped resumes bit for bit.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from .optimizers import make_optimizer, restore, set_schedule
 from .recipe import Recipe
 from .step import forward_backward, gradient_norm, memory_format, update
 
-LATE = ("cuda",)  # devices that the host does not wait for
+LATE = ("cuda",)  # devices without synchronisation with the host
 
 
 class Stopped(Exception):
-    """Training was asked to stop by a signal, and has written a checkpoint.
+    """Training was stopped by a signal, and has written a checkpoint.
 
     Attributes:
-        signal: its number.
+        signal: the signal's number.
     """
 
     def __init__(self, number: int, step: int):
@@ -63,40 +63,39 @@ def train(
 
     Writes ``metrics.jsonl``, ``steps.jsonl`` and ``checkpoint.pt`` into ``folder``. The checkpoint
     is written every ``recipe.checkpoint_every`` epochs, at the end, and on SIGTERM or Ctrl-C after
-    the step that is under way; before an evaluation, which a resumed run makes up for. Where
-    torch.distributed is initialised, ranks train together; the first of them evaluates and writes.
+    the current step; always before an evaluation, which a resumed run makes up for. If
+    torch.distributed is initialised, ranks train together; rank 0 evaluates and writes.
 
-    A step whose loss, gradients or buffers are not finite changes no weight and no state of the
-    optimiser, and training ends before the next does. A CUDA device is never waited for: what a
-    step tells is read when the next one is under way, and the device itself leaves out the update.
+    A step whose loss, gradients or buffers are not finite changes neither weights nor optimiser
+    state, and training ends before the next update. The host never waits for a CUDA device: the
+    numbers of a step are read during the next one, and the device itself skips the update.
 
     Args:
-        method: what to train, on its device.
-        batches: iterating once is an epoch of ``ViewBatch``, this rank's share; with a length,
-            ``state_dict`` and ``load_state_dict``, as the readers of ``sslkernels.data`` have.
+        method: the method to train, on its device.
+        batches: an iterable over one epoch of this rank's ``ViewBatch`` objects, with a length,
+            ``state_dict`` and ``load_state_dict``, such as the readers of ``sslkernels.data``.
         recipe: the settings.
-        folder: an existing folder, of the first rank.
-        evaluate: maps the backbone to numbers that go beside the loss, such as
+        folder: must exist on rank 0.
+        evaluate: maps the backbone to numbers that are logged with the loss, such as
             ``{"knn_accuracy": 0.9}``; called every ``recipe.evaluate_every`` epochs and after the
-            last. Random numbers that it draws leave those of training as they are.
-        resume: go on from the checkpoint in ``folder``, as if there had been no interruption: on a
-            CPU, bit for bit. Only ``epochs`` may be more than before: the schedules are then those
-            of the longer run.
-        started: called when all that may be refused has been checked, before anything is written.
+            last. It does not affect the random numbers of training.
+        resume: continue from the checkpoint in ``folder`` as if there had been no interruption: on
+            a CPU, bit for bit. Only ``epochs`` may be larger than before: the schedules are then
+            those of the longer run.
+        started: called after all checks, before anything is written.
 
     Returns:
         A row per epoch: epoch, step, seconds (of training), loss, learning_rate,
-        images_per_second, what ``method.monitor`` says of its last batch, and ``evaluate``.
+        images_per_second, and the results of ``method.monitor`` (last batch) and ``evaluate``.
 
     Raises:
         FloatingPointError: the loss, a gradient or a buffer became infinite or NaN. ``failure.pt``
-            holds weights, buffers and the optimiser's state as they were before that step, and the
-            numbers of its images. (Where the step is read late, a teacher has followed once more.)
+            holds weights, buffers and optimiser state from before that step, and the indices of its
+            images. (On CUDA, a momentum teacher has been updated once more.)
         Stopped: a signal asked for it.
-        TypeError, ValueError: an argument is none of those above.
-        ValueError: with ``resume``: no checkpoint, or one of another method, recipe or number of
-            ranks.
-        OSError: ``folder`` cannot be written; the last checkpoint is whole.
+        TypeError, ValueError: an argument is none of the above; with ``resume``, there is no
+            checkpoint, or one of another method, recipe or number of ranks.
+        OSError: ``folder`` cannot be written; the last checkpoint is intact.
     """
     check_arguments(method, batches, recipe, folder, evaluate, resume, started)
     folder = Path(folder)
@@ -153,13 +152,13 @@ def train(
 
     steps_per_epoch = len(batches)
     steps = recipe.epochs * steps_per_epoch
-    unread: deque[_Step] = deque()  # of which is_late leaves one
+    unread: deque[_Step] = deque()  # one step stays unread if is_late
 
     def read(done: _Step) -> tuple[dict[str, float], float]:
-        """The row of a step and the signal that ranks were sent; raises if it is not finite."""
-        value, gradient, buffer, signal_number, *watched = done.told.read()
-        told = {"loss": value, "norm of the gradients": gradient, "largest buffer": buffer}
-        for name, number in told.items():
+        """The log row of a step and the signal, if any; raises if a number is not finite."""
+        value, gradient, buffer, signal_number, *watched = done.numbers.read()
+        checked = {"loss": value, "norm of the gradients": gradient, "largest buffer": buffer}
+        for name, number in checked.items():
             if not math.isfinite(number):
                 done.before.restore()
                 save("failure.pt", images=done.images, step=done.row["step"] - 1)
@@ -175,7 +174,7 @@ def train(
         return row, signal_number
 
     def end_epoch(row: dict[str, float]) -> None:
-        """Evaluate, if it is time, and tell of the epoch."""
+        """Evaluate if due, and log the epoch."""
         is_due = row["epoch"] % recipe.evaluate_every == 0 or row["step"] == steps
         if is_due and rank == 0:
             drawn = checkpoint.random_state()
@@ -189,7 +188,7 @@ def train(
     ):
         ended: dict[str, float] | None = saved.get("ended") if saved else None
         if ended and (not log.history or log.history[-1]["step"] < step):
-            end_epoch(ended)  # for which there was no time
+            end_epoch(ended)  # interrupted before
         while step < steps:
             start, first, signal_number = time.perf_counter(), step, 0.0
             method.train()
@@ -201,8 +200,8 @@ def train(
                 before = Buffers(method)
                 loss, embeddings = forward_backward(network, method, inputs, recipe, scaler)
                 norm = gradient_norm(method, optimizer, scaler)
-                told = torch.stack([x.double() for x in (loss, norm, buffers.largest(loss))])
-                numbers = _over_ranks(told, max(received, default=0))
+                own = torch.stack([x.double() for x in (loss, norm, buffers.largest(loss))])
+                numbers = _over_ranks(own, max(received, default=0))
                 skip = ~numbers[:3].isfinite().all() if is_late else None
                 row: dict[str, float] = {"epoch": step // steps_per_epoch + 1, "step": step + 1}
                 row |= {"learning_rate": learning_rate}
@@ -242,7 +241,7 @@ def train(
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """SIGTERM and Ctrl-C, collected instead of obeyed; a second Ctrl-C is obeyed."""
+    """Collect SIGTERM and Ctrl-C instead of raising; a second Ctrl-C raises."""
     received: list[int] = []
 
     def receive(number: int, frame: Any) -> None:
@@ -255,7 +254,7 @@ def signals() -> Iterator[list[int]]:
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             before[number] = signal.signal(number, receive)
-    except ValueError:  # not the main thread: signals are no matter of ours
+    except ValueError:  # not the main thread, which alone can handle signals
         pass
     try:
         yield received
@@ -265,24 +264,24 @@ def signals() -> Iterator[list[int]]:
 
 
 class _Step(NamedTuple):
-    """A step of which the host may know nothing yet."""
+    """A step whose numbers the host may not have read yet."""
 
     row: dict[str, float]
     images: Tensor
-    watched: tuple[str, ...] | None  # what is told for the log besides; None: no line of it
+    watched: tuple[str, ...] | None  # names of further numbers to log; None: not logged
     before: Buffers
-    told: Late
+    numbers: Late
 
 
-def _over_ranks(told: Tensor, number: int) -> Tensor:
-    """The mean loss, and the largest of what else is told, with the signal: the same on all ranks,
-    which thus stop together."""
+def _over_ranks(own: Tensor, number: int) -> Tensor:
+    """The mean loss and the maximum of the other numbers and of the signal over ranks, the same on
+    all ranks, which thus stop together."""
     rank, ranks = all_ranks()
-    told = torch.cat([told, told.new_full((1,), number)])
+    own = torch.cat([own, own.new_full((1,), number)])
     if ranks == 1:
-        return told
-    every = told.new_zeros(ranks, len(told))
-    every[rank] = told
+        return own
+    every = own.new_zeros(ranks, len(own))
+    every[rank] = own
     dist.all_reduce(every)
     return torch.cat([every[:, :1].mean(0), every[:, 1:].amax(0)])
 
@@ -297,7 +296,7 @@ def _from_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _check_weights(method: nn.Module, step: int) -> None:
-    """Raise where finite gradients led out of the range of numbers: that is no checkpoint."""
+    """Raise if finite gradients led to weights that are not, before a checkpoint is written."""
     if not nn.utils.get_total_norm(list(method.parameters())).isfinite():
         raise FloatingPointError(f"the norm of the weights is not finite after step {step}")
 

@@ -1,4 +1,4 @@
-"""Optimisers, and what changes in them from step to step."""
+"""Optimisers and their schedules."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MOMENTUM = 0.9
 class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (You et al. 2017, arXiv:1708.03888), with momentum.
 
-    The update of a matrix or convolution, decay included, is scaled to ``trust`` times the norm of
-    its weights. Vectors, biases and the weights of norms, are neither scaled nor decayed: the
-    convention of SimCLR, BYOL, Barlow Twins and VICReg.
+    The update of a matrix or convolution, including weight decay, is scaled to ``trust`` times the
+    norm of its weights. Vectors (biases and the weights of norms) are neither scaled nor decayed:
+    the convention of SimCLR, BYOL, Barlow Twins and VICReg.
 
-    As torch's fused optimisers do, a step leaves all as it is where the attribute ``found_inf``, a
-    tensor that a ``GradScaler`` or the loop sets, is not 0.
+    Like torch's fused optimisers, a step changes nothing if the attribute ``found_inf``, a tensor
+    set by a ``GradScaler`` or the loop, is not 0.
 
     Args:
-        params: tensors, or groups of them with their own ``lr`` and ``weight_decay``.
+        params: tensors, or parameter groups with their own ``lr`` and ``weight_decay``.
         lr: learning rate, above 0.
-        momentum: in [0, 1), of updates before the learning rate.
-        weight_decay: added to the gradient, times the weight.
-        trust: norm of an update over that of its weights, above 0.
+        momentum: in [0, 1), applied to updates before the learning rate.
+        weight_decay: times the weight, added to the gradient.
+        trust: ratio of the norms of an update and of its weights, above 0.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class LARS(torch.optim.Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
         super().__init__(params, defaults)
 
-    _step_supports_amp_scaling = True  # a GradScaler then hands over found_inf, and does not wait
+    _step_supports_amp_scaling = True  # a GradScaler then sets found_inf without a sync
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -89,10 +89,11 @@ class LARS(torch.optim.Optimizer):
 def make_optimizer(
     method: Method, recipe: Recipe, *, can_skip: bool = False
 ) -> torch.optim.Optimizer:
-    """The recipe's, in groups: matrices decay; biases, norms and the like do not.
+    """The recipe's optimiser, with parameter groups: weight decay for matrices only, not for
+    biases, norms and the like.
 
-    Where ``method.rate`` says so, a parameter learns at a multiple of the recipe's rate. With
-    ``can_skip`` a step does nothing where a tensor ``optimizer.found_inf`` says so.
+    ``method.rate`` multiplies the recipe's learning rate for a parameter. With ``can_skip`` a step
+    does nothing if the tensor ``optimizer.found_inf`` is not 0.
     """
     members: dict[tuple[bool, float], list[Tensor]] = {(True, 1.0): [], (False, 1.0): []}
     for name, parameter in method.named_parameters():
@@ -104,14 +105,14 @@ def make_optimizer(
     ]
     if recipe.optimizer == "lars":
         return LARS(groups, recipe.learning_rate)
-    fused = can_skip or None  # only these of torch's heed found_inf; None: torch chooses
+    fused = can_skip or None  # only torch's fused ones use found_inf; None: torch chooses
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.learning_rate, momentum=MOMENTUM, fused=fused)
     return torch.optim.AdamW(groups, recipe.learning_rate, fused=fused)
 
 
 def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a state that may have been saved on another kind of device."""
+    """Load a state that may have been saved on a different kind of device."""
     for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
         saved |= {key: own[key] for key in ("fused",) if key in own}
     optimizer.load_state_dict(state)
@@ -120,7 +121,7 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 def set_schedule(
     optimizer: torch.optim.Optimizer, recipe: Recipe, step: int, steps_per_epoch: int
 ) -> float:
-    """Set the learning rate and the weight decay of a step, counted from 0; return the former."""
+    """Set learning rate and weight decay for a step, counted from 0; return the former."""
     total, warmup = recipe.epochs * steps_per_epoch, recipe.warmup_epochs * steps_per_epoch
     learning_rate = recipe.learning_rate * warmup_cosine(total, warmup, step)
     decay = recipe.weight_decay * growth(recipe.weight_decay_growth, step / total)
@@ -132,7 +133,7 @@ def set_schedule(
 
 
 def warmup_cosine(total_steps: int, warmup_steps: float, step: int) -> float:
-    """Fraction of the peak learning rate at a step: linear up, then a half cosine down to 0."""
+    """The fraction of the peak learning rate at a step: linear up, then a half cosine down to 0."""
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
@@ -140,5 +141,5 @@ def warmup_cosine(total_steps: int, warmup_steps: float, step: int) -> float:
 
 
 def growth(factor: float, progress: float) -> float:
-    """From 1 at first to ``factor`` at last, along a half cosine."""
+    """From 1 at the start to ``factor`` at the end, along a half cosine."""
     return factor + (1 - factor) * (1 + math.cos(math.pi * progress)) / 2

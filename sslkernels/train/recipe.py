@@ -21,44 +21,45 @@ CHOICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What every method needs; a method's own recipe adds its settings.
+    """The settings of every method; a method's own recipe adds its settings.
 
-    Defaults suit the digits of the demo, on a CPU. Each method's ``published`` holds the values of
-    its paper for ImageNet.
+    The defaults suit the digits of the demo, on a CPU. Each method's ``published`` holds the
+    paper's values for ImageNet.
 
     Attributes:
-        data: "digits", "photos", or a folder of images: with ``train`` and ``val`` or ``test`` in
-            it, or of images, every tenth of which is kept for tests. Classes are subfolders.
-        image_size: side of whole views, of a folder's images.
-        local_size: side of local views, of a folder's images.
-        evaluation_images: how many images of each split evaluations look at, at most.
+        data: "digits", "photos", or a folder of images: with subfolders ``train`` and ``val`` or
+            ``test``, or with images, every tenth of which is kept for tests. Classes are
+            subfolders.
+        image_size: side of whole views, for images from a folder.
+        local_size: side of local views, for images from a folder.
+        evaluation_images: maximum number of images of each split in an evaluation.
         epochs: passes over the training images.
-        batch_size: images per step, of all ranks together, which the loss sees together.
-        micro_batch: images that the network sees at once, which sets the memory; 0: all of them.
+        batch_size: images per step, over all ranks, in one loss.
+        micro_batch: images per forward pass, which limits the memory; 0: the whole batch.
         optimizer: "adamw", "lars" or "sgd", the last two with a momentum of 0.9.
         learning_rate: the peak, reached after warm-up; then a half cosine to zero.
         warmup_epochs: epochs of linear warm-up; may be a fraction.
         weight_decay: for matrices and convolutions only.
-        weight_decay_growth: how many times its first value it is at the end; a half cosine between.
-        clip: the largest norm of all gradients together; 0: any.
+        weight_decay_growth: ratio of its final and initial value; a half cosine in between.
+        clip: maximum norm of all gradients together; 0: no clipping.
         backbone: "resnet" or "vit", small ones; "torchvision:NAME", "timm:NAME", or
-            "module:function", which is called without arguments.
+            "module:function", a function without arguments.
         width: channels of a small backbone's first stage.
-        precision: "float32", or what autocast runs the network in: "bfloat16", "float16"; "auto":
-            bfloat16 where the device has instructions for it, else float32.
-        sync_batch_norm: take the statistics of batch normalisation over all ranks.
+        precision: "float32", or the dtype of autocast: "bfloat16", "float16"; "auto": bfloat16 if
+            the device supports it in hardware, else float32.
+        sync_batch_norm: use batch normalisation statistics over all ranks.
         compile: run the network through torch.compile.
         evaluate_every: epochs between kNN evaluations; the last epoch is always evaluated.
-        checkpoint_every: epochs between checkpoints; there is one after the last epoch, too.
+        checkpoint_every: epochs between checkpoints; the last epoch always has one.
         log_every: steps between lines in ``steps.jsonl``.
         seed: of the initial weights, the order and the views.
-        reader: of files: "dali", "pil", "memory" (of the digits, without files), or "auto": the
-            first of them that is installed. All give the same digits.
-        upright: turn images of files as EXIF's orientation says.
+        reader: of files: "dali", "pil", "memory" (the digits without files), or "auto": the first
+            of them that is installed. All give the same digits.
+        upright: apply EXIF's orientation to images from files.
         device: "auto" (CUDA if there is a GPU, else CPU), "cpu", "cuda", "cuda:1", …
 
     Raises:
-        TypeError: a setting is of another type.
+        TypeError: a setting has the wrong type.
         ValueError: a setting is out of range.
     """
 
@@ -90,7 +91,7 @@ class Recipe:
 
     published: ClassVar[dict[str, Any]] = {}
     global_views: ClassVar[int] = 2
-    local_views: ClassVar[int] = 0  # methods that take local views make it a setting
+    local_views: ClassVar[int] = 0  # a setting in methods with local views
     may_be_zero: ClassVar[tuple[str, ...]] = (
         "micro_batch", "warmup_epochs", "weight_decay", "clip", "seed",
     )  # fmt: skip
@@ -116,23 +117,23 @@ class Recipe:
                 raise ValueError(f"{key} must be {bound} and finite, got {value}")
 
     def views(self) -> tuple[View, ...]:
-        """What images of a folder are augmented by; whole views first."""
+        """The augmentation of images from a folder; whole views first."""
         return SimCLRViews(size=self.image_size).views
 
 
 def override(recipe_class: type[R], overrides: Iterable[str], *, published: bool = False) -> R:
     """Make a recipe from its defaults and ``key=value`` strings.
 
-    Values are read by the type of the field: int, float, bool ("true" or "false") or str.
+    Values are parsed by the type of the field: int, float, bool ("true" or "false") or str.
 
     Args:
-        recipe_class: of a method.
-        overrides: the strings; of two with one key the last wins.
+        recipe_class: a method's recipe class.
+        overrides: the strings; the last one for a key takes precedence.
         published: start from the paper's values instead of the defaults.
 
     Raises:
-        ValueError: an override is not ``key=value``, its key is no field of the recipe, or its
-            value is not of the field's type or out of range. The message names what is allowed.
+        ValueError: an override is not ``key=value``, its key is not a field of the recipe, or its
+            value does not fit the field's type or is out of range. The message states the options.
     """
     types = get_type_hints(recipe_class)
     keys = [field.name for field in fields(recipe_class)]

@@ -1,4 +1,4 @@
-"""A run: a method, its recipe, its data, and the folder with what came of it."""
+"""A run: a method, its recipe, its data, and the folder of its results."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from .recipe import Recipe
 
 RECIPE = "recipe.json"
 NEIGHBORS = 20
-WIDEST = 4096  # features of which RankMe is cheap: it takes their cube, and raw pixels are many
+WIDEST = 4096  # most features for RankMe, whose cost is cubic
 
 
 @dataclass
 class Run:
-    """What ``load_run`` finds.
+    """A trained run, as :func:`sslkernels.train.load_run` returns it.
 
     Attributes:
-        name: of the method.
+        name: name of the method.
         recipe: its settings.
-        method: as trained so far, on the run's device, in evaluation mode.
-        data: what it was trained on.
-        folder: where it is.
+        method: the trained method, on the run's device, in evaluation mode.
+        data: the data it was trained on.
+        folder: the folder of the run.
     """
 
     name: str
@@ -47,17 +47,17 @@ class Run:
 
 
 def load_run(folder: str | Path, *, device: str = "auto") -> Run:
-    """Load what ``python -m sslkernels.train`` has left in a folder.
+    """Load a run of ``python -m sslkernels.train`` from its folder.
 
     Args:
         folder: of the run.
-        device: where to, as in a recipe.
+        device: as in a recipe.
 
     Raises:
-        TypeError: ``folder`` is no path, or ``device`` no string.
-        ValueError: ``folder`` holds no run, or none that has come to a checkpoint, or one that does
-            not fit its recipe; there is no such device; or its data are gone.
-        ImportError: what its backbone or its data need is not installed.
+        TypeError: ``folder`` is not a path, or ``device`` not a string.
+        ValueError: ``folder`` contains no run, or no checkpoint yet, or one that does not fit its
+            recipe; there is no such device; or the data are missing.
+        ImportError: a package for its backbone or its data is not installed.
     """
     check_paths(folder=folder)
     folder = Path(folder)
@@ -71,7 +71,7 @@ def load_run(folder: str | Path, *, device: str = "auto") -> Run:
 
 
 def make_method(name: str, recipe: Recipe, data: Data) -> Method:
-    """The method as the recipe's seed begins it, on the CPU."""
+    """The method, initialised with the recipe's seed, on the CPU."""
     torch.manual_seed(recipe.seed)
     backbone = make_backbone(recipe.backbone, data.channels, recipe.width)
     return METHODS[name][0](backbone, recipe)
@@ -87,12 +87,12 @@ def seed_everything(seed: int) -> None:
 def online_evaluation(
     data: Data, precision: str, device: torch.device
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """What is cheap enough to be told of a backbone while it trains.
+    """The evaluation that is cheap enough during training.
 
     Returns:
-        Maps an encoder to ``knn_accuracy``, where the data have classes, and to ``rankme`` of its
-        features of the training images, where they are at most 4096. NaN where features are not
-        finite: that is no reason to stop.
+        A function from an encoder to ``knn_accuracy``, if the data have classes, and ``rankme`` of
+        its features of the training images, if there are at most 4,096 features. NaN if features
+        are not finite, which does not stop the training.
     """
 
     def evaluate(encoder: nn.Module) -> dict[str, float]:
@@ -104,7 +104,7 @@ def online_evaluation(
         if found[0].shape[1] <= WIDEST:
             numbers["rankme"] = rankme(found[0])
         if data.classes:
-            numbers["knn_accuracy"] = math.nan  # of features that are not finite
+            numbers["knn_accuracy"] = math.nan  # features are not finite
             features, labels, test_features, test_labels = found
             if features.isfinite().all() and test_features.isfinite().all():
                 numbers["knn_accuracy"] = knn_accuracy(
@@ -116,12 +116,12 @@ def online_evaluation(
 
 
 def write_recipe(folder: Path, name: str, recipe: Recipe) -> None:
-    """Write the method's name and its settings."""
+    """Write the method's name and settings."""
     (folder / RECIPE).write_text(json.dumps({"method": name, **asdict(recipe)}, indent=2) + "\n")
 
 
 def read_recipe(folder: Path) -> tuple[str, Recipe]:
-    """The method's name and its settings; raises ValueError where there are none."""
+    """The method's name and settings; raises ValueError if there are none."""
     try:
         settings = json.loads((folder / RECIPE).read_text())
         name = settings.pop("method")
@@ -131,7 +131,7 @@ def read_recipe(folder: Path) -> tuple[str, Recipe]:
 
 
 def find_device(name: str) -> torch.device:
-    """The device that a recipe names; raises ValueError where there is none such."""
+    """The device that a recipe names; raises ValueError if there is none."""
     if not isinstance(name, str):
         raise TypeError(f"device must be a string, got {shown(name)}")
     if name == "auto":

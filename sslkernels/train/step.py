@@ -1,4 +1,4 @@
-"""The parts of a step: gradients, whether they are finite, and what the optimiser makes of them."""
+"""The parts of a training step: gradients, the check for finite values, and the update."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .recipe import Recipe
 def forward_backward(
     network: nn.Module, method: Method, inputs: Sequence[Tensor], recipe: Recipe, scaler: Any
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Leave the gradients of a batch in ``.grad``; return its loss and embeddings.
+    """Compute the gradients of a batch in ``.grad``; return its loss and embeddings.
 
-    The network, which may be ``method`` wrapped, sees ``recipe.micro_batch`` images of a view at a
-    time (0: all of them).
+    ``network`` is ``method``, possibly wrapped. It processes ``recipe.micro_batch`` images of a
+    view at a time (0: all of them).
     """
     method.zero_grad(set_to_none=True)
     with autocast(inputs[0].device, recipe.precision):
@@ -34,10 +34,10 @@ def forward_backward(
 
 
 def gradient_norm(method: Method, optimizer: torch.optim.Optimizer, scaler: Any) -> Tensor:
-    """The norm of the gradients that the optimiser is to see; not finite where one is not.
+    """The norm of the gradients after unscaling; not finite if one of them is not.
 
-    Where a ``GradScaler`` can still lower its scale, gradients that overflow are its matter, and
-    the norm is 0.
+    If a ``GradScaler`` can still lower its scale, it handles gradients that overflow, and the norm
+    is 0.
     """
     scaler.unscale_(optimizer)
     method.before_step()
@@ -57,13 +57,13 @@ def update(
     norm: Tensor | None = None,
     skip: Tensor | None = None,
 ) -> None:
-    """A step of the optimiser, after which the gradients are used up.
+    """An optimiser step, after which the gradients are no longer valid.
 
     Args:
-        method, optimizer, scaler: whose.
-        clip: the largest norm of all gradients together; 0: any.
-        norm: of ``gradient_norm``, if it was called already.
-        skip: change nothing where this is true, of which the host knows nothing yet.
+        method, optimizer, scaler: those of the run.
+        clip: maximum norm of all gradients together; 0: no clipping.
+        norm: the result of ``gradient_norm``, if already computed.
+        skip: a bool tensor on the device; change nothing if it is true.
     """
     norm = gradient_norm(method, optimizer, scaler) if norm is None else norm
     if clip:
@@ -72,15 +72,15 @@ def update(
         scaler.step(optimizer)
         scaler.update()
         return
-    if skip is not None:  # as a scaler tells an optimiser
+    if skip is not None:  # as a GradScaler does
         optimizer.grad_scale = None  # type: ignore[attr-defined]
         optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
     optimizer.step()
 
 
 def memory_format(device: torch.device, precision: str) -> torch.memory_format:
-    """The layout of images that is fast; not where torch's batch normalisation loses by it."""
-    # On the CPU in float32, channels last cost a digit and a half of what is normalised.
+    """The faster memory layout of images, unless batch normalisation loses accuracy by it."""
+    # On the CPU in float32, channels last costs normalised values a digit and a half of accuracy.
     if device.type == "cpu" and precision == "float32":
         return torch.contiguous_format
     return torch.channels_last

@@ -88,8 +88,8 @@ def test_a_projector_of_several_images_is_left_out(trained):
 
 def test_numbers_are_those_of_the_metrics(trained):
     run = finished_run(trained)
-    told = []
-    numbers = evaluate(run, images=30, views=4, tell=told.append).numbers
+    lines = []
+    numbers = evaluate(run, images=30, views=4, log=lines.append).numbers
     assert (numbers["method"], numbers["train_images"], numbers["test_images"]) == (
         "simclr",
         400,
@@ -97,7 +97,7 @@ def test_numbers_are_those_of_the_metrics(trained):
     )
     assert (numbers["augmented_images"], numbers["views"]) == (30, 4)
     assert [row["depth"] for row in numbers["depths"]] == ["backbone", "projector 1", "projector 2"]
-    assert "features of 4 views of each of 30 test images at most" in told
+    assert "features of 4 views of each of 30 test images at most" in lines
 
     encoder, data = run.method.backbone, run.data
     train_features = encode(encoder, data.evaluation_batches("train"))

@@ -66,14 +66,14 @@ def test_rows_are_means_and_standard_deviations_over_seeds():
 
 
 def test_a_study_writes_all_it_finds(tmp_path):
-    told = []
+    lines = []
     folder = tmp_path / "runs" / "study-made-up"
-    rows = run_study(MADE_UP, "made-up", folder, seeds=3, epochs=2, tell=told.append)
+    rows = run_study(MADE_UP, "made-up", folder, seeds=3, epochs=2, log=lines.append)
     assert [row.mean["share"] for row in rows] == pytest.approx([0.3, 0.6])
     assert [row.std["share"] for row in rows] == pytest.approx([0.1, 0.1])
-    text = "\n".join(told)
-    assert told[0].startswith("[1/6] size 0.2, seed 0: a share 20.0%, a number 20.000; ")
-    assert told[5].startswith("[6/6] size 0.5, seed 2: a share 70.0%, a number 70.000; 0 s left")
+    text = "\n".join(lines)
+    assert lines[0].startswith("[1/6] size 0.2, seed 0: a share 20.0%, a number 20.000; ")
+    assert lines[5].startswith("[6/6] size 0.5, seed 2: a share 70.0%, a number 70.000; 0 s left")
     assert "30.0 ± 10.0 %" in text and "60.000 ± 10.000" in text and "Is it so?" in text
     with (folder / "table.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
@@ -92,9 +92,9 @@ def test_a_study_writes_all_it_finds(tmp_path):
 
 
 def test_one_seed_has_no_deviation(tmp_path):
-    told = []
-    run_study(MADE_UP, "made-up", tmp_path, seeds=1, epochs=1, tell=told.append)
-    assert "±" not in "\n".join(told) and "1 seed, 1 epoch each" in "\n".join(told)
+    lines = []
+    run_study(MADE_UP, "made-up", tmp_path, seeds=1, epochs=1, log=lines.append)
+    assert "±" not in "\n".join(lines) and "1 seed, 1 epoch each" in "\n".join(lines)
 
 
 @pytest.mark.parametrize("name", STUDIES)

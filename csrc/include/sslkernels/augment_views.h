@@ -1,5 +1,5 @@
-// Views of images on the CPU: crop, resize, flip, colours, blur, normalise. What each step gives
-// stands in sslkernels/primitives/augment_views/README.md.
+// Views of images on the CPU: crop, resize, flip, colours, blur, normalise. The steps are defined
+// in sslkernels/primitives/augment_views/README.md.
 #pragma once
 
 #include "sslkernels/tensor.h"
@@ -19,9 +19,9 @@ struct AugmentViews {
   const ViewParameters* parameters;  // (views, images)
   int64_t views, images, channels, size;
   bool bicubic;        // else bilinear
-  const float* scale;  // of each channel: the view is level · scale + shift
+  const float* scale;  // per channel: the view is level · scale + shift
   const float* shift;
-  void* out;  // (views, images, channels, size, size), or with the channels last
+  void* out;  // (views, images, channels, size, size), or with channels last
   DType dtype;
   bool channels_last;
   int threads;

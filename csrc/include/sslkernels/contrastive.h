@@ -1,5 +1,5 @@
-// A contrastive loss, and its gradients where they are wanted, in one call on the CPU.
-// The maths stands in sslkernels/primitives/contrastive/README.md.
+// A contrastive loss, and its gradients if wanted, in one call on the CPU.
+// The maths is in sslkernels/primitives/contrastive/README.md.
 #pragma once
 
 #include <vector>
@@ -21,17 +21,17 @@ struct Contrastive {
   int64_t offset;                // key (i + offset) mod m is the positive of query i
   const int64_t* labels;         // (n) or null: the positive is the mean of the label's other rows
   const float* weights;          // (n) or null: factors of the positives
-  std::vector<int64_t> exclude;  // diagonals j - i that are no negatives
+  std::vector<int64_t> exclude;  // diagonals j - i that are not negatives
   Form form;
-  bool columns;                              // keys find their queries too; half of either
+  bool columns;                              // also from keys to queries; the mean of both
   bool skip_alone;                           // the mean is over the rows whose label has other rows
-  bool unit_query, unit_key, unit_positive;  // divided by their lengths first
+  bool unit_query, unit_key, unit_positive;  // normalised first
   double scale, bias;
   int threads;
-  int64_t workspace;  // bytes that scores may take; beyond, they are computed twice
+  int64_t workspace;  // bytes for scores; larger ones are computed twice
 };
 
-// Contiguous float32; null where not wanted.
+// Contiguous float32; null if not wanted.
 struct ContrastiveGradients {
   float *query, *other;  // of the first and the second matrix of queries
   float *key, *positive, *scale, *bias;

@@ -1,13 +1,13 @@
 // Barlow Twins, VICReg and VIbCReg with their gradients, in one call on the CPU.
-// The maths stands in sslkernels/primitives/covariance_loss/README.md.
+// The maths is in sslkernels/primitives/covariance_loss/README.md.
 #pragma once
 
 #include "sslkernels/tensor.h"
 
 namespace sslkernels::cpu {
 
-// Of columns that are centred, or divided by a deviation too. C = âᵀ b̂ (cross), or one C = x̂ᵀ x̂ of
-// each view. The loss is the sum of the terms, each with its weight.
+// For columns that are centred, or also divided by a deviation. C = âᵀ b̂ (cross), or C = x̂ᵀ x̂
+// for each view. The loss is the weighted sum of the terms.
 struct CovarianceLoss {
   Matrix a, b;  // (n, d)
   bool cross;
@@ -18,7 +18,7 @@ struct CovarianceLoss {
   double variance;  // Σ_j max(0, 1 - √(unbiased variance of column j + variance_eps)), each view's
   double variance_eps;
   double distance;  // Σ (a - b)²
-  bool samples;     // by the Grams â âᵀ, (n, n), instead of C, (d, d)
+  bool samples;     // through the Grams â âᵀ, (n, n), instead of C, (d, d)
   int threads;
 };
 

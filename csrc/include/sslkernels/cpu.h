@@ -1,4 +1,4 @@
-// What the CPU kernels need of the machine.
+// Properties of the machine for the CPU kernels.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ std::vector<std::string> instruction_sets();
 // For tests: run the kernels on a narrower one. False if this processor cannot.
 bool use_instruction_set(const std::string& name);
 
-// Asks the system for large pages under memory that will be written for the first time; where it
-// has none to give, nothing changes.
+// Asks the system for huge pages under memory that will be written for the first time; no effect if
+// there are none.
 void use_huge_pages(void* data, size_t bytes);
 
 }  // namespace sslkernels::cpu

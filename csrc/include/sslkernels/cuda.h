@@ -18,7 +18,7 @@ struct Tile {
 void pairwise_logsumexp_reduce(const Tile& tile, float* rows, float* columns, void* stream);
 
 struct Side {
-  const float* logsumexp;  // null: this side takes no part
+  const float* logsumexp;  // null: this side has no gradient
   const float* gradient;
 };
 

@@ -10,12 +10,12 @@ namespace sslkernels::cpu {
 struct Neighbors {
   Matrix q, k;  // (n, d), (m, d); m < 2^32
   int64_t topk;
-  std::vector<int64_t> exclude;  // diagonals j - i left out
+  std::vector<int64_t> exclude;  // diagonals j - i to leave out
   int threads;
 };
 
-// similarities, indices: (n, topk), contiguous, by falling similarity; -inf and -1 where fewer are
-// left. NaN counts as the largest; among equals the smallest index comes first.
+// similarities, indices: (n, topk), contiguous, in descending order; -inf and -1 if fewer are left.
+// NaN counts as the largest; ties are by the smallest index.
 void nearest_neighbor(const Neighbors& problem, float* similarities, int64_t* indices);
 
 }  // namespace sslkernels::cpu

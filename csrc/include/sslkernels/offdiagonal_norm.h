@@ -1,5 +1,5 @@
-// Products of matrices whose columns are standardised while they are read, and the passes over
-// columns that go with them, on the CPU. The maths stands in
+// Products of matrices whose columns are standardised while being read, and column-wise passes, on
+// the CPU. The maths is in
 // sslkernels/primitives/offdiagonal_norm/README.md.
 #pragma once
 
@@ -7,23 +7,23 @@
 
 namespace sslkernels::cpu {
 
-// (x - mean - rest) · scale, by feature; x itself where these are null.
+// (x - mean - rest) · scale, by feature; x itself if these are null.
 struct Columns {
   Matrix x;
   const float* mean;
-  const float* rest;  // of the mean, what a float leaves
+  const float* rest;  // rounding error of the mean
   const float* scale;
   bool transposed;  // features are rows
 };
 
-// Where a product goes: rows that may stand apart, and whether it is added to what is there.
+// The output of a product: rows with a stride, and whether to add to the present values.
 struct Output {
   float* data;
   int64_t row_stride;
   bool accumulate;
 };
 
-// out (x.rows, y.cols) = x y. Symmetric: out is known to be, half of it is computed.
+// out (x.rows, y.cols) = x y. Symmetric: out is, so only half of it is computed.
 void standardized_product(const Columns& x, const Columns& y, bool symmetric, int threads,
                           const Output& out);
 

@@ -1,4 +1,4 @@
-// What every kernel over all pairs of rows is asked: the logits scale · q kᵀ + bias, but for the
+// The input of every kernel over all pairs of rows: the logits scale · q kᵀ + bias, without the
 // excluded diagonals.
 #pragma once
 
@@ -11,7 +11,7 @@ namespace sslkernels::cpu {
 struct Pairwise {
   Matrix q, k;  // (n, d), (m, d)
   double scale;
-  std::vector<int64_t> exclude;  // diagonals j - i left out
+  std::vector<int64_t> exclude;  // diagonals j - i to leave out
   bool symmetric;                // k is q and `exclude` is closed under negation
   int threads;
   double bias = 0;

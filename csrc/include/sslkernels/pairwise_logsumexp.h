@@ -1,5 +1,5 @@
 // Row and column log-sum-exp of scale · q kᵀ with excluded diagonals, on the CPU.
-// The maths stands in sslkernels/primitives/pairwise_logsumexp/README.md.
+// The maths is in sslkernels/primitives/pairwise_logsumexp/README.md.
 #pragma once
 
 #include "sslkernels/pairwise.h"

@@ -1,5 +1,5 @@
 // Row sums of softplus(scale · q kᵀ + bias) without excluded diagonals, on the CPU.
-// The maths stands in sslkernels/primitives/pairwise_softplus/README.md.
+// The maths is in sslkernels/primitives/pairwise_softplus/README.md.
 #pragma once
 
 #include "sslkernels/pairwise.h"

@@ -1,4 +1,4 @@
-// Random unit vectors on the CPU, each number a function of its place, a step and a seed alone.
+// Random unit vectors on the CPU, each number a function of its index, a step and a seed alone.
 #pragma once
 
 #include "sslkernels/tensor.h"
@@ -12,7 +12,7 @@ struct RandomDirections {
   int threads;
 };
 
-// out: (slices, features), contiguous; each row a direction, of length one before it is rounded.
+// out: (slices, features), contiguous; each row a direction, of unit length before rounding.
 void random_directions(const RandomDirections& problem, void* out);
 
 // One block of Philox4x32-10, in place.

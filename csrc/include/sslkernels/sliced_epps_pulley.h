@@ -1,5 +1,5 @@
 // The Epps-Pulley statistic of random slices, and its gradient, on the CPU.
-// The maths stands in sslkernels/primitives/sliced_epps_pulley/README.md.
+// The maths is in sslkernels/primitives/sliced_epps_pulley/README.md.
 #pragma once
 
 #include <vector>

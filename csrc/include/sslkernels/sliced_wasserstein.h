@@ -1,5 +1,5 @@
 // The distance of sliced samples from a normal distribution with its gradient, in one call on the
-// CPU. The maths stands in sslkernels/primitives/sliced_wasserstein/README.md.
+// CPU. The maths is in sslkernels/primitives/sliced_wasserstein/README.md.
 #pragma once
 
 #include <vector>
@@ -9,9 +9,9 @@
 namespace sslkernels::cpu {
 
 struct SlicedWasserstein {
-  std::vector<Matrix> views;  // each (n, d), alike
+  std::vector<Matrix> views;  // each (n, d), of one dtype
   Matrix directions;          // (d, m)
-  const float* quantiles;     // (n,), which the sorted projections of a view are compared with
+  const float* quantiles;     // (n,), the targets of a view's sorted projections
   int threads;
 };
 

@@ -1,5 +1,4 @@
-// What a kernel is told about a tensor: memory, element type, shape and strides. No torch, no
-// Python.
+// The description of a tensor: memory, element type, shape and strides. No torch, no Python.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 """Losses of lightly (1.5 and 1.6): its names, arguments, defaults, results and checkpoints.
 
-What differs for the better, and what of lightly is not here: ``sslkernels/compat/README.md``.
+Differences, and losses of lightly that are not covered: ``sslkernels/compat/README.md``.
 Keyword arguments of this package's own losses (``impl``, ``group``, …) may follow lightly's.
 """
 
@@ -110,12 +110,12 @@ PEER = Peer(
         "DCLWLoss": "1.5.21",
         "DINOLoss": "1.5.25",  # 1.5.21: the order of arguments; then: a single view is an error
         "DirectCLRLoss": "1.5.23",
-        "IBOTPatchLoss": "1.5.21",  # teacher_temp
-        "IBOTPlusPlusPatchLoss": "1.5.25",  # visible patches have a mean of their own
+        "IBOTPatchLoss": "1.5.21",  # its argument teacher_temp
+        "IBOTPlusPlusPatchLoss": "1.5.25",  # a separate mean of visible patches
         "KoLeoLoss": "1.5.11",
-        "LeJEPALoss": "1.6.0",  # global views too are pulled, and Gaussian
+        "LeJEPALoss": "1.6.0",  # both terms include global views
         "LeWMLoss": "1.6.0",
-        "NTXentLoss": "1.5.16",  # its bank is a module of its own
+        "NTXentLoss": "1.5.16",  # its bank is a separate module
         "SIGReg": "1.5.24",  # gradients on several ranks
         "SwaVLoss": "1.5.22",  # shape (1,)
         "VICRegLLoss": "1.5.22",  # likewise

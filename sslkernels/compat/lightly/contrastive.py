@@ -1,4 +1,4 @@
-"""Contrastive losses of lightly, and those of pairs alone."""
+"""Contrastive losses of lightly, and losses of positive pairs alone."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .memory_bank import MemoryBankModule
 
 
 class SaysIfGathering:
-    """lightly's name for whether other ranks' embeddings take part.
+    """lightly's attribute ``gather_distributed``, derived from this package's ``gather``.
 
     Raises:
-        ValueError: they should, and torch was built without ``torch.distributed``.
+        ValueError: gathering is requested, but torch was built without ``torch.distributed``.
     """
 
     _gather: Gather | None
@@ -36,7 +36,7 @@ class SaysIfGathering:
 
     @gather.setter
     def gather(self, gather: Gather | None) -> None:
-        # in front of a stand-in the peer's own constructor has asked already
+        # a stand-in skips this check: the peer's own constructor has made it
         if gather is not None and not isinstance(self, StandIn) and not dist.is_available():
             raise ValueError("gather_distributed=True needs a torch with torch.distributed")
         self._gather = gather
@@ -53,7 +53,7 @@ class SaysIfGathering:
 class NTXentLoss(SaysIfGathering, losses.NTXentLoss):
     """``lightly.loss.NTXentLoss``: as :class:`sslkernels.NTXentLoss`, with lightly's memory bank.
 
-    The bank takes ``out1`` whenever ``out0`` requires a gradient, in evaluation too.
+    ``out1`` is enqueued whenever ``out0`` requires a gradient, in evaluation mode too.
     """
 
     memory_bank: MemoryBankModule  # type: ignore[assignment]
@@ -85,7 +85,7 @@ class NTXentLoss(SaysIfGathering, losses.NTXentLoss):
 
 
 class DirectCLRLoss(NTXentLoss):
-    """``lightly.loss.DirectCLRLoss``: :class:`NTXentLoss` on the first ``loss_dim`` features."""
+    """``lightly.loss.DirectCLRLoss``: ``NTXentLoss`` on the first ``loss_dim`` features."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class DCLLoss(SaysIfGathering, losses.DCLLoss):
 
 
 class DCLWLoss(DCLLoss):
-    """``lightly.loss.DCLWLoss``: the weights are those of each rank's own batch."""
+    """``lightly.loss.DCLWLoss``: the weights are computed over each rank's own batch."""
 
     def __init__(
         self,

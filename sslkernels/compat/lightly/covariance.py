@@ -58,7 +58,7 @@ class VICRegLLoss(SaysIfGathering, losses.VICRegLLoss):
 
 
 class TiCoLoss(SaysIfGathering, losses.TiCoLoss):
-    """``lightly.loss.TiCoLoss``, whose covariance is in no checkpoint.
+    """``lightly.loss.TiCoLoss``, whose covariance is not saved in checkpoints.
 
     Attributes:
         C: (D, D), None before the first batch.
@@ -149,7 +149,7 @@ def _assert_batches(z_a: Tensor, z_b: Tensor) -> None:
 
 
 def _assert_shapes(**views: Tensor) -> None:
-    """lightly asserts this: whoever catches its error catches this one."""
+    """Raise lightly's AssertionError, so that code which catches it still works."""
     shapes = [tuple(x.shape) for x in views.values()]
     if shapes[0] != shapes[1]:
         raise AssertionError(

@@ -21,7 +21,7 @@ from .contrastive import SaysIfGathering
 
 
 class DINOLoss(MeanOfRanks, losses.DINOLoss):
-    """``lightly.loss.DINOLoss``: the centre moves in evaluation too."""
+    """``lightly.loss.DINOLoss``: the centre is updated in evaluation mode too."""
 
     def forward(
         self,
@@ -39,14 +39,14 @@ class DINOLoss(MeanOfRanks, losses.DINOLoss):
         return loss
 
     def update_center(self, teacher_out: Views, prototypes: Prototypes | None = None) -> None:
-        """Start the update by a batch: logits (T, B, K) or a list of (B, K)."""
+        """Start the update with a batch: logits (T, B, K) or a list of (B, K)."""
         if isinstance(teacher_out, Tensor) and teacher_out.dim() != 3:
             raise ValueError(f"teacher_out must be (T, B, K), got {tuple(teacher_out.shape)}")
         super().update_center(teacher_out, prototypes)
 
 
 class Center(MeanOfRanks):
-    """``lightly.models.modules.center.Center``, by which checkpoints know the centre."""
+    """``lightly.models.modules.center.Center``, the module that holds the centre in checkpoints."""
 
     def __init__(self, size: tuple[int, ...], mode: str = "mean", momentum: float = 0.9) -> None:
         super().__init__(size, momentum, mode, Gather(), "auto")
@@ -54,12 +54,12 @@ class Center(MeanOfRanks):
 
     @property
     def value(self) -> Tensor:
-        """The centre, whatever updates are on their way."""
+        """The centre, after the pending update."""
         self.apply_center_update()
         return self.center
 
     def update(self, x: Tensor) -> None:
-        """Move towards the mean of logits (…, K)."""
+        """Start the update with logits (…, K)."""
         self.update_center(x)
 
     def extra_repr(self) -> str:
@@ -67,10 +67,10 @@ class Center(MeanOfRanks):
 
 
 class IBOTPatchLoss(ShowsArguments, nn.Module):
-    """``lightly.loss.IBOTPatchLoss``: the centre moves in evaluation too.
+    """``lightly.loss.IBOTPatchLoss``: the centre is updated in evaluation mode too.
 
     Attributes:
-        center: :class:`Center`, whose buffer ``center`` is (1, K).
+        center: a module ``Center``, whose buffer ``center`` is (1, K).
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class IBOTPatchLoss(ShowsArguments, nn.Module):
         mask: Tensor,
         teacher_temp: float | None = None,
     ) -> Tensor:
-        """Return the loss of logits (M, K) at the patches that ``mask`` (B, H, W) selects; 0 where
-        it selects none."""
+        """Return the loss of logits (M, K) at the patches that ``mask`` (B, H, W) selects; 0 if it
+        selects none."""
         leave_gradients(self, teacher_out)
         if not len(student_out) and not mask.any():
             self.center.update(teacher_out)
@@ -131,10 +131,10 @@ class IBOTPlusPlusPatchLoss(IBOTPatchLoss):
 
         Args:
             teacher_out, student_out: the logits.
-            mask: (B, H, W) or (B, N), bool; the mean over masked patches and that over visible ones
-                are added. None: the mean over all.
+            mask: (B, H, W) or (B, N), bool; the mean over masked patches and the mean over visible
+                ones are added. None: the mean over all.
             teacher_temp: the teacher's temperature; None: that of the constructor.
-            visible_loss_weight: of the visible patches.
+            visible_loss_weight: weight of the visible patches.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -202,7 +202,7 @@ class SwaVLoss(SaysIfGathering, losses.SwaVLoss):
     def _without_iterations(
         self, high: list[Tensor], low: list[Tensor], queue: Sequence[Tensor] | None
     ) -> Tensor:
-        """The loss whose assignments are not balanced, only divided by their sum."""
+        """The loss with assignments that are only divided by their sum, not balanced."""
         total: Any = 0
         for i, crop in enumerate(high):
             logits = crop if queue is None else torch.cat([crop, queue[i]])
@@ -223,12 +223,12 @@ class CAPILoss(SaysIfGathering, losses.CAPILoss):
         teacher_index: Tensor | None = None,
         **prototypes,
     ) -> Tensor:
-        """Return the loss of logits (B, N, K) and (B, M, K), the latter at ``teacher_index``."""
+        """Return the loss of logits (B, N, K) and (B, M, K), paired by ``teacher_index``."""
         index = None if teacher_index is None else teacher_index.long()
         return super().forward(teacher_logits, student_logits, index, **prototypes)
 
 
 def _mean_where(mask: Tensor, rows: Tensor) -> Tensor:
-    """(B,): each image's mean over the patches of a mask; 0 where there are none."""
+    """(B,): each image's mean over the patches of a mask; 0 for an empty mask."""
     mask = mask.to(rows.dtype)
     return (rows * mask).sum(1) / mask.sum(1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""Losses of lightly on random slices."""
+"""Losses of lightly on random projections."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .contrastive import SaysIfGathering
 
 
 class SIGReg(SaysIfGathering, Knots, GatheringLoss):
-    """``lightly.loss.SIGReg``: directions come from torch's generator; those of rank 0 for all
-    ranks that gather."""
+    """``lightly.loss.SIGReg``: directions come from torch's generator; ranks that gather use those
+    of rank 0."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class SIGReg(SaysIfGathering, Knots, GatheringLoss):
         self.keep_knots(knots, t_max)
 
     def draw(self, proj: Tensor) -> Tensor:
-        """Unit columns (D, M), of the projections' dtype."""
+        """Unit columns (D, M), in the projections' dtype."""
         return drawn(proj, self.num_vectors, self.gather)
 
     def forward(self, proj: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class LeWMLoss(SaysIfGathering, GatheringLoss):
         )  # fmt: skip
 
     def forward(self, *, predicted: Tensor, target: Tensor, embeddings: Tensor) -> Tensor:
-        """Return the loss of (B, T, D) twice, and (B, T', D)."""
+        """Return the loss of two tensors (B, T, D) and one (B, T', D)."""
         knots = self.sigreg.known_knots()
         return lewm(
             predicted, target, embeddings, self.sigreg.draw(embeddings), self.lambda_param,
@@ -111,7 +111,7 @@ class LeWMLoss(SaysIfGathering, GatheringLoss):
 
 
 class VISRegLossComponents(NamedTuple):
-    """The loss, and its terms without their weights."""
+    """The loss and its unweighted terms."""
 
     total: Tensor
     pred: Tensor
@@ -121,7 +121,7 @@ class VISRegLossComponents(NamedTuple):
 
 
 class VISRegLoss(SaysIfGathering, GatheringLoss):
-    """``lightly.loss.VISRegLoss``: each rank draws its own directions, gathering or not."""
+    """``lightly.loss.VISRegLoss``: each rank draws its own directions, even when gathering."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class VISRegLoss(SaysIfGathering, GatheringLoss):
 
 
 def drawn(z: Tensor, count: int, gather: Gather | None) -> Tensor:
-    """Unit columns (D, count), drawn on rank 0 by torch's generator; every rank's moves on."""
+    """Unit columns (D, count) from torch's generator, rank 0's on all ranks; each one advances."""
     with torch.no_grad():
         directions = torch.randn(z.shape[-1], count, device=z.device, dtype=z.dtype)
         if rank_of(gather):

@@ -19,7 +19,7 @@ from .version import IS_BEFORE_1_6
 
 
 class MSNLoss(SaysIfGathering, losses.MSNLoss):
-    """``lightly.loss.MSNLoss``: the regulariser is that of each rank's own anchors."""
+    """``lightly.loss.MSNLoss``: the regulariser uses each rank's own anchors."""
 
     def forward(
         self,
@@ -49,7 +49,7 @@ class MSNLoss(SaysIfGathering, losses.MSNLoss):
             return loss + self.regularization_weight * self.regularization_loss(mean)
 
     def regularization_loss(self, mean_anchor_probs: Tensor) -> Tensor:
-        """How far the anchors' mean assignment (K,) is from uniform: ``log K − H``."""
+        """The divergence of the anchors' mean assignment (K,) from uniform: ``log K − H``."""
         negative_entropy = torch.xlogy(mean_anchor_probs, mean_anchor_probs).sum()
         return negative_entropy + math.log(len(mean_anchor_probs))
 
@@ -82,7 +82,7 @@ if IS_BEFORE_1_6:
 
 
 class PMSNLoss(MSNLoss):
-    """``lightly.loss.PMSNLoss``: the mean assignment should follow a power law."""
+    """``lightly.loss.PMSNLoss``: the prior of the mean assignment is a power law."""
 
     def __init__(
         self,
@@ -106,8 +106,8 @@ class PMSNLoss(MSNLoss):
 
 
 class PMSNCustomLoss(MSNLoss):
-    """``lightly.loss.PMSNCustomLoss``: the mean assignment should follow what
-    ``target_distribution`` makes of it."""
+    """``lightly.loss.PMSNCustomLoss``: the prior of the mean assignment is the result of
+    ``target_distribution``."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class PMSNCustomLoss(MSNLoss):
         self.target_distribution = target_distribution
 
     def regularization_loss(self, mean_anchor_probs: Tensor) -> Tensor:
-        """The divergence of the anchors' mean assignment (K,) from the target."""
+        """The divergence of the anchors' mean assignment (K,) from the prior."""
         return _divergence(mean_anchor_probs, self.target_distribution(mean_anchor_probs))
 
 

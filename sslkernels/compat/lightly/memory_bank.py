@@ -1,4 +1,4 @@
-"""The queue of lightly's losses, of which no checkpoint knows."""
+"""The queue of lightly's losses, which is not saved in checkpoints."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .version import IS_BEFORE_1_6
 class MemoryBankModule(nn.Module):
     """``lightly.models.modules.memory_bank.MemoryBankModule``.
 
-    Unlike :class:`sslkernels.losses.MemoryBank` it forgets what of a batch goes beyond its end, and
-    is not saved.
+    Unlike :class:`sslkernels.MemoryBank` it drops the rows of a batch that exceed its end,
+    and is not saved.
 
     Args:
-        size: (number of embeddings, D), or 0 for none. lightly 1.5 also takes a number of
-            embeddings alone, and learns D from the first batch.
-        gather_distributed: take all ranks' embeddings.
-        feature_dim_first: return (D, number), else (number, D).
+        size: (number of embeddings, D), or 0 for none. lightly 1.5 also accepts a single number of
+            embeddings, and takes D from the first batch.
+        gather_distributed: enqueue all ranks' embeddings.
+        feature_dim_first: return (D, number) instead of (number, D).
 
     Attributes:
-        bank, bank_ptr: buffers, neither of which is in a state dict.
+        bank, bank_ptr: buffers, not part of the state dict.
 
     Raises:
         ValueError: any other size.
@@ -54,7 +54,7 @@ class MemoryBankModule(nn.Module):
     def forward(
         self, output: Tensor, labels: Tensor | None = None, update: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Return ``output`` (N, D) and a copy of the bank; then, to ``update``, let it enter."""
+        """Return ``output`` (N, D) and a copy of the bank; then, if ``update``, enqueue it."""
         if self.size[0] == 0:
             return output, None
         if self.bank.dim() == 1:

@@ -1,4 +1,4 @@
-"""Which lightly is imitated: the imported one, else the installed, else the newest known."""
+"""The release of lightly to follow: the imported one, else the installed, else the newest known."""
 
 import sys
 

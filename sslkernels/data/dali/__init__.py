@@ -1,6 +1,6 @@
-"""DALI: images decoded on the CPU or by nvJPEG, and whole recipes of views made inside it.
+"""DALI: images decoded on the CPU or by nvJPEG, and complete recipes of views.
 
-Importing this needs no DALI; making a reader does.
+Importing this does not need DALI; constructing a reader does.
 """
 
 from .available import HAS_DALI

@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=f"Views made inside DALI, which is {'' if HAS_DALI else 'not '}installed here.",
     )
     parser.add_argument(
-        "--explain", action="store_true", help="print how they differ from torchvision's"
+        "--explain", action="store_true", help="print how DALI's views differ from torchvision's"
     )
     if parser.parse_args(argv).explain:
         print(explain())

@@ -1,4 +1,4 @@
-"""Whether DALI is there, and what to do where it is not."""
+"""Whether DALI is available, and what to do if it is not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HAS_DALI = find_spec("nvidia") is not None and find_spec("nvidia.dali") is not N
 
 
 def import_dali() -> None:
-    """Raise an ImportError that says how to get DALI, unless it can be imported."""
+    """Raise an ImportError that explains how to get DALI, unless it can be imported."""
     try:
         import nvidia.dali  # noqa: F401
     except ImportError as error:
@@ -23,7 +23,7 @@ def import_dali() -> None:
 
 
 def check_device(device: torch.device | str) -> torch.device:
-    """The device with its index, or a ValueError where DALI cannot use it."""
+    """The device with its index; ValueError if DALI cannot use it."""
     device = as_device(device, meta=True)
     if device.type == "cpu":
         return torch.device("cpu")

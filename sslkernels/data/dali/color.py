@@ -1,6 +1,6 @@
-"""Colour operations of torchvision, written in DALI's arithmetic: uint8 in, uint8 out.
+"""Colour operations of torchvision in DALI's arithmetic: uint8 in, uint8 out.
 
-DALI's own operations differ in what they do, not only in how they round: see ``differences.py``.
+DALI's own operations differ in definition, not only in rounding: see ``differences.py``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def brightness(x: DataNode, factor: DataNode) -> DataNode:
 
 
 def contrast(x: DataNode, factor: DataNode) -> DataNode:
-    """Away from the mean luminance of the image, where DALI's goes away from 128."""
+    """Contrast about the mean luminance of the image; DALI's is about 128."""
     return _blend(x, fn.reductions.mean(gray(x)), factor)
 
 
@@ -35,10 +35,10 @@ def saturation(x: DataNode, factor: DataNode) -> DataNode:
 
 
 def hue(x: DataNode, turns: DataNode) -> DataNode:
-    """Turn the hue of HSV, where DALI's rotates linearly in YIQ.
+    """Shift the hue in HSV; DALI's rotates linearly in YIQ.
 
-    Sextants of the hue circle follow from which channel is the highest; channel n of the result
-    is high − (high − low) · clamp(min(k, 4 − k), 0, 1) with k = (n + hue) mod 6, n = 5, 3, 1.
+    The sextant of the hue circle follows from the highest channel; channel n of the result is
+    high − (high − low) · clamp(min(k, 4 − k), 0, 1) with k = (n + hue) mod 6, n = 5, 3, 1.
     """
     x = fn.cast(x, dtype=types.DALIDataType.FLOAT)
     r, g, b = x[:, :, 0:1], x[:, :, 1:2], x[:, :, 2:3]

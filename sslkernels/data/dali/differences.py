@@ -1,7 +1,7 @@
-"""How views made inside DALI differ from torchvision's, operation by operation.
+"""The differences between views made by DALI and torchvision's, for each operation.
 
-Each line is measured: by ``tests/data/test_dali_differences.py``, the crop by ``test_draw.py``,
-flip, turn, order and normalisation by ``test_dali.py``.
+Each line is measured by ``tests/data/test_dali_differences.py``, the crop by ``test_draw.py``;
+flip, rotation, order and normalisation by ``test_dali.py``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ class Difference(NamedTuple):
 
     Attributes:
         operation: its name.
-        levels: how far a value of 0..255 may lie from the exact result of torchvision's
-            definition; torchvision itself, which cuts decimals off, lies up to 1 from it.
-        here: what is done.
-        instead_of: what DALI's own operation, not used, would do; or "".
+        levels: the largest difference, in levels 0..255, from the exact result of torchvision's
+            definition; torchvision itself, which truncates, differs by up to 1.
+        here: what this package does.
+        instead_of: what DALI's own operation, which is not used, would do; or "".
     """
 
     operation: str
@@ -60,7 +60,7 @@ DIFFERENCES = (
 
 
 def explain() -> str:
-    """The differences as a table to print."""
+    """The differences as a table in text."""
     lines = [
         "Views made inside DALI, compared with torchvision's. Largest distance from the exact",
         "result of torchvision's definition, in levels of 255, before the next operation:",

@@ -1,7 +1,7 @@
-"""The graph of a DALI pipeline that makes views: plain functions, without any state.
+"""The graph of a DALI pipeline that makes views: plain functions without state.
 
-AutoGraph turns each ``if`` on a value of the pipeline into a split of the batch, so an operation
-runs on the images that take it alone.
+AutoGraph turns each ``if`` on a pipeline value into a split of the batch, so an operation runs
+only on the images that need it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INTERPOLATIONS = {
 
 
 class Numbers(NamedTuple):
-    """Where a row of ``pack`` holds what; ``order`` takes four places."""
+    """The layout of a row of ``pack``; ``order`` takes four entries."""
 
     top: int = 0
     height: int = 2
@@ -47,7 +47,7 @@ AT = Numbers()
 
 
 def pack(parameters: Tensor, quarter_turns: Tensor) -> np.ndarray:
-    """The numbers (N, V, 18) float32 that ``make_view`` reads, of (V, N, 13) and (V, N)."""
+    """The numbers (N, V, 18) float32 that ``make_view`` reads, from (V, N, 13) and (V, N)."""
     p = Parameters.of(parameters)
     factors = p.brightness, p.contrast, p.saturation, p.hue
     is_changed = (p.brightness != 1) | (p.contrast != 1) | (p.saturation != 1) | (p.hue != 0)
@@ -68,7 +68,7 @@ def pack(parameters: Tensor, quarter_turns: Tensor) -> np.ndarray:
 
 
 def decode(encoded: DataNode, device: str) -> DataNode:
-    """RGB (height, width, 3) uint8 as stored: EXIF turns nothing, as in torchvision's folders."""
+    """RGB (height, width, 3) uint8 as stored: EXIF orientation is ignored, as in torchvision."""
     return fn.decoders.image(
         encoded, device=device, output_type=types.DALIImageType.RGB, adjust_orientation=False
     )
@@ -79,7 +79,7 @@ def make_views(image: DataNode, numbers: DataNode, views: Sequence[View]) -> lis
 
 
 def make_view(image: DataNode, numbers: DataNode, view: View) -> DataNode:
-    """One view (3, size, size) float32 of each image, from the row (18,) of its numbers."""
+    """One view (3, size, size) float32 of each image, from its row (18,) of numbers."""
     x = fn.slice(
         image,
         numbers[AT.top : AT.top + 2],

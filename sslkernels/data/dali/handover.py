@@ -1,4 +1,4 @@
-"""DALI's outputs as torch tensors over the same memory."""
+"""DALI's outputs as torch tensors that share its memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def to_ragged(images: TensorListCPU | TensorListGPU) -> RaggedImages:
-    """Images of different sizes; their memory stays DALI's, and lives as long as the tensors.
+    """Images of different sizes, in DALI's memory, which lives as long as the tensors.
 
     Args:
         images: N samples (height, width, channels) uint8.
@@ -33,7 +33,7 @@ def to_ragged(images: TensorListCPU | TensorListGPU) -> RaggedImages:
 
 
 def to_dense(samples: TensorListCPU | TensorListGPU) -> Tensor:
-    """Samples of one shape as one tensor over DALI's memory."""
+    """Samples of one shape as one tensor in DALI's memory."""
     return torch.from_dlpack(samples.as_tensor())
 
 
@@ -49,7 +49,7 @@ def _bytes_of(images: Any, offsets: list[int], length: int) -> Tensor:
 
 
 class _CudaBytes:
-    """What torch needs to see memory of the GPU, which lives as long as this object."""
+    """GPU memory in the form that torch imports; it lives as long as this object."""
 
     def __init__(self, owner: TensorListGPU, start: int, length: int):
         self.owner = owner

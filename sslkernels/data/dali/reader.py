@@ -20,23 +20,24 @@ PREFETCH = 2
 
 
 class DALIReader(FileReader):
-    """Batches of ``RaggedImages`` (RGB) that DALI decodes; see ``Reader``.
+    """Batches of ``RaggedImages`` (RGB) decoded by DALI; see :class:`sslkernels.data.Reader`.
 
-    Files are read by threads of this process and handed to DALI as they are; which files, the
-    reader says. What DALI is not known to decode as PIL does is decoded by PIL in these threads.
-    DALI keeps no state of its own. Where it refuses an image, its pipeline ends: then each image of
-    that batch is tried alone, those that fail are skipped, and a new pipeline starts where the last
-    one ended.
+    Threads of this process read the files and pass them to DALI unchanged; the reader determines
+    which files. Formats that DALI may not decode exactly like PIL are decoded by PIL in these
+    threads. DALI keeps no state of its own. If DALI fails on an image, its pipeline ends: the
+    images of that batch are then tried one by one, those that fail are skipped, and a new pipeline
+    continues at the same step.
 
     Args:
         images: the files.
-        batch_size, seed, rank, world_size: as for ``Reader``.
-        device: "cpu", or a GPU ("cuda", "cuda:1", …) which then decodes, and holds the images.
-        upright, threads: as for ``PILReader``.
+        batch_size, seed, rank, world_size: see :class:`sslkernels.data.Reader`.
+        device: "cpu", or a GPU ("cuda", "cuda:1", …), which then decodes and holds the images.
+        upright, threads: see :class:`sslkernels.data.PILReader`.
 
     Raises:
         ImportError: DALI or PIL is missing.
-        TypeError, ValueError: there is no such device, or an argument is of another type or out of
+        TypeError, ValueError: there is no such device, or an argument has the wrong type or is out
+            of range.
             range.
     """
 
@@ -66,7 +67,7 @@ class DALIReader(FileReader):
 
     def _read(self, steps: range) -> Iterator[Any]:
         if self._idle and self._idle.process != os.getpid():
-            _OTHERS.append(self._idle)  # a parent's, whose threads a fork does not have to end
+            _OTHERS.append(self._idle)  # of a parent process; its threads do not exist after a fork
             self._idle = None
         work, self._idle = self._idle or self._make_work(), None
         work.waiting.extend(steps)
@@ -81,10 +82,10 @@ class DALIReader(FileReader):
                 continue
             yield self._batch(outputs, work.running.popleft())
         work.pipeline.reset()
-        self._idle = work  # an iteration that is left early takes its pipeline with it
+        self._idle = work  # an iteration that ends early drops its pipeline
 
     def _load(self, index: int) -> Any:
-        """What is read of an image, in a thread; raises OSError or ValueError if that fails."""
+        """Read an image, in a thread; raises OSError or ValueError if that fails."""
         return self._hand_over(index)[0]
 
     def _hand_over(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -92,7 +93,7 @@ class DALIReader(FileReader):
         return for_dali(encoded, upright=self.upright)
 
     def _inputs(self, step: int, loaded: list[Any]) -> tuple[tuple[Any, ...], Any]:
-        """What the pipeline is fed, files first, and what ``_batch`` wants to know of it."""
+        """The inputs of the pipeline, files first, and what ``_batch`` needs to know about them."""
         return (loaded,), None
 
     def _graph(self, feed: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -103,7 +104,7 @@ class DALIReader(FileReader):
         return (self._decode(encoded),)
 
     def _batch(self, outputs: tuple[Any, ...], run: _Run) -> Any:
-        """The batch that the reader hands out."""
+        """The batch that the reader returns."""
         from .handover import to_ragged
 
         (images,) = outputs
@@ -124,14 +125,14 @@ class DALIReader(FileReader):
         def feed() -> tuple[Any, ...]:
             return self._feed(waiting, running)
 
-        def graph() -> tuple[Any, ...]:  # AutoGraph rewrites what is defined in it
+        def graph() -> tuple[Any, ...]:  # defined here so that AutoGraph rewrites it
             return self._graph(feed)
 
         pipeline = self._build(graph, self.order.batch_size, PREFETCH)
         return _Work(pipeline, waiting, running, os.getpid())
 
     def _feed(self, waiting: deque[int], running: deque[_Run]) -> tuple[Any, ...]:
-        """Called by DALI, some steps ahead of the batch that it hands out."""
+        """Called by DALI, some steps ahead of the batch that it returns."""
         if not waiting:
             raise StopIteration
         indices, loaded, failures = collect(
@@ -144,7 +145,7 @@ class DALIReader(FileReader):
         return inputs
 
     def _stream(self) -> torch.cuda.Stream | None:
-        """On which torch will use the outputs; DALI takes their memory back in its order."""
+        """The stream on which torch will use the outputs; DALI reuses their memory in its order."""
         return torch.cuda.current_stream(self.device) if self.device.type == "cuda" else None
 
     def _build(self, graph: Any, batch_size: int, prefetch: int) -> Any:
@@ -191,7 +192,7 @@ class DALIReader(FileReader):
 
 
 class _Run(NamedTuple):
-    """A step that DALI works on."""
+    """A step in DALI's pipeline."""
 
     step: int
     indices: Tensor
@@ -200,7 +201,7 @@ class _Run(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """A pipeline of a process, the steps that wait for it, and those that it works on."""
+    """A pipeline of a process, the steps waiting to be fed, and the steps in progress."""
 
     pipeline: Any
     waiting: deque[int]
@@ -212,6 +213,6 @@ _OTHERS: list[_Work] = []
 
 
 def _reason(error: RuntimeError) -> str:
-    """The line of DALI's message that says what is wrong."""
+    """The line of DALI's message that states the error."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if "failure" in line or "Failed" in line), lines[0])

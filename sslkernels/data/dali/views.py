@@ -1,4 +1,4 @@
-"""Views made inside DALI: decoded once, then every view of a recipe."""
+"""Views made by DALI: each image is decoded once, for all views of a recipe."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .reader import DALIReader, _Run
 
 
 class DALIViewReader(DALIReader):
-    """Batches of views that DALI makes, on the CPU or on a GPU; see ``Reader``.
+    """Batches of views made by DALI, on the CPU or a GPU; see :class:`sslkernels.data.Reader`.
 
-    The random numbers are drawn by torch as a function of the seed, the rank and the step, and fed
-    to DALI, whose graph they make a function without state. ``python -m sslkernels.data.dali
+    torch draws the random numbers as a function of the seed, the rank and the step, and they are
+    inputs of DALI's graph, which therefore has no state. ``python -m sslkernels.data.dali
     --explain`` prints how the operations differ from torchvision's.
 
     Args:
         images: the files.
-        batch_size, seed, rank, world_size: as for ``Reader``.
-        recipe: such as ``SimCLRViews``, or any views.
-        turn: turn each view by a random multiple of 90°, after its flip: a view's label is its
-            number in ``quarter_turns``.
-        device, upright, threads: as for ``DALIReader``.
+        batch_size, seed, rank, world_size: see :class:`sslkernels.data.Reader`.
+        recipe: such as ``SimCLRViews``, or any sequence of views.
+        turn: rotate each view by a random multiple of 90°, after its flip; the label of a view is
+            in ``quarter_turns``.
+        device, upright, threads: see :class:`sslkernels.data.DALIReader`.
 
     Raises:
         ImportError: DALI or PIL is missing.
-        TypeError, ValueError: there is no such device, there are no views, or an argument is of
-            another type or out of range.
+        TypeError, ValueError: there is no such device, there are no views, or an argument has the
+            wrong type or is out of range.
     """
 
     def __init__(

@@ -24,14 +24,14 @@ class DigitSplit(NamedTuple):
 def load_digits(device: torch.device | str = "cpu") -> tuple[DigitSplit, DigitSplit]:
     """Load the digits as a training and a test split. Nothing is downloaded.
 
-    Every fifth image of each class is a test image, so the split is the same at each call and
-    holds every class equally often.
+    Every fifth image of each class is a test image, so the split is always the same and the classes
+    are balanced.
 
     Args:
-        device: where the tensors go.
+        device: the device of the tensors.
 
     Returns:
-        ``(train, test)``: 4000 and 1000 digits, 400 and 100 of each class, sorted by class.
+        ``(train, test)``: 4,000 and 1,000 digits, 400 and 100 of each class, sorted by class.
 
     Source: LeCun and Cortes, the MNIST database of handwritten digits. See ``LICENSE`` and
     ``README.md`` beside the data file.

@@ -1,4 +1,4 @@
-"""Pretext tasks as data: images in, and labels that come from the images themselves."""
+"""Pretext tasks as data: images with labels derived from the images themselves."""
 
 from .colorization import (
     color_bins,

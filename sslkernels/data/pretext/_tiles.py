@@ -1,4 +1,4 @@
-"""Square pieces of images, many at once."""
+"""Square crops of images, batched."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..._checks import FLOATS, INTEGERS, check_have_values, shown
 
 
 def check_images(images: Tensor, least: int = 1) -> None:
-    """Raise unless ``images`` are (N, C, height, width) of at least ``least`` a side."""
+    """Raise unless ``images`` are (N, C, height, width) with sides of at least ``least``."""
     check_tensor("images", images)
     if images.ndim != 4 or min(images.shape[2:]) < least:
         raise ValueError(
@@ -19,7 +19,7 @@ def check_images(images: Tensor, least: int = 1) -> None:
 
 
 def check_tensor(name: str, x: Tensor) -> None:
-    """Raise unless this is a tensor of real numbers that has values."""
+    """Raise unless this is a tensor of real numbers with values."""
     if not isinstance(x, Tensor) or x.dtype not in (*FLOATS, *INTEGERS, torch.bool):
         raise TypeError(f"{name} must be a tensor of real numbers, got {shown(x)}")
     check_have_values(**{name: x})
@@ -33,7 +33,7 @@ def check_colors(name: str, x: Tensor, channels: int) -> None:
 
 
 def cut(images: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
-    """Pieces (N, K, C, size, size) of images (N, C, H, W) at places (N, K) int64."""
+    """Crops (N, K, C, size, size) of images (N, C, H, W) at positions (N, K) int64."""
     across = torch.arange(size, device=images.device)
     rows, columns = tops[..., None] + across, lefts[..., None] + across  # (N, K, size)
     number = torch.arange(len(images), device=images.device)[:, None, None, None]
@@ -42,6 +42,6 @@ def cut(images: Tensor, tops: Tensor, lefts: Tensor, size: int) -> Tensor:
 
 
 def random_integers(generator: torch.Generator, low: Tensor | int, high: Tensor | int, *shape: int):
-    """Uniform in low..high, both included, broadcast to ``shape``; on the generator's device."""
+    """Uniform in low..high, both inclusive, broadcast to ``shape``; on the generator's device."""
     uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
     return (low + uniform * (high - low + 1)).floor().long()

@@ -1,4 +1,4 @@
-"""Which colours had a grey image? (Zhang et al. 2016, arXiv:1603.08511)"""
+"""Colorization: predict the colours of a grey image (Zhang et al. 2016, arXiv:1603.08511)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..._checks import check_have_values, check_positive, check_shares, check_tensors
 from ._tiles import check_colors, check_tensor
 
-STEP = 10.0  # side of a bin of the plane of colours, in units of a and b
+STEP = 10.0  # side of a bin of the (a, b) plane
 NEIGHBORS = 5
 SIGMA = 5.0
 RGB_TO_XYZ = (
@@ -28,10 +28,10 @@ def rgb_to_lab(images: Tensor) -> Tensor:
         images: (N, 3, height, width) uint8, or floats in [0, 1].
 
     Returns:
-        The same shape, float32 (float64 of float64): L in [0, 100], a and b within about ±110.
+        The same shape, float32 (float64 for float64): L in [0, 100], a and b within about ±110.
 
     Raises:
-        TypeError, ValueError: ``images`` of another dtype or shape.
+        TypeError, ValueError: ``images`` of the wrong dtype or shape.
     """
     check_colors("images", images, 3)
     if images.dtype != torch.uint8 and not images.is_floating_point():
@@ -48,11 +48,11 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def color_bins() -> Tensor:
-    """Centres (Q, 2) of the bins of the (a, b) plane that hold a colour of sRGB.
+    """Centres (Q, 2) of the bins of the (a, b) plane that contain an sRGB colour.
 
-    Bins are squares of side 10 about multiples of 10. A colour of inner brightness has others of
-    its a and b up to the surface of the RGB cube, so that the surface is all there is to look at.
-    Q is 261. The list that Zhang et al. publish has 313: some of its bins hold no colour of sRGB.
+    Bins are squares of side 10 centred on multiples of 10. Every (a, b) of a colour inside the RGB
+    cube also occurs on its surface, so only the surface is searched. Q is 261. The list published
+    by Zhang et al. has 313: some of its bins contain no sRGB colour.
     """
     levels = torch.arange(256, dtype=torch.float64) / 255
     square = torch.cartesian_prod(levels, levels)
@@ -71,15 +71,15 @@ def soft_encode(ab: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
     """The five bins nearest to each colour, and their Gaussian weights (σ = 5).
 
     Args:
-        ab: (N, 2, height, width), of ``rgb_to_lab``.
-        bins: (Q, 2), of ``color_bins``, on the device of ``ab``.
+        ab: (N, 2, height, width), from ``rgb_to_lab``.
+        bins: (Q, 2), from ``color_bins``, on the device of ``ab``.
 
     Returns:
         ``(indices, weights)``: (N, 5, height, width) int64, nearest first, and float32 that sum
         to 1 over the five.
 
     Raises:
-        TypeError, ValueError: arguments of another dtype, shape or device.
+        TypeError, ValueError: arguments of the wrong dtype, shape or device.
     """
     check_colors("ab", ab, 2)
     _check_bins(bins, ab)
@@ -103,22 +103,22 @@ def _check_bins(bins: Tensor, beside: Tensor) -> None:
 
 
 def rebalancing_weights(frequencies: Tensor, uniform: float = 0.5) -> Tensor:
-    """How much a pixel of each bin counts, so that rare colours are learned.
+    """Weights of pixels by the bin of their colour, so that rare colours are learned.
 
-    Inverse to the mixture of the colours' frequencies and the uniform distribution, and 1 in the
-    mean over pixels.
+    Inversely proportional to a mixture of the colours' frequencies and the uniform distribution,
+    with mean 1 over pixels.
 
     Args:
-        frequencies: (Q,), how many pixels fall into each bin, or their shares.
+        frequencies: (Q,), the number of pixels in each bin, or their fractions.
         uniform: λ, the share of the uniform distribution, in (0, 1].
 
     Returns:
         (Q,) float32.
 
     Raises:
-        TypeError: an argument is of another type.
+        TypeError: an argument has the wrong type.
         ValueError: no frequency is above 0, one is below, or ``uniform`` is out of range. (On CUDA
-            frequencies are not read, which would stall the device.)
+            frequencies are not checked, which would synchronise.)
     """
     check_positive(uniform=uniform)
     check_shares(uniform=uniform)
@@ -139,17 +139,17 @@ def colorization(
 
     Args:
         images: (N, 3, height, width) uint8 RGB.
-        bins: (Q, 2), of ``color_bins``, on the device of ``images``.
-        balance: (Q,), of ``rebalancing_weights``; default: all pixels count alike.
+        bins: (Q, 2), from ``color_bins``, on the device of ``images``.
+        balance: (Q,), from ``rebalancing_weights``; None: all pixels have the same weight.
 
     Returns:
-        ``(lightness, indices, weights)``: (N, 1, height, width) float32 L − 50, and the soft
-        encoding of ``soft_encode``, whose weights are multiplied by the balance of the nearest
-        bin. The loss is the sum of −weights · log-probability at ``indices``.
+        ``(lightness, indices, weights)``: (N, 1, height, width) float32 L − 50, and the result of
+        ``soft_encode``, with weights multiplied by the balance of the nearest bin. The loss is the
+        sum of −weights · log-probability at ``indices``.
 
     Raises:
-        TypeError: ``images`` is not uint8, or another argument of another type.
-        ValueError: an argument of another shape or device.
+        TypeError: ``images`` is not uint8, or another argument has the wrong type.
+        ValueError: an argument of the wrong shape or device.
     """
     check_colors("images", images, 3)
     if images.dtype != torch.uint8:

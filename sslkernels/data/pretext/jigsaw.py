@@ -1,4 +1,4 @@
-"""In which order do nine tiles make the image? (Noroozi and Favaro 2016, arXiv:1603.09246)"""
+"""Jigsaw: predict the order of nine tiles (Noroozi and Favaro 2016, arXiv:1603.09246)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ MOST = math.factorial(TILES)
 
 
 def jigsaw_permutations(count: int, seed: int = 0) -> Tensor:
-    """Permutations of nine tiles that are far apart, chosen greedily from all 362 880.
+    """Permutations of nine tiles that are far apart, chosen greedily from all 362,880.
 
-    The first is drawn; each next is one whose least Hamming distance to those before is the
-    largest, of these one with the largest sum of distances, of these one drawn by ``seed``.
-    Published sets of 100, 2000 and 10 000 are made in this way, and differ in what is drawn.
-    Takes about 0.01 s per permutation.
+    The first is random. Each further one has the largest minimum Hamming distance to those before;
+    ties are broken by the largest sum of distances, then at random by ``seed``. Published sets of
+    100, 2,000 and 10,000 are made in this way, and differ in the random choices. Takes about 0.01 s
+    per permutation.
 
     Args:
-        count: how many, from 1 to 362 880.
-        seed: of what is drawn.
+        count: number of permutations, from 1 to 362,880.
+        seed: of the random choices.
 
     Returns:
-        (count, 9) int64: permutation p puts tile p[j] at place j. Do not write to it.
+        (count, 9) int64: permutation p puts tile p[j] at position j. Do not modify it.
 
     Raises:
-        TypeError, ValueError: a number is none, or out of range.
+        TypeError, ValueError: an argument is not an integer, or out of range.
     """
     check_integers(1, MOST, count=count)
     check_integers(0, MOST_SEED, seed=seed)
@@ -44,7 +44,7 @@ def jigsaw_permutations(count: int, seed: int = 0) -> Tensor:
 @lru_cache(maxsize=4)
 def _permutations(count: int, seed: int) -> Tensor:
     everything = np.array(list(permutations(range(TILES))), np.int8)
-    everything = np.random.default_rng(seed).permutation(everything)  # draws among equals
+    everything = np.random.default_rng(seed).permutation(everything)  # breaks ties at random
     least = np.full(len(everything), TILES, np.int64)
     total = np.zeros(len(everything), np.int64)
     columns = np.ascontiguousarray(everything.T)
@@ -67,25 +67,25 @@ def jigsaw(
     cell: int = 85,
     tile: int = 64,
 ) -> tuple[Tensor, Tensor]:
-    """Cut each image into nine tiles, and put them into one of the orders in ``permutations``.
+    """Cut each image into nine tiles, and arrange them in one of the ``permutations``.
 
-    A tile lies anywhere in its cell of a grid of 3 × 3, so that edges do not tell which tiles
-    touch. The grid lies anywhere in the image.
+    A tile has a random position in its cell of a 3 × 3 grid, so that edges do not give away which
+    tiles are adjacent. The grid has a random position in the image.
 
     Args:
         images: (N, C, height, width) of any dtype, at least 3 ``cell`` a side.
-        permutations: (P, 9) int64, of ``jigsaw_permutations``.
-        generator: source of every random number, on the device of ``images``.
-        cell, tile: sides in pixels; the paper's by default.
+        permutations: (P, 9) int64, from ``jigsaw_permutations``.
+        generator: source of all random numbers, on the device of ``images``.
+        cell, tile: sides in pixels; by default the paper's.
 
     Returns:
-        ``(tiles, labels)``: (N, 9, C, tile, tile) as ``images``, at place j the tile
-        permutations[label, j] of the grid, by rows; labels (N,) int64 below P.
+        ``(tiles, labels)``: (N, 9, C, tile, tile) in the dtype of ``images``, with tile
+        permutations[label, j] of the grid, by rows, at position j; labels (N,) int64 below P.
 
     Raises:
-        TypeError: an argument is of another type.
+        TypeError: an argument has the wrong type.
         ValueError: shapes or devices do not fit, ``tile`` is not from 1 to ``cell``, or
-            ``permutations`` hold other numbers than 0 to 8. (On CUDA they are not read.)
+            ``permutations`` contain numbers other than 0 to 8. (On CUDA they are not checked.)
     """
     check_integers(1, cell=cell, tile=tile)
     if tile > cell:

@@ -1,4 +1,4 @@
-"""On which side of the other does a patch lie? (Doersch et al. 2015, arXiv:1505.05192)"""
+"""Relative position: predict the position of a patch (Doersch et al. 2015, arXiv:1505.05192)."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def relative_patches(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cut a patch and one of its eight neighbours out of each image.
 
-    The pair lies anywhere in the image, each patch moved by up to ``jitter`` pixels along both
-    axes from its place in a grid of patches with gaps between.
+    The pair has a random position in the image, and each patch is moved by up to ``jitter`` pixels
+    along both axes from its position in a grid of patches with gaps in between.
 
     Args:
         images: (N, C, height, width) of any dtype.
-        generator: source of every random number, on the device of ``images``.
-        patch, gap, jitter: in pixels; the paper's by default.
+        generator: source of all random numbers, on the device of ``images``.
+        patch, gap, jitter: in pixels; by default the paper's.
 
     Returns:
-        ``(centers, neighbors, labels)``: (N, C, patch, patch) as ``images`` twice, and (N,) int64
-        in 0..7, by rows: 0 is above to the left, 1 above, 3 to the left, 7 below to the right.
+        ``(centers, neighbors, labels)``: two tensors (N, C, patch, patch) in the dtype of
+        ``images``, and (N,) int64 in 0..7, by rows: 0 above left, 1 above, 3 left, 7 below right.
 
     Raises:
-        TypeError: an argument is of another type.
-        ValueError: ``images`` of another shape or device, too small for a pair, or ``jitter`` is so
+        TypeError: an argument has the wrong type.
+        ValueError: ``images`` of the wrong shape or device, too small for a pair, or ``jitter`` so
             large that patches may overlap.
     """
     check_integers(1, patch=patch)
@@ -62,20 +62,20 @@ def relative_patches(
 
 
 def drop_colors(patches: Tensor, generator: torch.Generator) -> Tensor:
-    """Keep one random channel of each patch, so that chromatic aberration tells nothing.
+    """Keep one random channel of each patch, so that chromatic aberration gives nothing away.
 
-    The two others become Gaussian noise of a hundredth of the standard deviation of the one that
-    is kept. That one is standardised: mean 0, standard deviation 1.
+    The other two become Gaussian noise with a hundredth of the standard deviation of the channel
+    kept, which is standardised to mean 0 and standard deviation 1.
 
     Args:
         patches: (N, 3, height, width), of bytes or floats.
-        generator: source of every random number, on the device of ``patches``.
+        generator: source of all random numbers, on the device of ``patches``.
 
     Returns:
         (N, 3, height, width) float32.
 
     Raises:
-        TypeError, ValueError: an argument is of another type, shape or device.
+        TypeError, ValueError: an argument of the wrong type, shape or device.
     """
     check_colors("patches", patches, 3)
     check_generator(generator, patches.device)

@@ -1,4 +1,4 @@
-"""Which way up is the image? (Gidaris et al. 2018, arXiv:1803.07728)"""
+"""Rotation: predict the orientation of the image (Gidaris et al. 2018, arXiv:1803.07728)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ._tiles import check_tensor
 def rotate(
     images: Tensor, generator: torch.Generator, *, flip: float = 0.5
 ) -> tuple[Tensor, Tensor]:
-    """Mirror images at random, then turn each by a random multiple of 90°.
+    """Mirror images at random, then rotate each by a random multiple of 90°.
 
-    The flip comes first: after a turn it would make 90° and 270° the same, for a mirrored image
-    turned by 90° is the image turned by 270° and then mirrored.
+    The flip must come first: after the rotation it would confuse 90° and 270°, since a mirrored
+    image rotated by 90° is the image rotated by 270° and then mirrored.
 
     Args:
         images: (N, C, side, side) of any dtype.
-        generator: source of every random number, on the device of ``images``.
+        generator: source of all random numbers, on the device of ``images``.
         flip: probability of a horizontal flip.
 
     Returns:
-        ``(turned, labels)``: turned as ``images``, and (N,) int64 in 0..3, quarter turns
-        counter-clockwise.
+        ``(turned, labels)``: the rotated images in the dtype of ``images``, and (N,) int64 in 0..3,
+        quarter turns counter-clockwise.
 
     Raises:
-        TypeError: an argument is of another type.
+        TypeError: an argument has the wrong type.
         ValueError: images are not square, ``generator`` is on another device, or ``flip`` is out of
             range.
     """
@@ -44,7 +44,7 @@ def rotate(
 
 
 def rotate_all(images: Tensor) -> Tensor:
-    """All four turns of images (N, C, side, side): (4 N, C, side, side), those by 0° first.
+    """All four rotations of images (N, C, side, side): (4 N, C, side, side), those by 0° first.
 
     As Gidaris et al. train; the labels are ``torch.arange(4).repeat_interleave(N)``.
     """

@@ -1,4 +1,4 @@
-"""Readers: where images come from, in which order, and whose share they are."""
+"""Readers: the source of images, their order, and their sharding over ranks."""
 
 from .epoch_order import EpochOrder
 from .images import EncodedImages, image_folder, image_list

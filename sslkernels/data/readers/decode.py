@@ -1,6 +1,6 @@
-"""One contract of decoding for all readers: which pixels an image file stands for.
+"""The decoding rules of all readers: the pixels of an image file.
 
-``docs/dali.md`` has it as a table, which a test walks by both readers.
+``docs/dali.md`` lists them in a table, which a test checks with both readers.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from typing import Any
 
 import numpy as np
 
-PLAIN_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP")  # of which DALI gives the pixels of PIL …
+PLAIN_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP")  # in which DALI's pixels equal PIL's …
 PLAIN_MODES = ("L", "RGB", "RGBA")  # … in these modes, at 8 bits
 
 
 def decode(encoded: bytes | np.ndarray, *, upright: bool = False) -> np.ndarray:
     """Decode one image to (height, width, 3) uint8 RGB.
 
-    Alpha is dropped, grey is repeated, 16 bits of grey are divided by 257 and rounded, and of
-    several images in one file the first is taken.
+    Alpha is dropped, grey is repeated, 16-bit grey is divided by 257 and rounded, and the first of
+    several images in a file is used.
 
     Args:
         encoded: the bytes of the file.
-        upright: turn and mirror as EXIF's orientation says. (A TIFF's is part of its format, and is
-            always heeded.)
+        upright: apply EXIF's orientation. (A TIFF's orientation is part of its format, and always
+            applied.)
 
     Raises:
-        ValueError: it cannot be decoded, or not to its end, its pixels are floats or whole numbers
-            of 32 bits, or it has more pixels than twice ``PIL.Image.MAX_IMAGE_PIXELS``.
+        ValueError: the file cannot be decoded, or not completely, its pixels are floats or 32-bit
+            integers, or there are more than twice ``PIL.Image.MAX_IMAGE_PIXELS``.
     """
     with _opened(encoded) as image:
         return _pixels(image, upright)
 
 
 def for_dali(encoded: np.ndarray, *, upright: bool = False) -> tuple[np.ndarray, tuple[int, int]]:
-    """What DALI decodes to the pixels of ``decode``, and their height and width.
+    """A file that DALI decodes to the pixels of ``decode``, and their height and width.
 
-    Where both are known to agree, that is ``encoded`` itself; else what ``decode`` makes of it, as
-    a file without compression.
+    If both are known to agree, this is ``encoded`` itself; else the result of ``decode`` as an
+    uncompressed file.
     """
     with _opened(encoded) as image:
         if _is_plain(image, encoded) and not (upright and _orientation(image) != 1):
@@ -51,7 +51,7 @@ def for_dali(encoded: np.ndarray, *, upright: bool = False) -> tuple[np.ndarray,
 
 
 def _is_plain(image: Any, encoded: np.ndarray) -> bool:
-    is_deep = image.format == "PNG" and encoded[24] == 16  # PIL opens 16 bits of colour as RGB
+    is_deep = image.format == "PNG" and encoded[24] == 16  # PIL opens 16-bit colour as 8-bit RGB
     is_animated = image.format != "MPO" and getattr(image, "is_animated", False)
     known = image.format in PLAIN_FORMATS and image.mode in PLAIN_MODES
     return known and not is_deep and not is_animated
@@ -72,7 +72,7 @@ def _pixels(image: Any, upright: bool) -> np.ndarray:
 
 
 def _orientation(image: Any) -> int:
-    """1: as it is; 2 to 8: to be turned or mirrored. Other numbers mean nothing."""
+    """EXIF's orientation: 1 is as stored, 2 to 8 are rotated or mirrored, others are ignored."""
     found = image.getexif().get(0x0112, 1)
     return found if found in range(2, 9) else 1
 
@@ -87,7 +87,7 @@ def _opened(encoded: bytes | np.ndarray) -> Iterator[Any]:
         raise ValueError("this is no image, by its first bytes") from None
     except pil.DecompressionBombError as error:
         raise ValueError(f"{error}; PIL.Image.MAX_IMAGE_PIXELS is half of the limit") from None
-    except Exception as error:  # of broken files PIL's plugins raise whatever they run into
+    except Exception as error:  # PIL's plugins raise many kinds on broken files
         raise ValueError(str(error) or type(error).__name__) from error
 
 

@@ -1,4 +1,4 @@
-"""Which images make a batch: a function of the seed, the rank and the number of the step."""
+"""The images of a batch, as a function of the seed, the rank and the step."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ def seeded_generator(*numbers: int, device: torch.device | str = "cpu") -> torch
 
 
 class EpochOrder:
-    """The order of images, new in each epoch, dealt out to ranks and cut into batches.
+    """The order of images, new in each epoch, sharded over ranks and divided into batches.
 
-    Nothing here has a state: a step counts batches since the first of the first epoch, and its
-    images follow from it. Ranks share each epoch's permutation, and take every
-    ``world_size``-th image of it; all have the same number of batches, and what does not fill
-    them is left out.
+    Stateless: a step counts batches from the start of the first epoch, and determines its images.
+    Ranks share each epoch's permutation, and take every ``world_size``-th image of it; all have
+    the same number of batches, and the remaining images are left out.
 
     Args:
         count: number of images.
         batch_size: images per batch of one rank.
         seed: of the permutations, from 0 to 2^63 − 1.
-        rank, world_size: whose share, of how many.
+        rank, world_size: this process's rank, and the number of ranks.
 
     Raises:
-        TypeError: an argument is no whole number.
-        ValueError: a number is out of range, or the images do not fill a batch on each rank.
+        TypeError: an argument is not an integer.
+        ValueError: a number is out of range, or there are too few images for a batch on each rank.
     """
 
     def __init__(
@@ -60,9 +59,9 @@ class EpochOrder:
     def batch(self, step: int, skipped: Container[int] = ()) -> Tensor:
         """The images (batch_size,) int64 of a step.
 
-        One of ``skipped`` is replaced by the image half an epoch away in this rank's share, or
-        the next there that is not skipped itself. The replacement depends on which images are
-        skipped, and not on when that was found out.
+        An image in ``skipped`` is replaced by the image half an epoch away in this rank's share, or
+        the next one there that is not skipped. The replacement depends on which images are skipped,
+        but not on when that was found out.
 
         Raises:
             ValueError: all images of this rank's share are skipped.

@@ -1,4 +1,4 @@
-"""Where images lie: in a folder, in a list of files, or in tar files of WebDataset."""
+"""Sources of images: a folder, a list of files, or WebDataset tar files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUFFIXES = (
 
 
 class Extent(NamedTuple):
-    """A piece of a file: from byte ``start`` on, ``length`` bytes (-1: all)."""
+    """A range of a file: ``length`` bytes (-1: all) from byte ``start`` on."""
 
     path: str
     start: int = 0
@@ -28,14 +28,15 @@ class Extent(NamedTuple):
 
 
 class EncodedImages:
-    """Images that are files, or pieces of files, with a label each.
+    """Images in files, or in parts of files, with a label each.
 
     Made by ``image_folder``, ``image_list`` and ``webdataset``.
 
     Attributes:
-        names: of each image, unique: its path, or that of its tar file and its name in it.
+        names: a unique name of each image: its path, or the path of its tar file and its name in
+            it.
         labels: (n,) int64.
-        classes: names of the labels; empty where none are known.
+        classes: names of the labels; empty if unknown.
         fingerprint: a number that changes with the names or the labels.
     """
 
@@ -62,14 +63,14 @@ class EncodedImages:
         return len(self._extents)
 
     def read(self, index: int) -> bytes:
-        """The bytes of one image, as they are stored. Raises OSError where that fails."""
+        """The bytes of one image, as stored. Raises OSError on failure."""
         path, start, length = self._extents[index]
         with open(path, "rb") as file:
             file.seek(start)
             return file.read(length)
 
     def subset(self, indices: Tensor) -> EncodedImages:
-        """The images at ``indices`` (m,), in that order; classes keep their numbers."""
+        """The images at ``indices`` (m,), in that order; class numbers do not change."""
         chosen = indices.tolist()
         return EncodedImages(
             [self._extents[i] for i in chosen],
@@ -80,15 +81,15 @@ class EncodedImages:
 
 
 def image_folder(folder: str | Path) -> EncodedImages:
-    """The images below a folder, sorted by path: a class per subfolder, or all in one folder.
+    """The images below a folder, sorted by path: one class per subfolder, or all in one folder.
 
-    Classes are numbered in the order of their names. Images that lie in ``folder`` itself all
-    have the label 0. Names that begin with a dot are left out; symbolic links are followed.
+    Classes are numbered in the order of their names. Images directly in ``folder`` all have
+    label 0. Names that begin with a dot are ignored; symbolic links are followed.
 
     Raises:
-        TypeError: ``folder`` is no path.
-        ValueError: ``folder`` is no folder, holds no images, holds images beside subfolders of
-            them, or a subfolder holds none.
+        TypeError: ``folder`` is not a path.
+        ValueError: ``folder`` is not a folder, contains no images, contains images beside
+            subfolders with images, or a subfolder contains none.
     """
     check_paths(folder=folder)
     folder = Path(folder)
@@ -122,18 +123,18 @@ def image_folder(folder: str | Path) -> EncodedImages:
 
 
 def image_list(file: str | Path) -> EncodedImages:
-    """The images that a text file lists in its order, a line ``path label`` each.
+    """The images that a text file lists, in its order, with a line ``path label`` for each.
 
-    Paths are relative to the folder of ``file``, and may hold spaces. Labels are whole numbers in
-    all lines, or in all of them names of classes, which are numbered in their order.
+    Paths are relative to the folder of ``file``, and may contain spaces. Labels are integers in
+    all lines, or names of classes in all lines, which are numbered in the order of their names.
 
     Raises:
-        TypeError: ``file`` is no path.
-        ValueError: ``file`` cannot be read, is empty, or a line of it is not ``path label``.
+        TypeError: ``file`` is not a path.
+        ValueError: ``file`` cannot be read, is empty, or has a line that is not ``path label``.
     """
     check_paths(file=file)
     file = Path(file)
-    try:  # a mark of the byte order is no part of the first path, and paths are any bytes
+    try:  # drop a byte order mark; paths may be any bytes
         lines = file.read_text("utf-8-sig", "surrogateescape").splitlines()
     except OSError as error:
         raise ValueError(f"expected a text file of lines 'path label': {error}") from None
@@ -156,7 +157,7 @@ def image_list(file: str | Path) -> EncodedImages:
 
 
 def as_label(text: str) -> int | str:
-    """A label as it is written: a whole number, or the name of a class."""
+    """A label as written: an integer, or the name of a class."""
     try:
         return int(text)
     except ValueError:
@@ -164,7 +165,7 @@ def as_label(text: str) -> int | str:
 
 
 def numbered(labels: Sequence[int | str]) -> tuple[list[int], list[str]]:
-    """Labels that are all numbers as they are; names as their places among all, and these."""
+    """The labels as integers and the class names: numbers unchanged, names by sorted index."""
     names = sorted({label for label in labels if isinstance(label, str)})
     places = {name: place for place, name in enumerate(names)}
     return [places[x] if isinstance(x, str) else int(x) for x in labels], names

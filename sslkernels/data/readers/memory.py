@@ -1,4 +1,4 @@
-"""Images that lie in memory, as one tensor."""
+"""Images in memory, as one tensor."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .reader import Batch, Reader
 
 
 class MemoryReader(Reader):
-    """Batches of a tensor of images, on the device where it lies; see ``Reader``.
+    """Batches of a tensor of images, on its device; see :class:`sslkernels.data.Reader`.
 
     Args:
         images: (n, height, width) or (n, height, width, channels) uint8.
         labels: (n,) int64, on the device of ``images``.
-        batch_size, seed, rank, world_size: as for ``Reader``.
+        batch_size, seed, rank, world_size: see :class:`sslkernels.data.Reader`.
 
     Raises:
-        TypeError: ``images`` are not uint8, ``labels`` no whole numbers, or a number is none.
+        TypeError: ``images`` are not uint8, ``labels`` or a number not integers.
         ValueError: shapes or devices do not fit, or a number is out of range.
     """
 

@@ -16,21 +16,22 @@ from .reader import Batch, FileReader, collect
 
 
 class PILReader(FileReader):
-    """Batches of ``RaggedImages`` (RGB, on the CPU) that PIL decodes; see ``Reader``.
+    """Batches of ``RaggedImages`` (RGB, on the CPU) decoded by PIL; see
+    :class:`sslkernels.data.Reader`.
 
-    Decoding leaves Python to the other threads, so threads do as well as processes, and copy
-    nothing. Each decodes a batch; one more batch than threads is under way.
+    Decoding releases the GIL, so threads work as well as processes, and copy nothing. Each thread
+    decodes a batch; one more batch than threads is in progress.
 
     Args:
         images: the files.
-        batch_size, seed, rank, world_size: as for ``Reader``.
-        upright: turn images as EXIF's orientation says; default: as they are stored.
-        threads: default: the cores of this process, shared with the ranks on this machine and the
+        batch_size, seed, rank, world_size: see :class:`sslkernels.data.Reader`.
+        upright: apply EXIF's orientation; False: images as stored.
+        threads: None: the cores of this process, shared with the ranks on this machine and the
             workers of a ``DataLoader``.
 
     Raises:
         ImportError: PIL is missing.
-        TypeError, ValueError: an argument is of another type, or out of range.
+        TypeError, ValueError: an argument has the wrong type, or is out of range.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class PILReader(FileReader):
             known,
             lambda index: decode(self.images.read(index), upright=self.upright),
         )
-        # By numpy: torch would wake threads of its own, which then spin beside the ones here.
+        # numpy, because torch would start threads of its own that compete with these
         data = torch.from_numpy(np.concatenate([image.reshape(-1) for image in images]))
         lengths = torch.tensor([image.size for image in images])
         sizes = torch.tensor([image.shape[:2] for image in images])

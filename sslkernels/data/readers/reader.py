@@ -1,4 +1,4 @@
-"""What all readers have in common: epochs, shares, skipped images, and resuming."""
+"""The base of all readers: epochs, sharding, skipped images, and resuming."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 
 class Batch(NamedTuple):
-    """N images as they were stored, to make views of.
+    """N images as stored, before augmentation.
 
     Attributes:
-        images: ``RaggedImages``, or (N, height, width[, channels]) uint8 where all have one size.
+        images: ``RaggedImages``, or (N, height, width[, channels]) uint8 if all have one size.
         labels: (N,) int64.
-        indices: (N,) int64, which images of the reader's these are.
+        indices: (N,) int64, indices of the images in the reader.
     """
 
     images: RaggedImages | Tensor
@@ -36,27 +36,27 @@ class Batch(NamedTuple):
 class Reader(IterableDataset, ABC):
     """Batches of images, in a new order each epoch.
 
-    Iterating goes to the end of the current epoch, which is a whole epoch unless the last
-    iteration was left early or a state was loaded: then it goes on with the next batch. Batches
-    are a function of the seed, the rank and the number of the step, so that a reader whose state
-    is loaded gives the batches that would have followed, bit for bit.
+    Iterating goes to the end of the current epoch: a whole epoch, unless the last iteration ended
+    early or a state was loaded; then it continues with the next batch. Batches are a function of
+    the seed, the rank and the step, so a reader whose state is loaded yields the batches that
+    would have followed, bit for bit.
 
-    The workers of ``DataLoader(reader, batch_size=None, num_workers=…)`` share an epoch out, and
-    its batches come in the same order. Each worker counts for itself: set ``reader.step`` to
-    ``epoch * len(reader)`` before an epoch, or take ``persistent_workers=True``.
+    The workers of ``DataLoader(reader, batch_size=None, num_workers=…)`` share an epoch, whose
+    batches come in the same order. Each worker counts separately: set ``reader.step`` to
+    ``epoch * len(reader)`` before an epoch, or use ``persistent_workers=True``.
 
-    An image that cannot be decoded is skipped: its name is added to ``skipped``, a warning says
-    why, and another image takes its place (see ``EpochOrder.batch``).
+    An image that cannot be decoded is skipped: its name is added to ``skipped``, a warning gives
+    the reason, and another image takes its place (see ``EpochOrder.batch``).
 
     Args:
         names: of the images.
-        fingerprint: a number that tells these images from others.
+        fingerprint: a number that identifies these images.
         batch_size: images per batch of one rank; the last incomplete batch is dropped.
         seed: of the order, from 0 to 2^63 − 1.
-        rank, world_size: this process's share of each epoch, of how many.
+        rank, world_size: this process's rank, and the number of ranks that share an epoch.
 
     Attributes:
-        step: batches handed out since the first epoch began.
+        step: batches returned since the start of the first epoch.
         skipped: names of images that could not be decoded so far.
     """
 
@@ -88,14 +88,14 @@ class Reader(IterableDataset, ABC):
             self.step = step + 1
             yield batch
         if worker:
-            self.step = end  # the last batches were others'
+            self.step = end  # the last batches were other workers'
 
     @property
     def skipped(self) -> list[str]:
         return [str(self._names[index]) for index in sorted(self._unreadable)]
 
     def state_dict(self) -> dict[str, Any]:
-        """What ``load_state_dict`` needs, of plain numbers and strings."""
+        """The state for ``load_state_dict``, as plain numbers and strings."""
         order = self.order
         return {
             "step": self.step,
@@ -107,12 +107,12 @@ class Reader(IterableDataset, ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken, with the batch that would have followed.
+        """Resume from ``state``, with the batch that would have followed.
 
         Raises:
-            TypeError: ``state`` is no mapping.
-            ValueError: it is none of a reader, or of one that had other images, another batch size,
-                seed, rank or number of ranks.
+            TypeError: ``state`` is not a mapping.
+            ValueError: it is not a reader's state, or that of a reader with other images, another
+                batch size, seed, rank or number of ranks.
         """
         own = self.state_dict()
         if not isinstance(state, Mapping):
@@ -144,7 +144,7 @@ class Reader(IterableDataset, ABC):
 
     @abstractmethod
     def _read(self, steps: range) -> Iterable[Any]:
-        """The batches of these steps, in their order."""
+        """The batches of these steps, in order."""
 
     def _skip(self, index: int, reason: str) -> None:
         if index not in self._unreadable:
@@ -153,12 +153,12 @@ class Reader(IterableDataset, ABC):
 
 
 class FileReader(Reader):
-    """A reader of image files, whose threads each process starts for itself.
+    """A reader of image files, with threads that each process starts for itself.
 
     Attributes:
         images: the files.
-        upright: whether images are turned as EXIF's orientation says.
-        threads: how many read and decode.
+        upright: whether EXIF's orientation is applied.
+        threads: the number of threads that read and decode.
     """
 
     def __init__(
@@ -192,18 +192,18 @@ def collect(
     read: Callable[[int], T],
     map: Callable[..., Iterable] = map,
 ) -> tuple[Tensor, list[T], dict[int, str]]:
-    """Read the images of a step, and others in place of those that failed or fail now.
+    """Read the images of a step, replacing those that failed before or fail now.
 
     Args:
-        order: says which images, and which in place of which.
+        order: gives the images and their replacements.
         step: the number of the batch.
-        failed: images that are known to fail.
-        read: reads one image; raises OSError or ValueError where that fails.
-        map: calls a function on each of a list, in their order.
+        failed: images known to fail.
+        read: reads one image; raises OSError or ValueError on failure.
+        map: applies a function to each element of a list, in order.
 
     Returns:
-        ``(indices, images, failures)``: what the batch is made of, what ``read`` returned for
-        each, and images that failed now, with the reason.
+        ``(indices, images, failures)``: the images of the batch, the result of ``read`` for each,
+        and the images that failed now, with the reason.
     """
 
     def attempt(index: int) -> tuple[T | None, str | None]:

@@ -1,4 +1,4 @@
-"""Threads that decode: how many, and whose."""
+"""The threads that decode images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.utils.data import get_worker_info
 
 
 def available_cores() -> int:
-    """The cores that this process may use, shared with the ranks and workers beside it.
+    """The cores that this process may use, shared with the ranks and workers on this machine.
 
-    Ranks of this machine are counted by ``LOCAL_WORLD_SIZE``, which torchrun sets; workers are
-    those of the ``DataLoader`` that this process works for.
+    The ranks of this machine are counted by ``LOCAL_WORLD_SIZE``, which torchrun sets; the workers
+    are those of the ``DataLoader`` of this process.
     """
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -23,7 +23,7 @@ def available_cores() -> int:
 
 
 class Threads:
-    """A pool of threads, which each process starts for itself: no fork or pickle takes it along.
+    """A thread pool that each process starts for itself: it is not forked or pickled.
 
     Args:
         count: None: ``available_cores()``.
@@ -31,7 +31,7 @@ class Threads:
 
     def __init__(self, count: int | None):
         self._asked = count
-        self._process = 0  # whose pool it is
+        self._process = 0  # the process that started the pool
 
     @property
     def count(self) -> int:

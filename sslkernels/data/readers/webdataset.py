@@ -1,4 +1,4 @@
-"""Images in tar files of WebDataset, read where they lie."""
+"""Images in WebDataset tar files, read in place."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any
 from ..._checks import check_paths, shown
 from .images import SUFFIXES, EncodedImages, Extent, as_label, numbered
 
-LABEL = "label"  # its key in a member .json
+LABEL = "label"  # key of the label in a .json member
 
 
 def webdataset(files: str | Path | Iterable[str | Path]) -> EncodedImages:
-    """The images in tar files of WebDataset, read in place; order is that of the tar files.
+    """The images in WebDataset tar files, read in place, in the order of the tar files.
 
-    A sample is the members that share a name up to its first dot: an image, and its label, as text
-    in a member ``.cls`` or under "label" in a member ``.json`` (0 where there is none). Labels are
-    whole numbers, or all of them names of classes, which are numbered in their order. Where a
-    sample has an image such as ``1.jpg``, others of it, such as ``1.seg.png``, are left out. Reads
-    every header once.
+    A sample is the members that share a name up to its first dot: an image, and its label as text
+    in a ``.cls`` member or under "label" in a ``.json`` member (0 if there is none). Labels are all
+    integers, or all names of classes, which are numbered in the order of their names. If a sample
+    has an image such as ``1.jpg``, its other images, such as ``1.seg.png``, are ignored. Every
+    header is read once.
 
     Args:
         files: one tar file, or several.
 
     Raises:
-        TypeError: ``files`` are no paths.
-        ValueError: a file is no tar file, a label is none, or there is no image.
+        TypeError: ``files`` are not paths.
+        ValueError: a file is not a tar file, a label is invalid, or there is no image.
     """
     if isinstance(files, str | os.PathLike):
         files = [files]
@@ -86,7 +86,7 @@ def _open(path: str) -> tuple[list[tarfile.TarInfo], dict[str, int | str]]:
 
 
 def _images(members: Iterable[tarfile.TarInfo]) -> list[tarfile.TarInfo]:
-    """The image of each sample, or all of one that has none named by a suffix alone."""
+    """The image of each sample, or all its images if none is named by a suffix alone."""
     images = [member for member in members if member.name.lower().endswith(SUFFIXES)]
     first: dict[str, tarfile.TarInfo] = {}
     for member in images:
@@ -103,7 +103,7 @@ def _of_text(content: bytes, name: str) -> int | str:
 
 
 def _of_json(content: bytes, name: str) -> int | str | None:
-    """None where it tells other things, and no label."""
+    """The label; None if the content has none."""
     try:
         found: Any = json.loads(content)
     except ValueError as error:
@@ -120,6 +120,6 @@ def _sample(member: tarfile.TarInfo) -> str:
 
 
 def _suffix(member: tarfile.TarInfo) -> str:
-    """All from the first dot of the name on."""
+    """The name from its first dot on."""
     _, dot, rest = member.name.rpartition("/")[2].partition(".")
     return (dot + rest).lower()

@@ -1,4 +1,4 @@
-"""Recipes: which views each method makes of an image. A recipe is data."""
+"""Recipes: the views of each method, as data."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ __all__ = [
 
 
 def load_views(state: dict[str, Any]) -> Views:
-    """The recipe whose ``state_dict`` this is. Raises ValueError for one of another name."""
+    """The recipe with this ``state_dict``. Raises ValueError if its name is unknown."""
     if not isinstance(state, Mapping):
         raise TypeError(f"state must be what a recipe's state_dict returns, got {shown(state)}")
     recipes = {recipe.__name__: recipe for recipe in RECIPES}

@@ -12,8 +12,8 @@ from .views import Views
 class BYOLViews(Views):
     """BYOL (Grill et al. 2020, arXiv:2006.07733), google-deepmind/deepmind-research ``byol``.
 
-    Always blurred, and seldom blurred but sometimes solarised. (Its code adds brightness; as
-    everyone after it we multiply.)
+    One view is always blurred, the other seldom blurred but sometimes solarised. (Its code adds to
+    the brightness; as in later implementations, it is multiplied here.)
     """
 
     size: int = 224

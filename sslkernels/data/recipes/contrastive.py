@@ -1,4 +1,4 @@
-"""Two views alike: SimCLR, MoCo, SimSiam."""
+"""Two views with the same distribution: SimCLR, MoCo, SimSiam."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .views import Views
 class SimCLRViews(Views):
     """SimCLR (Chen et al. 2020, arXiv:2002.05709), google-research/simclr ``data_util.py``.
 
-    Brightness is a factor, as in version 2 of that code (in the first it was added). Its blur has
-    a kernel of a tenth of the size, cut at about 5 σ; ours is the whole Gaussian. It normalises
-    nothing; ``View``'s defaults are those of ImageNet.
+    Brightness is a factor, as in version 2 of that code (the first adds it). Its blur has a kernel
+    of a tenth of the size, cut off at about 5 σ; ours is the whole Gaussian. It does not normalise;
+    the defaults here are ImageNet's mean and standard deviation.
 
     Attributes:
         size: side of the views.
-        strength: of the colour distortion, s in the paper; 0.5 for CIFAR.
-        blur: probability; 0 for CIFAR.
+        strength: s of the colour distortion in the paper; 0.5 for CIFAR.
+        blur: probability of a blur; 0 for CIFAR.
     """
 
     size: int = 224
@@ -77,7 +77,7 @@ class SimSiamViews(MoCoV2Views):
 class MoCoV3Views(Views):
     """MoCo v3 (Chen et al. 2021, arXiv:2104.02057), facebookresearch/moco-v3 ``main_moco.py``.
 
-    Two views that differ, as BYOL's. ``scale`` starts at ``--crop-min``, 0.08 unless given.
+    Two different views, as in BYOL. ``scale`` starts at ``--crop-min``, 0.08 by default.
     """
 
     size: int = 224

@@ -1,4 +1,4 @@
-"""Drawing the parameters of views, on the generator's device, without waiting for it."""
+"""Draws the parameters of views on the generator's device, without synchronisation."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from .._checks import check_generator
 from .view import View
 from .views import views_of
 
-TRIES = 10  # at a crop that fits the image, as torchvision; then a central one is taken
+TRIES = 10  # at a crop that fits the image, then a central one, as in torchvision
 ORDERS = [pack_order(order) for order in permutations(range(len(OPERATIONS)))]
 
 
 def draw_parameters(views: Sequence[View], sizes: Tensor, generator: torch.Generator) -> Tensor:
     """Parameters of every view of every image, all independent.
 
-    Crops are drawn as torchvision's ``RandomResizedCrop`` does, jitter as its ``ColorJitter``.
+    Crops are drawn like torchvision's ``RandomResizedCrop``, jitter like its ``ColorJitter``.
 
     Args:
-        views: V of them; a recipe's ``views``.
+        views: V views, such as a recipe's ``views``.
         sizes: (N, 2) integers, height and width of each image, on the device of ``generator``.
-        generator: source of every random number; the same state gives the same parameters.
+        generator: source of all random numbers; the same state gives the same parameters.
 
     Returns:
-        (V, N, 13) float32 on the device of ``generator``; see :class:`Parameters`.
+        (V, N, 13) float32 on the device of ``generator``, as :func:`sslkernels.augment_views` takes
+        them.
 
     Raises:
-        TypeError: sizes of another dtype.
-        ValueError: no view, sizes of another shape or on another device.
+        TypeError: sizes of the wrong dtype.
+        ValueError: no view, sizes of the wrong shape or on another device.
     """
     views = views_of(views, "views")
     check_integer_tensors(sizes=sizes)
@@ -78,7 +79,7 @@ def draw_parameters(views: Sequence[View], sizes: Tensor, generator: torch.Gener
 
 
 class _Distributions(NamedTuple):
-    """What :class:`View` says, (V, 1) each."""
+    """The settings of the views, (V, 1) each."""
 
     scale_low: Tensor
     scale_high: Tensor
@@ -99,7 +100,7 @@ class _Distributions(NamedTuple):
     solarize_threshold: Tensor
 
 
-@lru_cache(maxsize=64)  # copied to a device once, so that later draws need not wait for a copy
+@lru_cache(maxsize=64)  # copied to a device only once
 def _distributions(views: tuple[View, ...], device: torch.device) -> _Distributions:
     rows = [
         (
@@ -121,9 +122,9 @@ def _orders(device: torch.device) -> Tensor:
 def _crops(
     v: _Distributions, sizes: Tensor, tries: Tensor, place: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Top, left, height and width, (V, N) each, of uniform numbers (2, tries, V, N) and (2, V, N).
+    """Top, left, height and width, (V, N) each, from uniform numbers (2, tries, V, N), (2, V, N).
 
-    All tries are made; the first that fits counts.
+    All tries are computed; the first that fits is used.
     """
     height, width = sizes.unbind(1)
     area = height * width * (v.scale_low + tries[0] * (v.scale_high - v.scale_low))

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from .view import View
 from .views import Views
 
-OTHER_STD = (0.228, 0.224, 0.225)  # of SwAV's code and VICRegL's: red is not ImageNet's 0.229
+OTHER_STD = (0.228, 0.224, 0.225)  # of SwAV's and VICRegL's code; ImageNet's red is 0.229
 
 
 @dataclass(frozen=True, kw_only=True)
 class MultiCropViews(Views):
-    """The fields that recipes of large and small crops share.
+    """The fields shared by recipes of large and small crops.
 
     Attributes:
         global_size, local_size: sides of large and small crops in pixels.
-        global_views, local_views: how many of each.
-        global_scale, local_scale: ranges of their share of the image's area.
+        global_views, local_views: numbers of large and small crops.
+        global_scale, local_scale: ranges of their fraction of the image's area.
     """
 
     global_size: int = 224
@@ -32,7 +32,7 @@ class MultiCropViews(Views):
 class SwAVViews(MultiCropViews):
     """SwAV (Caron et al. 2020, arXiv:2006.09882), facebookresearch/swav ``multicropdataset.py``.
 
-    Its red standard deviation is 0.228.
+    Its standard deviation of red is 0.228.
     """
 
     local_views: int = 6
@@ -53,8 +53,8 @@ class SwAVViews(MultiCropViews):
 class VICRegLViews(MultiCropViews):
     """VICRegL (Bardes et al. 2022, arXiv:2210.01571), facebookresearch/VICRegL ``transforms.py``.
 
-    Blur and solarisation alternate among the large crops, and among the small ones. Its red
-    standard deviation is 0.228. The loss needs the place of each cell of the feature maps:
+    Blur and solarisation alternate among the large crops, and among the small ones. Its standard
+    deviation of red is 0.228. The loss needs the position of each cell of the feature maps:
     :func:`sslkernels.source_coordinates` of the parameters, with grids of 7 and 3.
     """
 
@@ -79,8 +79,8 @@ class VICRegLViews(MultiCropViews):
 class DINOViews(MultiCropViews):
     """DINO (Caron et al. 2021, arXiv:2104.14294), facebookresearch/dino ``main_dino.py``.
 
-    The first large crop is always blurred, the others seldom, and sometimes solarised.
-    Without small crops its authors start ``global_scale`` at 0.14.
+    The first large crop is always blurred, the others seldom, and sometimes solarised. For training
+    without small crops its authors start ``global_scale`` at 0.14.
     """
 
     @property
@@ -95,7 +95,7 @@ class DINOViews(MultiCropViews):
 class DINOv2Views(DINOViews):
     """DINOv2 (Oquab et al. 2023, arXiv:2304.07193), facebookresearch/dinov2 ``augmentations.py``.
 
-    Its blur has a kernel of 9 pixels, cut at 2 σ for the widest; ours is the whole Gaussian.
+    Its blur has a kernel of 9 pixels, cut off at 2 σ for the widest; ours is the whole Gaussian.
     """
 
     global_scale: tuple[float, float] = (0.32, 1.0)
@@ -118,7 +118,7 @@ class SimDINOv2Views(DINOViews):
 class LeJEPAViews(MultiCropViews):
     """LeJEPA (Balestriero and LeCun 2025, arXiv:2511.08544), rbalestr-lab/lejepa ``README.md``.
 
-    All crops have the same colours, blurs and solarisation.
+    All crops have the same distribution of colours, blurs and solarisation.
     """
 
     local_size: int = 98

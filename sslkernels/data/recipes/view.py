@@ -1,4 +1,4 @@
-"""What one view of an image is: a distribution over crops, colours and blurs."""
+"""The settings of one view: a distribution over crops, colours and blurs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..._checks import (
 )
 from ...primitives.augment_views.api import IMAGENET_MEAN, IMAGENET_STD, INTERPOLATIONS
 
-LARGEST = 1e6  # of what float32 shall hold, multiplied by a level or a side
+LARGEST = 1e6  # times a level or a side, still exact enough in float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,22 +26,23 @@ class View:
 
     Attributes:
         size: side of the view in pixels.
-        scale: range of the crop's share of the image's area.
+        scale: range of the crop's fraction of the image's area.
         ratio: range of the crop's width over its height, uniform in its logarithm.
         interpolation: of the resize, "bicubic" or "bilinear"; antialiased.
         flip: probability of a horizontal flip.
         jitter: probability that brightness, contrast, saturation and hue change, in random order.
         brightness, contrast, saturation: the factor is uniform in [max(0, 1 − x), 1 + x].
-        hue: the shift is uniform in ±x, in turns of the circle of hues; at most 0.5.
+        hue: the shift is uniform in ±x, in turns of the hue circle; at most 0.5.
         grayscale: probability of a grey view.
-        grayscale_first: grey before the jitter rather than after it.
+        grayscale_first: convert to grey before the jitter instead of after it.
         blur: probability of a Gaussian blur.
         sigma: range of its standard deviation in pixels.
-        solarize: probability that values from ``solarize_threshold`` on, of 255, are inverted.
-        mean, std: by channel, of values in [0, 1]; subtracted, and divided by.
+        solarize: probability of solarisation, which inverts levels (0 … 255) from
+            ``solarize_threshold`` on.
+        mean, std: per channel, of values in [0, 1]; subtracted and divided by.
 
     Raises:
-        TypeError, ValueError: a value is of another type, or out of range.
+        TypeError, ValueError: a value has the wrong type, or is out of range.
     """
 
     size: int = 224
@@ -91,7 +92,7 @@ class View:
 
 
 def check_range(name: str, value: Any, *, is_positive: bool = True) -> None:
-    """Raise unless ``value`` is two numbers, the first not above the second."""
+    """Raise unless ``value`` is two numbers in ascending order."""
     _check_sequence(name, value)
     if len(value) != 2:
         raise ValueError(

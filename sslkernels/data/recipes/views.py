@@ -14,10 +14,10 @@ MOST = 10_000  # views of an image
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """The views that a method makes of one image. Subclasses state them; fields override.
+    """The views that a method makes of one image. Subclasses define them; fields are settings.
 
     Raises:
-        TypeError, ValueError: a value is of another type, or out of range.
+        TypeError, ValueError: a value has the wrong type, or is out of range.
     """
 
     def __post_init__(self) -> None:
@@ -33,16 +33,17 @@ class Views:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """In the order in which a method takes them; global ones first."""
+        """The views in the method's order, global views first."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """The recipe in plain numbers and strings, for a checkpoint; see :func:`load_views`."""
+        """The recipe as plain numbers and strings, for a checkpoint; see
+        :func:`sslkernels.data.load_views`."""
         return {"recipe": type(self).__name__, **asdict(self)}
 
 
 def views_of(recipe: Views | Sequence[View], name: str = "recipe") -> tuple[View, ...]:
-    """The views of a recipe, or a sequence of views itself; at least one."""
+    """The views of a recipe, or of a sequence of views; at least one."""
     if not isinstance(recipe, Views | list | tuple):
         raise TypeError(
             f"{name} must be a recipe such as SimCLRViews, or Views, got {shown(recipe)}"

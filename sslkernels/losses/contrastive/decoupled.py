@@ -1,4 +1,4 @@
-"""Decoupled contrastive learning: the positive leaves the denominator."""
+"""Decoupled contrastive learning: NT-Xent without the positive in the denominator."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ def dcl(
 ) -> Tensor:
     """Decoupled contrastive loss (Yeh et al. 2022, arXiv:2110.06848, equation 6).
 
-    ``mean_i [log Σ_{j ≠ i, pair(i)} e^(z_i·z_j/T) − w_i z_i·z_pair(i)/T]``, over all 2N rows: it is
-    NT-Xent without the positive among the negatives.
+    ``mean_i [log Σ_{j ≠ i, pair(i)} e^(z_i·z_j/T) − w_i z_i·z_pair(i)/T]`` over all 2N rows:
+    NT-Xent without the positive in the denominator.
 
     Args:
-        out0: (N, D) embeddings of one view, not necessarily normalised. N at least 2: one pair
-            alone has no negative, and its loss is −inf.
+        out0: (N, D) embeddings of one view, not necessarily normalised. N at least 2: a single
+            pair has no negatives, and its loss is −inf.
         out1: (N, D) embeddings of the other view.
         temperature: T, a number or one-element tensor.
-        weight_fn: maps the normalised views to w (N,), which counts for both directions; None: 1.
-        gather: the ranks whose embeddings are negatives too. ``weight_fn`` sees the rank's own.
+        weight_fn: maps the normalised views to weights w (N,), used in both directions; None
+            means 1.
+        gather: the ranks whose embeddings are negatives too. ``weight_fn`` is given this rank's
+            embeddings only.
         impl: see :func:`sslkernels.pairwise_logsumexp`.
 
     Returns:
@@ -76,8 +78,8 @@ def dclw(
     """Decoupled contrastive loss with negative von Mises–Fisher weights (equation 7 of the paper).
 
     ``w_i = 2 − N softmax_i(z_i·z_pair(i)/σ)``, without gradient: pairs that are already close
-    count less. With ``gather`` the softmax and N are those of the global batch. Arguments, result
-    and errors otherwise as :func:`dcl`.
+    count less. With ``gather`` the softmax and N are those of the global batch. Other arguments,
+    result and errors as for :func:`sslkernels.functional.dcl`.
     """
     check_positive(sigma=sigma)
     return dcl(
@@ -118,8 +120,8 @@ class DCLLoss(GatheringLoss):
 class DCLWLoss(DCLLoss):
     """Weighted decoupled loss: constructor, defaults and values of ``lightly.loss.DCLWLoss``.
 
-    Formula: :func:`sslkernels.functional.dclw`. Across ranks the weights are those of the global
-    batch (lightly takes each rank's own).
+    Formula: :func:`sslkernels.functional.dclw`. With several ranks the weights are computed over
+    the global batch (lightly computes them on each rank separately).
 
     Args:
         temperature: T, a number or one-element tensor or parameter.

@@ -1,4 +1,4 @@
-"""InfoNCE: each query finds its key, in one direction."""
+"""InfoNCE in one direction: each query is matched to its key."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def info_nce(
     """InfoNCE (van den Oord et al. 2018, arXiv:1807.03748) from queries to keys.
 
     ``log Σ_{k ∈ keys of i} e^(q_i·k/T) − q_i·p_i/T`` for each query i. Its keys are all positive
-    keys of the batch, or, where negatives are given, its positive and those. Everything is
-    normalised here.
+    keys of the batch or, if negatives are given, its own positive and those negatives. Queries
+    and keys are normalised here.
 
     Args:
         query: (N, D).
         positive_key: (N, D).
-        negative_keys: None; (M, D) shared by all queries (``"unpaired"``); or (N, M, D), each
-            query's own (``"paired"``).
+        negative_keys: None; (M, D), shared by all queries (``"unpaired"``); or (N, M, D), one set
+            per query (``"paired"``).
         temperature: T, a number or one-element tensor.
         reduction: ``"mean"``, ``"sum"`` (over this rank's queries) or ``"none"``.
-        negative_mode: which of the shapes ``negative_keys`` has.
+        negative_mode: ``"unpaired"`` or ``"paired"``, the shape of ``negative_keys``.
         gather: the ranks whose positive keys (or unpaired negatives) are negatives too.
         impl: see :func:`sslkernels.pairwise_logsumexp`.
 

@@ -1,4 +1,4 @@
-"""CLIP and SigLIP: images find their texts, texts their images."""
+"""CLIP and SigLIP: contrastive losses of image and text features."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ def clip(
 ) -> Tensor:
     """The loss of CLIP (Radford et al. 2021, arXiv:2103.00020), rows and columns in one pass.
 
-    With s = ``logit_scale`` · I Tᵀ: the mean of the cross-entropies of the rows and of the columns
-    of s, whose targets stand on the diagonal.
+    With s = ``logit_scale`` · I Tᵀ: the mean of the row-wise and column-wise cross-entropies of s,
+    whose targets are on the diagonal.
 
     Args:
         image_features: (N, D), normalised by the caller, as in open_clip.
         text_features: (N, D), normalised by the caller, in the same order.
-        logit_scale: number or one-element tensor, which multiplies; may require a gradient.
+        logit_scale: multiplies the similarities; a number or one-element tensor, may require a
+            gradient.
         gather: the ranks whose features are negatives too.
         impl: see :func:`sslkernels.pairwise_logsumexp`.
 
@@ -51,14 +52,14 @@ def clip(
 
 
 class CLIPLoss(GatheringLoss):
-    """The loss of CLIP as a module, for ``open_clip.loss.ClipLoss``.
+    """The loss of CLIP as a module, a replacement for ``open_clip.loss.ClipLoss``.
 
     Formula and shapes: :func:`sslkernels.functional.clip`.
 
     Args:
-        gather_distributed: take the other ranks' features as negatives. Gradients then are those
-            of ``local_loss=True, gather_with_grad=True`` in open_clip; ``grad_scale="reference"``
-            gives those of its defaults.
+        gather_distributed: take the other ranks' features as negatives. The gradients are then
+            those of open_clip's ``local_loss=True, gather_with_grad=True``;
+            ``grad_scale="reference"`` gives those of its defaults.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
     """
 
@@ -81,13 +82,14 @@ def siglip(
     """The pairwise sigmoid loss of SigLIP (Zhai et al. 2023, arXiv:2303.15343).
 
     With s_ij = ``logit_scale`` · ⟨I_i, T_j⟩ + ``logit_bias``:
-    ``1/N Σ_i [softplus(−s_ii) + Σ_{j≠i} softplus(s_ij)]``, N being this rank's images.
+    ``1/N Σ_i [softplus(−s_ii) + Σ_{j≠i} softplus(s_ij)]``, with N images on this rank.
 
     Args:
         image_features: (N, D), normalised by the caller, as in open_clip and big_vision.
         text_features: (N, D), normalised by the caller, in the same order.
-        logit_scale: number or one-element tensor, which multiplies; may require a gradient.
-        logit_bias: number or one-element tensor, which is added; may require a gradient.
+        logit_scale: multiplies the similarities; a number or one-element tensor, may require a
+            gradient.
+        logit_bias: is added to the logits; a number or one-element tensor, may require a gradient.
         gather: the ranks whose features are negatives too.
         impl: see :func:`sslkernels.pairwise_softplus`.
 
@@ -114,13 +116,13 @@ def siglip(
 
 
 class SigLIPLoss(GatheringLoss):
-    """The loss of SigLIP as a module, for ``open_clip.loss.SigLipLoss``.
+    """The loss of SigLIP as a module, a replacement for ``open_clip.loss.SigLipLoss``.
 
     Formula and shapes: :func:`sslkernels.functional.siglip`.
 
     Args:
         gather_distributed: take the other ranks' features as negatives.
-        gather: ``"ring"`` is what open_clip calls ``dist_impl="shift"``; both are exact.
+        gather: ``"ring"`` corresponds to open_clip's ``dist_impl="shift"``; both routes are exact.
         group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
     """
 

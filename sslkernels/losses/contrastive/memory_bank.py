@@ -13,17 +13,17 @@ from ...primitives._rows import is_finite
 
 
 class MemoryBank(nn.Module):
-    """First in, first out: ``size`` normalised embeddings, saved with a checkpoint.
+    """A FIFO queue of ``size`` normalised embeddings, saved with checkpoints.
 
-    Starts with random directions, as in MoCo (He et al. 2020, arXiv:1911.05722).
+    Initialised with random directions, as in MoCo (He et al. 2020, arXiv:1911.05722).
 
     Args:
         size: number of embeddings.
-        dim: features of each.
+        dim: features of an embedding.
 
     Attributes:
         bank: (size, dim) float32 buffer.
-        bank_ptr: (1,) int64 buffer, where the next embedding goes.
+        bank_ptr: (1,) int64 buffer, the position of the next embedding.
 
     Raises:
         ValueError: ``size`` or ``dim`` below 1.
@@ -39,16 +39,16 @@ class MemoryBank(nn.Module):
         self.register_buffer("bank_ptr", torch.zeros(1, dtype=torch.int64))
 
     def negatives(self, dtype: torch.dtype) -> Tensor:
-        """A copy of the bank (size, dim): what a backward pass reads must not change under it."""
+        """A copy of the bank (size, dim): the backward pass reads it after later updates."""
         return self.bank.to(dtype, copy=True)
 
     @torch.no_grad()
     def enqueue(self, embeddings: Tensor, gather: Gather | None = None) -> None:
-        """Normalise embeddings (N, dim) and put them in place of the oldest.
+        """Normalise embeddings (N, dim) and replace the oldest by them.
 
-        In place of one that is not finite the oldest stays. Of more than ``size``, the last
-        ``size`` go in. With ``gather`` every rank's do, in the order of the ranks, so that all
-        banks stay alike.
+        An embedding that is not finite is skipped, and the old one kept. If N exceeds ``size``,
+        the last ``size`` are used. With ``gather`` the embeddings of all ranks are enqueued in
+        rank order, so that the banks of all ranks stay equal.
 
         Raises:
             ValueError: embeddings of another shape.

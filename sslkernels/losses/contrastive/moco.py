@@ -1,4 +1,4 @@
-"""MoCo: a query finds its key among the keys of a queue (v1, v2) or of the batch (v3)."""
+"""MoCo: queries against the keys of a queue (v1, v2) or of the batch (v3)."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def moco(
     """InfoNCE with a queue of negatives, the loss of MoCo v1 and v2 (He et al. 2020,
     arXiv:1911.05722; Chen et al. 2020, arXiv:2003.04297).
 
-    ``mean_i −log [e^(q_i·k_i/T) / (e^(q_i·k_i/T) + Σ_j e^(q_i·queue_j/T))]``, the value of the
-    official builder's logits under cross-entropy. Queries and keys are normalised here.
+    ``mean_i −log [e^(q_i·k_i/T) / (e^(q_i·k_i/T) + Σ_j e^(q_i·queue_j/T))]``, equal to the
+    cross-entropy of the official builder's logits. Queries and keys are normalised here.
 
     Args:
         query: (N, D).
-        key: (N, D), the positives; a gradient reaches them if they require one (MoCo detaches).
+        key: (N, D), the positives; get a gradient if they require one (MoCo detaches them).
         queue: (K, D) normalised rows, cast to the queries' dtype. No gradient. (The official
             buffer is (D, K): pass its transpose.)
         temperature: T, a number or one-element tensor.
-        gather: only for the mean: every rank holds the same queue.
+        gather: used for the mean only: every rank holds the same queue.
         impl: see :func:`sslkernels.pairwise_logsumexp`.
 
     Returns:
@@ -64,9 +64,9 @@ def moco(
 class MoCoLoss(GatheringLoss):
     """InfoNCE with a queue as a module: the loss and the queue of ``moco.builder.MoCo``.
 
-    Formula and shapes: :func:`sslkernels.functional.moco`. After the loss the keys enter the queue,
-    if the module is training and the queries require a gradient. Any batch size: the queue wraps
-    around. (The reference's names are ``dim``, ``K``, ``T``.)
+    Formula and shapes: :func:`sslkernels.functional.moco`. After the loss is computed, the keys are
+    enqueued if the module is in training mode and the queries require a gradient. Any batch size
+    works: the queue wraps around. (The reference's names are ``dim``, ``K``, ``T``.)
 
     Args:
         dim: D, features of an embedding.
@@ -76,7 +76,7 @@ class MoCoLoss(GatheringLoss):
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
 
     Attributes:
-        queue: the :class:`~sslkernels.losses.MemoryBank`, saved with checkpoints. The reference's
+        queue: the :class:`~sslkernels.MemoryBank`, saved with checkpoints. The reference's
             ``queue`` and ``queue_ptr`` can be loaded too.
     """
 
@@ -94,7 +94,7 @@ class MoCoLoss(GatheringLoss):
         self.queue = MemoryBank(queue_size, dim)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Also what ``moco.builder.MoCo`` has saved: ``queue`` (D, K) and ``queue_ptr``."""
+        """Also accept the state of ``moco.builder.MoCo``: ``queue`` (D, K) and ``queue_ptr``."""
         if f"{prefix}queue" in state_dict:
             state_dict[f"{prefix}queue.bank"] = state_dict.pop(f"{prefix}queue").T
             state_dict[f"{prefix}queue.bank_ptr"] = state_dict.pop(f"{prefix}queue_ptr")
@@ -123,8 +123,8 @@ def moco_v3(
 ) -> Tensor:
     """One direction of the loss of MoCo v3 (Chen et al. 2021, arXiv:2104.02057).
 
-    ``2T · mean_i [log Σ_j e^(q_i·k_j/T) − q_i·k_i/T]``: each query finds its key among the keys of
-    the batch, and the factor 2T is this paper's alone. Both are normalised here.
+    ``2T · mean_i [log Σ_j e^(q_i·k_j/T) − q_i·k_i/T]`` over the keys of the batch; the factor 2T is
+    specific to this paper. Queries and keys are normalised here.
 
     Args:
         query: (N, D).
@@ -147,7 +147,7 @@ def moco_v3(
 
 
 class MoCoV3Loss(GatheringLoss):
-    """The loss of MoCo v3 as a module: both directions, summed, as ``moco.builder.MoCo`` of v3.
+    """The loss of MoCo v3 as a module: the sum of both directions, as in its ``moco.builder.MoCo``.
 
     Args:
         temperature: T, a number or one-element tensor or parameter; 1.0 in the reference's class,

@@ -30,16 +30,16 @@ def nnclr(
 ) -> Tensor:
     """One direction of NNCLR (Dwibedi et al. 2021, arXiv:2104.14548).
 
-    Each neighbour NN(z_i) finds the prediction p_i of the other view among those of the batch. Both
-    are normalised here.
+    Each neighbour NN(z_i) is matched to the prediction p_i of the other view among all predictions
+    of the batch. Both are normalised here.
 
     Args:
         neighbors: (N, D), the nearest neighbours of one view's projections; detached here.
         predictions: (N, D), of the other view.
         temperature: T, a number or one-element tensor.
-        convention: ``"official"``, as the paper and solo-learn: an N-way softmax over the
+        convention: ``"official"``, as in the paper and solo-learn: an N-way softmax over the
             predictions. ``"lightly"``: NT-Xent between the two, in which neighbours are also
-            negatives of each other and predictions find neighbours as well.
+            negatives of each other and predictions are matched to neighbours as well.
         gather: the ranks whose predictions are negatives too.
         impl: see :func:`sslkernels.pairwise_logsumexp`.
 
@@ -58,23 +58,23 @@ def nnclr(
 
 
 class NNCLRLoss(GatheringLoss):
-    """NNCLR with its support set: both directions, halved.
+    """NNCLR with its support set: the mean of both directions.
 
-    ``(nnclr(NN(z0), p1) + nnclr(NN(z1), p0)) / 2``; afterwards z0 enters the support set, if the
-    module is training and a prediction requires a gradient. Formula and conventions:
+    ``(nnclr(NN(z0), p1) + nnclr(NN(z1), p0)) / 2``; afterwards z0 is enqueued in the support set if
+    the module is in training mode and a prediction requires a gradient. Formula and conventions:
     :func:`sslkernels.functional.nnclr`.
 
     Args:
         dim: D, features of a projection; 256 in solo-learn.
-        queue_size: of the support set; 65536 in solo-learn and lightly.
+        queue_size: size of the support set; 65,536 in solo-learn and lightly.
         temperature: T, a number or one-element tensor or parameter.
-        gather_distributed: take the other ranks' predictions as negatives, and put all ranks'
-            projections into the support set.
+        gather_distributed: take the other ranks' predictions as negatives, and enqueue all ranks'
+            projections in the support set.
         convention: ``"official"`` or ``"lightly"``.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
 
     Attributes:
-        queue: the support set, a :class:`~sslkernels.losses.MemoryBank`, saved with checkpoints.
+        queue: the support set, a :class:`~sslkernels.MemoryBank`, saved with checkpoints.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class NNCLRLoss(GatheringLoss):
 
     @torch.no_grad()
     def nearest(self, z: Tensor) -> Tensor:
-        """The support set's rows nearest to those of z (N, D), in cosine similarity."""
+        """The support set's rows nearest to each row of z (N, D) by cosine similarity."""
         if z.shape[1] != self.queue.bank.shape[1]:
             raise ValueError(
                 f"z0 and z1 must have dim={self.queue.bank.shape[1]} features, got {z.shape[1]}"

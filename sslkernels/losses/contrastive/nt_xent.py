@@ -1,4 +1,4 @@
-"""NT-Xent: every other embedding of the batch, or of a memory bank, is a negative."""
+"""NT-Xent: all other embeddings of the batch, or a memory bank, are negatives."""
 
 from __future__ import annotations
 
@@ -35,21 +35,22 @@ def nt_xent(
         out0: (N, D) embeddings of one view, not necessarily normalised; float16, bfloat16, float32
             or float64.
         out1: (N, D) embeddings of the other view, in the same order, dtype and device.
-        temperature: T, a number or a one-element tensor, which may require a gradient. Any sign.
-        convention: ``"mean"`` over all 2N, as the paper, lightly and solo-learn have it; or
+        temperature: T, a number or a one-element tensor, which may require a gradient; T may be
+            negative.
+        convention: ``"mean"`` over all 2N rows, as in the paper, lightly and solo-learn; or
             ``"google"``, the sum of the two views' means as in the original TensorFlow code,
-            twice as much.
+            which is twice as large.
         gather: the ranks whose embeddings are negatives too; the loss is the mean over this
             rank's rows.
         impl: see :func:`sslkernels.pairwise_logsumexp`.
 
     Returns:
         The loss, a scalar in float32 (float64 for float64 inputs). No NaN at low temperatures:
-        sums are shifted by their largest term. A zero embedding counts as similarity 0.
+        sums are shifted by their largest term. A zero embedding has similarity 0.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: shapes that differ, an unknown convention, or a temperature with \|T\| < 1e-8.
+        ValueError: shapes that differ, an unknown convention, or a temperature with ``|T| < 1e-8``.
     """
     check_embeddings(out0=out0, out1=out1)
     check_temperature(temperature=temperature)
@@ -65,21 +66,20 @@ def nt_xent(
 class NTXentLoss(GatheringLoss):
     """NT-Xent as a module: constructor, defaults and values of ``lightly.loss.NTXentLoss``.
 
-    Formula, shapes and dtypes: :func:`sslkernels.functional.nt_xent`. With a memory bank only the
-    rows of ``out0`` have a loss, their negatives are the bank's, and ``out1`` enters the bank
-    afterwards, if the module is training and ``out0`` requires a gradient:
-    :func:`sslkernels.functional.moco`.
+    Formula, shapes and dtypes: :func:`sslkernels.functional.nt_xent`. With a memory bank the loss
+    is :func:`sslkernels.functional.moco` of the rows of ``out0`` against the bank; afterwards
+    ``out1`` is enqueued if the module is in training mode and ``out0`` requires a gradient.
 
     Args:
         temperature: T, a number or a one-element tensor or ``nn.Parameter`` (then it is learned).
         memory_bank_size: 0 for none, or (number of embeddings, D).
-        gather_distributed: take the other ranks' embeddings as negatives; with a memory bank, put
-            them into it.
-        convention: see :func:`sslkernels.functional.nt_xent`; of no effect on a memory bank.
+        gather_distributed: take the other ranks' embeddings as negatives; with a memory bank,
+            enqueue them.
+        convention: see :func:`sslkernels.functional.nt_xent`; ignored with a memory bank.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
 
     Raises:
-        ValueError: |temperature| < 1e-8, a memory bank size that is not 0 or a pair of positive
+        ValueError: ``|temperature| < 1e-8``, a memory bank size that is not 0 or a pair of positive
             numbers, or an unknown convention.
     """
 
@@ -120,18 +120,19 @@ class NTXentLoss(GatheringLoss):
 
 
 class DirectCLRLoss(NTXentLoss):
-    """NT-Xent on the first features, for training without a projector (Jing et al. 2022,
+    """NT-Xent of the first features only, for training without a projector (Jing et al. 2022,
     arXiv:2110.09348).
 
     Constructor, defaults and values of ``lightly.loss.DirectCLRLoss``.
 
     Args:
-        loss_dim: how many features of the D the loss sees.
-        temperature, memory_bank_size, gather_distributed: see :class:`NTXentLoss`; the bank's D is
-            ``loss_dim``.
+        loss_dim: number of leading features, out of D, that enter the loss.
+        temperature, memory_bank_size, gather_distributed: see
+            :class:`sslkernels.NTXentLoss`; the bank's D is ``loss_dim``.
 
     Raises:
-        ValueError: as :class:`NTXentLoss`, or ``loss_dim`` below 1; in ``forward``, above D.
+        ValueError: as for :class:`sslkernels.NTXentLoss`, or ``loss_dim`` below 1; in
+            ``forward``, above D.
     """
 
     def __init__(

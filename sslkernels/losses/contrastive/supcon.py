@@ -1,4 +1,4 @@
-"""Supervised contrastive learning: every row of the same class is a positive."""
+"""Supervised contrastive learning: all rows of the same class are positives."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ def supcon(
     r"""Supervised contrastive loss (Khosla et al. 2020, arXiv:2004.11362).
 
     For a row i with positives P(i), the other rows of its class:
-    ``T / T_base · [log Σ_{j≠i} e^(z_i·z_j/T) − mean_{p ∈ P(i)} z_i·z_p/T]``, the paper's L_out. Its
-    positives cost O(N·D): they enter through the sum of their class. Features are normalised here.
+    ``T / T_base · [log Σ_{j≠i} e^(z_i·z_j/T) − mean_{p ∈ P(i)} z_i·z_p/T]``, the paper's L_out.
+    The positives cost O(N·D), as a sum over each class. Features are normalised here.
 
     Args:
         features: (N, V, D), V views of N images; or (N, D), one view each.
-        labels: (N,) integers, any; None: each image is its own class (then this is NT-Xent).
-        mask: (N, N), instead of labels: how much image j is a positive of image i. Not with
+        labels: (N,) integers; None makes each image its own class (then this is NT-Xent).
+        mask: (N, N), instead of labels: the weight of image j as a positive of image i. Not with
             ``gather``.
         temperature: T, a number or one-element tensor.
-        contrast_mode: ``"all"`` rows have a loss, or those of view ``"one"``.
-        base_temperature: T_base of the official convention; None: T, so that the factor is 1.
-        convention: ``"official"`` is HobbitLong/SupContrast: the mean over all rows, where one
-            without positives counts 0. ``"pytorch_metric_learning"``: such rows are left out of
-            the mean, and no factor. ``"solo_learn"``: the positives are summed inside the logarithm
-            (close to the paper's L_in; another loss), ``log Σ_{j≠i} e^s − log Σ_{p ∈ P(i)} e^s``;
-            rows without positives count 0, and no factor.
-        gather: the ranks whose rows take part.
+        contrast_mode: anchors, the rows that have a loss: ``"all"`` views or the first (``"one"``).
+        base_temperature: T_base of the official convention; None means T, so the factor is 1.
+        convention: ``"official"`` is HobbitLong/SupContrast: the mean over all rows, where a row
+            without positives counts as 0. ``"pytorch_metric_learning"`` leaves such rows out of
+            the mean and has no factor. ``"solo_learn"`` sums the positives inside the logarithm,
+            ``log Σ_{j≠i} e^s − log Σ_{p ∈ P(i)} e^s`` (close to the paper's L_in; a different
+            loss); rows without positives count as 0, and there is no factor.
+        gather: the ranks whose rows are included.
         impl: see :func:`sslkernels.pairwise_logsumexp`.
 
     Returns:
         The loss, a scalar in float32 (float64 for float64 inputs).
 
     Raises:
-        TypeError, ValueError: arguments of the wrong type, dtype or shape; labels and a mask; a
-            mask, or ``contrast_mode="one"``, where it cannot be used.
+        TypeError, ValueError: arguments of the wrong type, dtype or shape; both labels and a mask;
+            a mask, or ``contrast_mode="one"``, where it is not supported.
     """
     _check(features, labels, mask, temperature, contrast_mode, convention, gather)
     _check_base(base_temperature)
@@ -98,7 +98,7 @@ def supcon(
             if convention == "solo_learn":
                 scale = 1 / temperature
                 if not isinstance(scale, Tensor):
-                    scale = rows.new_full((), scale)  # to copy a number would wait for the device
+                    scale = rows.new_full((), scale)  # copying a number would synchronise
                 scale = scale.to(rows.dtype)
                 positives = same_label_logsumexp(z, scale, classes, gather)[: len(rows)]
                 alone = torch.isneginf(positives)
@@ -124,7 +124,7 @@ class SupConLoss(GatheringLoss):
         temperature: T, a number or one-element tensor or parameter.
         contrast_mode: ``"all"`` or ``"one"``.
         base_temperature: T_base of the official convention; None: T.
-        gather_distributed: let the other ranks' rows take part.
+        gather_distributed: include the other ranks' rows.
         convention: ``"official"``, ``"pytorch_metric_learning"`` or ``"solo_learn"`` (both have
             T = 0.1 by default).
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
@@ -182,7 +182,7 @@ def _row_labels(
     if labels is not None:
         return labels.reshape(-1).to(device, torch.int64).repeat(views)
     own = torch.arange(images, device=device)
-    return (own + (rank_of(gather) << 32)).repeat(views)  # no other rank has these
+    return (own + (rank_of(gather) << 32)).repeat(views)  # unique across ranks
 
 
 def _mean_of(x: Tensor, keep: Tensor, gather: Gather | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses on a batch's covariances and spectra: decorrelated features, each of them alive."""
+"""Losses on a batch's covariances and spectra: decorrelation without collapse."""
 
 from .barlow_twins import BarlowTwinsLoss, barlow_twins
 from .cca import CCALoss, cca

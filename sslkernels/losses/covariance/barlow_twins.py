@@ -1,4 +1,4 @@
-"""Barlow Twins: the cross-correlation of two views should be the identity."""
+"""Barlow Twins: the cross-correlation of two views is pulled towards the identity."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def barlow_twins(
         z_a: (N, D) embeddings of one view, N at least 2.
         z_b: (N, D) embeddings of the other view.
         lambda_param: λ. The authors' code and solo-learn train with 0.0051.
-        convention: ``"lightly"`` divides by √(biased variance + 1e-5), as batch normalisation and
-            the authors do; ``"solo_learn"`` multiplies that loss by 0.025;
+        convention: ``"lightly"`` divides by √(biased variance + 1e-5), like batch normalisation and
+            the authors' code; ``"solo_learn"`` multiplies that loss by 0.025;
             ``"stable_pretraining"`` divides by the unbiased standard deviation + 1e-5.
-        sync_statistics: with ``gather``, standardise over the global batch, which gives the loss of
-            one process that holds it; this is the authors' SyncBatchNorm. Else over each rank's
-            rows, and C is the mean of the ranks' (lightly's ``gather_distributed=True``).
-        gather: the ranks whose rows count too. The value is the same on every rank.
+        sync_statistics: with ``gather``, standardise over the global batch, which gives the loss
+            of one process with that batch (the authors' SyncBatchNorm). False: standardise over
+            each rank's rows, and average C over ranks (lightly's ``gather_distributed=True``).
+        gather: the ranks whose rows are included. The value is the same on every rank.
         impl, route: see :func:`sslkernels.offdiagonal_norm`.
 
     Returns:
@@ -97,11 +97,11 @@ class BarlowTwinsLoss(GatheringLoss):
 
     Args:
         lambda_param: λ.
-        gather_distributed: the loss of the global batch.
+        gather_distributed: compute the loss of the global batch.
         convention: ``"lightly"``, ``"solo_learn"`` or ``"stable_pretraining"``.
         sync_statistics: whether ranks standardise over the global batch. lightly does not.
-        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`. Both ways to
-            gather are one here: ranks exchange what is less.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`. Both values
+            of ``gather`` are the same here: ranks exchange rows or C, whichever is smaller.
     """
 
     def __init__(

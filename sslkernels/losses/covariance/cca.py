@@ -33,14 +33,14 @@ def cca(
 
     The correlations are the singular values of ``S_aa^(−1/2) S_ab S_bb^(−1/2)``, with
     ``S_aa = AᵀA / (N − 1) + ridge I`` of the centred view A, and so on. Computed in float64 with
-    the exact gradient, also where correlations coincide; one process with fewer rows than features
-    decomposes matrices of N × N, not D × D. Derivations: ``covariance/README.md``.
+    the exact gradient, even where correlations coincide; a single process with fewer rows than
+    features decomposes N × N instead of D × D matrices. Derivations: ``covariance/README.md``.
 
     Args:
         z_a, z_b: (N, D) embeddings of the views, N at least 2; centred here.
-        ridge: above 0; what keeps a covariance invertible.
-        dimensions: sum only so many of the largest correlations; None: all.
-        gather: the ranks whose rows the covariances are of; the value is the same on every rank.
+        ridge: above 0; keeps the covariances invertible.
+        dimensions: number of largest correlations to sum; None means all.
+        gather: the ranks whose rows enter the covariances; the value is the same on every rank.
 
     Returns:
         A scalar in float32 (float64 for float64 inputs).
@@ -74,9 +74,9 @@ class CCALoss(GatheringLoss):
     """Minus the sum of canonical correlations: see :func:`sslkernels.functional.cca`.
 
     Args:
-        ridge: above 0; what keeps a covariance invertible.
-        dimensions: sum only so many of the largest correlations; None: all.
-        gather_distributed: take the covariances of all ranks' rows.
+        ridge: above 0; keeps the covariances invertible.
+        dimensions: number of largest correlations to sum; None means all.
+        gather_distributed: compute the covariances over all ranks' rows.
         gather, group, grad_scale: see :class:`sslkernels.losses.GatheringLoss`.
 
     Raises:
@@ -138,7 +138,7 @@ class _SumOfCorrelations(Differentiable):
 
 
 def _row_space(x: Tensor) -> Tensor:
-    """An orthonormal basis (D, N) of a space that holds the rows; constant, see the README."""
+    """An orthonormal basis (D, N) of a space containing the rows; constant, see the README."""
     return torch.linalg.qr(x.detach().mT).Q
 
 

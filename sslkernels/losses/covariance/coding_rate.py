@@ -1,4 +1,4 @@
-"""How many bits a batch takes: the coding rate."""
+"""The coding rate of a batch, half a log-determinant."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .._common import check_embeddings
 def coding_rate(z: Tensor, eps: float = 0.5, *, gather: Gather | None = None) -> Tensor:
     """``R(Z) = ½ logdet(I + D/(N eps) ZᵀZ)`` (Yu et al. 2020, MCR², arXiv:2006.08558).
 
-    A Cholesky factorisation of N × N or D × D, whichever is smaller; its gradient takes one
+    One Cholesky factorisation of N × N or D × D, whichever is smaller; its gradient takes one
     inverse and one product. ``eps`` is ε², the squared distortion, as in SimDINO's code.
 
     Args:
-        z: (N, D), taken as given: features are usually made unit vectors before.
+        z: (N, D), not normalised here; usually unit vectors.
         eps: above 0.
-        gather: the ranks whose rows are coded together; the value is the same on every rank.
+        gather: the ranks whose rows are included; the value is the same on every rank.
 
     Returns:
-        A scalar in float32 (float64 for float64 inputs). To be maximised, as a rule.
+        A scalar in float32 (float64 for float64 inputs). Usually maximised.
 
     Raises:
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
@@ -45,7 +45,7 @@ class _HalfLogdet(Differentiable):
     def forward(scatter: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         matrix = scatter * alpha
         matrix.diagonal().add_(1)
-        root = torch.linalg.cholesky_ex(matrix)[0]  # it exists: no need to wait for the device
+        root = torch.linalg.cholesky_ex(matrix)[0]  # always positive definite: no check, no sync
         return root.diagonal().log().sum(), root
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Maximum manifold capacity: centroids that span much, each from views that span little."""
+"""Maximum manifold capacity: a large nuclear norm of centroids, small ones of the views."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def mmcr(
 ) -> Tensor:
     """Maximum manifold capacity representations (Yerxa et al. 2023, arXiv:2303.03307).
 
-    ``−‖C‖_* + λ mean_b ‖Z_b‖_*``: Z_b (2k, D) are the views of image b by both networks, C (B, D)
-    the means of each image's, ``‖·‖_*`` sums singular values. Thin decompositions only.
+    ``−‖C‖_* + λ mean_b ‖Z_b‖_*``, where Z_b (2k, D) are the views of image b from both networks, C
+    (B, D) their means, and ``‖·‖_*`` the sum of singular values. Thin decompositions only.
 
     Args:
-        online, momentum: (B, k, D), the k views of each image by either network.
+        online, momentum: (B, k, D), the k views of each image from either network.
         lmda: λ, at least 0.
-        normalize: make embeddings unit vectors first, as the authors' code does; lightly takes
-            them as they are, and so does the default.
-        gather: the ranks whose images form one batch, and whose centroids one matrix.
+        normalize: normalise the embeddings first, as in the authors' code. The default, like
+            lightly, does not.
+        gather: the ranks whose images form one batch, with all centroids in one matrix.
 
     Returns:
         A scalar in float32 (float64 for float64 inputs).
@@ -50,7 +50,7 @@ def mmcr(
         centroids = gather_rows(z.mean(1), gather)
         try:
             return lmda * mean_over_ranks(nuclear_norm(z), gather) - nuclear_norm(centroids)
-        except torch.linalg.LinAlgError:  # of NaN
+        except torch.linalg.LinAlgError:  # NaN inputs
             return (z.sum() + centroids.sum()) * float("nan")
 
 
@@ -62,7 +62,7 @@ class MMCRLoss(GatheringLoss):
     Args:
         lmda: λ, at least 0.
         normalize: see :func:`sslkernels.functional.mmcr`.
-        gather_distributed: take all ranks' centroids as one matrix.
+        gather_distributed: combine all ranks' centroids in one matrix.
         gather, group, grad_scale: see :class:`sslkernels.losses.GatheringLoss`.
 
     Raises:

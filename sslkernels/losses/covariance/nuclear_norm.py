@@ -1,4 +1,4 @@
-"""The sum of singular values, with the subgradient that is smallest where it has several."""
+"""The sum of singular values, with its smallest subgradient where it is not differentiable."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..._operator import Differentiable, operator
 def nuclear_norm(x: Tensor) -> Tensor:
     """Sum of the singular values of float32 or float64 matrices (…, m, n); shape (…).
 
-    Its gradient is the polar factor U Vᵀ without the directions whose singular value is zero, so
-    that it is finite for every matrix. float32 goes by way of the smaller Gram in float64, whose
+    The gradient is the polar factor U Vᵀ without the directions whose singular value is zero, so
+    it is finite for every matrix. float32 goes through the smaller Gram matrix in float64, whose
     eigenvalues are the squares: an error of 1e-8 in the singular values, below float32's own.
     """
     return _NuclearNorm.apply(x)[0]
 
 
 def nonzero(singular_values: Tensor, longer_side: int) -> Tensor:
-    """Which of them, in any order along the last dimension, rounding cannot have made."""
+    """A mask of the singular values above rounding error, in any order along the last dimension."""
     tolerance = longer_side * torch.finfo(singular_values.dtype).eps
     return singular_values > tolerance * singular_values.amax(-1, keepdim=True)
 
@@ -63,7 +63,7 @@ def _norm_and_polar(x: Tensor) -> tuple[Tensor, Tensor]:
     return values.sum(-1).to(x.dtype), polar.to(x.dtype)
 
 
-# An operator, so that torch.compile need not know which way the matrix is longer.
+# An operator, so that torch.compile does not specialise on which side is longer.
 _norm_and_polar_op: Callable[[Tensor], tuple[Tensor, Tensor]] = operator(
     "norm_and_polar(Tensor x) -> (Tensor, Tensor)",
     _norm_and_polar,

@@ -1,4 +1,4 @@
-"""SimDINO: teacher and student agree while the student's features span much."""
+"""SimDINO: agreement of teacher and student, with a large coding rate of the student's features."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def simdino(
     """SimDINO (Wu et al. 2025, arXiv:2502.10385): ``−coeff · agreement − expansion``.
 
     The agreement is the mean cosine of teacher view t and student view s over all images and all
-    pairs with t ≠ s; the expansion the mean over views v < T of
-    ``(D + N)/(D N) · coding_rate(W_v, eps)``. Nothing is detached: the teacher's features are
-    expected to come without gradient, as in the authors' code.
+    pairs with t ≠ s; the expansion is the mean over views v < T of
+    ``(D + N)/(D N) · coding_rate(W_v, eps)``. Nothing is detached: the teacher's features should
+    come without gradient, as in the authors' code.
 
     Args:
-        student: (S, N, D), all views' features, the T that the teacher sees first. The cosine
-            normalises them; in the expansion they count as they are (SimDINO's head normalises).
+        student: (S, N, D), features of all views, starting with the T views of the teacher. The
+            cosine normalises them; the expansion does not (SimDINO's head normalises).
         teacher: (T, N, D), T at most S.
-        eps: above 0, see :func:`coding_rate`.
+        eps: above 0, see :func:`sslkernels.functional.coding_rate`.
         coeff: weight of the agreement.
-        expa_type: 0 expands ``W_v = student[v]``; 1 ``(student[v] + teacher[v]) / 2``.
+        expa_type: 0 expands ``W_v = student[v]``; 1 expands ``(student[v] + teacher[v]) / 2``.
         gather: the ranks whose images form one batch of N; the authors' ``reduce_cov=1``.
 
     Returns:
@@ -60,15 +60,14 @@ def simdino(
 class SimDINOLoss(GatheringLoss):
     """``MCRLoss`` of SimDINO's ``main_dino.py``: its constructor, defaults and results.
 
-    Formula: :func:`sslkernels.functional.simdino`. Its ``reduce_cov=0`` is a loss of each rank's
-    own batch, which is what happens here without ``gather_distributed``, but for the number of
-    rows: the authors divide by all ranks' rows there too. ``reduce_cov=1`` is
-    ``gather_distributed=True``.
+    Formula: :func:`sslkernels.functional.simdino`. The authors' ``reduce_cov=1`` is
+    ``gather_distributed=True``. Their ``reduce_cov=0`` is the loss of each rank's own batch, as
+    here without ``gather_distributed``, except that they still divide by the rows of all ranks.
 
     Args:
-        ncrops: S, views of an image that the student sees; the teacher sees 2.
+        ncrops: S, the student's views of an image; the teacher has 2.
         expa_type, eps, coeff: see :func:`sslkernels.functional.simdino`.
-        gather_distributed: expand the features of all ranks together.
+        gather_distributed: compute the expansion over all ranks' features.
         gather, group, grad_scale: see :class:`sslkernels.losses.GatheringLoss`.
 
     Raises:
@@ -91,7 +90,7 @@ class SimDINOLoss(GatheringLoss):
         self.ncrops, self.expa_type, self.eps, self.coeff = ncrops, expa_type, eps, coeff
 
     def forward(self, student_feat: Tensor, teacher_feat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, and without gradient the agreement and the expansion.
+        """Return the loss, and the agreement and the expansion without gradient.
 
         Args:
             student_feat: (ncrops · N, D), one view after the other.
@@ -118,13 +117,13 @@ class SimDINOLoss(GatheringLoss):
 class SimDINOv2Loss(GatheringLoss):
     """``MCRLoss`` of SimDINOv2's ``dino_clstoken_loss.py``: its defaults and results.
 
-    As :class:`SimDINOLoss`, with which ``reduce_cov`` is explained, but that both terms take the
-    features as unit vectors. There is no ``center``.
+    As :class:`sslkernels.SimDINOLoss` (which explains ``reduce_cov``), but both terms use
+    unit vectors. There is no ``center``.
 
     Args:
         out_dim: D, features of an embedding.
         expa_type, eps, coeff: see :func:`sslkernels.functional.simdino`.
-        gather_distributed: expand the features of all ranks together.
+        gather_distributed: compute the expansion over all ranks' features.
         gather, group, grad_scale: see :class:`sslkernels.losses.GatheringLoss`.
 
     Raises:
@@ -153,15 +152,15 @@ class SimDINOv2Loss(GatheringLoss):
         no_diag: bool = True,
         normalized: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss, and without gradient its terms: ``loss``, ``comp_loss``,
-        ``global_comp_loss`` (the agreement of the teacher's views alone: a sum over them of means,
-        divided by T) and ``expa_loss``.
+        """Return the loss and, without gradient, its terms: ``loss``, ``comp_loss``,
+        ``global_comp_loss`` (the agreement over the teacher's views alone: the sum of the views'
+        means, divided by T) and ``expa_loss``.
 
         Args:
-            student_feat_list: S tensors (N, D), those that the teacher sees too first.
+            student_feat_list: S tensors (N, D), starting with the teacher's views.
             teacher_feat_list: T tensors (N, D).
             no_diag: leave out pairs of one view with itself.
-            normalized: the features are unit vectors; False: make them so.
+            normalized: the features are unit vectors already; False normalises them.
         """
         check_flags(no_diag=no_diag, normalized=normalized)
         student, teacher = (
@@ -211,7 +210,7 @@ def _simdino(
 def _agreement(
     student: Tensor, teacher: Tensor, other_views: bool, gather: Gather | None
 ) -> Tensor:
-    """Mean ⟨t, s⟩ over images and pairs of views, without those of one view if ``other_views``."""
+    """Mean ⟨t, s⟩ over images and pairs of views; ``other_views`` leaves out pairs of one view."""
     student, teacher = scale_gradient(student, gather), scale_gradient(teacher, gather)
     views, pairs = len(teacher), len(teacher) * len(student)
     partners = student.sum(0)  # (N, D), or (T, N, D) without the own view

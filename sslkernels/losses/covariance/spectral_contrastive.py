@@ -1,4 +1,4 @@
-"""The spectral contrastive loss, which is a cross-product of samples instead of features."""
+"""The spectral contrastive loss, from the Gram matrix of samples or of features."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def spectral_contrastive(
     gather: Gather | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    """Spectral contrastive loss (HaoChen et al. 2021, arXiv:2106.04156), as its authors' code.
+    """Spectral contrastive loss (HaoChen et al. 2021, arXiv:2106.04156), as in its authors' code.
 
-    ``[−2 mean_i ⟨a_i, b_i⟩ + mean_{i≠j} ⟨a_i, b_j⟩²] / µ``, with embeddings longer than √µ cut to
-    that length. The N × N scores are never stored for D < N.
+    ``[−2 mean_i ⟨a_i, b_i⟩ + mean_{i≠j} ⟨a_i, b_j⟩²] / µ``, with embeddings longer than √µ clipped
+    to that length. The N × N scores are never stored for D < N.
 
     Args:
         z_a: (N, D) embeddings of one view, N at least 2.
         z_b: (N, D) embeddings of the other view.
-        mu: µ, the square of the largest length, above 0.
+        mu: µ, the square of the maximum length, above 0.
         gather: the ranks whose embeddings are negatives too. The value is the same on every rank.
         impl: see :func:`sslkernels.offdiagonal_norm`.
 
@@ -58,10 +58,10 @@ class SpectralContrastiveLoss(GatheringLoss):
     Formula and shapes: :func:`sslkernels.functional.spectral_contrastive`.
 
     Args:
-        mu: the square of the largest length.
+        mu: the square of the maximum length.
         gather_distributed: take the other ranks' embeddings as negatives.
-        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`. Both ways to
-            gather are one here: every rank holds the global batch.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`. Both values
+            of ``gather`` are the same here: every rank holds the global batch.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ def _cut(z: Tensor, mu: float) -> Tensor:
 
 
 def _route(z: Tensor, gather: Gather | None) -> str:
-    """By features or by samples, from what is known where the number of gathered rows is not."""
+    """The route, from an estimate of the number of gathered rows."""
     ranks = ranks_of(gather)
     if ranks is None:
         return "auto"

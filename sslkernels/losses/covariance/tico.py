@@ -1,4 +1,4 @@
-"""TiCo: invariance, and a covariance remembered over batches that features have to leave."""
+"""TiCo: invariance, and contrast against a moving average of the covariance."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, l
 def tico_covariance(
     z: Tensor, covariance: Tensor, beta: float = 0.9, *, gather: Gather | None = None
 ) -> Tensor:
-    """``beta C + (1 − beta) ZᵀZ / N``, with the rows of Z as unit vectors; no gradient passes.
+    """``beta C + (1 − beta) ZᵀZ / N``, with the rows of Z normalised; without gradient.
 
     Rows that are not finite are left out.
 
     Args:
         z: (N, D) embeddings, normalised here.
-        covariance: C, (D, D), from the batches before; zero at first.
-        beta: what remains of it, from 0 to 1.
+        covariance: C, (D, D), from the previous batches; zero at first.
+        beta: decay of the moving average, from 0 to 1.
         gather: the ranks whose rows form one batch.
 
     Returns:
@@ -60,9 +60,10 @@ def tico(
 
     Args:
         z_a, z_b: (N, D) embeddings of the views, normalised here.
-        covariance: C, (D, D), this batch already in it: see :func:`tico_covariance`.
+        covariance: C, (D, D), updated with this batch: see
+            :func:`sslkernels.functional.tico_covariance`.
         rho: weight of the contrast.
-        gather: the ranks over which the means run.
+        gather: the ranks over which the means are taken.
 
     Returns:
         A scalar in float32 (float64 for float64 inputs).
@@ -82,20 +83,20 @@ def tico(
 class TiCoLoss(GatheringLoss):
     """TiCo: constructor, defaults and values of ``lightly.loss.TiCoLoss``.
 
-    Formula: :func:`sslkernels.functional.tico`. The covariance is of ``z_a``, and is saved with a
-    checkpoint, which lightly's is not.
+    Formula: :func:`sslkernels.functional.tico`. The covariance is that of ``z_a``; unlike
+    lightly's, it is saved with checkpoints.
 
     Args:
-        beta: what remains of the covariance at every batch, from 0 to 1.
+        beta: decay of the covariance's moving average, from 0 to 1.
         rho: weight of the contrast.
-        gather_distributed: take the covariance of all ranks' rows.
+        gather_distributed: compute the covariance over all ranks' rows.
         gather, group, grad_scale: see :class:`sslkernels.losses.GatheringLoss`.
 
     Attributes:
         C: (D, D) buffer, (0, 0) before the first batch.
 
     Raises:
-        ValueError: ``beta`` not from 0 to 1.
+        ValueError: ``beta`` outside 0 to 1.
     """
 
     C: Tensor
@@ -116,8 +117,8 @@ class TiCoLoss(GatheringLoss):
     def forward(self, z_a: Tensor, z_b: Tensor, update_covariance_matrix: bool = True) -> Tensor:
         """Return the loss of two views' embeddings, each (N, D), N at least 2.
 
-        With ``update_covariance_matrix=False`` this batch counts in the loss's covariance, but is
-        not remembered.
+        With ``update_covariance_matrix=False`` the loss uses the covariance updated with this
+        batch, but does not keep it.
         """
         check_embeddings(z_a=z_a, z_b=z_b)
         check_batch("TiCoLoss", z_a, self.gather)
@@ -140,7 +141,7 @@ class TiCoLoss(GatheringLoss):
 
 
 class _QuadraticForm(Differentiable):
-    """``a_i C a_iᵀ`` for every row, with gradient of a."""
+    """``a_i C a_iᵀ`` for every row, differentiable in a."""
 
     @staticmethod
     def forward(a: Tensor, covariance: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""VICReg and VIbCReg: invariance, a floor under each feature's variance, no covariance."""
+"""VICReg and VIbCReg: invariance, a lower bound on each feature's variance, no covariance."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ...primitives.offdiagonal_norm import Standardized, norms_of_views, offdiag
 from ...primitives.offdiagonal_norm.routes import choose
 from .._common import Gathering, GatheringLoss, check_batch, check_views
 
-CONVENTIONS = {"lightly": 0.5, "solo_learn": 1.0}  # and what the views' variance terms count
+CONVENTIONS = {"lightly": 0.5, "solo_learn": 1.0}  # with the weight of each view's variance
 
 
 def vicreg(
@@ -48,14 +48,14 @@ def vicreg(
     The covariances, D × D, are never stored for N < D.
 
     Args:
-        z_a: (N, D) embeddings of one view, N at least 2; or (N, …, D), whose variances and
-            covariances are those at each location over the batch, and are averaged.
-        z_b: embeddings of the other view, alike.
+        z_a: (N, D) embeddings of one view, N at least 2; or (N, …, D), where variances and
+            covariances are computed at each location over the batch, and averaged.
+        z_b: embeddings of the other view, of the same shape.
         lambda_param, mu_param, nu_param: λ, µ, ν.
-        eps: under the root.
-        convention: ``"lightly"``, which is also the authors' code; or ``"solo_learn"``, which does
-            not halve the variance term, as the paper does not.
-        gather: the ranks whose rows count too: the loss of the global batch.
+        eps: added to the variance under the square root.
+        convention: ``"lightly"``, as in the authors' code; or ``"solo_learn"``, which, like the
+            paper, does not halve the variance term.
+        gather: the ranks whose rows are included: the loss of the global batch.
         impl, route: see :func:`sslkernels.offdiagonal_norm`.
 
     Returns:
@@ -87,7 +87,7 @@ def vicreg(
         z_a, z_b = (scale_gradient(z, gather) for z in (z_a, z_b))
         ranks = ranks_of(gather)
         if z_a.dim() > 2 and ranks is not None:
-            # one collective, instead of some at each location
+            # one collective instead of several at each location
             route = choose(route, len(z_a) * ranks.size, z_a.shape[-1])
             z_a, z_b = gather_rows(torch.stack([z_a, z_b], 1), gather).unbind(1)
             gather = None
@@ -123,17 +123,17 @@ def vibcreg(
 ) -> Tensor:
     """VIbCReg's loss (Lee and Aune 2021, arXiv:2109.00783), as solo-learn states it.
 
-    VICReg's invariance and, not halved, variance; the covariance term is that of features
-    normalised over the batch: ``Σ_{i≠j} Corr(z)_ij² / D²`` of each view.
+    VICReg's invariance and variance terms, the latter not halved; the covariance term is that of
+    features normalised over the batch: ``Σ_{i≠j} Corr(z)_ij² / D²`` of each view.
 
-    Arguments, result and errors as :func:`vicreg`, but (N, D) only.
+    Arguments, result and errors as for :func:`sslkernels.functional.vicreg`, but (N, D) only.
     """
     check_views(z_a=z_a, z_b=z_b)
     if z_a.dim() != 2:
         raise ValueError(f"vibcreg takes (N, D) embeddings, got {tuple(z_a.shape)}")
     check_weights(lambda_param, mu_param, nu_param, eps)
     check_batch("vibcreg", z_a, gather)
-    unit = Standardized(eps=0.0, outer_eps=1e-12)  # of length √N
+    unit = Standardized(eps=0.0, outer_eps=1e-12)  # columns of length √N
     if ranks_of(gather) is None:
         problem = CovarianceLoss(
             z_a,
@@ -172,11 +172,12 @@ class VICRegLoss(GatheringLoss):
 
     Args:
         lambda_param, mu_param, nu_param: weights of invariance, variance and covariance.
-        gather_distributed: the loss of the global batch.
-        eps: under the root of the standard deviation.
+        gather_distributed: compute the loss of the global batch.
+        eps: added to the variance under the square root.
         convention: ``"lightly"`` or ``"solo_learn"``.
-        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`. Both ways to
-            gather are one here: ranks exchange what is less.
+        gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`. Both values
+            of ``gather`` are the same here: ranks exchange rows or covariances, whichever is
+            smaller.
     """
 
     def __init__(
@@ -211,8 +212,8 @@ class VIbCRegLoss(GatheringLoss):
 
     Args:
         lambda_param, mu_param, nu_param: weights of invariance, variance and correlation.
-        gather_distributed: the loss of the global batch.
-        eps: under the root of the standard deviation.
+        gather_distributed: compute the loss of the global batch.
+        eps: added to the variance under the square root.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
     """
 
@@ -239,13 +240,13 @@ class VIbCRegLoss(GatheringLoss):
 
 
 def check_weights(lambda_param: float, mu_param: float, nu_param: float, eps: float) -> None:
-    """Raise unless they are numbers, and eps not negative."""
+    """Raise unless the weights are numbers and eps is not negative."""
     check_numbers(lambda_param=lambda_param, mu_param=mu_param, nu_param=nu_param)
     check_not_negative(eps=eps)
 
 
 def invariance(z_a: Tensor, z_b: Tensor, gather: Gather | None) -> Tensor:
-    """Mean squared difference, over all ranks' entries."""
+    """Mean squared difference over all ranks' entries."""
     dtype = accumulation_dtype(z_a)
     total = F.mse_loss(z_a.to(dtype), z_b.to(dtype), reduction="sum")
     return share_of_mean(total, z_a.numel(), gather)
@@ -263,12 +264,12 @@ def variance_and_covariance(
 
 
 def _locations(z: Tensor) -> Sequence[Tensor]:
-    """The (N, D) at each place between the first and the last dimension of z."""
+    """The (N, D) matrices at each location between the first and the last dimension of z."""
     return z.flatten(1, -2).unbind(1) if z.dim() > 2 else [z]
 
 
 def hinge(variance: Tensor, eps: float) -> Tensor:
-    """How far standard deviations fall short of one, on average."""
+    """The mean hinge: by how much standard deviations fall short of one."""
     return F.relu(1 - torch.sqrt(variance + eps)).mean()
 
 

@@ -1,4 +1,4 @@
-"""VICRegL: VICReg on pooled features, and on the cells of feature maps that match."""
+"""VICRegL: VICReg on pooled features and on matched cells of feature maps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...distributed import Gather, scale_gradient
 from .._common import Gathering, GatheringLoss, check_batch, check_embeddings, check_views
 from .vicreg import check_weights, invariance, variance_and_covariance, vicreg
 
-Features = Sequence[tuple[Tensor, Tensor]]  # of each view: pooled (N, D), and its map (N, H, W, D')
+Features = Sequence[tuple[Tensor, Tensor]]  # per view: pooled (N, D), map (N, H, W, D')
 
 
 def vicregl(
@@ -35,27 +35,30 @@ def vicregl(
 ) -> Tensor:
     """VICRegL's loss (Bardes et al. 2022, arXiv:2210.01571): ``α · global + (1 − α) · local``.
 
-    *Global*: λ times the mean squared difference of each global view with each other view, µ and ν
-    times the mean over views of the variance and the covariance term of
+    *Global*: λ times the mean squared difference of each global view with every other view, plus µ
+    and ν times the means over views of the variance and covariance terms of
     :func:`sslkernels.functional.vicreg`.
 
-    *Local*: for each global view with each other view, cells are matched twice: with the cell of
-    the other map whose features are nearest, and with the one whose place in the image is nearest.
-    The pairs that are closest enter VICReg's loss, cell by cell of that order over the batch, with
-    ν/2; both directions are averaged, both ways of matching are added.
+    *Local*: for each global view with every other view, cells are matched twice: with the cell of
+    the other map that is nearest in feature space, and with the one nearest in the image. The
+    closest pairs of each image are sorted by distance, and VICReg's loss, with ν/2, is taken over
+    the batch for each place in that order; the two directions are averaged, and the two kinds of
+    matches added.
 
     Args:
-        global_view_features: of each large crop, the pooled features (N, D) and the map
+        global_view_features: for each large crop, the pooled features (N, D) and the feature map
             (N, H, W, D').
-        global_view_grids: where each cell lies in the image, (N, H, W, 2), of each large crop.
-        local_view_features, local_view_grids: those of the small crops, if there are any; H and W
+        global_view_grids: for each large crop, the position of each cell in the image,
+            (N, H, W, 2).
+        local_view_features, local_view_grids: the same for the small crops, if any; H and W may
+            differ.
             may differ.
         lambda_param, mu_param, nu_param: λ, µ, ν.
         alpha: α.
-        eps: under the root of the standard deviation.
-        num_matches: how many pairs enter, in the first direction and in the second, as in the
-            authors' code and lightly (in the paper: of large and of small crops). At most H · W do.
-        gather: the ranks whose rows count too.
+        eps: added to the variance under the square root.
+        num_matches: number of pairs in the first and in the second direction, as in the authors'
+            code and lightly (in the paper: of large and of small crops). At most H · W are used.
+        gather: the ranks whose rows are included.
         impl: see :func:`sslkernels.offdiagonal_norm`.
 
     Returns:
@@ -63,7 +66,7 @@ def vicregl(
 
     Raises:
         TypeError, ValueError: arguments of the wrong type, dtype or shape, fewer than two views,
-            or matches that are not two numbers of at least 1.
+            or ``num_matches`` not two integers of at least 1.
     """
     check_weights(lambda_param, mu_param, nu_param, eps)
     check_numbers(alpha=alpha)
@@ -103,7 +106,7 @@ def vicregl(
             for a, b in pairs
             for maps in _matches(a[1:], b[1:], num_matches)
         ]
-        # of each pair of views four, two of which are averages of directions
+        # four terms for each pair of views; two of them are averages of both directions
         cells = torch.stack(matched).sum() / (2 * len(pairs))
         return alpha * pooled + (1 - alpha) * cells
 
@@ -116,9 +119,9 @@ class VICRegLLoss(GatheringLoss):
     Args:
         lambda_param, mu_param, nu_param: weights of invariance, variance and covariance.
         alpha: weight of the global loss.
-        gather_distributed: the loss of the global batch.
-        eps: under the root of the standard deviation.
-        num_matches: how many matched cells enter, in the first direction and in the second.
+        gather_distributed: compute the loss of the global batch.
+        eps: added to the variance under the square root.
+        num_matches: number of matched cells in the first and in the second direction.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
     """
 
@@ -167,7 +170,7 @@ def _check_matches(num_matches: tuple[int, int]) -> None:
 def _with_grids(
     name: str, features: Features, grids: Sequence[Tensor]
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """(pooled, cells (N, HW, D'), places (N, HW, 2)) of each view."""
+    """(pooled, cells (N, HW, D'), positions (N, HW, 2)) of each view."""
     check_sequence(f"{name}_features", features, "pairs of tensors")
     check_sequence(f"{name}_grids", grids)
     for pair in features:
@@ -200,7 +203,7 @@ def _with_grids(
 def _matches(
     a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], counts: tuple[int, int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cells of a with those of b that are nearest, by features and by place, in both directions."""
+    """Matched cells of a and b, by features and by position, in both directions."""
     for by in (0, 1):
         with torch.no_grad():
             x, y = (z.to(accumulation_dtype(z)) for z in (a[by], b[by]))
@@ -210,12 +213,12 @@ def _matches(
 
 
 def _nearest(x: Tensor, y: Tensor, distances: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` cells of x that have the nearest neighbours in y, and these: (N, count, D)."""
+    """The ``count`` cells of x with the nearest neighbours in y, and those: (N, count, D) each."""
     distance, neighbor = distances.min(2)
     chosen = distance.topk(min(count, x.shape[1]), 1, largest=False).indices
     return _cells(x, chosen), _cells(y, neighbor.gather(1, chosen))
 
 
 def _cells(x: Tensor, index: Tensor) -> Tensor:
-    # not by gather, whose gradient adds in any order where cells repeat
+    # not torch.gather, whose gradient is not deterministic where cells repeat
     return x[torch.arange(len(x), device=x.device)[:, None], index]

@@ -1,4 +1,4 @@
-"""W-MSE: views that agree after whitening, which forbids collapse."""
+"""W-MSE: alignment of whitened views; whitening prevents collapse."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from .._common import check_embeddings, settings
 
 
 def whiten(x: Tensor, eps: float = 0.0, *, gather: Gather | None = None) -> Tensor:
-    """Rows with mean zero and covariance I, by the Cholesky factor: ``L⁻¹ (x − mean)``.
+    """Rows with zero mean and covariance I, by the Cholesky factor: ``L⁻¹ (x − mean)``.
 
-    ``L Lᵀ = (1 − eps) Σ + eps I``, Σ being the covariance divided by N − 1 (Ermolov et al. 2021,
-    arXiv:2007.06346). A triangular solve on the rows, in float32 at least.
+    ``L Lᵀ = (1 − eps) Σ + eps I``, where Σ is the covariance divided by N − 1 (Ermolov et al. 2021,
+    arXiv:2007.06346). A triangular solve on the rows, in at least float32.
 
     Args:
-        x: (…, N, D), batches of rows, each whitened by itself.
-        eps: from 0 to 1; with 0, N has to be above D.
-        gather: the ranks whose rows are one batch; they stay where they are.
+        x: (…, N, D), batches of rows, each whitened separately.
+        eps: from 0 to 1; with 0, N must exceed D.
+        gather: the ranks whose rows form one batch; the rows themselves are not exchanged.
 
     Returns:
-        Of x's shape, in float32 (float64 for float64 inputs).
+        The shape of x, in float32 (float64 for float64 inputs).
 
     Raises:
-        TypeError, ValueError: arguments of the wrong type, dtype or shape; a covariance that is
-            singular.
+        TypeError, ValueError: arguments of the wrong type, dtype or shape; a singular covariance.
     """
     check_shares(eps=eps)
     check_tensors(x=x)
@@ -55,15 +54,14 @@ def w_mse(z_a: Tensor, z_b: Tensor, eps: float = 0.0, *, gather: Gather | None =
 
     Args:
         z_a, z_b: (N, D) embeddings of the views.
-        eps: from 0 to 1, see :func:`whiten`.
+        eps: from 0 to 1, see :func:`sslkernels.functional.whiten`.
         gather: the ranks whose rows are whitened together.
 
     Returns:
         A scalar in float32 (float64 for float64 inputs).
 
     Raises:
-        TypeError, ValueError: arguments of the wrong type, dtype or shape; a covariance that is
-            singular.
+        TypeError, ValueError: arguments of the wrong type, dtype or shape; a singular covariance.
     """
     check_embeddings(z_a=z_a, z_b=z_b)
     x0, x1 = (whiten(x, eps, gather=gather) for x in (z_a, z_b))
@@ -72,14 +70,14 @@ def w_mse(z_a: Tensor, z_b: Tensor, eps: float = 0.0, *, gather: Gather | None =
 
 
 class Whitening(nn.Module):
-    """Whitens batches of rows; in evaluation by running statistics, of which it keeps track.
+    """Whitens batches of rows; in evaluation mode with running statistics.
 
     The buffers are those of ``lightly.loss.wmse_loss.Whitening2d``.
 
     Args:
         num_features: D.
         momentum: weight of a batch in the running statistics.
-        track_running_stats: False: use the batch's statistics in evaluation too.
+        track_running_stats: False uses the batch's statistics in evaluation too.
         eps: see :func:`sslkernels.functional.whiten`.
 
     Attributes:
@@ -108,7 +106,7 @@ class Whitening(nn.Module):
             self.register_buffer("running_variance", torch.eye(num_features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whiten (…, N, D); batches enter the running statistics in order of their index."""
+        """Whiten (…, N, D); batches update the running statistics in order of their index."""
         if x.shape[-1] != self.num_features:
             raise ValueError(f"x must be (…, N, {self.num_features}), got {tuple(x.shape)}")
         with full_precision(x):
@@ -123,7 +121,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, covariance: Tensor) -> None:
-        """One step of the moving average after another, in closed form."""
+        """The successive updates of the moving average, in closed form."""
         d, kept = self.num_features, 1 - self.momentum
         count = covariance.shape[:-2].numel()
         powers = kept ** torch.arange(count - 1, -1, -1, dtype=mean.dtype, device=mean.device)
@@ -141,18 +139,19 @@ class Whitening(nn.Module):
 class WMSELoss(nn.Module):
     """W-MSE: constructor, defaults, buffers and values of ``lightly.loss.WMSELoss``.
 
-    Draws the same random numbers; all sub-batches are whitened in one batched factorisation. Its
-    statistics are those of a sub-batch on one rank: right under DistributedDataParallel as it
-    stands, where ranks hold equally many rows.
+    Draws the same random numbers as lightly; all sub-batches are whitened in one batched
+    factorisation. The statistics are those of a sub-batch on one rank, which is correct under
+    DistributedDataParallel without gathering if all ranks hold equally many rows.
 
     Args:
         embedding_dim: D.
         momentum: weight of a sub-batch in the running statistics.
-        eps: share of the identity in the covariance, from 0 to 1.
-        track_running_stats: whiten by running statistics in evaluation.
-        w_iter: how often the batch is divided at random, the losses being averaged.
+        eps: weight of the identity in the covariance, from 0 to 1.
+        track_running_stats: whiten with running statistics in evaluation.
+        w_iter: number of random divisions of the batch, over which the loss is averaged.
         w_size: rows of a sub-batch, at least 2 D.
-        loss_fn: maps two whitened views (N, D) to a scalar; :func:`norm_mse` if not given.
+        loss_fn: maps two whitened views (N, D) to a scalar; by default
+            ``2 − 2 mean cos(x0, x1)``.
         num_samples: views of each image.
 
     Raises:
@@ -191,7 +190,7 @@ class WMSELoss(nn.Module):
         """Return the loss of (num_samples · N, D), one view after the other.
 
         Raises:
-            ValueError: N not a multiple of ``w_size``; a covariance that is singular.
+            ValueError: N not a multiple of ``w_size``; a singular covariance.
         """
         check_embeddings(input=input)
         if input.shape[1] != self.whitening.num_features:
@@ -218,7 +217,7 @@ class WMSELoss(nn.Module):
 
 
 def _whiten(x: Tensor, eps: float, gather: Gather | None) -> tuple[Any, ...]:
-    """As :class:`_Whiten`; NaN and no statistics of rows that are not finite."""
+    """As :class:`_Whiten`; NaN without statistics if rows are not finite."""
     try:
         return _Whiten.apply(x, eps, gather)
     except ValueError:
@@ -228,7 +227,7 @@ def _whiten(x: Tensor, eps: float, gather: Gather | None) -> tuple[Any, ...]:
 
 
 class _Whiten(Differentiable):
-    """Whitened rows; and without gradient mean, covariance and the Cholesky factor."""
+    """Whitened rows; and mean, covariance and the Cholesky factor, without gradient."""
 
     @staticmethod
     def forward(x: Tensor, eps: float, gather: Gather | None) -> tuple[Tensor, ...]:
@@ -267,7 +266,7 @@ class _Whiten(Differentiable):
 
 
 class _Solve(Differentiable):
-    """``L⁻¹ x`` for every row x, with gradient of x."""
+    """``L⁻¹ x`` for every row x, differentiable in x."""
 
     @staticmethod
     def forward(x: Tensor, root: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Self-distillation: a student predicts what its teacher assigns to prototypes."""
+"""Self-distillation: the student predicts the teacher's assignments to prototypes."""
 
 from .capi import CAPILoss, capi
 from .dino import DINOLoss, OfficialDINOLoss, dino

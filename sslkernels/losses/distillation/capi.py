@@ -1,4 +1,4 @@
-"""CAPI: the student predicts clusters of the teacher's patches, balanced position by position."""
+"""CAPI: the student predicts the teacher's clusters of patches, balanced at each position."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def capi(
     gather: Gather | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    """CAPI (Darcet et al. 2025, arXiv:2502.08769): the mean cross-entropy between Sinkhorn-Knopp
-    assignments, balanced over the batch at every position by itself, and predictions.
+    """CAPI (Darcet et al. 2025, arXiv:2502.08769): the mean cross-entropy between predictions and
+    Sinkhorn-Knopp assignments, which are balanced over the batch at each position separately.
 
     Args:
         teacher: (B, N, K), logits of all tokens; detached here.
         student: (B, M, K), logits of the predicted tokens.
-        index: (B, M), int64: the teacher's token that each predicts. None: M = N, in order.
+        index: (B, M), int64: the teacher's token that each one predicts. None: M = N, in order.
         teacher_temperature, student_temperature: above 0.
         iterations: of Sinkhorn-Knopp, see :func:`sslkernels.sinkhorn`.
-        gather: the ranks over whose tokens assignments are balanced, and the mean is.
+        gather: the ranks over whose tokens assignments are balanced and the mean is taken.
         impl: see :func:`sslkernels.soft_cross_entropy`.
 
     Returns:
@@ -58,7 +58,7 @@ def capi(
         teacher.transpose(0, 1), teacher_temperature, iterations, **options
     )  # (N, K)
     if index is None:
-        targets, center = teacher.flatten(0, 1), centers[None]  # rows take the N centres in turn
+        targets, center = teacher.flatten(0, 1), centers[None]  # row i takes centre i mod N
     else:
         image = torch.arange(len(teacher), device=teacher.device)[:, None]
         targets, center = (teacher[image, index] - centers[index]).flatten(0, 1), None
@@ -74,14 +74,15 @@ def capi(
 
 
 class CAPILoss(GatheringLoss):
-    """CAPI as a module: lightly's constructor and defaults. Its results too, but that lightly adds
-    1e-8 to the sums that Sinkhorn-Knopp divides by.
+    """CAPI as a module: lightly's constructor, defaults and results, except that lightly adds 1e-8
+    to the sums that Sinkhorn-Knopp divides by.
 
-    Formula and shapes: :func:`sslkernels.functional.capi`. The prototypes of the teacher learn by
-    the same loss, with the teacher's logits as the student's.
+    Formula and shapes: :func:`sslkernels.functional.capi`. The teacher's prototypes are trained
+    with the same loss, with the teacher's logits in place of the student's.
 
     Args:
-        teacher_temperature, student_temperature, sinkhorn_iterations: as there.
+        teacher_temperature, student_temperature, sinkhorn_iterations: see
+            :func:`sslkernels.functional.capi`.
         gather_distributed: balance assignments over all ranks' batches.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
     """
@@ -106,7 +107,7 @@ class CAPILoss(GatheringLoss):
     def forward(
         self, teacher_logits: Tensor, student_logits: Tensor, teacher_index: Tensor | None = None
     ) -> Tensor:
-        """Return the loss of logits (B, N, K) and (B, M, K), by ``teacher_index`` (B, M)."""
+        """Return the loss of logits (B, N, K) and (B, M, K), paired by ``teacher_index`` (B, M)."""
         return capi(
             teacher=teacher_logits,
             student=student_logits,

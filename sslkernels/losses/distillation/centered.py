@@ -1,4 +1,4 @@
-"""A loss whose teacher is centred: by the running mean of its logits, or by Sinkhorn-Knopp."""
+"""Base of losses with a centred teacher: a running mean of its logits, or Sinkhorn-Knopp."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class CenteredLoss(nn.Module):
 
     Args:
         shape: of the buffer ``center``: ones, then K.
-        center_momentum: of its running mean: ``center = m · center + (1 − m) · mean``.
-        center_mode: ``"mean"``; or ``"sinkhorn"``, whose centre comes from the batch alone.
-        gather: the ranks whose teachers have one centre.
+        center_momentum: m of the running mean ``center = m · center + (1 − m) · mean``.
+        center_mode: ``"mean"``; or ``"sinkhorn"``, where the centre comes from the batch alone.
+        gather: the ranks that share a centre.
         impl: see :func:`sslkernels.soft_cross_entropy`.
 
     Attributes:
-        center: the buffer, as of the last update. Rows that are not finite do not move it; on a GPU
-            their whole batch does not. Updates of several ranks travel while training
-            goes on, and arrive with the next loss, :meth:`apply_center_update` or checkpoint.
+        center: the buffer, as of the last update. Rows that are not finite are left out; on a GPU
+            their whole batch is. With several ranks the update is asynchronous: it is applied at
+            the next loss, call of ``apply_center_update`` or checkpoint.
     """
 
     center: Tensor
@@ -56,8 +56,8 @@ class CenteredLoss(nn.Module):
 
     @torch.no_grad()
     def update_center(self, teacher_out: Views, prototypes: Prototypes | None = None) -> None:
-        """Start the update by the finite rows of a batch: logits (…, B, K) or a list of them; or
-        the features that ``prototypes`` make logits of."""
+        """Start the update with the finite rows of a batch: logits (…, B, K) or a list of them, or
+        features, whose logits ``prototypes`` give."""
         self.apply_center_update()
         self._update = PendingMean(*sum_of_logits(teacher_out, prototypes), self.gather)
         if not self._update.travels:
@@ -65,14 +65,14 @@ class CenteredLoss(nn.Module):
 
     @torch.no_grad()
     def apply_center_update(self) -> None:
-        """Wait for the last update, if one is on its way."""
+        """Wait for the pending update, if any, and apply it."""
         if self._update is not None:
             update, self._update = self._update, None
-            # not in place: a backward pass may still need the old one
+            # not in place: a backward pass may still need the old value
             self.center = lasting(update.moved(self.center, 1 - self.center_momentum))
 
     def _center(self, teacher: Views, temperature: float, prototypes: Prototypes | None) -> Tensor:
-        """What is taken from the teacher's logits of this batch."""
+        """The term subtracted from the teacher's logits of this batch."""
         first = teacher if isinstance(teacher, Tensor) else teacher[0]
         if prototypes is None and first.shape[-1] != self.output_dim:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""DINO: the student's crops predict what the teacher makes of other crops of the image."""
+"""DINO: the student's crops predict the teacher's output for other crops of the same image."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ def dino(
     impl: str = "auto",
 ) -> Tensor:
     """DINO (Caron et al. 2021, arXiv:2104.14294): the mean cross-entropy over images and over pairs
-    of a teacher's and a student's view, but those of one view.
+    of a teacher's and a student's view, except pairs of the same view.
 
-    The same is the loss on class tokens of DINOv2 (arXiv:2304.07193) and of DINOv3
+    This is also the loss on class tokens of DINOv2 (arXiv:2304.07193) and of DINOv3
     (arXiv:2508.10104, ``ignore_diagonal=True``). Shapes, dtypes and the teacher's distribution:
     :func:`sslkernels.soft_cross_entropy`.
 
     Args:
-        student: logits of S views, (S, B, K) or S of (B, K); those that the teacher sees first.
+        student: logits of S views, (S, B, K) or S of (B, K), starting with the teacher's views.
         teacher: logits of T views, likewise; detached here.
         student_temp, teacher_temp: temperatures, above 0.
-        center: taken from the teacher's logits; from :func:`sslkernels.sinkhorn`, at the
-            temperature of the teacher, for DINOv2's Sinkhorn-Knopp centring. None: nothing.
-        same_view: count pairs of one view as well (DINOv3's ``ignore_diagonal=False``).
+        center: subtracted from the teacher's logits; for DINOv2's Sinkhorn-Knopp centring, the
+            result of :func:`sslkernels.sinkhorn` at the teacher's temperature. None: no centre.
+        same_view: include pairs of the same view (DINOv3's ``ignore_diagonal=False``).
         prototypes: (K, D), or (prototypes, magnitude) under weight normalisation: then the views
             are features (…, D), and their logits are never stored
             (:func:`sslkernels.prototype_cross_entropy`).
-        teacher_prototypes: the same of the teacher.
-        gather: the ranks whose images the mean is over.
+        teacher_prototypes: the same for the teacher.
+        gather: the ranks whose images are included in the mean.
         impl: see :func:`sslkernels.soft_cross_entropy`.
 
     Returns:
         The loss, a scalar in float32 (float64 for float64 inputs).
 
     Raises:
-        TypeError, ValueError: arguments of the wrong type, dtype or shape; views of which none
-            meets another.
+        TypeError, ValueError: arguments of the wrong type, dtype or shape; views that form no
+            pair.
     """
     views = count("student", student), count("teacher", teacher)
     check_flags(same_view=same_view)
@@ -68,8 +68,8 @@ def dino(
             "give the student at least two, or same_view=True"
         )
     like = student[0]
-    # the mean over images at once, unless ranks have to be asked how many they have, or each
-    # number would compile anew
+    # one mean over all images, unless the ranks' counts have to be exchanged or torch.compile
+    # would specialise on the number
     is_mean = ranks_of(gather) is None and not torch.compiler.is_compiling()
     images = like.shape[0] if is_mean else 1
     student = (
@@ -94,19 +94,19 @@ def dino(
 class DINOLoss(CenteredLoss):
     """DINO with its centre: lightly's constructor, defaults and results.
 
-    Formula and shapes: :func:`sslkernels.functional.dino`. After the loss, if the module is
-    training, the centre moves towards the mean of the teacher's logits, over all ranks.
+    Formula and shapes: :func:`sslkernels.functional.dino`. After the loss, in training mode, the
+    centre moves towards the mean of the teacher's logits over all ranks.
 
     Args:
-        output_dim: K, the prototypes.
+        output_dim: K, the number of prototypes.
         warmup_teacher_temp: the teacher's temperature at epoch 0.
-        teacher_temp: after the warm-up, and where no epoch is given; 0.04 to 0.07, the softer.
-        warmup_teacher_temp_epochs: over which it rises linearly.
+        teacher_temp: after the warm-up, and where no epoch is given; usually 0.04 to 0.07.
+        warmup_teacher_temp_epochs: epochs over which it rises linearly.
         student_temp: the student's temperature.
-        center_momentum: of the centre; see :class:`CenteredLoss`.
+        center_momentum: m of ``center = m · center + (1 − m) · mean``.
         center_mode: ``"mean"``, or ``"sinkhorn"``: three iterations of Sinkhorn-Knopp over all rows
-            of the teacher, as DINOv2's larger models.
-        group: the ranks that share a centre, a process group; None means all.
+            of the teacher, as in DINOv2's larger models.
+        group: the process group of the ranks that share a centre; None means all ranks.
         impl: see :func:`sslkernels.soft_cross_entropy`.
 
     Attributes:
@@ -155,10 +155,10 @@ class DINOLoss(CenteredLoss):
 
         Args:
             teacher_out: logits of T views, a list of (B, K) or (T, B, K).
-            student_out: logits of S views, those that the teacher sees first.
+            student_out: logits of S views, starting with the teacher's views.
             teacher_temp: the teacher's temperature; None: that of ``epoch``.
             epoch: counted from 0; None: after the warm-up.
-            prototypes, teacher_prototypes: make logits of features, see
+            prototypes, teacher_prototypes: for features instead of logits, see
                 :func:`sslkernels.functional.dino`.
         """
         count("teacher_out", teacher_out)
@@ -181,7 +181,7 @@ class DINOLoss(CenteredLoss):
         return loss
 
     def temperature_at(self, epoch: int | None) -> float:
-        """The teacher's temperature in an epoch."""
+        """The teacher's temperature at an epoch."""
         if epoch is not None:
             check_integers(0, epoch=epoch)
         if epoch is not None and epoch < self.warmup_teacher_temp_epochs:
@@ -193,11 +193,13 @@ class OfficialDINOLoss(DINOLoss):
     """``DINOLoss`` of DINO's ``main_dino.py``: its constructor, arguments and results.
 
     Args:
-        out_dim: K, the prototypes.
-        ncrops: S, crops of an image that the student sees; the teacher sees the first 2.
-        warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs: see :class:`DINOLoss`.
-        nepochs: of the training; the temperature stays after its warm-up.
-        student_temp, center_momentum, center_mode, group, impl: see :class:`DINOLoss`.
+        out_dim: K, the number of prototypes.
+        ncrops: S, the student's crops of an image; the first 2 are the teacher's.
+        warmup_teacher_temp, teacher_temp, warmup_teacher_temp_epochs: see
+            :class:`sslkernels.DINOLoss`.
+        nepochs: epochs of the training; the temperature is constant after its warm-up.
+        student_temp, center_momentum, center_mode, group, impl: see
+            :class:`sslkernels.DINOLoss`.
 
     Attributes:
         center: (1, K), saved with checkpoints.

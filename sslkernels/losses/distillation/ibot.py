@@ -1,4 +1,4 @@
-"""iBOT: the student predicts, at masked patches, what the teacher makes of the whole image."""
+"""iBOT: at masked patches, the student predicts the teacher's output for the whole image."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def ibot(
 
     Args:
         student: (M, K), logits at the masked patches, image by image in the order of ``mask``.
-        teacher: (M, K), the teacher's at the same patches; detached here.
-        mask: (B, H, W) or (B, N), bool: which of the patches are masked, M of them.
+        teacher: (M, K), the teacher's logits at the same patches; detached here.
+        mask: (B, H, W) or (B, N), bool: the M masked patches.
         student_temp, teacher_temp, center: see :func:`sslkernels.functional.dino`.
         normalization: ``"image"``: the mean over an image's masked patches, then over the B images
-            (iBOT, DINOv2, lightly; an image without any counts 0). ``"patch"``: over all masked
-            patches alike.
+            (iBOT, DINOv2, lightly; an image without masked patches counts as 0). ``"patch"``: the
+            mean over all masked patches.
         prototypes, teacher_prototypes: see :func:`sslkernels.functional.dino`; student and teacher
             are then features (M, D).
-        gather: the ranks whose images the mean is over.
+        gather: the ranks whose images are included in the mean.
         impl: see :func:`sslkernels.soft_cross_entropy`.
 
     Returns:
@@ -62,8 +62,8 @@ def ibot(
 
     Raises:
         TypeError, ValueError: arguments of the wrong type, dtype or shape; a mask that does not
-            select M ≥ 1 patches. (On CUDA it is not read, which would stall the device: the loss is
-            NaN if it selects another number.)
+            select M ≥ 1 patches. (On CUDA the mask is not checked, which would synchronise: the
+            loss is NaN if it selects another number.)
     """
     check_choice("normalization", normalization, NORMALIZATIONS)
     weights = patch_weights(mask, student)
@@ -83,7 +83,7 @@ def ibot(
 
 
 def patch_weights(mask: Tensor, student: Tensor) -> Tensor:
-    """(M,): one over the number of masked patches of each patch's image."""
+    """(M,): for each masked patch, one over the number of masked patches of its image."""
     check_tensors(student=student)
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise TypeError(f"mask must be a bool torch.Tensor, got {shown(mask)}")
@@ -112,18 +112,18 @@ def patch_weights(mask: Tensor, student: Tensor) -> Tensor:
 class IBOTPatchLoss(CenteredLoss):
     """The patch loss of iBOT with its centre: lightly's constructor, defaults and results.
 
-    Formula and shapes: :func:`sslkernels.functional.ibot`. After the loss, if the module is
-    training, the centre moves towards the mean of the teacher's logits, over all ranks.
+    Formula and shapes: :func:`sslkernels.functional.ibot`. After the loss, in training mode, the
+    centre moves towards the mean of the teacher's logits over all ranks.
 
     Args:
-        output_dim: K, the prototypes.
+        output_dim: K, the number of prototypes.
         teacher_temp: the teacher's temperature, where none is given.
-        student_temp: the student's.
+        student_temp: the student's temperature.
         center_mode: ``"mean"``, or ``"sinkhorn"``: three iterations of Sinkhorn-Knopp over all
-            masked patches, as DINOv2's larger models.
-        center_momentum: of the centre; see :class:`CenteredLoss`.
+            masked patches, as in DINOv2's larger models.
+        center_momentum: m of ``center = m · center + (1 − m) · mean``.
         normalization: see :func:`sslkernels.functional.ibot`.
-        group: the ranks that share a centre, a process group; None means all.
+        group: the process group of the ranks that share a centre; None means all ranks.
         impl: see :func:`sslkernels.soft_cross_entropy`.
 
     Attributes:
@@ -166,10 +166,10 @@ class IBOTPatchLoss(CenteredLoss):
 
         Args:
             teacher_out: (M, K), the teacher's logits at the masked patches, image by image.
-            student_out: (M, K), the student's.
-            mask: (B, H, W) or (B, N), bool: which patches are masked, M of them.
+            student_out: (M, K), the student's logits.
+            mask: (B, H, W) or (B, N), bool: the M masked patches.
             teacher_temp: the teacher's temperature; None: that of the constructor.
-            prototypes, teacher_prototypes: make logits of features, see
+            prototypes, teacher_prototypes: for features instead of logits, see
                 :func:`sslkernels.functional.dino`.
         """
         teacher_temp = self.teacher_temp if teacher_temp is None else teacher_temp
@@ -179,7 +179,7 @@ class IBOTPatchLoss(CenteredLoss):
                 "teacher_out and student_out must have one shape (M, K), "
                 f"got {tuple(teacher_out.shape)} and {tuple(student_out.shape)}"
             )
-        patch_weights(mask, student_out)  # before anything is computed from the teacher
+        patch_weights(mask, student_out)  # checks the mask before the teacher's rows are used
         loss = ibot(
             student=student_out,
             teacher=teacher_out,

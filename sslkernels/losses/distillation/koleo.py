@@ -1,4 +1,4 @@
-"""KoLeo: every embedding keeps away from the nearest of the others."""
+"""KoLeo: every embedding is repelled by its nearest neighbours."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def koleo(
 ) -> Tensor:
     """The KoLeo regulariser (Sablayrolles et al. 2019, arXiv:1806.03198) of DINOv2 and DINOv3.
 
-    ``mean_i −log(‖z_i − z_j + eps‖_p + eps)`` over the ``topk`` nearest neighbours j of each i in
-    cosine similarity, with z = x normalised here. Gradients reach both ends of a distance.
+    ``mean_i −log(‖z_i − z_j + eps‖_p + eps)`` over the ``topk`` nearest neighbours j of each i by
+    cosine similarity, where z is x normalised. Both ends of a distance get a gradient.
 
     Args:
         x: (N, D), embeddings of one view; the N × N similarities are never stored.
         p: norm of the distance.
         eps: keeps the logarithm finite.
         topk: neighbours of each embedding, 1..N − 1 (DINOv3's ``KoLeoLossDistributed``).
-        convention: whose diagonal. ``"lightly"`` leaves an embedding's similarity with itself out;
-            ``"dinov2"`` takes it as −1, so that an embedding with nothing but opposites can be its
-            own neighbour. Elsewhere they agree.
-        gather: the ranks among whose embeddings neighbours are sought (DINOv3); by one collective,
-            whatever its route.
+        convention: the treatment of the diagonal. ``"lightly"`` leaves out an embedding's
+            similarity with itself; ``"dinov2"`` sets it to −1, so that an embedding whose others
+            are all opposite can be its own neighbour. Otherwise the two agree.
+        gather: the ranks whose embeddings are candidate neighbours (DINOv3); always by one
+            collective, whatever the route.
         impl: see :func:`sslkernels.nearest_neighbor`.
 
     Returns:
@@ -76,10 +76,10 @@ class KoLeoLoss(GatheringLoss):
     Formula and shapes: :func:`sslkernels.functional.koleo`.
 
     Args:
-        p, eps, topk, convention: as there.
-        gather_distributed: seek neighbours among the embeddings of all ranks.
+        p, eps, topk, convention: see :func:`sslkernels.functional.koleo`.
+        gather_distributed: search for neighbours among the embeddings of all ranks.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`; DINOv3's
-            ``loss_group_size`` is a ``group`` of so many ranks.
+            ``loss_group_size`` is the size of ``group``.
     """
 
     def __init__(
@@ -120,11 +120,11 @@ def _check(p: float, eps: float, topk: int, convention: str) -> None:
 def _neighbors(
     z: Tensor, others: Tensor, first: int, topk: int, convention: str, impl: str
 ) -> Tensor:
-    """(N, topk): the rows of ``others`` nearest to each of z, which are those from ``first`` on."""
+    """(N, topk): the rows of ``others`` nearest to each of z, which starts at row ``first``."""
     similarities, index = nearest_neighbor(z, others, topk, exclude=(first,), impl=impl)
     if convention == "lightly":
         return index
-    # the own entry counts -1, and among equals the first is taken
+    # the similarity with itself counts as −1, and the first of equal ones is taken
     own = torch.arange(first, first + len(z), device=z.device)[:, None]
     last, least = index[:, -1:], similarities[:, -1:]
     index[:, -1:] = torch.where(

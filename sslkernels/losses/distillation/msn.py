@@ -1,4 +1,4 @@
-"""MSN and PMSN: masked views predict the prototypes of the whole image."""
+"""MSN and PMSN: masked views predict the prototype assignment of the whole image."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ def msn(
 
     The mean over anchors of the cross-entropy between the target's assignment and the anchor's,
     ``softmax(cosine / temperature)`` over prototypes; plus ``regularization_weight`` times the
-    divergence of the anchors' mean assignment p̄ from what it should be: from uniform,
-    ``log K − H(p̄)``, or from another distribution, ``KL(distribution ‖ p̄)``.
+    divergence of the anchors' mean assignment p̄ from a prior: uniform, ``log K − H(p̄)``, or
+    another distribution, ``KL(distribution ‖ p̄)``.
 
     Args:
         anchors: (V · B, D), V views of each of B images, one view after the other.
         targets: (B, D); detached here.
-        prototypes: (K, D), learnt. All three are normalised here.
+        prototypes: (K, D), learned. All three are normalised here.
         temperature: of both assignments, above 0.
         target_sharpen_temperature: the target's probabilities are raised to its inverse.
-        sinkhorn_iterations: that balance the sharpened targets over the batch; 0: none.
+        sinkhorn_iterations: iterations that balance the sharpened targets over the batch; 0: none.
         regularization_weight: of the divergence.
-        distribution: (K,), summing to 1, that p̄ should follow (PMSN); None: uniform (MSN).
-        gather: the ranks over which targets are balanced, p̄ is the mean (as the authors'), and the
-            loss is.
+        distribution: (K,), the prior of p̄, summing to 1 (PMSN); None: uniform (MSN).
+        gather: the ranks over which targets are balanced, assignments are averaged to p̄ (as in the
+            authors' code), and the loss is averaged.
         impl: see :func:`sslkernels.soft_cross_entropy`.
 
     Returns:
@@ -105,7 +105,7 @@ def msn(
 
 
 def power_law(size: int, exponent: float, device: torch.device | None = None) -> Tensor:
-    """(size,): probabilities that fall as ``k^(−exponent)``, k = 1..size; PMSN's prior."""
+    """(size,): probabilities proportional to ``k^(−exponent)``, k = 1..size; PMSN's prior."""
     check_integers(1, size=size)
     check_numbers(exponent=exponent)
     weights = torch.arange(1, size + 1, dtype=torch.float64, device=device) ** -exponent
@@ -118,9 +118,10 @@ class MSNLoss(GatheringLoss):
     Formula and shapes: :func:`sslkernels.functional.msn`.
 
     Args:
-        temperature, sinkhorn_iterations, regularization_weight: as there.
-        gather_distributed: balance targets and average assignments over all ranks (lightly's
-            averages those of each rank alone).
+        temperature, sinkhorn_iterations, regularization_weight: see
+            :func:`sslkernels.functional.msn`.
+        gather_distributed: balance targets and average assignments over all ranks (lightly
+            averages the assignments of each rank separately).
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
 
     Raises:
@@ -163,17 +164,17 @@ class MSNLoss(GatheringLoss):
         )
 
     def distribution(self, prototypes: Tensor) -> Tensor | None:
-        """What the mean assignment should follow; None: uniform."""
+        """The prior (K,) of the mean assignment; None: uniform."""
         return None
 
 
 class PMSNLoss(MSNLoss):
-    """PMSN as a module, whose prior is a power law: lightly's constructor, defaults and results.
+    """PMSN as a module, with a power-law prior: lightly's constructor, defaults and results.
 
     Args:
-        power_law_exponent: of :func:`power_law`.
+        power_law_exponent: of :func:`sslkernels.functional.power_law`.
         temperature, sinkhorn_iterations, regularization_weight, gather_distributed: see
-            :class:`MSNLoss`.
+            :class:`sslkernels.MSNLoss`.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
     """
 
@@ -197,13 +198,13 @@ class PMSNLoss(MSNLoss):
 
 
 class PMSNCustomLoss(MSNLoss):
-    """PMSN with a prior of one's own: lightly's constructor and results.
+    """PMSN with a custom prior: lightly's constructor and results.
 
     Args:
-        target_distribution: maps a (K,) tensor of probabilities, whose values it should not use, to
-            the distribution (K,) that the mean assignment should follow.
+        target_distribution: maps a (K,) tensor of probabilities, of which only shape, dtype and
+            device should be used, to the prior (K,) of the mean assignment.
         temperature, sinkhorn_iterations, regularization_weight, gather_distributed: see
-            :class:`MSNLoss`.
+            :class:`sslkernels.MSNLoss`.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
     """
 

@@ -37,20 +37,20 @@ def swav(
     impl: str = "auto",
 ) -> Tensor:
     """SwAV (Caron et al. 2020, arXiv:2006.09882): the mean over pairs of a high-resolution crop and
-    another crop of the cross-entropy between the first's Sinkhorn-Knopp assignment and the second's
-    prediction.
+    another crop of the cross-entropy between the Sinkhorn-Knopp assignment of the first and the
+    prediction of the second.
 
     Args:
-        high_resolution: T crops' logits (B, K), similarities with the prototypes. Their assignments
-            are balanced crop by crop, and carry no gradient.
-        low_resolution: further crops, which only predict; (B, K) each.
+        high_resolution: logits (B, K) of T crops, similarities with the prototypes. Their
+            assignments are balanced for each crop separately, and carry no gradient.
+        low_resolution: logits (B, K) of further crops, which only predict.
         queue: T tensors (Q, K), logits of earlier batches, balanced together with each crop's own.
         temperature: of the predictions.
         epsilon: temperature of the assignments.
         iterations: of Sinkhorn-Knopp, see :func:`sslkernels.sinkhorn`.
         prototypes: (K, D), or (prototypes, magnitude) under weight normalisation: then crops and
             queue are features (…, D), whose logits are never stored.
-        gather: the ranks over whose crops assignments are balanced, and the mean is.
+        gather: the ranks over whose crops assignments are balanced and the mean is taken.
         impl: see :func:`sslkernels.soft_cross_entropy`.
 
     Returns:
@@ -116,7 +116,7 @@ def _crops(name: str, crops: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _is_cheaper_together(logits: Sequence[Tensor]) -> bool:
-    """Whether one call for all of these is worth a copy of them: on a GPU it is fewer launches."""
+    """Whether one call for all crops is worth a copy of them; on a GPU it is fewer launches."""
     first = logits[0]
     if any(x.shape != first.shape or x.dtype != first.dtype for x in logits):
         return False
@@ -124,13 +124,14 @@ def _is_cheaper_together(logits: Sequence[Tensor]) -> bool:
 
 
 class SwaVLoss(GatheringLoss):
-    """SwAV as a module: lightly's constructor, defaults and results (but a scalar).
+    """SwAV as a module: lightly's constructor, defaults and results (but as a scalar).
 
-    Formula and shapes: :func:`sslkernels.functional.swav`. What fills the queue is the training's
-    affair, as in the authors' code, where it starts to count some epochs in.
+    Formula and shapes: :func:`sslkernels.functional.swav`. The training loop fills the queue, as in
+    the authors' code, where it is used only after some epochs.
 
     Args:
-        temperature, sinkhorn_iterations, sinkhorn_epsilon: as there.
+        temperature, sinkhorn_iterations, sinkhorn_epsilon: temperature of the predictions,
+            iterations and temperature of the assignments.
         sinkhorn_gather_distributed: balance assignments over all ranks' crops.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
     """
@@ -157,7 +158,7 @@ class SwaVLoss(GatheringLoss):
         *,
         prototypes: Prototypes | None = None,
     ) -> Tensor:
-        """Return the loss of crops' logits, or of their features where ``prototypes`` are given."""
+        """Return the loss of crops' logits, or of their features if ``prototypes`` are given."""
         return swav(
             high_resolution_outputs,
             low_resolution_outputs,

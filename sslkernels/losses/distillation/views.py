@@ -1,4 +1,4 @@
-"""Views of student and teacher: logits, or features with the prototypes that make them."""
+"""Views of student and teacher: logits, or features and the prototypes that give the logits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...primitives._rows import finite_sum
 from ...primitives.soft_cross_entropy import prototype_cross_entropy, soft_cross_entropy
 
 Views = Tensor | Sequence[Tensor]  # (V, B, K), or V of (B, K)
-Prototypes = Tensor | tuple[Tensor, Tensor]  # (K, D); or those and the magnitude of weight_norm
+Prototypes = Tensor | tuple[Tensor, Tensor]  # (K, D), or with weight_norm's magnitude
 
 
 def cross_entropies(
@@ -26,7 +26,7 @@ def cross_entropies(
     teacher_prototypes: Prototypes | None,
     **options: Any,
 ) -> Tensor:
-    """Rows of soft_cross_entropy, or of prototype_cross_entropy where there are prototypes."""
+    """Rows of soft_cross_entropy, or of prototype_cross_entropy if there are prototypes."""
     if (prototypes is None) != (teacher_prototypes is None):
         raise ValueError("prototypes and teacher_prototypes must be given both, or neither")
     if prototypes is None or teacher_prototypes is None:
@@ -54,7 +54,7 @@ def split(prototypes: Prototypes) -> tuple[Tensor, Tensor | None]:
 
 
 def count(name: str, views: Views) -> int:
-    """How many views they are."""
+    """The number of views."""
     if not isinstance(views, Tensor | list | tuple):
         raise TypeError(f"{name} must be a torch.Tensor or a list of them, got {shown(views)}")
     if isinstance(views, list | tuple) and not views:
@@ -68,14 +68,14 @@ def count(name: str, views: Views) -> int:
 
 
 def rows(views: Views) -> Tensor:
-    """All rows of all views (V · B, K), detached; a copy only if they are apart."""
+    """All rows of all views (V · B, K), detached; a copy if they are separate tensors."""
     if isinstance(views, Tensor):
         return views.detach().flatten(0, -2)
     return torch.cat([x.detach() for x in views])
 
 
 def sum_of_logits(teacher: Views, prototypes: Prototypes | None) -> tuple[Tensor, int | Tensor]:
-    """The sum over the finite rows (K,) of the teacher's logits, and how many these are. It is
+    """The sum (K,) over the finite rows of the teacher's logits, and their number. The sum is
     linear: from features it needs no logits."""
     tensors = [teacher] if isinstance(teacher, Tensor) else teacher
     dtype = accumulation_dtype(tensors[0])

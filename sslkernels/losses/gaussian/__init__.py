@@ -1,4 +1,4 @@
-"""Losses that make embeddings an isotropic Gaussian, as seen along random directions."""
+"""Losses that make embeddings isotropic Gaussian, tested along random directions."""
 
 from .bcs import BCSLoss, bcs
 from .lejepa import LeJEPALoss, lejepa

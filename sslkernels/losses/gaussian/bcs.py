@@ -27,9 +27,9 @@ def bcs(
     gather: Gather | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    """SIGReg and the distance of two views, as eb_jepa's ``BCS`` states them.
+    """SIGReg and the distance of two views, as in eb_jepa's ``BCS``.
 
-    ``mean (z_a − z_b)² + λ [s(z_a) + s(z_b)] / 2``, s the mean over directions of
+    ``mean (z_a − z_b)² + λ [s(z_a) + s(z_b)] / 2``, where s is the mean over directions of
     ``∫ |φ_empirical − φ_normal|² e^(−t²/2) dt`` by the trapezoidal rule with 10 points over
     [−3, 3], without LeJEPA's factor N.
 
@@ -37,7 +37,7 @@ def bcs(
         z_a, z_b: (N, D) embeddings of two views.
         directions: (D, M), unit vectors in the dtype of the embeddings.
         lambda_param: λ.
-        gather: the ranks whose rows count too: the loss of the global batch.
+        gather: the ranks whose rows are included: the loss of the global batch.
         impl: see :func:`sslkernels.sliced_epps_pulley`.
 
     Returns:
@@ -59,15 +59,15 @@ def bcs(
 
 
 class BCSLoss(SlicedLoss):
-    """eb_jepa's BCS with directions of its own at every call.
+    """eb_jepa's BCS with new directions at every call.
 
     Formula and shapes: :func:`sslkernels.functional.bcs`.
 
     Args:
-        num_slices: directions.
+        num_slices: number of directions.
         lambda_param: λ.
-        gather_distributed: the loss of the global batch.
-        seed: of directions.
+        gather_distributed: compute the loss of the global batch.
+        seed: seed of the directions.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
 
     Attributes:
@@ -88,8 +88,8 @@ class BCSLoss(SlicedLoss):
         self.lambda_param = lambda_param
 
     def forward(self, z_a: Tensor, z_b: Tensor, directions: Tensor | None = None) -> Tensor:
-        """Return the loss of two views' embeddings, each (N, D); directions that are given are not
-        counted."""
+        """Return the loss of two views' embeddings, each (N, D). A call with given directions does
+        not advance ``global_step``."""
         check_embeddings(z_a=z_a, z_b=z_b)
         return bcs(
             z_a, z_b, self.draw(z_a) if directions is None else directions, self.lambda_param,

@@ -1,4 +1,4 @@
-"""LeJEPA: views of an image together, all embeddings an isotropic Gaussian."""
+"""LeJEPA: invariance over the views of an image, and isotropic Gaussian embeddings."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ def lejepa(
 ) -> Tensor:
     """LeJEPA's loss (Balestriero and LeCun 2025, arXiv:2511.08544).
 
-    ``λ SIGReg(z) + (1 − λ) mean (z − c)²`` over all views z, with c the mean of an image's global
-    views. Nothing is detached.
+    ``λ SIGReg(z) + (1 − λ) mean (z − c)²`` over all views z, where c is the mean of an image's
+    global views. Nothing is detached.
 
     Args:
         global_proj: (V_g, N, D) projections of global views.
-        local_proj: (V_l, N, D) of local views; None: there are none, and the centre is the mean of
+        local_proj: (V_l, N, D) of local views; None: no local views, so the centre is the mean of
             all views, as in the authors' minimal example.
         directions: (D, M), unit vectors in the dtype of the projections.
         lambda_param: λ: 0.05 in lightly, 0.02 in the authors' minimal example.
         knots, t_max: see :func:`sslkernels.functional.sigreg`.
-        convention: ``"lejepa"``, the authors' and lightly's; or ``"stable_pretraining"``, which
-            takes all views as one set of samples and adds ``λ SIGReg + mean (z − c)²``.
-        gather: the ranks whose rows count too: the loss of the global batch.
+        convention: ``"lejepa"``, as in the authors' code and lightly; or
+            ``"stable_pretraining"``, which takes all views as one set of samples and adds
+            ``λ SIGReg + mean (z − c)²``.
+        gather: the ranks whose rows are included: the loss of the global batch.
         impl: see :func:`sslkernels.sliced_epps_pulley`.
 
     Returns:
@@ -64,13 +65,13 @@ def lejepa(
 
 
 class LeJEPALoss(SlicedLoss):
-    """LeJEPA's loss with directions of its own at every call.
+    """LeJEPA's loss with new directions at every call.
 
     Formula, shapes and conventions: :func:`sslkernels.functional.lejepa`.
 
     Args:
-        lambda_param: λ, from 0 to 1 (any from 0 on with ``convention="stable_pretraining"``).
-        gather_distributed: the loss of the global batch.
+        lambda_param: λ, from 0 to 1 (at least 0 with ``convention="stable_pretraining"``).
+        gather_distributed: compute the loss of the global batch.
         num_slices, knots, t_max, seed: see :class:`sslkernels.SIGRegLoss`.
         convention: ``"lejepa"`` or ``"stable_pretraining"``.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
@@ -103,8 +104,8 @@ class LeJEPALoss(SlicedLoss):
         local_proj: Tensor | None = None,
         directions: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss of (V_g, N, D) and (V_l, N, D); directions that are given are not
-        counted."""
+        """Return the loss of (V_g, N, D) and (V_l, N, D). A call with given directions does not
+        advance ``global_step``."""
         check_projections(global_proj, local_proj)
         return lejepa(
             global_proj, local_proj, self.draw(global_proj) if directions is None else directions,
@@ -114,12 +115,12 @@ class LeJEPALoss(SlicedLoss):
 
 
 def all_views(global_proj: Tensor, local_proj: Tensor | None) -> Tensor:
-    """Global views, then local ones."""
+    """Global views followed by local views."""
     return global_proj if local_proj is None else torch.cat([global_proj, local_proj])
 
 
 def invariance(z: Tensor, centers: int, gather: Gather | None, weight: float = 1.0) -> Tensor:
-    """The weighted mean squared distance of views (V, N, D) from the mean of the first of them."""
+    """The weighted mean squared distance of views (V, N, D) to the mean of the first views."""
     loss = weighted_invariance(z, centers, weight)
     if ranks_of(gather) is None:
         return loss
@@ -127,12 +128,12 @@ def invariance(z: Tensor, centers: int, gather: Gather | None, weight: float = 1
 
 
 def unscaled(gather: Gather | None) -> Gather | None:
-    """The same ranks, for a part of a loss whose embeddings' gradients are scaled already."""
+    """The same ranks, for a term whose embeddings' gradients are already scaled."""
     return None if gather is None else Gather(gather.route, gather.group)
 
 
 def check_projections(global_proj: Tensor, local_proj: Tensor | None) -> None:
-    """Views (V, N, D) each, alike but for V."""
+    """Check for views (V, N, D) that differ in V only."""
     views = {"global_proj": global_proj}
     if local_proj is not None:
         views["local_proj"] = local_proj

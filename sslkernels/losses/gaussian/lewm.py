@@ -1,4 +1,4 @@
-"""LeWM: the next embedding predicted, every time step's embeddings an isotropic Gaussian."""
+"""LeWM: next-embedding prediction, with isotropic Gaussian embeddings at every time step."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def lewm(
     gather: Gather | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    """The loss of LeWorldModel (2026, arXiv:2603.19312), as lightly states it.
+    """The loss of LeWorldModel (2026, arXiv:2603.19312), as in lightly.
 
-    ``mean (predicted − target)² + λ SIGReg(embeddings)``, the target detached; each time step is a
-    set of samples by itself.
+    ``mean (predicted − target)² + λ SIGReg(embeddings)``, with the target detached; each time step
+    is a separate set of samples.
 
     Args:
-        predicted: (B, T, D) predicted embeddings, or of any shape with B first and D last.
-        target: those of the frames, of the same shape; gets no gradient.
-        embeddings: (B, T', D) all embeddings of the clips, or (B, …, D), each place of which is a
-            set of B samples.
+        predicted: (B, T, D) predicted embeddings, or any shape with B first and D last.
+        target: embeddings of the frames, of the same shape; gets no gradient.
+        embeddings: (B, T', D) all embeddings of the clips, or (B, …, D), where each index in
+            between is a set of B samples.
         directions: (D, M), unit vectors in the dtype of the embeddings.
         lambda_param: λ, at least 0.
         normalize: compare after a layer normalisation of both.
         knots, t_max: see :func:`sslkernels.functional.sigreg`.
-        gather: the ranks whose clips count too: the loss of the global batch.
+        gather: the ranks whose clips are included: the loss of the global batch.
         impl: see :func:`sslkernels.sliced_epps_pulley`.
 
     Returns:
@@ -67,14 +67,14 @@ def lewm(
 
 
 class LeWMLoss(SlicedLoss):
-    """LeWorldModel's loss with directions of its own at every call.
+    """LeWorldModel's loss with new directions at every call.
 
     Formula, shapes and conventions: :func:`sslkernels.functional.lewm`.
 
     Args:
         lambda_param: λ, at least 0.
         normalize: compare predictions and targets after a layer normalisation.
-        gather_distributed: the loss of the global batch.
+        gather_distributed: compute the loss of the global batch.
         num_slices, knots, t_max, seed: see :class:`sslkernels.SIGRegLoss`.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
 
@@ -108,8 +108,8 @@ class LeWMLoss(SlicedLoss):
         embeddings: Tensor,
         directions: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss of (B, T, D) twice, and (B, T', D); directions that are given are not
-        counted."""
+        """Return the loss of two tensors (B, T, D) and one (B, T', D). A call with given directions
+        does not advance ``global_step``."""
         _check(predicted, target, embeddings)
         return lewm(
             predicted, target, embeddings,

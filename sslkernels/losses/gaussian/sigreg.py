@@ -1,4 +1,4 @@
-"""SIGReg: embeddings pushed to an isotropic Gaussian, direction by direction."""
+"""SIGReg: regularises embeddings towards an isotropic Gaussian along random directions."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def sigreg(
 ) -> Tensor:
     """Sketched isotropic Gaussian regularisation (Balestriero and LeCun 2025, arXiv:2511.08544).
 
-    The mean over directions, and over sets of samples, of :func:`sslkernels.sliced_epps_pulley`.
+    The mean of :func:`sslkernels.sliced_epps_pulley` over directions and sets of samples.
 
     Args:
-        z: (N, D) embeddings, or (…, N, D): views, or time steps, each a set of N samples by itself.
+        z: (N, D) embeddings, or (…, N, D): views or time steps, each a separate set of N samples.
         directions: (D, M), unit vectors in the dtype of z.
         knots, t_max: of the trapezoidal rule over [0, t_max], whose weights are doubled.
         reduction: ``"mean"``, ``"sum"``, or ``"none"``: (…, M).
-        clip_value: statistics below it count 0.
-        gather: the ranks whose rows count too: the loss of the global batch.
+        clip_value: statistics below it count as 0.
+        gather: the ranks whose rows are included: the loss of the global batch.
         impl: see :func:`sslkernels.sliced_epps_pulley`.
 
     Returns:
@@ -64,16 +64,16 @@ def sigreg(
 
 
 class SIGRegLoss(SlicedLoss):
-    """SIGReg with directions of its own at every call.
+    """SIGReg with new directions at every call.
 
     Formula, shapes and conventions: :func:`sslkernels.functional.sigreg`.
 
     Args:
-        num_slices: directions; the authors' minimal example has 256, lightly and
-            stable-pretraining 1,024.
+        num_slices: number of directions; 256 in the authors' minimal example, 1,024 in lightly and
+            stable-pretraining.
         knots, t_max, reduction, clip_value: see :func:`sslkernels.functional.sigreg`.
-        gather_distributed: the loss of the global batch.
-        seed: of directions.
+        gather_distributed: compute the loss of the global batch.
+        seed: seed of the directions.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
 
     Attributes:
@@ -99,7 +99,8 @@ class SIGRegLoss(SlicedLoss):
         self.reduction, self.clip_value = reduction, clip_value
 
     def forward(self, z: Tensor, directions: Tensor | None = None) -> Tensor:
-        """Return the loss of (…, N, D); directions (D, M) that are given are not counted."""
+        """Return the loss of (…, N, D). A call with given directions (D, M) does not advance
+        ``global_step``."""
         check_samples(z)
         return sigreg(
             z, self.draw(z) if directions is None else directions, self.knots, self.t_max,

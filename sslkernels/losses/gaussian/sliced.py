@@ -1,4 +1,4 @@
-"""What losses of random directions share: the step that draws them."""
+"""Shared by losses of random directions: the step counter that determines the directions."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from .._common import Gathering, GatheringLoss
 
 
 class SlicedLoss(GatheringLoss):
-    """A loss of embeddings' projections on random directions, other ones at every call in training.
+    """A loss of embeddings projected on random directions, drawn anew at every training call.
 
-    Directions follow from the seed and the step alone, so that they are the same on all ranks and
-    devices, and nobody waits to agree on them: ranks must have counted alike, as they do from one
-    checkpoint. Activation checkpointing, which calls a loss twice, is an error in training unless
-    directions are given.
+    Directions follow from the seed and the step alone, so they are the same on all ranks and
+    devices without communication, as long as the ranks have made the same number of calls (they
+    have, from a common checkpoint). Activation checkpointing, which calls a loss twice, is an
+    error in training unless directions are given.
 
     Args:
-        num_slices: directions, M.
-        seed: of directions.
+        num_slices: M, the number of directions.
+        seed: seed of the directions.
         gather_distributed, gather, group, grad_scale, impl: see
-            :class:`sslkernels.losses.GatheringLoss`. Both ways to gather are one here: ranks
-            exchange sums.
+            :class:`sslkernels.losses.GatheringLoss`. Both values of ``gather`` are the same here:
+            ranks exchange sums.
 
     Attributes:
-        global_step: calls so far in training, an int64 tensor in the ``state_dict``.
+        global_step: number of calls so far in training, an int64 tensor in the ``state_dict``.
     """
 
     global_step: Tensor
@@ -47,8 +47,8 @@ class SlicedLoss(GatheringLoss):
         self.register_buffer("global_step", torch.zeros((), dtype=torch.int64))
 
     def draw(self, z: Tensor) -> Tensor:
-        """Directions (D, M) for embeddings (…, D), in their dtype; in training the step then
-        moves on."""
+        """Directions (D, M) for embeddings (…, D), in their dtype; in training this advances
+        ``global_step``."""
         if self.training and _is_repeated():
             raise RuntimeError(
                 f"{type(self).__name__} is computed again within a backward pass, as activation "
@@ -65,5 +65,5 @@ class SlicedLoss(GatheringLoss):
 
 
 def _is_repeated() -> bool:
-    """Whether a backward pass runs, which computes again what was not kept."""
+    """Whether a backward pass is running, which recomputes activations under checkpointing."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1

@@ -1,4 +1,4 @@
-"""VISReg: views of an image together, embeddings centred, of unit variance, Gaussian in shape."""
+"""VISReg: invariance over views, and centred, unit-variance embeddings of Gaussian shape."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def visreg(
     gather: Gather | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    """VISReg's loss (Wu et al. 2026, arXiv:2606.02572), as lightly states it.
+    """VISReg's loss (Wu et al. 2026, arXiv:2606.02572), as in lightly.
 
     ``(1 − λ) mean (z − c)² + λ (λ_scale mean (1 − σ)² + λ_shape W + λ_center mean µ²)`` over all
-    views z, with c the mean of an image's global views; µ and σ are a view's means and biased
-    standard deviations by feature, and W is :func:`sslkernels.sliced_wasserstein` of
+    views z, where c is the mean of an image's global views, µ and σ are the means and biased
+    standard deviations of a view's features, and W is :func:`sslkernels.sliced_wasserstein` of
     ``(z − µ) / (σ + eps)``, in which σ is detached.
 
     Args:
         global_proj: (V_g, N, D) projections of global views, N at least 2.
-        local_proj: (V_l, N, D) of local views; None: there are none.
+        local_proj: (V_l, N, D) of local views; None: no local views.
         directions: (D, M), unit vectors in the dtype of the projections.
         lambda_param: λ, from 0 to 1; the paper recommends 0.6 for small data sets.
         lambda_scale, lambda_shape, lambda_center: weights, at least 0.
-        eps: added to σ where it divides, above 0.
-        gather: the ranks whose rows count too: the loss of the global batch, whose projections
-            every rank then holds. Without it each rank's σ and µ are its own, as in the paper.
+        eps: added to σ in the denominator, above 0.
+        gather: the ranks whose rows are included: the loss of the global batch, whose projections
+            every rank then holds. Without it σ and µ are computed on each rank, as in the paper.
         impl: see :func:`sslkernels.sliced_wasserstein`.
 
     Returns:
-        The loss, a scalar in float32 (float64 for float64 inputs). Features that are alike in all
-        rows get no gradient of σ.
+        The loss, a scalar in float32 (float64 for float64 inputs). Features that are constant over
+        the rows get no gradient from σ.
 
     Raises:
         TypeError, ValueError: arguments of the wrong type, dtype or shape.
@@ -63,7 +63,7 @@ def visreg(
 
 
 class Terms(NamedTuple):
-    """What VISReg's loss adds up, each without its weight."""
+    """The terms of VISReg's loss, without their weights."""
 
     invariance: Tensor
     scale: Tensor
@@ -80,7 +80,7 @@ def terms(
     gather: Gather | None,
     impl: str,
 ) -> Terms:
-    """Those of :func:`visreg`."""
+    """The terms of :func:`sslkernels.functional.visreg`."""
     check_projections(global_proj, local_proj)
     check_directions(global_proj, directions)
     if global_proj.shape[1] < 2 and ranks_of(gather) is None:
@@ -95,7 +95,7 @@ def terms(
         mean = z.mean(1, keepdim=True)
         centered = z - mean
         variance = centered.square().mean(1, keepdim=True)
-        # the least positive number keeps the gradient finite where it should be 0
+        # clamped to the smallest normal number, so that the gradient at 0 is finite
         deviation = variance.clamp_min(torch.finfo(dtype).tiny).sqrt()
         scale, center = (1 - deviation).square().mean(), mean.square().mean()
         standardized = centered / (deviation.detach() + eps)
@@ -104,17 +104,17 @@ def terms(
 
 
 class VISRegLoss(SlicedLoss):
-    """VISReg's loss with directions of its own at every call.
+    """VISReg's loss with new directions at every call.
 
     Formula, shapes and conventions: :func:`sslkernels.functional.visreg`.
 
     Args:
         lambda_param: λ, from 0 to 1.
-        num_slices: directions.
+        num_slices: number of directions.
         lambda_scale, lambda_shape, lambda_center: weights, at least 0.
-        gather_distributed: the loss of the global batch.
-        eps: added to standard deviations where they divide, above 0.
-        seed: of directions, which are the same on all ranks, gathered or not.
+        gather_distributed: compute the loss of the global batch.
+        eps: added to standard deviations in the denominator, above 0.
+        seed: seed of the directions, which are the same on all ranks, gathered or not.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
 
     Attributes:
@@ -146,8 +146,8 @@ class VISRegLoss(SlicedLoss):
         local_proj: Tensor | None = None,
         directions: Tensor | None = None,
     ) -> Tensor:
-        """Return the loss of (V_g, N, D) and (V_l, N, D); directions that are given are not
-        counted."""
+        """Return the loss of (V_g, N, D) and (V_l, N, D). A call with given directions does not
+        advance ``global_step``."""
         check_projections(global_proj, local_proj)
         return visreg(
             global_proj, local_proj, self.draw(global_proj) if directions is None else directions,

@@ -1,4 +1,4 @@
-"""B200: tcgen05, 227 KiB of shared memory for a block."""
+"""B200: tcgen05, 227 KiB of shared memory per block."""
 
 from .tile import ByDepth, Tile
 

@@ -1,4 +1,4 @@
-"""A100, and what has as much shared memory: 163 KiB for a block."""
+"""A100 and GPUs with as much shared memory: 163 KiB per block."""
 
 from .tile import ByDepth, Tile
 

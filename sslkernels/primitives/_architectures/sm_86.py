@@ -1,4 +1,4 @@
-"""GPUs with 99 KiB of shared memory for a block: RTX 30 and 40, A10, L4, L40."""
+"""GPUs with 99 KiB of shared memory per block: RTX 30 and 40, A10, L4, L40."""
 
 from .tile import ByDepth, Tile
 

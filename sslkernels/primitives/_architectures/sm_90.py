@@ -1,4 +1,4 @@
-"""H100, H200: wgmma, 227 KiB of shared memory for a block."""
+"""H100, H200: wgmma, 227 KiB of shared memory per block."""
 
 from .tile import ByDepth, Tile
 

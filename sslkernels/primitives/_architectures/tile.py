@@ -1,4 +1,4 @@
-"""What a tile is."""
+"""The tile of a kernel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Tile(NamedTuple):
-    """BM × BN is the tile of products, BD the depth of one of them."""
+    """BM × BN is the tile of the result, BD the depth of one product."""
 
     BM: int
     BN: int
@@ -20,5 +20,5 @@ class Tile(NamedTuple):
 
 # [bytes per element]: {largest d: tile}
 ByDepth = dict[int, dict[int, Tile]]
-# of every architecture
+# one for each architecture
 Table = dict[str, ByDepth]

@@ -44,28 +44,28 @@ def augment_views(
 ) -> Tensor:
     """V views of each of N images: crop, resize, flip, jitter, grey, blur, solarize, normalise.
 
-    Each view has its own parameters. Every step gives whole levels 0 … 255, and those of Pillow
-    and torchvision: resizing is antialiased, contrast is about the image's mean grey, hue turns in
-    HSV, the blur is a Gaussian of up to 23 taps (README.md has all of it). There is no gradient.
+    Each view has its own parameters. Every step rounds to whole levels 0 … 255, with the results of
+    Pillow and torchvision: resizing is antialiased, contrast is about the image's mean grey, hue
+    is shifted in HSV, the blur is a Gaussian of up to 23 taps (see the README). No gradient.
 
     Args:
-        images: (N, H, W, C) uint8 with C 1 or 3, or :class:`RaggedImages`.
-        parameters: (V, N, 13) float32 on the device of the images, whose columns
-            :class:`Parameters` names; drawn by :func:`sslkernels.data.draw_parameters`. Crops lie
-            in their images; on a GPU that is not checked, and what lies outside is not read.
-        size: side of the views in pixels.
+        images: (N, H, W, C) uint8 with C 1 or 3, or :class:`sslkernels.RaggedImages`.
+        parameters: (V, N, 13) float32 on the device of the images, with the columns of
+            ``Parameters`` in ``augment_views/parameters.py``; drawn by
+            :func:`sslkernels.data.draw_parameters`. Crops must be inside their images; this is not
+            checked on a GPU, where pixels outside are not read.
         interpolation: ``"bicubic"`` or ``"bilinear"``.
-        mean, std: C numbers: of values in [0, 1], subtracted and divided by.
+        mean, std: C numbers each, subtracted from values in [0, 1] and divided by.
         dtype: of the views; float32, bfloat16 or float16.
         channels_last: the memory format of each view.
         impl: ``"auto"`` chooses by device: ``"cpu"`` (C++), ``"triton"``, else ``"reference"``.
 
     Returns:
-        (V, N, C, size, size), so that each view of the batch lies in one piece.
+        (V, N, C, size, size), each view of the batch contiguous.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: a shape or device that does not fit, a number out of range, a crop that leaves
+        ValueError: a shape or device that does not fit, a number out of range, a crop that exceeds
             its image, an unknown ``impl``, or one that does not run on these tensors.
         RuntimeError: an ``impl`` that was named but not built or installed.
     """
@@ -85,7 +85,7 @@ def augment_views(
 
 
 def _numbers(name: str, values: Sequence[float], count: int) -> list[float]:
-    """Of each channel."""
+    """One number for each channel."""
     if isinstance(values, Tensor):
         check_tensors(**{name: values})
     if hasattr(values, "tolist"):

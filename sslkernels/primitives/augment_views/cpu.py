@@ -1,4 +1,4 @@
-"""The C++ kernel: one thread makes a view, which stays in its cache from the crop to the end."""
+"""The C++ kernel: one thread makes a view, which stays in its cache throughout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def augment_views(
     std: Sequence[float],
     out: Tensor,
 ) -> None:
-    """Write the views of parameters (V, N, 13) into out (V, N, C, size, size)."""
+    """Write the views of parameters (V, N, 13) to out (V, N, C, size, size)."""
     size = out.shape[-1]
     affine = torch.tensor(
         [[1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]]

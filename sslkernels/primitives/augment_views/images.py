@@ -1,4 +1,4 @@
-"""A batch of images of different sizes in one piece of memory, as decoders yield them."""
+"""A batch of images of different sizes in one buffer, as decoders return them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..._copy import to_device
 
 
 class RaggedImages(NamedTuple):
-    """N images (height, width, channels) of bytes, one after the other.
+    """N images (height, width, channels) of bytes, one after the other in memory.
 
     Attributes:
         data: (bytes,) uint8.
-        offsets: (N,) int64, where each image begins in ``data``.
-        sizes: (N, 2) int64, height and width of each, on the device of ``data``.
-        channels: 1 or 3, of all of them.
+        offsets: (N,) int64, the start of each image in ``data``.
+        sizes: (N, 2) int64, height and width of each image, on the device of ``data``.
+        channels: 1 or 3, the same for all images.
     """
 
     data: Tensor
@@ -40,7 +40,7 @@ class RaggedImages(NamedTuple):
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> RaggedImages:
-        """The same on another device; the host waits for a copy to a CUDA device if told to."""
+        """A copy on another device; ``non_blocking=False`` waits for a copy to a CUDA device."""
         copy = to_device if non_blocking else Tensor.to
         data, offsets, sizes = (copy(x, device) for x in self[:3])
         return RaggedImages(data, offsets, sizes, self.channels)

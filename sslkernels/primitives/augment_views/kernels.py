@@ -12,7 +12,7 @@ from .images import RaggedImages
 
 
 class Kernels(Protocol):
-    """What a module of kernels holds."""
+    """The interface of an implementation."""
 
     def augment_views(
         self,
@@ -27,7 +27,7 @@ class Kernels(Protocol):
 
 @cache
 def kernels(impl: str) -> Kernels:
-    """Those of an implementation, imported when they are first asked for."""
+    """The kernels of an implementation, imported on first use."""
     if impl == "cpu":
         from . import cpu
 

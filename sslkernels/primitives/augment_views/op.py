@@ -1,4 +1,4 @@
-"""The operator as torch sees it: schema, fake, and the choice of kernels. No derivative."""
+"""The torch operator: schema, fake, and the choice of kernels. No derivative."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def _augment_views(
 
 
 def check(images: RaggedImages, parameters: Tensor) -> None:
-    """Raise unless images lie in their memory, crops in their images, and numbers in their ranges.
+    """Raise unless images are inside their memory, crops inside images, and numbers in range.
 
-    No sum or product here is larger than the memory that there is.
+    No sum or product here exceeds the available memory.
     """
     height, width = images.sizes.unbind(1)
     pixels = images.data.shape[0] // images.channels

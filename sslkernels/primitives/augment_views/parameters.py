@@ -1,4 +1,4 @@
-"""What the columns of a parameter tensor mean, and where in its image a view lies."""
+"""The columns of a parameter tensor, and the position of a view in its image."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Parameters(NamedTuple):
     Attributes:
         top, left, height, width: the crop, in whole pixels of the image.
         flip: 1 for a horizontal flip, else 0.
-        order: of brightness 0, contrast 1, saturation 2, hue 3: two bits each, the first lowest.
+        order: of brightness 0, contrast 1, saturation 2, hue 3; two bits each, lowest bits first.
         brightness, contrast, saturation: factors, 1 for none.
-        hue: shift in turns, from −0.5 to 0.5; exactly 0: colours do not go through HSV.
-        grayscale: 0 none, 1 after the jitter, 2 before it.
+        hue: shift in turns, from −0.5 to 0.5; exactly 0 skips the conversion to HSV.
+        grayscale: 0 for none, 1 after the jitter, 2 before it.
         sigma: standard deviation of the blur in pixels, 0 for none.
-        solarize: threshold from which on values of 0 … 255 are inverted, 256 for none.
+        solarize: levels (0 … 255) from this threshold on are inverted; 256 for none.
     """
 
     top: Tensor
@@ -43,21 +43,21 @@ class Parameters(NamedTuple):
 
     @classmethod
     def of(cls, parameters: Tensor) -> Parameters:
-        """The columns of (..., 13), which share its memory."""
+        """The columns of (..., 13), as views of its memory."""
         return cls(*parameters.unbind(-1))
 
     def stack(self) -> Tensor:
-        """The parameter tensor (..., 13) float32 of columns of one shape."""
+        """The parameter tensor (..., 13) float32, from columns of one shape."""
         return torch.stack([x.to(torch.float32) for x in self], -1)
 
     def operations(self, position: int) -> Tensor:
-        """Which of ``OPERATIONS`` comes at this position, 0 … 3."""
+        """The operation, an index into ``OPERATIONS``, at this position, 0 … 3."""
         return self.order.long() >> 2 * position & 3
 
 
-MOST_SIDE = 1 << 14  # pixels of a view, which are counted in 32 bits
+MOST_SIDE = 1 << 14  # pixels of a view, counted in 32 bits
 COUNT = len(Parameters._fields)
-MOST_PIXELS = float(1 << 20)  # of a crop's side: beyond, sums of Pillow's weights leave 32 bits
+MOST_PIXELS = float(1 << 20)  # of a crop's side: above, sums of Pillow's weights overflow
 RANGES = {
     "top": (0.0, float(1 << 30)),
     "left": (0.0, float(1 << 30)),
@@ -69,23 +69,23 @@ RANGES = {
 
 
 def pack_order(operations: Sequence[int]) -> int:
-    """The number that ``Parameters.order`` holds for these indices into ``OPERATIONS``."""
+    """The value of ``Parameters.order`` for these indices into ``OPERATIONS``."""
     return sum(operation << 2 * position for position, operation in enumerate(operations))
 
 
 def crop_boxes(parameters: Tensor) -> Tensor:
-    """(..., 4): top, left, height and width of each crop (..., 13) in pixels of its image."""
+    """(..., 4): top, left, height and width in image pixels of each crop (..., 13)."""
     return parameters[..., :4]
 
 
 def source_coordinates(parameters: Tensor, grid: int, *, flipped: bool = True) -> Tensor:
-    """Where in the image the cells of a view's grid have their centres.
+    """Image coordinates of the centres of the cells of a view's grid.
 
     Args:
-        parameters: (..., 13), as :func:`sslkernels.data.draw_parameters` draws them.
+        parameters: (..., 13), drawn by :func:`sslkernels.data.draw_parameters`.
         grid: cells along each side of the view.
-        flipped: mirror the grid of a view that is flipped, so that a cell of the grid is what the
-            same cell of a feature map saw. (VICRegL's code has an option not to, its default.)
+        flipped: mirror the grid of a flipped view, so that a cell of the grid corresponds to the
+            same cell of a feature map. (VICRegL's code does not by default.)
 
     Returns:
         (..., grid, grid, 2): row and column in pixels of the image, whose first pixel covers

@@ -10,8 +10,8 @@ from torch import Tensor
 from .images import RaggedImages
 from .parameters import OPERATIONS, Parameters
 
-RADIUS = 11  # of the blur at most: 23 taps
-FRACTION = 1 << 22  # Pillow's weights are whole multiples of its inverse
+RADIUS = 11  # maximum of the blur: 23 taps
+FRACTION = 1 << 22  # Pillow's weights are integer multiples of 1 / FRACTION
 
 
 def augment_views_reference(
@@ -22,7 +22,7 @@ def augment_views_reference(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Tensor:
-    """(V, N, C, size, size) float32 of parameters (V, N, 13). Crops are resized one by one."""
+    """(V, N, C, size, size) float32 for parameters (V, N, 13). Crops are resized one by one."""
     views = [
         torch.stack([_resized(images, n, row, size, interpolation) for n, row in enumerate(rows)])
         for rows in parameters[..., :4].long().tolist()
@@ -44,7 +44,7 @@ def augment_views_reference(
 def _resized(
     images: RaggedImages, n: int, crop: Sequence[int], size: int, interpolation: str
 ) -> Tensor:
-    """(C, size, size) float32: along one axis, then the other, in whole levels after each."""
+    """(C, size, size) float32: along one axis, then the other, rounded to levels after each."""
     top, left, height, width = crop
     whole = [*images.sizes[n].tolist(), images.channels]
     start = int(images.offsets[n])
@@ -59,7 +59,7 @@ def _resized(
 
 
 def columns_first(height: int, width: int, size: int) -> bool:
-    """Whether pixels of one column are summed before those of one row, as since Pillow 13."""
+    """Whether Pillow sums along columns before rows, as it does since version 13."""
     return height > size and height - size > 2 * (width - size)
 
 
@@ -70,7 +70,7 @@ def _whole(x: Tensor) -> Tensor:
 def resize_weights(length: int, size: int, interpolation: str, device: torch.device) -> Tensor:
     """Pillow's antialiasing filter from ``length`` to ``size`` pixels: (size, length) float64.
 
-    In whole multiples of 2⁻²².
+    In integer multiples of 2⁻²².
     """
     step = length / size
     scale = max(step, 1.0)
@@ -105,7 +105,7 @@ def gray(x: Tensor) -> Tensor:
 
 
 def jitter(x: Tensor, p: Parameters) -> Tensor:
-    """Brightness, contrast, saturation and hue of (..., C, h, w), each in its own order."""
+    """Brightness, contrast, saturation and hue of (..., C, h, w), in the order of each image."""
     for position in range(len(OPERATIONS)):
         operation = p.operations(position)
         brightness = blend(torch.zeros_like(x), x, p.brightness)
@@ -123,12 +123,12 @@ def gray_mean(x: Tensor) -> Tensor:
 
 
 def blend(other: Tensor, x: Tensor, factor: Tensor) -> Tensor:
-    """Pillow's: from ``other`` to x and beyond, rounded towards zero."""
+    """Pillow's blend: from ``other`` to x and beyond, rounded towards zero."""
     return (other + factor * (x - other)).clamp(0, 255).trunc()
 
 
 def shift_hue(x: Tensor, turns: Tensor) -> Tensor:
-    """Through Pillow's HSV of whole levels, the hue in 255ths of a turn, and back."""
+    """Shift the hue in 255ths of a turn in Pillow's integer HSV."""
     if x.shape[-3] == 1:
         return x
     hue, saturation, value = _hsv(*x.unbind(-3))
@@ -170,7 +170,7 @@ def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 
 
 def blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """A Gaussian of 23 taps, or as many as the image has on both sides, reflected at the edges."""
+    """A Gaussian of 23 taps, or as many as the image allows on both sides, with reflected edges."""
     size = x.shape[-1]
     radius = min(RADIUS, size - 1)
     taps = torch.arange(-radius, radius + 1, device=x.device)

@@ -1,4 +1,4 @@
-"""Triton kernels: a launch resizes, a second one colours, a third one blurs the views that are."""
+"""Triton kernels: one launch resizes, a second applies colours, a third blurs where needed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def augment_views(
     std: Sequence[float],
     out: Tensor,
 ) -> None:
-    """Write the views of parameters (V, N, 13) into out (V, N, C, size, size)."""
+    """Write the views of parameters (V, N, 13) to out (V, N, C, size, size)."""
     views, count = parameters.shape[:2]
     size, channels = out.shape[-1], images.channels
     tile = RESIZE_TILE[channels]
@@ -53,5 +53,5 @@ def augment_views(
 
 
 def _tiles(size: int, SIDE: int, ROWS: int) -> int:
-    """Of a view."""
+    """The number of tiles of a view."""
     return ceil(size, SIDE) * ceil(size, ROWS)

@@ -1,4 +1,4 @@
-"""Triton: Pillow's colour operations on blocks of pixels, in whole levels held as float32.
+"""Triton: Pillow's colour operations on blocks of pixels, in integer levels held as float32.
 
 Compiled without contraction of products and sums (triton.py), since Pillow rounds both.
 """
@@ -9,7 +9,7 @@ import triton.language as tl
 
 @triton.jit
 def whole(x):
-    """Towards zero."""
+    """Rounded towards zero."""
     return x.to(tl.int32).to(tl.float32)
 
 
@@ -31,7 +31,7 @@ def blend(other, x, factor):
 
 @triton.jit
 def _channel(value, strength, start):
-    """One channel of a hue so many 85ths of a sixth of a turn from where it starts to fall."""
+    """One channel of a hue, given in 85ths of a sixth of a turn from where the channel falls."""
     start = tl.where(start >= 510.0, start - 510.0, start)
     fallen = tl.minimum(tl.maximum(tl.minimum(start, 340.0 - start), 0.0), 85.0)
     return value - whole(strength * fallen * (1.0 / 21675) + 0.5)
@@ -39,7 +39,7 @@ def _channel(value, strength, start):
 
 @triton.jit
 def shift_hue(red, green, blue, shift):
-    """To HSV in whole levels, on by so many of 255 hues, and back."""
+    """Shift the hue by some of 255 steps in integer HSV."""
     value = tl.maximum(red, tl.maximum(green, blue))
     least = tl.minimum(red, tl.minimum(green, blue))
     chroma = value - least
@@ -62,7 +62,7 @@ def shift_hue(red, green, blue, shift):
 
 @triton.jit
 def jitter(red, green, blue, row_ptr, mean, C: tl.constexpr, BEFORE: tl.constexpr):
-    """What the view's row of parameters asks for, in its order; BEFORE: as far as contrast."""
+    """The jitter of the view's row of parameters, in its order; BEFORE: only up to contrast."""
     order = tl.load(row_ptr + 5).to(tl.int32)
     hue = tl.load(row_ptr + 9)
     shift = (hue.to(tl.float64) * 255.0).to(tl.int32)
@@ -78,7 +78,7 @@ def jitter(red, green, blue, row_ptr, mean, C: tl.constexpr, BEFORE: tl.constexp
             active = active & (operation != 1).to(tl.int32)
         if active != 0:
             if operation == 3:
-                shifted = (hue != 0.0) & (C == 3)  # what is grey stays so
+                shifted = (hue != 0.0) & (C == 3)  # grey images have no hue
                 if shifted:
                     red, green, blue = shift_hue(red, green, blue, shift)
             else:

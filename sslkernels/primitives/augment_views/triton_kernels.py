@@ -1,4 +1,4 @@
-"""The Triton kernels themselves; their launchers are in triton.py.
+"""The Triton kernels; their launchers are in triton.py.
 
 Each program makes one tile of one view. ``levels``: (views, C, size, size) bytes between launches.
 """
@@ -12,9 +12,9 @@ from .triton_colors import jitter, luma
 
 @triton.jit
 def _reach(i, length, size, REACH: tl.constexpr):
-    """Of new pixels i: the first and the end of the pixels that make them, and their centre.
+    """The first and the end of the source pixels of new pixels i, and their centre.
 
-    In whole numbers: twice the centre, in pixels of the image times ``size``.
+    In integers: twice the centre, in pixels of the image times ``size``.
     """
     reach = 2 * REACH * tl.maximum(length, size)
     center = (2 * i + 1) * length
@@ -25,7 +25,7 @@ def _reach(i, length, size, REACH: tl.constexpr):
 
 @triton.jit
 def _weight(at, first, end, center, length, size, REACH: tl.constexpr):
-    """Pillow's filters, not normalised; the triangle in whole numbers."""
+    """Pillow's filters, not normalised; the triangle in integers."""
     distance = tl.abs((2 * at + 1) * size - center).to(tl.float32)
     reach = (2 * tl.maximum(length, size)).to(tl.float32)
     if REACH == 2:
@@ -40,10 +40,10 @@ def _weight(at, first, end, center, length, size, REACH: tl.constexpr):
 
 @triton.jit
 def _multiples(weight, total, REACH: tl.constexpr):
-    """Normalised, in multiples of 2⁻²², as Pillow has them."""
+    """Normalised weights in multiples of 2⁻²², as in Pillow."""
     multiple = tl.div_rn(weight * 4194304.0, total)
     multiple = tl.where(weight < 0.0, multiple - 0.5, multiple + 0.5).to(tl.int32)
-    if REACH == 1:  # sums of few such weights often lie next to a half: these are exact
+    if REACH == 1:  # few such weights often sum to near a half: kept exact
         twice = 2 * total.to(tl.int64)
         rest = 8388608 * weight.to(tl.int64) + total.to(tl.int64) - twice * multiple
         multiple += (rest >= twice).to(tl.int32) - (rest < 0).to(tl.int32)
@@ -57,7 +57,7 @@ def _level(sums):
 
 @triton.jit
 def _add_lines(high, low, weights, lines):
-    """Sums of products of 22 bits and 8, in two parts that float16 and float32 hold exactly."""
+    """Sums of products of 22 and 8 bits, in two parts that float16 and float32 hold exactly."""
     lines = lines.to(tl.float16)
     upper = (weights + 2048) >> 12
     high = tl.dot(upper.to(tl.float16), lines, high)
@@ -67,7 +67,7 @@ def _add_lines(high, low, weights, lines):
 
 @triton.jit
 def _store_level(levels_ptr, channel, y, x, size, high, low, inside):
-    """One channel of the tile, which is returned as float32."""
+    """Store one channel of the tile, and return it as float32."""
     level = _level((high.to(tl.int32) << 12) + low.to(tl.int32))
     at = levels_ptr + (channel * size + y) * size + x
     tl.store(at, level.to(tl.uint8), mask=inside)
@@ -76,7 +76,7 @@ def _store_level(levels_ptr, channel, y, x, size, high, low, inside):
 
 @triton.jit
 def _piece(rows, columns, offset, data_bytes, C: tl.constexpr):
-    """Of an image that is not within the data: one pixel, at its start."""
+    """For an image that is not within the data: one pixel, at its start."""
     known = (tl.minimum(rows, columns) > 0) & (tl.maximum(rows, columns) < 1 << 30)
     known &= (offset >= 0) & (offset <= data_bytes)
     area = tl.minimum(rows, 1 << 30).to(tl.int64) * tl.minimum(columns, 1 << 30).to(tl.int64)
@@ -91,9 +91,9 @@ def resize_kernel(
     data_bytes: tl.int64,
     C: tl.constexpr, REACH: tl.constexpr, SIDE: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Crop, resize, flip; and the sum of the grey levels that contrast will see, of each tile.
+    """Crop, resize, flip; and the sum of the grey levels of each tile, for the contrast.
 
-    Sums along axis a come first, then along b: a is x, or y where that is Pillow's order.
+    Sums are first along axis a, then along b: a is x, or y in Pillow's other order.
     """
     tiles_a = tl.cdiv(size, SIDE)
     tiles = tiles_a * tl.cdiv(size, ROWS)
@@ -186,7 +186,7 @@ def color_kernel(
     red_scale, green_scale, blue_scale, red_shift, green_shift, blue_shift,
     C: tl.constexpr, TILES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Jitter and grey; then what will be blurred goes back, and the rest is done."""
+    """Jitter and grey; views to be blurred are stored as levels, all others are finished."""
     blocks = tl.cdiv(pixels, BLOCK)
     view, block = (tl.program_id(0) // blocks).to(tl.int64), tl.program_id(0) % blocks
     row_ptr += view * 13
@@ -221,7 +221,7 @@ def color_kernel(
 def _reflect(i, size):
     i = tl.abs(i)
     i = tl.where(i < size, i, 2 * (size - 1) - i)
-    return tl.minimum(tl.maximum(i, 0), size - 1)  # of those that have no weight
+    return tl.minimum(tl.maximum(i, 0), size - 1)  # for taps without weight
 
 
 @triton.jit
@@ -237,7 +237,7 @@ def blur_kernel(
     red_scale, green_scale, blue_scale, red_shift, green_shift, blue_shift,
     C: tl.constexpr, RADIUS: tl.constexpr, SIDE: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """The Gaussian, along rows and then along columns; then the rest. Other views are done."""
+    """The Gaussian, along rows and then along columns; then the rest. Only for blurred views."""
     tiles_x = tl.cdiv(size, SIDE)
     tiles = tiles_x * tl.cdiv(size, ROWS)
     view, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
@@ -272,7 +272,7 @@ def blur_kernel(
                     line += pixels.to(tl.float32) * weight
                 weights = _gaussian(lines[None, :] - y[:, None], sigma, radius) * share
                 blurred = tl.dot(weights, line, blurred, input_precision="ieee")
-            level = (blurred + 12582912.0) - 12582912.0  # halves to even
+            level = (blurred + 12582912.0) - 12582912.0  # rounds half to even
             if channel == 0:
                 scale, shift = red_scale, red_shift
             elif channel == 1:

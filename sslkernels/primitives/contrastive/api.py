@@ -1,4 +1,4 @@
-"""Which way a contrastive loss is computed."""
+"""The choice of implementation for a contrastive loss."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .problem import Contrastive
 def contrastive_loss(
     problem: Contrastive, *, gather: Gather | None = None, impl: str = "auto"
 ) -> Tensor:
-    """The mean over the queries, a scalar in float32 (float64 for float64 queries).
+    """The mean loss over the queries, a scalar in float32 (float64 for float64 queries).
 
     Args:
         problem: see :class:`Contrastive`.
         gather: the ranks whose keys are negatives too; the loss is the mean over this rank's
             queries.
-        impl: see :func:`sslkernels.pairwise_logsumexp`. Where it has one operator for the whole
-            loss, gradients are computed with the loss, if an input requires one.
+        impl: see :func:`sslkernels.pairwise_logsumexp`. If it has one operator for the whole
+            loss, gradients are computed together with it, if an input requires one.
     """
     _check(problem)
     chosen = choose(impl, IMPLEMENTATIONS, problem.query)
-    # by default on a GPU once a device has shown it correct and faster
+    # the fused operator becomes the default on a GPU once measured there to be correct and faster
     is_fused = chosen == "cpu" or impl == "triton"
     has_constant_weights = problem.weights is None or not problem.weights.requires_grad
     if (

@@ -1,4 +1,4 @@
-"""The same losses of the primitives over pairs: any device and dtype, and the rows of all ranks."""
+"""The same losses composed of the pairwise primitives: any device and dtype, all ranks' rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .problem import Contrastive
 
 
 class Terms(NamedTuple):
-    """A loss for every query; those that are not counted are 0."""
+    """A loss for every query; 0 for those that are not counted."""
 
     rows: Tensor  # (n,), float64
-    counted: Tensor | None  # (n,), bool; None: all are
+    counted: Tensor | None  # (n,), bool; None: all
 
 
 def loss(problem: Contrastive, gather: Gather | None, impl: str) -> Tensor:
@@ -78,7 +78,7 @@ def _losses(p: Contrastive, side: Tensor, positives: Tensor) -> Tensor:
 def _positives(
     p: Contrastive, q: Tensor, k: Tensor, gather: Gather | None
 ) -> tuple[Tensor, Tensor | None]:
-    """⟨q_i, its positive⟩ in float64, as sums of it cancel, and which rows have a positive."""
+    """⟨q_i, its positive⟩ in float64, as their sums cancel, and which rows have a positive."""
     if p.labels is not None:
         wide = q.to(accumulation_dtype(q))
         total, count = same_label_sum(wide, p.labels, gather)
@@ -92,7 +92,7 @@ def _positives(
 
 
 def _wide(value: float | Tensor, x: Tensor) -> float | Tensor:
-    """A number as it is; a tensor in float64, as whose gradient large parts cancel."""
+    """A number unchanged; a tensor in float64, since large terms cancel in its gradient."""
     if not isinstance(value, Tensor):
         return value
     return value.to(x.device, torch.float64).reshape(())

@@ -12,7 +12,7 @@ from ..._operator import parts
 from .problem import Contrastive
 
 FORMS = {"cross_entropy": 0, "decoupled": 1, "sigmoid": 2}
-WORKSPACE = 64 << 20  # bytes: scores that fit are kept for the gradients, larger ones made again
+WORKSPACE = 64 << 20  # bytes: scores that fit are kept for the gradients, others recomputed
 NO_MATRIX = (0, 0, 0, 0, 0, 0)
 
 

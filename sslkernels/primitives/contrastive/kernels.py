@@ -1,4 +1,4 @@
-"""The implementations that make all of a loss at once."""
+"""The implementations that compute a whole loss at once."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .problem import Contrastive
 
 
 class Kernels(Protocol):
-    """What a module of kernels holds."""
+    """The interface of an implementation."""
 
     def takes(self, p: Contrastive) -> bool:
-        """Whether they compute this problem."""
+        """Whether they support this problem."""
         ...
 
     def contrastive(self, p: Contrastive, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
-        """The loss, () float32, and derivatives in one float32 tensor, one after the other: those
-        that are wanted by query, other, key, positive, scale and bias."""
+        """The loss, () float32, and in one float32 tensor, concatenated, the wanted derivatives in
+        query, other, key, positive, scale and bias."""
         ...
 
 
 def fused_kernels(impl: str) -> Kernels:
-    """Those of an implementation; of Triton, imported when they are first asked for."""
+    """The kernels of an implementation; Triton's are imported on first use."""
     if impl == "cpu":
         return cpu
     if impl == "triton":

@@ -51,7 +51,7 @@ _loss = fused_loss(contrastive, tensors=6)
 
 
 def fused(p: Contrastive, impl: str) -> Tensor:
-    """The loss of one process, by an implementation that makes all of it at once."""
+    """The loss of one process, by an implementation that computes it as a whole."""
     scale, scale_value = _scalar(p.scale, p.query)
     bias, bias_value = _scalar(p.bias, p.query)
     return _loss(
@@ -74,7 +74,7 @@ def fused(p: Contrastive, impl: str) -> Tensor:
 
 
 def _scalar(value: float | Tensor, x: Tensor) -> tuple[Tensor | None, float]:
-    """As a tensor or as a number: of a compiled graph a tensor, lest each number compiles anew."""
+    """As a tensor or a number; a tensor in a compiled graph, which would specialise on numbers."""
     if isinstance(value, Tensor):
         return (value if value.device == x.device else value.to(x.device)), 0.0
     if torch.compiler.is_compiling():

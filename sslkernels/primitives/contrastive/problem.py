@@ -1,4 +1,4 @@
-"""A contrastive loss as data: what every implementation is asked."""
+"""A contrastive loss as data: the input of every implementation."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class Contrastive(NamedTuple):
-    """Queries, each with a positive that it should find and negatives that it should not.
+    """Queries, each with a positive and negatives.
 
     With logits ``s_ij = scale · ⟨q_i, k_j⟩ + bias``, a positive's logit p_i and the negatives'
-    ``l_i = log Σ_j e^(s_ij)`` over all keys but those on excluded diagonals, the loss is the mean
-    over the queries of
+    ``l_i = log Σ_j e^(s_ij)`` over all keys except those on excluded diagonals, the loss is the
+    mean over the queries of
 
     - ``"cross_entropy"``: ``log(1 + e^(l_i − p_i))``;
     - ``"decoupled"``: ``l_i − p_i``;
@@ -23,17 +23,18 @@ class Contrastive(NamedTuple):
         query: (n, d).
         other: (n, d): a second view, whose rows follow the queries'; then there are 2n queries.
         key: (m, d); None: the queries are the keys.
-        positive: (n, d): row i is the positive of query i. None: the key ``(i + offset) mod m`` is,
-            or, with labels, the mean of the other rows that share the query's label.
+        positive: (n, d): row i is the positive of query i. None: the positive is the key
+            ``(i + offset) mod m`` or, with labels, the mean of the other rows with the query's
+            label.
         scale, bias: numbers or one-element tensors.
         labels: (n,) int64.
         weights: (n,) or None: factors of the positives' logits.
         offset: see ``positive``.
-        exclude: diagonals j − i of what is no negative.
-        gathers_keys: other ranks' keys are negatives too, where ranks share a batch.
-        columns: the keys find their queries too; the loss is half of either's. Not with labels.
+        exclude: diagonals j − i of pairs that are not negatives.
+        gathers_keys: other ranks' keys are negatives too, if ranks share a batch.
+        columns: also from keys to queries; the loss is the mean of both. Not with labels.
         skip_alone: the mean is over the queries whose label has other rows.
-        unit_query, unit_key, unit_positive: their rows are divided by their lengths first.
+        unit_query, unit_key, unit_positive: normalise these rows first.
     """
 
     query: Tensor

@@ -1,4 +1,4 @@
-"""The losses by fused Triton kernels: four launches, with gradients five; of sigmoid three.
+"""The losses by fused Triton kernels: four launches, five with gradients; three for sigmoid.
 
 Gradients of wide embeddings take more: see `.._chunks`.
 """
@@ -22,13 +22,13 @@ from .problem import Contrastive
 from .triton_kernels import margins_kernel, sigmoid_kernel, weighted_kernel
 from .triton_rows import GIVEN, KEY, NONE, SELF, finish_kernel, prepare_kernel
 
-TILE = 1024  # elements of the kernels that take rows one by one
-AS_GIVEN = (torch.bfloat16,)  # with these dtypes rows are multiplied as they are, not as unit rows
-LARGEST_WEIGHT = 2.0**13  # of float16's, whose small ones would be lost; two sides may add up
+TILE = 1024  # elements, in kernels that process rows one by one
+AS_GIVEN = (torch.bfloat16,)  # dtypes whose rows are multiplied without normalisation
+LARGEST_WEIGHT = 2.0**13  # in float16, to keep small ones; two sides may add up
 
 
 def takes(p: Contrastive) -> bool:
-    """Whether the kernels over pairs do."""
+    """Whether the kernels over pairs support it."""
     return fuses(p.query, p.exclude) and (p.labels is None or not is_deep(BACKWARD, p.query))
 
 
@@ -39,9 +39,9 @@ def contrastive(p: Contrastive, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]
 
 
 class _Sums(NamedTuple):
-    """Of the kernels over pairs; what is not there is None."""
+    """Results of the kernels over pairs; None if not computed."""
 
-    loss: Tensor  # which add up to the loss of all queries, but for sigmoid's positives
+    loss: Tensor  # sums to the loss of all queries, without sigmoid's positives
     grad: Tensor | None = None  # derivatives by the log-sum-exps
     gradient: Tensor | None = None  # (splits, height, width)
     weighted: Tensor | None = None  # (splits, height)
@@ -243,13 +243,13 @@ class _Task:
         return _Sums(loss.view(-1), None, gradient, weighted, sigma)
 
     def _deep_gradient(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Of all rows, and the parts of queries and keys: (1, height, width)."""
+        """The gradient of all rows, and the parts of queries and keys: (1, height, width)."""
         height = self.n + self.m if self.both else self.n
         gradient = self.x.new_empty((1, height, self.x.shape[1]), dtype=torch.float32)
         return gradient, gradient[0, : self.n], gradient[0, self.n :] if self.both else None
 
     def _weighted(self, gradient: Tensor) -> Tensor | None:
-        """Σ_j w_ij s_ij / scale of each query, from its gradient, if the scale has one."""
+        """Σ_j w_ij s_ij / scale of each query, from its gradient; None if scale needs none."""
         if not self.wanted[4]:
             return None
         weighted = gradient.new_empty(1, self.n)
@@ -260,14 +260,14 @@ class _Task:
         return weighted
 
     def _inverses(self, both: bool = False) -> tuple[Tensor, Tensor]:
-        """Of rows and columns, which kernels over both sides find themselves."""
+        """Factors of rows and columns; kernels over both sides find them themselves."""
         is_one = both or self.p.key is None
         return self.inverse, self.inverse if is_one else self.inverse[self.n :]
 
     def _backward(
         self, function: Any, has_gradient: bool = True
     ) -> tuple[RowKernel, Tensor, Tensor]:
-        """With room for the gradient of each row and a number beside it."""
+        """The backward kernel, with memory for the gradient of each row and a number beside it."""
         kernel = RowKernel(function, BACKWARD, self.q, self.k, self.p.exclude, self.both)
         if not has_gradient:
             nothing = self.x.new_empty(0, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Losses and weights of all pairs, beside those of ``pairwise_logsumexp``."""
+"""Kernels over all pairs, in addition to those of ``pairwise_logsumexp``: losses and weights."""
 
 import triton.language as tl
 
@@ -16,12 +16,12 @@ def margins_kernel(
     TRIANGLE: tl.constexpr, COLUMNS: tl.constexpr, LABELS: tl.constexpr,
     DECOUPLED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The forward kernel's partial sums to losses of the rows, and if ``COLUMNS`` of the columns,
-    which else have none.
+    """From the forward kernel's partial sums to losses of the rows, and of the columns if
+    ``COLUMNS``.
 
-    Behind each other, (n + m): log-sum-exps, +inf where empty; losses times ``part``; grad, their
-    derivatives by the former times ``unit``; factor, grad · e^-lse. With labels also share, grad
-    over the number of positives (n), and whether there are any.
+    Concatenated, (n + m): log-sum-exps, +inf if empty; losses times ``part``; grad, their
+    derivatives in the log-sum-exps times ``unit``; factor, grad · e^-lse. With labels also share,
+    grad over the number of positives (n), and whether there are any.
     """
     block = tl.program_id(0)
     scale = tl.load(scalars_ptr)
@@ -93,7 +93,7 @@ def sigmoid_kernel(
     """loss_i = Σ_j softplus(s_ij) (splits, n) and, if ``GRADIENT``, times ``unit``: sigma_i = Σ_j
     σ(s_ij), weighted_i = Σ_j σ(s_ij) (s_ij − bias) / scale and gradient_i = Σ_j σ(s_ij) k_j.
 
-    ``BOTH`` and ``INVERSE`` as in the backward kernel of pairwise_logsumexp.
+    ``BOTH`` and ``INVERSE``: see the backward kernel of pairwise_logsumexp.
     """
     row, first, height = tl.program_id(0) + first_block, 0, n
     split = tl.program_id(1)
@@ -161,7 +161,7 @@ def sigmoid_kernel(
 def weighted_kernel(
     gradient_ptr, q_ptr, weighted_ptr, n, q_stride, width, BM: tl.constexpr, BD: tl.constexpr
 ):
-    """The product of each row of the gradient, which is contiguous, with that of q."""
+    """The dot product of each row of the gradient, which is contiguous, with that of q."""
     rows = tl.program_id(0) * BM + tl.arange(0, BM)
     depths = tl.arange(0, BD)
     mask = (rows < n)[:, None] & (depths < width)[None, :]

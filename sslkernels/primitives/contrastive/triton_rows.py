@@ -1,8 +1,8 @@
-"""What is done to the rows before and after the products of all pairs.
+"""Row-wise steps before and after the products of all pairs.
 
-Matrices as they are given: the queries, in one matrix or two (``TWO``: ``other`` follows ``query``
-from row ``first``), keys and positives. POSITIVE says which row is the positive of query i:
-NONE, with labels; SELF, query i + offset; KEY, key i + offset; GIVEN, row i of ``positive``.
+Inputs are matrices: the queries, in one matrix or two (``TWO``: ``other`` follows ``query`` from
+row ``first``), keys and positives. POSITIVE says which row is the positive of query i: NONE, with
+labels; SELF, query i + offset; KEY, key i + offset; GIVEN, row i of ``positive``.
 """
 
 import triton
@@ -34,7 +34,7 @@ def _norm(x):
 
 @triton.jit
 def _inverse(norm, UNIT: tl.constexpr):
-    """The factors of rows: 1, or such that their length is 1; 0 where there is none."""
+    """The factors of rows: 1, or the inverse of their length, 0 for zero rows."""
     ones = tl.full(norm.shape, 1.0, tl.float32)
     return tl.where(norm <= 1e-12, 0.0, tl.div_rn(ones, norm)) if UNIT else ones
 
@@ -44,7 +44,7 @@ def _store_operand(
     x, norm, inverse, x_ptr, inverse_ptr, largest_ptr, rows, size, x_stride, depths,
     UNIT: tl.constexpr, COPY: tl.constexpr, RAW: tl.constexpr, ROUNDED: tl.constexpr,
 ):  # fmt: skip
-    """The rows as they are multiplied, their factors, and the largest length with these."""
+    """Store the rows as operands of products, their factors, and the largest length with these."""
     tl.store(inverse_ptr + rows, inverse, mask=rows < size)
     tl.store(largest_ptr, tl.max(tl.where(norm == norm, norm * inverse, float("inf")), 0))
     if COPY:
@@ -67,11 +67,11 @@ def prepare_kernel(
     UNIT_QUERY: tl.constexpr, UNIT_KEY: tl.constexpr, UNIT_POSITIVE: tl.constexpr,
     RAW: tl.constexpr, ROUNDED: tl.constexpr, BM: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    """x: the queries and, if ``COPY_KEYS``, the keys below them, (n + m, width), zeros behind D.
+    """x: the queries and, if ``COPY_KEYS``, the keys below them, (n + m, width), zeros after D.
 
-    Rows are written as they are (``RAW``) or times their factors ``inverse`` (n + m). largest:
-    of the lengths, for every program. ``KEYS``: they are not the queries. similarity: of queries
-    and their positives (n). scalars: scale and bias, from where they are given.
+    Rows are written unchanged (``RAW``) or times their factors ``inverse`` (n + m). largest: the
+    maximum length, for every program. ``KEYS``: the keys are not the queries. similarity: of
+    queries and their positives (n). scalars: scale and bias, copied from their sources.
     """
     block = tl.program_id(0)
     if block == 0:
@@ -125,7 +125,7 @@ def _pull(
     i, inside, n, m, offset, similarity_ptr, weights_ptr, grad_ptr, scalars_ptr, unit,
     SIGMOID: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Derivatives of the losses by the positives' similarities over scale, of some queries."""
+    """Derivatives of some queries' losses in the positives' similarities, over scale."""
     if SIGMOID:
         positive = tl.load(scalars_ptr) * tl.load(similarity_ptr + i, mask=inside, other=0.0)
         return -unit * sigmoid(-positive - tl.load(scalars_ptr + 1))
@@ -144,7 +144,7 @@ def _total(
     factor, scale_at, bias_at,
     SYMMETRIC: tl.constexpr, POSITIVE: tl.constexpr, SIGMOID: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """The loss, and its derivatives by scale and bias."""
+    """The loss, and its derivatives in scale and bias."""
     loss = tl.zeros((1024,), tl.float64)
     for start in range(0, losses, 1024):
         i = start + tl.arange(0, 1024)
@@ -189,7 +189,7 @@ def _total(
 
 @triton.jit
 def _project(gradient, x, inverse, UNIT: tl.constexpr):
-    """Through the division of rows x by their lengths."""
+    """Backward through the normalisation of rows x."""
     if not UNIT:
         return gradient
     z = x * inverse[:, None]
@@ -204,14 +204,14 @@ def _over(gradient, inverse):
 
 @triton.jit
 def _store_rows(x, out_ptr, at, rows, size, depths, D: tl.constexpr):
-    """Into a contiguous matrix that begins ``at``, if at least 0."""
+    """Store rows in a contiguous matrix that begins at ``at``, unless it is negative."""
     mask = (rows < tl.where(at >= 0, size, 0))[:, None] & (depths < D)[None, :]
     tl.store(out_ptr + at + rows.to(tl.int64)[:, None] * D + depths[None, :], x, mask=mask)
 
 
 @triton.jit
 def _summed(gradient_ptr, rows, size, height, splits, width, depths):
-    """Over the splits of the backward kernel: (rows, depths)."""
+    """The sum over the splits of the backward kernel: (rows, depths)."""
     total = tl.zeros((rows.shape[0], depths.shape[0]), tl.float32)
     mask = (rows < size)[:, None] & (depths < width)[None, :]
     at = rows.to(tl.int64)
@@ -234,11 +234,11 @@ def finish_kernel(
     UNIT_QUERY: tl.constexpr, UNIT_KEY: tl.constexpr, UNIT_POSITIVE: tl.constexpr,
     BM: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    """The first program: the loss and the derivatives of scalars. The others: those of rows.
+    """The first program: the loss and the derivatives in scalars. The others: those in rows.
 
-    ``*_at``: where derivatives begin, or -1. gradient: of the backward kernel, (splits, height,
+    ``*_at``: offsets of derivatives, or -1. gradient: from the backward kernel, (splits, height,
     width), ``unit`` times that of the sum over rows, and if ``SCALED`` times ``inverse``. counted:
-    of how many queries the loss is the mean, if not of all. ``KEYS``: they have derivatives.
+    the number of queries in the mean, if not all. ``KEYS``: they have derivatives.
     """
     factor = 1.0 / n
     if counted_ptr is not None:
@@ -282,7 +282,7 @@ def finish_kernel(
                     y = load_rows(positive_ptr, rows, n, positive_stride, depths, D).to(tl.float32)
                     pull *= _inverse(_norm(y), UNIT_POSITIVE)
                 gradient += pull[:, None] * y
-                if POSITIVE == SELF:  # and whose positive it is itself
+                if POSITIVE == SELF:  # it is also the positive of another query
                     at = (rows + n - offset) % n
                     y = _query_rows(
                         query_ptr, other_ptr, at, first, n, query_stride, other_stride, depths,

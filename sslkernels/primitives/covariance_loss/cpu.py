@@ -17,7 +17,7 @@ def takes(p: CovarianceLoss) -> bool:
 
 
 def covariance_loss(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    """The loss and its derivatives by a and b."""
+    """The loss and its derivatives in a and b."""
     derivatives, addresses = parts((p.a, p.b), wanted)
     loss = p.a.new_empty((), dtype=torch.float32)
     how = p.standardized

@@ -1,4 +1,4 @@
-"""The implementations that make all of a loss at once."""
+"""The implementations that compute a whole loss at once."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .problem import CovarianceLoss
 
 
 class Kernels(Protocol):
-    """What a module of kernels holds."""
+    """The interface of an implementation."""
 
     def takes(self, p: CovarianceLoss) -> bool:
-        """Whether they compute this problem."""
+        """Whether they support this problem."""
         ...
 
     def covariance_loss(self, p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
-        """The loss, () float32, and derivatives in one float32 tensor: those wanted by a and b."""
+        """The loss, () float32, and the wanted derivatives in a and b in one float32 tensor."""
         ...
 
 
 def fused_kernels(impl: str) -> Kernels:
-    """Those of an implementation; of Triton, imported when they are first asked for."""
+    """The kernels of an implementation; Triton's are imported on first use."""
     if impl == "cpu":
         return cpu
     if impl == "triton":

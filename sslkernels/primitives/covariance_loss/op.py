@@ -13,7 +13,7 @@ from ..offdiagonal_norm.columns import Standardized
 from .kernels import fused_kernels
 from .problem import CovarianceLoss
 
-WORKSPACE = 64 << 20  # bytes that a view's products may take
+WORKSPACE = 64 << 20  # bytes for a view's products
 
 
 def covariance_loss(
@@ -42,12 +42,12 @@ _loss = fused_loss(covariance_loss, tensors=2)
 
 
 def fused(problem: CovarianceLoss, *, impl: str, route: str) -> Tensor | None:
-    """The loss of one process, where one operator has it: where products fit a workspace."""
+    """The loss of one process as one operator, if its products fit the workspace; else None."""
     n, d = problem.a.shape
     chosen = choose(impl, ("auto", "reference", "tiled", "cpu", "triton"), problem.a)
     samples = routes.choose(route, n, d) == "sample"
     size = n if samples else d
-    # by default on a GPU once a device has shown it correct and faster
+    # the fused operator becomes the default on a GPU once measured there to be correct and faster
     is_fused = chosen == "cpu" or impl == "triton"
     if not is_fused or 4 * size * size > WORKSPACE or not fused_kernels(chosen).takes(problem):
         return None

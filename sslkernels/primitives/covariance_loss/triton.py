@@ -1,4 +1,4 @@
-"""Triton for what is done to columns, and two of torch's batched products: five launches."""
+"""Triton for column-wise steps, and two of torch's batched products: five launches."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .._tile_table import ceil
 from .problem import CovarianceLoss
 from .triton_kernels import columns_kernel, finish_kernel, products_kernel
 
-MOST_ROWS = 4096  # a program takes all rows of its columns
-TILE = 512  # elements of it at a time
+MOST_ROWS = 4096  # a program processes all rows of its columns
+TILE = 512  # elements at a time
 SIDE = 32  # of the tiles of products
 
 
 def takes(p: CovarianceLoss) -> bool:
-    """Not float16, whose range the products may leave."""
+    """Not for float16, whose range the products may exceed."""
     return p.a.dtype != torch.float16 and p.a.shape[0] <= MOST_ROWS
 
 
 def covariance_loss(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
-    """The loss and its derivatives by a and b."""
+    """The loss and its derivatives in a and b."""
     with plain(p.a):
         return _launch(p, wanted)
 
@@ -98,7 +98,7 @@ def _launch(p: CovarianceLoss, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
 
 
 def _block(n: int, d: int) -> dict[str, int]:
-    """Fewer columns in a program where there are few, lest the device idle."""
+    """Fewer columns per program if there are few, so that the device is not idle."""
     columns = 32 if d >= 4096 else 16
     return {"ROWS": TILE // columns, "COLUMNS": columns, "num_warps": 4}
 

@@ -1,9 +1,9 @@
-"""The Triton kernels themselves; their launcher is in triton.py.
+"""The Triton kernels; their launcher is in triton.py.
 
-A program takes all rows of some columns, of both views. ``columns``, float32: of both views mean,
-rest, scale and slope, as of :class:`sslkernels.primitives.offdiagonal_norm.columns.Columns`, then
-``spread``, the variance term's derivative over the column, and ``weight``, that of the diagonals:
-(6, 2, d).
+A program processes all rows of some columns, of both views. ``columns``, float32: for both views
+mean, rest, scale and slope, as in :class:`sslkernels.primitives.offdiagonal_norm.columns.Columns`,
+then ``spread``, the variance term's derivative over the column, and ``weight``, that of the
+diagonals: (6, 2, d).
 """
 
 import triton
@@ -14,7 +14,7 @@ from .._triton import kernel
 
 @triton.jit
 def _tile(x_ptr, row_stride, column_stride, rows, columns, n, d):
-    """A tile of a view in float32, zero outside, and what of it is inside."""
+    """A tile of a view in float32, zero outside, and the mask of its inside."""
     inside = (rows < n)[:, None] & (columns < d)[None, :]
     at = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
     return tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32), inside
@@ -22,7 +22,7 @@ def _tile(x_ptr, row_stride, column_stride, rows, columns, n, d):
 
 @triton.jit
 def _column(columns_ptr, which: tl.constexpr, view: tl.constexpr, columns, d):
-    """One of the statistics, for a tile: (1, columns)."""
+    """One of the statistics for a tile: (1, columns)."""
     at = columns_ptr + (2 * which + view) * d + columns
     return tl.load(at, mask=columns < d, other=0.0)[None, :]
 
@@ -43,7 +43,7 @@ def _statistics(
     STANDARDIZED: tl.constexpr, VARIANCE: tl.constexpr, ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Stores those of a view; returns the columns' variance terms of the loss, (COLUMNS,)."""
+    """Store the statistics of a view; return the columns' variance terms, (COLUMNS,)."""
     total = tl.zeros((COLUMNS,), tl.float64)
     for row in range(0, n, ROWS):
         rows = row + tl.arange(0, ROWS)
@@ -67,7 +67,7 @@ def _statistics(
         degrees = tl.maximum(n - correction, 1.0)
         deviation = tl.sqrt(squares / degrees + eps)
         scale = (1.0 / (deviation + outer_eps)).to(tl.float32)
-        # no pull where all is equal
+        # no gradient if all values are equal
         slope = tl.where(deviation == 0.0, 0.0, -1.0 / (degrees * deviation)).to(tl.float32)
     loss = tl.zeros((COLUMNS,), tl.float64)
     spread = tl.zeros((COLUMNS,), tl.float32)
@@ -94,9 +94,9 @@ def columns_kernel(
     STANDARDIZED: tl.constexpr, CROSS: tl.constexpr, SAMPLES: tl.constexpr,
     VARIANCE: tl.constexpr, DISTANCE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Statistics, standardised values (2, n, d), and the terms of the loss that columns have (d).
+    """Statistics, standardised values (2, n, d), and the column-wise terms of the loss (d).
 
-    Of the sample route the off-diagonal sum comes with the diagonal, which is taken away here.
+    The off-diagonal sum of the sample route includes the diagonal, which is subtracted here.
     """
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     of_a = _statistics(
@@ -108,7 +108,7 @@ def columns_kernel(
         outer_eps, variance, variance_eps, STANDARDIZED, VARIANCE, ROWS, COLUMNS,
     )  # fmt: skip
     loss = of_a + of_b
-    tl.debug_barrier()  # other threads stored what is loaded next
+    tl.debug_barrier()  # other threads stored the values loaded next
     first = tl.zeros((COLUMNS,), tl.float64)
     second = tl.zeros((COLUMNS,), tl.float64)
     apart = tl.zeros((COLUMNS,), tl.float64)
@@ -156,12 +156,12 @@ def products_kernel(
     product_ptr, weights_ptr, large_ptr, partials_ptr, size,
     CROSS: tl.constexpr, SAMPLES: tl.constexpr, GRADIENT: tl.constexpr, SIDE: tl.constexpr,
 ):  # fmt: skip
-    """Of a tile the sum of squares, of C off the diagonal; and weights as they are multiplied.
+    """The sum of squares of a tile, off the diagonal for C; and weights for the products.
 
     product: the views' Grams (SAMPLES) or their matrices C, (2, size, size), or C of both, (size,
-    size). Its sum is that of products of both Grams (CROSS), else of squares. weights, (2, size,
-    size), have a zero diagonal, which of Grams goes to large, (2, size): of Grams for CROSS the
-    other view's come first; of C for CROSS, C and then its transpose.
+    size). The sum is that of products of both Grams (CROSS), else of squares. weights, (2, size,
+    size), have a zero diagonal; that of Grams goes to large, (2, size). Order of Grams with CROSS:
+    the other view's first; of C with CROSS: C, then its transpose.
     """
     block = tl.program_id(0)
     blocks = tl.cdiv(size, SIDE)
@@ -205,7 +205,7 @@ def _gradient(
     product_ptr, large_ptr, columns_ptr, own, other, view: tl.constexpr, rows, columns, n, d,
     factor, CROSS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
-    """A tile of that of the standardised columns of a view, which are ``own``."""
+    """A tile of the gradient of a view's standardised columns, which are ``own``."""
     inside = (rows < n)[:, None] & (columns < d)[None, :]
     # C was multiplied by the other view
     place: tl.constexpr = 1 - view if CROSS and not SAMPLES else view
@@ -245,9 +245,9 @@ def finish_kernel(
     CROSS: tl.constexpr, SAMPLES: tl.constexpr, DISTANCE: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """The first program: the loss. The others: derivatives of the views' columns.
+    """The first program: the loss. The others: derivatives in the views' columns.
 
-    product: weights · values, (2, n, d). ``*_at``: where derivatives begin, or -1.
+    product: weights · values, (2, n, d). ``*_at``: offsets of derivatives, or -1.
     """
     block = tl.program_id(0) - 1
     if block < 0:
@@ -282,7 +282,7 @@ def finish_kernel(
         pull_b = along_b.to(tl.float32)[None, :] * _column(columns_ptr, 3, 1, columns, d)
         scale_a = _column(columns_ptr, 2, 0, columns, d)
         scale_b = _column(columns_ptr, 2, 1, columns, d)
-        # of centred values, which are the standardised ones over their scale
+        # for centred values, which are the standardised ones over their scale
         pull_a += _column(columns_ptr, 4, 0, columns, d) / tl.where(scale_a == 0.0, 1.0, scale_a)
         pull_b += _column(columns_ptr, 4, 1, columns, d) / tl.where(scale_b == 0.0, 1.0, scale_b)
         for row in range(0, n, ROWS):

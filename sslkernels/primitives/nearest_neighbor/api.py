@@ -19,30 +19,30 @@ def nearest_neighbor(
     exclude: Sequence[int] = (),
     impl: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    r"""The ``topk`` largest inner products of each row of q with rows of k, and where they are.
+    r"""The ``topk`` largest inner products of each row of q with rows of k, and their indices.
 
-    ``similarities[i, 0] = max_j ⟨q_i, k_j⟩``, over all j but those on an excluded diagonal, and so
-    on down; the n × m products are never stored. Among equals the smallest index comes first. A NaN
-    counts as larger than every number, as in ``torch.topk``. An entry of ``-inf`` counts as left
-    out.
+    ``similarities[i, 0] = max_j ⟨q_i, k_j⟩`` over all j except those on an excluded diagonal, and
+    so on in descending order; the n × m products are never stored. Of equal products the smallest
+    index comes first. A NaN ranks above every number, as in ``torch.topk``. An entry of ``-inf``
+    counts as excluded.
 
     Args:
         q: (n, d), float16, bfloat16, float32 or float64, any strides; n, d ≥ 1.
         k: (m, d), dtype and device of ``q``; m ≥ 1.
-        topk: how many neighbours, 1..m.
+        topk: number of neighbours, 1..m.
         exclude: diagonals to leave out, as offsets ``j - i``; ``(0,)`` leaves out each row's own
             entry.
-        impl: ``"auto"`` is ``"cpu"`` (C++) on the CPU, where it is built; on CUDA ``"triton"``
-            (fused) for the one nearest neighbour where a tensor core can multiply: half precision
-            up to d = 512, float32 up to d = 256 where TF32 is allowed, at most 4 diagonals;
-            everywhere else, and for float64, ``"tiled"`` (torch, tile by tile).
-            ``"reference"`` (materialises the products) is used only when named.
+        impl: ``"auto"`` is ``"cpu"`` (C++) on the CPU, if it is built; on CUDA it is ``"triton"``
+            (fused) for a single neighbour where tensor cores can be used: half precision up to d =
+            512, float32 up to d = 256 with TF32 allowed, at most 4 diagonals; otherwise, and for
+            float64, ``"tiled"`` (torch, tile by tile). ``"reference"`` (materialises the products)
+            is used only when named.
 
     Returns:
-        ``similarities`` (n, topk), in float32 (float64 for float64 inputs) whatever autocast says,
-        and ``indices`` (n, topk), int64, sorted by falling similarity. Where fewer than topk
-        entries are left: similarity ``-inf``, index -1. Neither carries a gradient: to
-        differentiate, compute the similarity of the winner again,
+        ``similarities`` (n, topk), in float32 (float64 for float64 inputs) regardless of autocast,
+        and ``indices`` (n, topk), int64, in order of descending similarity. If fewer than topk
+        entries remain: similarity ``-inf``, index -1. Neither carries a gradient: to
+        differentiate, recompute the similarity of the neighbour,
         ``(q * k[indices[:, 0]]).sum(1)``.
 
     Raises:

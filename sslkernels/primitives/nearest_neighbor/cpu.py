@@ -1,4 +1,4 @@
-"""The C++ kernel: tiles of q kᵀ that never leave the cache, and a scan for what is larger."""
+"""The C++ kernel: tiles of q kᵀ that stay in the cache, and a scan for larger entries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..._ext import address, extension, matrix
 
-MOST_ROWS = 2**32 - 1  # of k: an index shares 64 bits with its similarity
+MOST_ROWS = 2**32 - 1  # of k: index and similarity share 64 bits
 
 
 def forward(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Kernels(Protocol):
-    """What a module of kernels holds."""
+    """The interface of an implementation."""
 
     def forward(
         self, q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]
@@ -19,7 +19,7 @@ class Kernels(Protocol):
 
 @cache
 def kernels(impl: str) -> Kernels:
-    """Those of an implementation, imported when they are first asked for."""
+    """The kernels of an implementation, imported on first use."""
     if impl == "reference":
         from . import reference
 

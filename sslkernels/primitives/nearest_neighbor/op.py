@@ -1,4 +1,4 @@
-"""The operator as torch sees it: schema, fake, and the choice among its implementations."""
+"""The torch operator: schema, fake, and the choice of implementation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _fake(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int], impl: str) ->
 
 
 def _implementation(impl: str, q: Tensor, topk: int, exclude: Sequence[int]) -> Kernels:
-    """Here and not in api.py, as torch.compile cannot trace whether TF32 is allowed."""
+    """Not in api.py, because torch.compile cannot trace whether TF32 is allowed."""
     chosen = choose(impl, IMPLEMENTATIONS, q)
     if chosen == "triton":
         from .triton import obstacle

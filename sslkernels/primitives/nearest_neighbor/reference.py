@@ -1,4 +1,4 @@
-"""The definition, in plain torch. With float64 inputs it is the oracle of every test."""
+"""The definition, in plain torch. With float64 inputs it is the oracle of the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matrix products by tiles, the best of each kept: any device, any float dtype."""
+"""Matrix products by tiles, keeping the best of each: any device, any float dtype."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def forward(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> tuple[Te
 
 
 def _candidates(products: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    """Entries and columns, from left to right, among which are the topk largest.
+    """Entries and columns, from left to right, that include the topk largest.
 
-    These stand in the topk groups of columns with the largest maxima. For an entry elsewhere, each
-    of those groups holds one that is larger, or as large and further left.
+    These are in the topk groups of columns with the largest maxima: for an entry elsewhere, each of
+    those groups contains one that is larger, or equal and further left.
     """
     size = 1 << (products.shape[1] // topk).bit_length() // 2  # as many in groups as groups
     padding = -products.shape[1] % size
     if padding:
         products = F.pad(products, (0, padding), value=float("-inf"))
-    maxima = products.unflatten(1, (-1, size)).amax(2)  # NaN where there is one
+    maxima = products.unflatten(1, (-1, size)).amax(2)  # NaN if there is one
     groups = _sort(maxima, topk)[1].sort(1).values
     columns = torch.arange(size, device=products.device) + groups[:, :, None] * size
     return products.gather(1, columns.flatten(1)), columns.flatten(1)
 
 
 def _sort(values: Tensor, topk: int) -> tuple[Tensor, Tensor]:
-    """The topk largest, NaN first, and their places; of equals the leftmost, unlike torch.topk."""
+    """The topk largest, NaN first, and their positions; ties from the left, unlike torch.topk."""
     values, order = values.sort(dim=1, descending=True, stable=True)
     return values[:, :topk], order[:, :topk]

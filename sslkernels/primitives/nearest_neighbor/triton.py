@@ -1,4 +1,4 @@
-"""The fused Triton kernel for the one nearest neighbour."""
+"""The fused Triton kernel for a single nearest neighbour."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .triton_kernels import nearest_kernel
 
 
 def obstacle(q: Tensor, topk: int, exclude: Sequence[int]) -> str | None:
-    """Why the fused kernel cannot take this problem; None where it can."""
+    """Why the fused kernel does not support this problem; None if it does."""
     if topk > 1:
         return f"keeps one neighbour, got topk={topk}"
     if not tensor_cores(q):
@@ -33,5 +33,5 @@ def forward(q: Tensor, k: Tensor, topk: int, exclude: Sequence[int]) -> tuple[Te
     kernel([similarities, indices])
     if kernel.splits == 1:
         return similarities.view(n, 1), indices.view(n, 1)
-    similarities, split = similarities.max(0)  # the first of equals, and of NaN
+    similarities, split = similarities.max(0)  # the first of ties and of NaN
     return similarities.view(n, 1), indices.gather(0, split.view(1, n)).view(n, 1)

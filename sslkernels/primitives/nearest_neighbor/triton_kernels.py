@@ -1,4 +1,4 @@
-"""The Triton kernel itself; its launcher is in triton.py."""
+"""The Triton kernel; its launcher is in triton.py."""
 
 import triton
 import triton.language as tl
@@ -18,9 +18,9 @@ def nearest_kernel(
     D: tl.constexpr, EXCLUDED: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The largest product of each of a block of rows with one split of the columns, and where.
+    """The largest product of each row of a block with one split of the columns, and its column.
 
-    similarity, index: (splits, n), float32 and int64; -inf and -1 where nothing is left.
+    similarity, index: (splits, n), float32 and int64; -inf and -1 if no entry is left.
     """
     row = tl.program_id(0) * BM
     split = tl.program_id(1)
@@ -38,9 +38,9 @@ def nearest_kernel(
         products = mask_tile(
             products, row, column, end_row, m, e0, e1, e2, e3, EXCLUDED, False, BM, BN
         )
-        tile_best = tl.reduce(products, 1, _maximum)  # (BM,), NaN where there is one
+        tile_best = tl.reduce(products, 1, _maximum)  # (BM,), NaN if there is one
         better = (best == best) & ((tile_best > best) | (tile_best != tile_best))
-        if tl.max(better.to(tl.int32), 0) > 0:  # else no index is looked for
+        if tl.max(better.to(tl.int32), 0) > 0:  # otherwise no index changes
             cols = column + tl.arange(0, BN)
             found = (products == tile_best[:, None]) | (products != products)
             tile_index = tl.min(tl.where(found, cols[None, :], m), 1)

@@ -28,30 +28,30 @@ def offdiagonal_norm(
 ) -> tuple[Tensor, Tensor]:
     r"""``Σ_{i≠j} C_ij²`` and ``diag C`` of the cross-product ``C = âᵀ b̂`` of two sets of features.
 
-    What Barlow Twins, VICReg and their kin have in common. C is d × d, and neither the sum nor its
-    gradient needs it: ``Σ C² = ⟨â âᵀ, b̂ b̂ᵀ⟩``, whose matrices are n × n.
+    The common part of Barlow Twins, VICReg and similar losses. C is d × d, and neither the sum nor
+    its gradient needs it: ``Σ C² = ⟨â âᵀ, b̂ b̂ᵀ⟩``, where both matrices are n × n.
 
     Args:
         a: (n, d), n samples of d features; float16, bfloat16, float32 or float64, any strides.
         b: (n, d), dtype and device of ``a``; None: ``a`` itself.
-        columns: what â and b̂ are: ``"raw"``, the inputs; ``"centered"``, less the mean of each
-            feature; ``"standardized"``, divided by its standard deviation too, as batch
-            normalisation does, or as a :class:`sslkernels.Standardized` says. Means and deviations
-            are part of what is differentiated.
+        columns: the transformation of a and b to â and b̂: ``"raw"``, none; ``"centered"``, the
+            mean of each feature subtracted; ``"standardized"``, also divided by its standard
+            deviation, as in batch normalisation, or as given by a
+            :class:`sslkernels.Standardized`. Gradients pass through means and deviations.
         gather: the ranks that share the batch: a and b are this rank's rows of it, results and
             statistics are those of the global batch.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
             32-bit floats, else ``"tiled"`` (torch, some columns at a time); ``"reference"`` (stores
             C) is used only when named.
-        route: ``"sample"`` takes the Gram matrices, work ∝ n² d and n² numbers kept; ``"feature"``
-            takes C, work ∝ n d²: where d ≤ n as a whole, which may be kept, else in pieces of
-            which nothing is kept. ``"auto"``: the sample route where n ≤ 3d/4. Past that it
-            would be dearer, and inexact for features that are decorrelated: it finds the sum as
-            all of Σ C² less the diagonal.
+        route: ``"sample"`` computes the Gram matrices, with work ∝ n² d, and keeps n² numbers;
+            ``"feature"`` computes C, with work ∝ n d²: for d ≤ n as a whole, which may be kept,
+            otherwise in pieces, none of which is kept. ``"auto"``: the sample route for n ≤ 3d/4.
+            Above that it would cost more, and be inaccurate for decorrelated features, as it
+            subtracts the diagonal from all of Σ C².
 
     Returns:
-        The sum, a scalar, and the diagonal, (d,), in float32 (float64 for float64 inputs), whatever
-        autocast says; differentiable once. Across ranks they are the same on every rank.
+        The sum, a scalar, and the diagonal, (d,), in float32 (float64 for float64 inputs),
+        regardless of autocast; differentiable once. All ranks get the same results.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
@@ -78,7 +78,7 @@ def norms_of_views(
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
     """:func:`offdiagonal_norm` of a with itself, that of b, both centred, and ``Σ (a − b)²``.
 
-    The distance is that of this rank's rows. Arguments and errors as :func:`offdiagonal_norm`.
+    The distance is that of this rank's rows. Arguments and errors as for :func:`offdiagonal_norm`.
     """
     _check(a, b, route)
     impl = choose(impl, IMPLEMENTATIONS, a)

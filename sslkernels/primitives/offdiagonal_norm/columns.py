@@ -1,4 +1,4 @@
-"""What is done to the columns of a and b before they are multiplied."""
+"""Transformations of the columns of a and b before their product."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..._operator import accumulation_dtype
 
 @dataclass(frozen=True)
 class Standardized:
-    """Columns (x − mean) / (√(variance + eps) + outer_eps), as batch normalisation makes them.
+    """Columns (x − mean) / (√(variance + eps) + outer_eps), as in batch normalisation.
 
     Attributes:
-        eps: added to the variance; that of torch's batch normalisation by default.
+        eps: added to the variance; by default that of torch's batch normalisation.
         correction: the variance divides by n − correction: 0 (biased) or 1 (unbiased).
-        outer_eps: added to the standard deviation, after the root.
+        outer_eps: added to the standard deviation, after the square root.
 
     Raises:
-        ValueError: a negative epsilon, two that are zero, or another correction.
+        ValueError: a negative epsilon, both zero, or another correction.
     """
 
     eps: float = 1e-5
@@ -37,7 +37,7 @@ class Standardized:
             raise ValueError("eps or outer_eps must be above 0, got 0 and 0")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x (n, d) standardised, differentiable as torch's own operations are."""
+        """x (n, d) standardised, differentiable by torch's own operations."""
         x = x.to(accumulation_dtype(x))
         x = x - x.mean(0)
         variance = x.square().sum(0) / max(len(x) - self.correction, 1)
@@ -48,7 +48,7 @@ class Standardized:
 
     @staticmethod
     def of(numbers: Sequence[float]) -> Standardized:
-        """Of what :meth:`numbers` returns."""
+        """The inverse of ``numbers``."""
         eps, correction, outer_eps = numbers
         return Standardized(eps, int(correction), outer_eps)
 
@@ -56,9 +56,9 @@ class Standardized:
 class Columns(NamedTuple):
     """(x − mean − rest) · scale; x itself if these are None.
 
-    ``rest`` is what ``mean`` leaves of the mean in its precision. With s the sum of squared
-    deviations of a column, ``slope`` is 2 scale'(s) / scale²: what a gradient g with respect to the
-    standardised column adds, along it, per unit of Σ g · column.
+    ``rest`` is the rounding error of ``mean``. With s the sum of squared deviations of a column,
+    ``slope`` is 2 scale'(s) / scale²: the factor of the standardised column that a gradient g in
+    it adds per unit of Σ g · column.
     """
 
     x: Tensor  # (n, d)

@@ -14,7 +14,7 @@ Operand = tuple[tuple[int, ...], int, int, int, bool]  # sslkernels::cpu::Column
 
 
 def fused_square_sum(x: Tensor) -> None:
-    """None: the product is made, some of it at a time."""
+    """None: the product is computed in parts."""
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +34,7 @@ def dot(a: Columns, b: Columns) -> Tensor:
 
 
 def gram(a: Columns) -> Tensor:
-    """â âᵀ, (n, n), with a diagonal that float64 has summed."""
+    """â âᵀ, (n, n), with its diagonal summed in float64."""
     out = _product(_columns(a), _transposed(a), symmetric=True)
     squares = a.x.new_empty(len(a.x), dtype=torch.float64)
     extension().row_squares(_columns(a), torch.get_num_threads(), address(squares))
@@ -49,7 +49,7 @@ def cross(a: Columns, b: Columns | None, rows: slice) -> Tensor:
 
 
 def left(weights: Tensor, a: Columns) -> Tensor:
-    """weights · â, for weights (n, n) whose diagonal is large: it is multiplied apart."""
+    """weights · â, for weights (n, n); their large diagonal is multiplied separately."""
     out = torch.empty(a.x.shape, device="cpu")
     diagonal, rest = weights.diagonal().contiguous(), weights.clone().fill_diagonal_(0.0)
     extension().scale_rows(_columns(a), address(diagonal), torch.get_num_threads(), address(out))

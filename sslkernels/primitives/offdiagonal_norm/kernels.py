@@ -10,12 +10,12 @@ from torch import Tensor
 
 from .columns import Columns
 
-# Σ_{i≠j} (âᵀ b̂)²_ij with no part of the product in memory; b is a if None.
+# Σ_{i≠j} (âᵀ b̂)²_ij without storing any part of the product; b is a if None.
 SquareSum = Callable[[Columns, Columns | None], Tensor]
 
 
 class Kernels(Protocol):
-    """What a module of kernels holds."""
+    """The interface of an implementation."""
 
     def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -45,7 +45,7 @@ class Kernels(Protocol):
 
 @cache
 def kernels(impl: str) -> Kernels:
-    """Those of an implementation, imported when they are first asked for."""
+    """The kernels of an implementation, imported on first use."""
     if impl == "tiled":
         from . import tiled
 

@@ -1,4 +1,4 @@
-"""The operator as torch sees it: schema, fake, implementations, and its derivative."""
+"""The torch operator: schema, fake, implementations, and its derivative."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .columns import Columns, standardize
 from .kernels import Kernels
 from .kernels import kernels as kernels_of
 
-# b is a where `symmetric`. kind: "raw", "centered", or "standardized" by the `numbers` of
-# Standardized. Results: norm, diagonal, statistics of a and b, and the products that
-# are kept: the Grams of the sample route, or C of the feature route.
+# b is a if `symmetric`. kind: "raw", "centered", or "standardized" with the `numbers` of
+# Standardized. Results: norm, diagonal, statistics of a and b, and the products that are kept:
+# the Grams of the sample route, or C of the feature route.
 
 
 def forward(
@@ -92,7 +92,7 @@ def _columns(
     if kind == "raw":
         return Columns(x)
     mean, squares = kernels.statistics(x)
-    if route == "feature":  # of this rank's rows
+    if route == "feature":  # for this rank's rows
         center = shares.total(mean * len(x)) / shares.count
         squares = shares.total(squares + len(x) * (mean - center).square())
         mean = center
@@ -105,7 +105,7 @@ def _statistics(x: Columns) -> Tensor:
 
 
 def _filled(x: Tensor, tensors: Sequence[Tensor], count: int) -> list[Tensor]:
-    """Followed by empty ones: an operator's results must not share memory."""
+    """Padded with empty tensors: an operator's results must not share memory."""
     return [*tensors, *(x.new_empty(0, 0) for _ in range(count - len(tensors)))]
 
 
@@ -127,7 +127,7 @@ def forward_fake(
     dtype = accumulation_dtype(a)
     parts = 1 if symmetric else 2
     width: Any = d
-    if any(ranks) or has_free_unbacked_symbols((n, d)):  # nobody knows yet how many rows there are
+    if any(ranks) or has_free_unbacked_symbols((n, d)):  # the number of rows is not known yet
         size = torch.library.get_ctx().new_dynamic_size
         if any(ranks) and kind != "raw":
             width = size()
@@ -184,7 +184,7 @@ _backward_op = operator(
 def materialized(
     norm_grad: Tensor | None, diagonal_grad: Tensor | None, diagonal: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Zeros for gradients that nobody asks for."""
+    """Zeros for gradients that are not needed."""
     return (
         diagonal.new_zeros(()) if norm_grad is None else norm_grad,
         torch.zeros_like(diagonal) if diagonal_grad is None else diagonal_grad,
@@ -192,7 +192,7 @@ def materialized(
 
 
 class OffdiagonalNorm(Differentiable):
-    """Norm and diagonal of :func:`offdiagonal_norm`; the other results are for the backward."""
+    """Norm and diagonal of :func:`offdiagonal_norm`; the other results are for backward."""
 
     @staticmethod
     def forward(
@@ -208,7 +208,7 @@ class OffdiagonalNorm(Differentiable):
         ctx.symmetric = b is None
         ctx.save_for_backward(a, a if b is None else b, diagonal, *kept)
         ctx.mark_non_differentiable(*kept)
-        ctx.set_materialize_grads(False)  # those of the products would be as large
+        ctx.set_materialize_grads(False)  # zeros for the products would be large
 
     @staticmethod
     def gradients(ctx: Any, saved: Any, norm_grad: Any, diagonal_grad: Any, *_: Any) -> Any:

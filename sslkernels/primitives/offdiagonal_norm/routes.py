@@ -1,8 +1,8 @@
-"""The two ways to the norm, over the kernels of one implementation.
+"""The two routes to the norm, over the kernels of one implementation.
 
-With C = âᵀ b̂ of standardised columns â and b̂: the sample route knows C only by the Grams â âᵀ and
-b̂ b̂ᵀ, (n, n); the feature route computes C itself and keeps it where it is no larger than an input.
-Elsewhere it computes some rows of C at a time, and in the backward pass again.
+With C = âᵀ b̂ of standardised columns â and b̂: the sample route uses only the Grams â âᵀ and b̂ b̂ᵀ,
+(n, n); the feature route computes C itself and keeps it if it is no larger than an input.
+Otherwise it computes some rows of C at a time, and recomputes them in the backward pass.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FEWEST_ROWS = 128  # of C at a time
 
 
 def choose(route: str, n: int, d: int) -> str:
-    """The cheaper route, if "auto"; raises if there is none of that name.
+    """The cheaper route if "auto"; raises for an unknown name.
 
-    Beyond n = 3d/4 the sample route would also lose digits: all of C minus its diagonal may then be
-    small.
+    Above n = 3d/4 the sample route would also lose accuracy, because it subtracts the diagonal
+    from all of C, which may be close to it.
     """
     check_choice("route", route, ROUTES)
     if route != "auto":
@@ -37,7 +37,7 @@ def choose(route: str, n: int, d: int) -> str:
 def sample_forward(
     kernels: Kernels, a: Columns, b: Columns | None, shares: Shares
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Norm, diagonal, and the Grams. Ranks hold some columns each, with the rows of all ranks."""
+    """Norm, diagonal, and the Grams. Each rank has some columns, with the rows of all ranks."""
     grams = [shares.total(kernels.gram(x)) for x in (a, b) if x is not None]
     diagonal = kernels.dot(a, b or a)
     square = _inner_product(grams[0], grams[-1])
@@ -72,19 +72,19 @@ def sample_backward(
 
 
 def fused_square_sum(kernels: Kernels, x: Tensor, is_shared: bool) -> SquareSum | None:
-    """What finds the norm without any part of C in memory, where there is such a kernel."""
+    """The kernel that computes the norm without storing any part of C, if there is one."""
     return None if is_shared else kernels.fused_square_sum(x)
 
 
 def in_one_piece(n: int, d: int) -> bool:
-    """Whether the feature route makes all of C at once: where it is no larger than an input."""
+    """Whether the feature route computes C as a whole: if it is no larger than an input."""
     return d <= n
 
 
 def feature_forward(
     kernels: Kernels, a: Columns, b: Columns | None, shares: Shares
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Norm, diagonal, and C without its diagonal where it is to be kept."""
+    """Norm, diagonal, and C without its diagonal if it is kept."""
     kept = []
     square_sum = fused_square_sum(kernels, a.x, shares.ranks is not None)
     if square_sum is not None:
@@ -159,7 +159,7 @@ def _rows_of_product(
 
 
 def _inner_product(a: Tensor, b: Tensor) -> Tensor:
-    """Σ a b in float64; some rows at a time, since the products of entries are stored."""
+    """Σ a b in float64; some rows at a time, because the products of entries are stored."""
     return sum(torch.linalg.vecdot(x, y).sum(dtype=torch.float64) for x, y in some_rows(a, b))
 
 

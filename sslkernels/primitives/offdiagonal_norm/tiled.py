@@ -14,7 +14,7 @@ WIDTH = 2048  # columns at a time
 
 
 def fused_square_sum(x: Tensor) -> None:
-    """None: the product is made, some of it at a time."""
+    """None: the product is computed in parts."""
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,7 +31,7 @@ def dot(a: Columns, b: Columns) -> Tensor:
 
 
 def gram(a: Columns) -> Tensor:
-    """â âᵀ, (n, n), with a diagonal that float64 has summed."""
+    """â âᵀ, (n, n), with its diagonal summed in float64."""
     n = len(a.x)
     out = a.x.new_zeros(n, n, dtype=accumulation_dtype(a.x))
     squares = a.x.new_zeros(n, dtype=torch.float64)
@@ -54,7 +54,7 @@ def cross(a: Columns, b: Columns | None, rows: slice) -> Tensor:
 
 
 def left(weights: Tensor, a: Columns) -> Tensor:
-    """weights · â, for weights (n, n) whose diagonal is large: it is multiplied apart."""
+    """weights · â, for weights (n, n); their large diagonal is multiplied separately."""
     diagonal, rest = weights.diagonal()[:, None], weights.clone().fill_diagonal_(0.0)
     out = weights.new_empty(a.x.shape)
     for part in _parts(a):
@@ -81,8 +81,8 @@ def finish(
 ) -> Tensor:
     """The gradient of own.x, in place of ``product``.
 
-    That of its standardised columns is factor · product + weight · other; ``total`` sums over
-    ranks, ``count`` are the rows of all of them.
+    The gradient of its standardised columns is factor · product + weight · other; ``total`` sums
+    over ranks, ``count`` is the number of rows of all ranks.
     """
     for part in _parts(own):
         gradient = product[:, part].mul_(factor).addcmul_(_values(other, part), weight[part])
@@ -98,7 +98,7 @@ def finish(
 
 def _parts(a: Columns) -> Iterator[slice]:
     d = a.x.shape[1]
-    starts = range(0, max(d, 1), WIDTH)  # one empty part of no columns: a rank may have none
+    starts = range(0, max(d, 1), WIDTH)  # one empty part if a rank has no columns
     return (slice(start, min(start + WIDTH, d)) for start in starts)
 
 

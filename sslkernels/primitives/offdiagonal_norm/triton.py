@@ -1,4 +1,4 @@
-"""Triton for what is done to columns, torch's matrix products between, and one fused product."""
+"""Triton for column-wise steps, torch's matrix products in between, and one fused product."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .triton_kernels import (
 )
 
 BLOCK = {"ROWS": 8, "COLUMNS": 128, "num_warps": 4}
-FEWEST_FOR_TRIANGLE = 4096  # columns; with fewer, half of the tiles leave the device too idle
+FEWEST_FOR_TRIANGLE = 4096  # columns; with fewer, half of the tiles do not fill the device
 
 
 def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,12 +112,12 @@ def finish(
 
 
 def fused_square_sum(x: Tensor) -> SquareSum | None:
-    """``square_sum`` on tensor cores: elsewhere torch's matrix products are faster."""
+    """``square_sum`` on tensor cores; otherwise torch's matrix products are faster."""
     return square_sum if tensor_cores(x) else None
 
 
 def square_sum(a: Columns, b: Columns | None) -> Tensor:
-    """Σ_{i≠j} (âᵀ b̂)²_ij in float64, with no part of the product in memory; b is a if None."""
+    """Σ_{i≠j} (âᵀ b̂)²_ij in float64, without storing the product; b is a if None."""
     values = operand(_values(a))
     others = values if b is None else operand(_values(b))
     n, d = values.shape
@@ -139,7 +139,7 @@ def _deviations(x: Tensor, center: Tensor) -> Tensor:
 
 
 def _sum_rows(kernel: Any, x: Tensor, count: int, *arguments: Any, **constants: bool) -> Tensor:
-    """``count`` sums over the rows of x, (count, d): of splits of them, then in a fixed order."""
+    """``count`` sums over the rows of x, (count, d): by splits, then added in a fixed order."""
     n, d = x.shape
     splits, rows = _splits(x)
     sums = x.new_empty(count, splits, d, dtype=torch.float64)
@@ -148,7 +148,7 @@ def _sum_rows(kernel: Any, x: Tensor, count: int, *arguments: Any, **constants: 
 
 
 def _splits(x: Tensor) -> tuple[int, int]:
-    """How many splits of the rows fill the device, and the rows of each."""
+    """The number of splits of the rows that fill the device, and the rows of each."""
     n, d = x.shape
     blocks = max(1, ceil(d, BLOCK["COLUMNS"]))  # a rank may have no columns
     wanted = ceil(2 * multiprocessors(x.device), blocks)
@@ -164,7 +164,7 @@ def _each_tile(kernel: Any, x: Tensor, *arguments: Any, **constants: bool) -> No
 
 
 def _values(a: Columns) -> Tensor:
-    """â in the dtype of a: what matrix products take."""
+    """â in the dtype of a, for matrix products."""
     if a.mean is None:
         return a.x
     values = a.x.new_empty(a.x.shape)
@@ -173,7 +173,7 @@ def _values(a: Columns) -> Tensor:
 
 
 def _operand(a: Columns) -> tuple[Any, ...]:
-    """Pointers and strides; those of raw columns' statistics are not read."""
+    """Pointers and strides; the statistics of raw columns are not read."""
     statistics = (a.x, a.x, a.x) if a.mean is None else (a.mean, a.rest, a.scale)
     return (a.x, *statistics, *a.x.stride())
 
@@ -183,7 +183,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _lowered(weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Weights in the dtype of operands, times a power of two that keeps them in float16's range."""
+    """Weights in the dtype of operands, scaled by a power of two into float16's range."""
     if dtype != torch.float16:
         return weights.to(dtype), weights.new_ones(())
     unit = unit_of(weights.abs().amax())

@@ -1,7 +1,7 @@
-"""The Triton kernels themselves; their launchers are in triton.py.
+"""The Triton kernels; their launchers are in triton.py.
 
-A matrix of columns is its pointer, those of mean, rest and scale (not read where it is ``RAW``),
-and its strides. Sums over rows are float32 within a tile and float64 across tiles: (splits, d).
+A matrix of columns is its pointer, the pointers of mean, rest and scale (not read if ``RAW``), and
+its strides. Sums over rows are float32 within a tile and float64 across tiles: (splits, d).
 """
 
 import triton
@@ -29,7 +29,7 @@ def _load(
 
 @triton.jit
 def _place(rows, columns, n, d):
-    """Where a tile stands in a contiguous matrix, and what of it is inside."""
+    """Offsets of a tile in a contiguous matrix, and the mask of its inside."""
     at = rows.to(tl.int64)[:, None] * d + columns[None, :]
     return at, (rows < n)[:, None] & (columns < d)[None, :]
 
@@ -107,7 +107,7 @@ def restore_kernel(
     x_ptr, mean_ptr, rest_ptr, scale_ptr, row_stride, column_stride, n, d,
     RAW: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """product / unit + diagonal · x̂, in place: what weights of lower precision left out."""
+    """product / unit + diagonal · x̂, in place: restores what lower-precision weights omit."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     x = _load(
@@ -131,7 +131,7 @@ def gradient_kernel(
 ):  # fmt: skip
     """out = factor · product + weight · other, the gradient of own's standardised columns.
 
-    Unless they are raw, the sums of it and of its products with own go to sums, (2, splits, d).
+    Unless columns are raw, sums of out and of out · own go to sums, (2, splits, d).
     """
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     split = tl.program_id(1)
@@ -192,7 +192,7 @@ def square_sum_kernel(
 ):  # fmt: skip
     """Σ C_ij² off the diagonal for a tile of C = aᵀ b, which stays in registers; BM = BN.
 
-    ``TRIANGLE``: C is symmetric; tiles from the diagonal up, those above it counted twice.
+    ``TRIANGLE``: C is symmetric; tiles on or above the diagonal, those above counted twice.
     """
     pair = tl.program_id(0)
     if TRIANGLE:

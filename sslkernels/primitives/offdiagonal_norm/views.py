@@ -1,6 +1,6 @@
-"""Two views at once: each one's norm, and how far they are apart. What VICReg is made of.
+"""Two views at once, for VICReg: each one's norm, and their squared distance.
 
-As one operator it makes one gradient per view. The distance's own would be as large again.
+As one operator it needs one gradient per view; the distance's own would be equally large.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class NormsOfViews(Differentiable):
         a, b, *ctx.how = inputs
         ctx.save_for_backward(a, b, *output[1:4], *output[5:8])
         ctx.mark_non_differentiable(*output[2:4], *output[6:8])
-        ctx.set_materialize_grads(False)  # those of the products would be as large
+        ctx.set_materialize_grads(False)  # zeros for the products would be large
 
     @staticmethod
     def gradients(

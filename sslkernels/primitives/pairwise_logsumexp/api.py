@@ -52,9 +52,9 @@ def pairwise_logsumexp(
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Row (and column) log-sum-exp of ``scale · q kᵀ``, whose n × m scores are never stored.
 
-    ``rows[i] = log Σ_j exp(scale · ⟨q_i, k_j⟩)``, over all j but those on an excluded diagonal;
-    ``columns[j]`` the same over i. Every contrastive loss is this minus its positives.
-    Where ``k is q`` and ``exclude`` contains ``-o`` for each ``o``, the scores are symmetric and
+    ``rows[i] = log Σ_j exp(scale · ⟨q_i, k_j⟩)`` over all j except those on an excluded diagonal;
+    ``columns[j]`` is the same over i. Every contrastive loss is this minus its positives.
+    If ``k is q`` and ``exclude`` contains ``-o`` for each ``o``, the scores are symmetric and
     about half of the work is saved.
 
     Args:
@@ -62,17 +62,17 @@ def pairwise_logsumexp(
         k: (m, d), dtype and device of ``q``; m ≥ 1.
         scale: number or one-element tensor, of any sign; the inverse temperature.
         exclude: diagonals to leave out, as offsets ``j - i``; ``(0,)`` leaves out each row's own
-            entry. An entry with nothing left is ``-inf`` and passes no gradient.
+            entry. A row or column with no entries left is ``-inf`` and passes no gradient.
         columns: also return the column log-sum-exp, from the same pass.
         gather: the ranks that share the problem: ``q`` and ``k`` are this rank's rows of it, sums
-            run over all ranks, and ``exclude`` concerns the rank's own block.
+            run over all ranks, and ``exclude`` applies to the rank's own block.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
             32-bit floats, else ``"tiled"`` (torch, tile by tile); ``"cuda"`` (CUDA C++ passes) and
             ``"reference"`` (materialises the scores) are used only when named.
 
     Returns:
         ``rows`` (n,), or ``(rows, columns)`` with ``columns`` (m,), in float32 (float64 for float64
-        inputs), whatever autocast says. Differentiable once in q, k and scale; gradients have the
+        inputs), regardless of autocast. Differentiable once in q, k and scale; gradients have the
         inputs' dtypes. A NaN in an input gives NaN in each result that depends on it.
 
     Raises:

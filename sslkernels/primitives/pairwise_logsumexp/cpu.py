@@ -1,4 +1,4 @@
-"""The C++ kernels: one pass over tiles of scale · q kᵀ that never leave the cache."""
+"""The C++ kernels: one pass over tiles of scale · q kᵀ that stay in the cache."""
 
 from __future__ import annotations
 

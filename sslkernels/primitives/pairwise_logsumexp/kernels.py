@@ -12,7 +12,7 @@ from .tiled import Side
 
 
 class Kernels(Protocol):
-    """What a module of kernels holds."""
+    """The interface of an implementation."""
 
     def forward(
         self, q: Tensor, k: Tensor | None, scale: Tensor, exclude: Sequence[int], columns: bool
@@ -33,7 +33,7 @@ class Kernels(Protocol):
 
 @cache
 def kernels(impl: str) -> Kernels:
-    """Those of an implementation, imported when they are first asked for."""
+    """The kernels of an implementation, imported on first use."""
     if impl == "tiled":
         from . import tiled
 

@@ -1,4 +1,4 @@
-"""The operator as torch sees it: schema, fake, implementations, and its derivative."""
+"""The torch operator: schema, fake, implementations, and its derivative."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _backward(
     with plain(q):
         grads = [grad.contiguous() for grad in (row_grad, column_grad) if grad is not None]
         peak = torch.stack([grad.abs().amax() for grad in grads]).amax()
-        if any(ranks):  # gradients that meet must have one unit
+        if any(ranks):  # gradients that are added must have the same unit
             peak = all_reduce(peak, "max", Ranks(*ranks))
         unit, factor = unit_of(peak), scale.to(accumulation_dtype(q))
         sides = [Side(lse, grad * unit) for lse, grad in zip((row, column), grads, strict=False)]
@@ -129,7 +129,7 @@ _backward_op = operator(
 
 
 class PairwiseLogSumExp(Differentiable):
-    """(rows, columns) of :func:`pairwise_logsumexp`; ``columns`` is empty unless asked for."""
+    """(rows, columns) of :func:`pairwise_logsumexp`; ``columns`` is empty unless requested."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""The keys are spread over ranks: any implementation, block by block.
+"""Keys sharded over ranks: any implementation, block by block.
 
 Log-sum-exps of blocks merge exactly; a backward pass needs only the merged ones.
 """
@@ -16,7 +16,7 @@ from .tiled import Side
 
 
 class AcrossRanks:
-    """``forward`` and ``backward`` as every implementation has them, over all ranks' keys."""
+    """``forward`` and ``backward`` of an implementation, over all ranks' keys."""
 
     def __init__(self, implementation: Kernels, ranks: Ranks):
         self.implementation, self.ranks = implementation, ranks
@@ -24,16 +24,16 @@ class AcrossRanks:
     def forward(
         self, q: Tensor, k: Tensor | None, scale: Tensor, exclude: Sequence[int], columns: bool
     ) -> tuple[Tensor, Tensor]:
-        """Rows over all keys, columns over all queries; ``exclude`` is for the own block."""
+        """Rows over all keys, columns over all queries; ``exclude`` applies to the own block."""
         row, own = self.implementation.forward(q, k, scale, exclude, columns)
 
-        def visit(block: Tensor) -> Tensor:
+        def add_block(block: Tensor) -> Tensor:
             more, column = self.implementation.forward(q, block, scale, (), columns)
             torch.logaddexp(row, more, out=row)
             return column
 
         block = [q if k is None else k]
-        column = meet_ranks(block, visit, self.ranks, own if columns else None, _merge)
+        column = meet_ranks(block, add_block, self.ranks, own if columns else None, _merge)
         return row, own if column is None else column
 
     def backward(
@@ -47,13 +47,13 @@ class AcrossRanks:
         need_q: bool,
         need_k: bool,
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of all ranks' results; every rank gets those of its own q and k."""
+        """Gradients of all ranks' results with respect to this rank's q and k."""
         dq, own = self.implementation.backward(q, k, scale, exclude, row, column, need_q, need_k)
-        # Where k is q, a visitor brings its log-sum-exps: then no gradient has to travel.
+        # If k is q, a block comes with its log-sum-exps, and no gradient has to be sent back.
         block_side = row if k is None else column
         block = [q if k is None else k, *(block_side or ())]
 
-        def visit(block: Tensor, *side: Tensor) -> Tensor | None:
+        def add_block(block: Tensor, *side: Tensor) -> Tensor | None:
             more, contribution = self.implementation.backward(
                 q,
                 block,
@@ -68,7 +68,7 @@ class AcrossRanks:
                 dq.add_(more)
             return contribution
 
-        return dq, meet_ranks(block, visit, self.ranks, own)
+        return dq, meet_ranks(block, add_block, self.ranks, own)
 
 
 def _merge(a: Tensor, b: Tensor) -> None:

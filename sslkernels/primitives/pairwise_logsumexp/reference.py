@@ -1,4 +1,4 @@
-"""The definition, in plain torch. With float64 inputs it is the oracle of every test."""
+"""The definition, in plain torch. With float64 inputs it is the oracle of the tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pairwise_logsumexp_reference(
 
 
 def _logsumexp(scores: Tensor, dim: int) -> Tensor:
-    # torch.logsumexp has a NaN gradient where every entry is -inf; here it is zero.
+    # torch.logsumexp has a NaN gradient if all entries are -inf; here it is zero.
     empty = torch.isneginf(scores).all(dim)
     scores = scores.masked_fill(empty.unsqueeze(dim), 0.0)
     return torch.logsumexp(scores, dim).masked_fill(empty, float("-inf"))

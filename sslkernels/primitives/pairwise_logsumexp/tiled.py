@@ -1,6 +1,6 @@
 """Tiles of scale · q kᵀ by matrix products and one pass over each: any device, any float dtype.
 
-The two passes are arguments, so that a kernel can stand in for plain torch.
+The two passes are arguments, so that a kernel can replace plain torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .._tiles import fill_diagonals, product, tiles
 
 
 class Side(NamedTuple):
-    """What the backward pass knows of the rows (or the columns)."""
+    """The inputs of the backward pass for rows, or for columns."""
 
     logsumexp: Tensor
     grad: Tensor
@@ -25,11 +25,11 @@ class Side(NamedTuple):
         return Side(self.logsumexp[part], self.grad[part])
 
 
-# Both passes get a tile of q kᵀ, which they may overwrite, the scale, and the tile's diagonals to
-# leave out.
+# Both passes get a tile of q kᵀ, which they may overwrite, the scale, and the excluded diagonals of
+# the tile.
 # reduce(products, scale, diagonals, rows, columns or None): fold it into running log-sum-exps.
 Reduce = Callable[[Tensor, Tensor, Sequence[int], Tensor, Tensor | None], None]
-# weigh(products, scale, diagonals, row side, column side or None, out): its gradient weights.
+# weigh(products, scale, diagonals, row side, column side or None, out): the gradient's weights.
 Weigh = Callable[[Tensor, Tensor, Sequence[int], Side, Side | None, Tensor], None]
 
 
@@ -62,7 +62,7 @@ def weigh_torch(
 
 
 def _softmax(scores: Tensor, logsumexp: Tensor) -> Tensor:
-    # where everything is excluded, exp(-inf - inf) = 0: no gradient
+    # exp(-inf - inf) = 0 if everything is excluded: no gradient
     return torch.exp(scores - logsumexp.masked_fill(torch.isneginf(logsumexp), float("inf")))
 
 
@@ -109,7 +109,7 @@ def backward(
     scratch = q.new_empty(0, dtype=dtype)
     for i, j, products, diagonals in tiles(q, k, exclude, symmetric):
         weights = buffer.resize_(products.shape)
-        # on the diagonal by rows, as in the forward pass: q_i·q_j may round otherwise than q_j·q_i
+        # by rows on the diagonal, as in the forward pass: q_i·q_j and q_j·q_i may round differently
         part = None if column is None or (symmetric and i == j) else column.at(j)
         weigh(products, scale, diagonals, row.at(i), part, weights)
         if dq is not None:

@@ -1,5 +1,5 @@
-"""Fused Triton kernels; gradients of wide embeddings by products of the library. Where tensor
-cores may not multiply, matrix products and a Triton pass over each tile.
+"""Fused Triton kernels; gradients of wide embeddings by library products. Without tensor cores,
+matrix products and a Triton pass over each tile.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from .triton_kernels import combine_kernel, deep_forward_kernel, forward_kernel,
 
 
 class Partials(NamedTuple):
-    """Sums over blocks, each of maxima and of e^(logits - maximum): (2, slots, size)."""
+    """Partial sums over blocks: maxima and sums of e^(logits - maximum), (2, slots, size)."""
 
     rows: Tensor
     columns: Tensor
-    same: Tensor  # with labels (2, slots, n): the sum and the number of the logits of the same
-    block: int  # rows, and columns in a triangle, that share a slot
+    same: Tensor  # with labels (2, slots, n): sum and number of logits of the same label
+    block: int  # rows (and in a triangle, columns) per slot
 
 
 def partial_sums(
@@ -53,13 +53,13 @@ def partial_sums(
     inverses: tuple[Tensor, Tensor] | None = None,
     labels: Tensor | None = None,
 ) -> Partials:
-    """Of the rows, and where ``columns`` or ``triangle`` is set of the columns.
+    """Partial sums of the rows, and with ``columns`` or ``triangle`` of the columns.
 
-    ``largest``: of the lengths, see ``is_free``. ``inverses``: factors of the rows of q and k.
+    ``largest``: maximum lengths, see ``is_free``. ``inverses``: factors of the rows of q and k.
     """
     if is_deep(FORWARD, q) or labels is not None:
         return _deep_sums(q, k, scale, exclude, columns, triangle, inverses, labels)
-    # the sums of what stays are kept in registers: alone, those of the rows had better stay
+    # the resident side keeps its sums in registers: the rows, if only they have sums
     is_swapped = not (columns or triangle)
     rows, cols = (k, q) if is_swapped else (q, k)
     n, m, tile = rows.shape[0], cols.shape[0], lookup(FORWARD, q)
@@ -143,7 +143,7 @@ def forward(
     symmetric = k is None
     q = operand(q)
     k = q if k is None else operand(k)
-    largest = scale if is_deep(FORWARD, q) else _largest(q, k)  # not read where it is deep
+    largest = scale if is_deep(FORWARD, q) else _largest(q, k)  # not read if deep
     sums = partial_sums(q, k, scale, largest, exclude, columns, symmetric)
     row = _combine(sums.rows, sums.columns, sums.block, symmetric)
     if symmetric or not columns:
@@ -152,9 +152,9 @@ def forward(
 
 
 class _Read(NamedTuple):
-    """A side as the kernels read it."""
+    """A side in the form that the kernels read."""
 
-    logsumexp: Tensor  # +inf where everything is excluded
+    logsumexp: Tensor  # +inf if everything is excluded
     grad: Tensor
     factor: Tensor  # grad · e^-logsumexp
 
@@ -209,9 +209,9 @@ def deep_gradients(
     dq: Tensor | None,
     dk: Tensor | None,
 ) -> None:
-    """Gradients of wide embeddings into dq and dk, with ``inverses`` times these.
+    """Gradients of wide embeddings into dq and dk, times ``inverses`` if given.
 
-    ``row``, ``column``: log-sum-exps, +inf where everything is excluded, and their derivatives.
+    ``row``, ``column``: log-sum-exps, +inf if everything is excluded, and their derivatives.
     """
     tile = in_pieces(WEIGHTS, q)
 
@@ -310,7 +310,7 @@ def _weigh(
 
 
 def _largest(q: Tensor, k: Tensor) -> Tensor:
-    """A length whose square no product of the rows of q and k exceeds; NaN where an input is."""
+    """A length whose square bounds all products of rows of q and k; NaN if an input is."""
 
     def largest_norm(x: Tensor) -> Tensor:
         return torch.linalg.vector_norm(x, dim=1, dtype=torch.float32).amax()

@@ -34,14 +34,14 @@ def backward_kernel(
 ):  # fmt: skip
     """gradient_i = Σ_j w_ij k_j for a block of rows: (splits, n, D), float32.
 
-    w_ij = row_grad_i · p_ij + column_grad_j · p_ji; factor is grad · e^-lse; both are 0 where
-    everything is excluded. ``INVERSE``: as in the forward kernel; w_ij k_inverse_j then stands for
-    w_ij. ``LABELS``: less row_share_i + column_share_j where labels are the same. ``SCALE``:
-    weighted_i = Σ_j w_ij s_ij / scale, (splits, n). ``BOTH``: the blocks of the keys follow, which
-    the queries are the columns of. Then k and all that belongs to columns stand behind what
-    belongs to rows, q stands for both, and n above is n + m.
+    w_ij = row_grad_i · p_ij + column_grad_j · p_ji; factor is grad · e^-lse; both are 0 if
+    everything is excluded. ``INVERSE``: as in the forward kernel; w_ij k_inverse_j then replaces
+    w_ij. ``LABELS``: minus row_share_i + column_share_j where labels are equal. ``SCALE``:
+    weighted_i = Σ_j w_ij s_ij / scale, (splits, n). ``BOTH``: followed by the blocks of the keys,
+    whose columns are the queries. Then k and all column data follow the row data, q points to both,
+    and n above is n + m.
 
-    Tiles without anything to leave out, of logits that need no shift, come first.
+    Tiles without excluded entries, with logits that need no shift, come first.
     """
     row, first, size = tl.program_id(0) + first_block, 0, n
     split = tl.program_id(1)
@@ -86,7 +86,7 @@ def backward_kernel(
         row_factor = tl.load(row_factor_ptr + rows, mask=rows < n, other=0.0)
     for t in range(first_tile, first_tile + plain):
         cols = plain_tile(t, crossed, EXCLUDED) * BN + tl.arange(0, BN)
-        k = load_rows(k_ptr, cols, m, k_stride, depths, D)  # zeros outside, which add nothing
+        k = load_rows(k_ptr, cols, m, k_stride, depths, D)  # zeros outside
         acc = tl.dot(q, tl.trans(k), input_precision=PRECISION)
         if INVERSE:
             inverse = tl.load(k_inverse_ptr + cols, mask=cols < m, other=0.0)
@@ -162,9 +162,9 @@ def weights_kernel(
 ):  # fmt: skip
     """The w_ij of the backward kernel from ``first_row`` on, in the dtype of q, for products.
 
-    ``INVERSE``: w_ij q_inverse_i k_inverse_j in their place. Rows and columns of ``pair_weights``
-    are whole tiles, and behind all vectors there must be a tile more to read: what that makes of
-    the rows and columns that there are not is not read.
+    ``INVERSE``: w_ij q_inverse_i k_inverse_j instead. Rows and columns of ``pair_weights`` are
+    whole tiles, and all vectors must be padded by a tile: the results for rows and columns that do
+    not exist are not read.
     """
     local = tl.program_id(0) * BM
     row = first_row + local
@@ -181,7 +181,7 @@ def weights_kernel(
     at = (local + tl.arange(0, BM)).to(tl.int64)[:, None] * weights_stride
     for column in range(start, tl.minimum(start + columns_per_split, m), BN):
         acc = product(q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)
-        for part in tl.static_range(2):  # whose columns' numbers then fit the registers
+        for part in tl.static_range(2):  # halves, whose column values fit the registers
             first = column + part * (BN // 2)
             cols = first + tl.arange(0, BN // 2)
             products = half(acc, part, BM, BN)
@@ -203,7 +203,7 @@ def weights_kernel(
 def sides_kernel(
     lse_ptr, grad_ptr, closed_ptr, copy_ptr, factor_ptr, size, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """What the backward kernels read of a side: lse, +inf where empty, grad, and grad · e^-lse."""
+    """Inputs of the backward kernels for a side: lse, +inf if empty, grad, and grad · e^-lse."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     lse = _closed(tl.load(lse_ptr + i, mask=i < size, other=0.0))
     grad = tl.load(grad_ptr + i, mask=i < size, other=0.0)
@@ -214,7 +214,7 @@ def sides_kernel(
 
 @triton.jit
 def _closed(lse):
-    """Where everything is excluded, +inf: e^(s - inf) = 0."""
+    """+inf if everything is excluded: e^(s - inf) = 0."""
     return tl.where(lse == float("-inf"), float("inf"), lse)
 
 

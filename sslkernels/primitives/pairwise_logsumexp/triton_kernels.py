@@ -1,7 +1,7 @@
 """The Triton kernels of the forward pass; their launchers are in triton.py.
 
-Where the largest logit possible is small (free), e^s needs no shift, and one exponential serves a
-row and a column at once. The device decides, so there is no host sync.
+If the largest possible logit is small (free), e^s needs no shift, and one exponential serves a row
+and a column at once. The device decides, so there is no host sync.
 """
 
 import triton
@@ -23,12 +23,12 @@ from .._triton import (
     triangle,
 )
 
-FREE_LOGIT = tl.constexpr(70.0)  # below it e^s, its sums and their inverses fit float32 unshifted
+FREE_LOGIT = tl.constexpr(70.0)  # below, e^s, its sums and their inverses fit float32 unshifted
 
 
 @triton.jit
 def _merge(maximum, total, more_maximum, more_total):
-    """Two partial sums total · e^maximum as one; an empty one has maximum -inf and total 0."""
+    """Merge two partial sums total · e^maximum; an empty one has maximum -inf and total 0."""
     best = tl.maximum(maximum, more_maximum)
     shift = _finite(best)
     return best, total * exp(maximum - shift) + more_total * exp(more_maximum - shift)
@@ -41,14 +41,14 @@ def _finite(maximum):
 
 @triton.jit
 def same_label(row_labels, labels_ptr, cols, m, logits):
-    """Where a column that is not left out has its row's label: (BM, BN)."""
+    """Whether a column that is not excluded has its row's label: (BM, BN)."""
     labels = tl.load(labels_ptr + cols, mask=cols < m, other=0)
     return (row_labels[:, None] == labels[None, :]) & (logits != float("-inf"))
 
 
 @triton.jit
 def is_free(scale, largest_ptr, parts, PARTS: tl.constexpr):
-    """Whether no logit can be large; ``largest``: of all lengths, or of those of each part."""
+    """Whether all logits are small; ``largest``: the maximum length, or that of each part."""
     if PARTS:
         lengths = tl.zeros((1024,), tl.float32)
         for start in range(0, parts, 1024):
@@ -63,20 +63,20 @@ def is_free(scale, largest_ptr, parts, PARTS: tl.constexpr):
 
 @triton.jit
 def _known(at, inside, here, first):
-    """Where sums stand already, of which those from ``first`` are the first."""
+    """The mask of entries that already have sums: none if ``here`` is ``first``."""
     return inside & (tl.full(at.shape, here, tl.int32) > first)
 
 
 @triton.jit
 def _add(sum_ptr, at, inside, here, first, more):
-    """Add to sums ``at``, or if ``here`` is ``first`` write them."""
+    """Add to the sums at ``at``, or write them if ``here`` is ``first``."""
     total = tl.load(sum_ptr + at, mask=_known(at, inside, here, first), other=0.0)
     tl.store(sum_ptr + at, total + more, mask=inside)
 
 
 @triton.jit
 def _first_column(row, first_column, TRIANGLE: tl.constexpr, BN: tl.constexpr):
-    """That of a block whose tile meets this row first."""
+    """The first column of a block for this row; in a triangle, that of the diagonal's tile."""
     return tl.maximum(first_column, row // BN * BN) if TRIANGLE else first_column
 
 
@@ -87,8 +87,8 @@ def _shifted_sums(
     D: tl.constexpr, EXCLUDED: tl.constexpr, TRIANGLE: tl.constexpr, INVERSE: tl.constexpr,
     AXIS: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Maxima and sums along an axis of a block of logits of any size, in base e: the largest of a
-    row then cancels against its log-sum-exp exactly."""
+    """Maxima and sums along an axis of a block of logits of any size, in base e: the maximum of a
+    row then cancels exactly against its log-sum-exp."""
     SIDE: tl.constexpr = 64
     first, end = (first_row, end_row) if AXIS == 1 else (first_column, end_column)
     other_first, other_end = (first_column, end_column) if AXIS == 1 else (first_row, end_row)
@@ -105,7 +105,7 @@ def _shifted_sums(
                 q_inverse = tl.load(q_inverse_ptr + rows)[:, None]
                 acc *= q_inverse * tl.load(k_inverse_ptr + cols)[None, :]
             logits = leave_out(acc * scale, rows, cols, e0, e1, e2, e3, EXCLUDED)
-            if TRIANGLE:  # whose diagonal counts for the rows
+            if TRIANGLE:  # the diagonal counts for the rows
                 least = rows + (1 - AXIS)
                 logits = tl.where(cols[None, :] >= least[:, None], logits, float("-inf"))
             logits = tl.where((rows < end_row)[:, None], logits, float("-inf"))
@@ -128,14 +128,14 @@ def forward_kernel(
     PARTS: tl.constexpr, INVERSE: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One program per pair of blocks writes that pair's partial sums, which nobody else writes.
+    """Each program writes the partial sums of one pair of blocks, which no other program writes.
 
     row_* if ``ROWS``: (column blocks, n); column_*: (row blocks, m). ``INVERSE``: the logits are
-    scale · ⟨q_i, k_j⟩ · q_inverse_i · k_inverse_j, else without the last two, behind which
-    there must be a tile more to read. Excluded diagonals: row - column, in ascending order.
+    scale · ⟨q_i, k_j⟩ · q_inverse_i · k_inverse_j, else without the last two; the inverses must be
+    padded by a tile. Excluded diagonals: row - column, in ascending order.
 
-    A tile of columns stays while rows stream past it; its sums stay in registers. Tiles without
-    anything to leave out come first.
+    A tile of columns is resident while rows are streamed; its sums stay in registers. Tiles without
+    excluded entries come first.
     """
     pair = tl.program_id(0)
     if TRIANGLE:
@@ -172,7 +172,7 @@ def forward_kernel(
             if INVERSE:
                 inverse = tl.load(k_inverse_ptr + cols)
             totals = tl.zeros((BM, BN), tl.float32)
-            tl.debug_barrier()  # the row sums below were last written by other threads
+            tl.debug_barrier()  # other threads last wrote the row sums below
             for t in range(first_tile, end):
                 row = plain_tile(t, crossed, EXCLUDED) * BM
                 rows = row + tl.arange(0, BM)
@@ -197,14 +197,14 @@ def forward_kernel(
                     acc *= tl.load(q_inverse_ptr + rows)[:, None]
                     acc *= tl.load(k_inverse_ptr + cols)[None, :]
                 logits = leave_out(acc * scale, rows, cols, -e0, -e1, -e2, -e3, EXCLUDED)
-                if TRIANGLE:  # which implies rows < n
+                if TRIANGLE:  # implies rows < n
                     logits = tl.where(cols[None, :] >= rows[:, None], logits, float("-inf"))
                 else:
                     logits = tl.where((rows < n)[:, None], logits, float("-inf"))
                 exps = tl.exp2(tl.where((cols < m)[None, :], logits, float("-inf")))
-                if TRIANGLE:  # whose diagonal counts for rows and columns, half
+                if TRIANGLE:  # the diagonal counts half for rows and columns
                     exps = tl.where(cols[None, :] == rows[:, None], 0.5 * exps, exps)
-                tl.debug_barrier()  # the sums of columns too
+                tl.debug_barrier()  # likewise for the sums of columns
                 _add(column_sum_ptr, cols, is_column, 1, 0, tl.sum(exps, 0))
                 if ROWS:
                     start = _first_column(row, first_column, TRIANGLE, BN)
@@ -225,7 +225,7 @@ def forward_kernel(
                 first_row, end_row, first_column, end_column, n, m, q_stride, k_stride,
                 -e0, -e1, -e2, -e3, D, EXCLUDED, TRIANGLE, INVERSE, 0, BD, PRECISION,
             )  # fmt: skip
-        else:  # products as in the backward pass, whose rows these columns are
+        else:  # products as in the backward pass, where these columns are rows
             _shifted_sums(
                 k_ptr, q_ptr, scale, k_inverse_ptr, q_inverse_ptr, column_max_ptr, column_sum_ptr,
                 first_column, end_column, first_row, end_row, m, n, k_stride, q_stride,
@@ -235,7 +235,7 @@ def forward_kernel(
 
 @triton.jit
 def _fold(max_ptr, sum_ptr, at, inside, here, first, logits, AXIS: tl.constexpr):
-    """Add a tile's exponentials along an axis to partial sums, as ``_add``."""
+    """Add a tile's exponentials along an axis to partial sums, as in ``_add``."""
     known = _known(at, inside, here, first)
     maximum = tl.load(max_ptr + at, mask=known, other=float("-inf"))
     total = tl.load(sum_ptr + at, mask=known, other=0.0)
@@ -255,9 +255,9 @@ def deep_forward_kernel(
     INVERSE: tl.constexpr, LABELS: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The same for embeddings of any width, whose products take longer than all else.
+    """As ``forward_kernel``, for embeddings of any width, whose products dominate the time.
 
-    row_*: (column blocks, n); column_* if ``COLUMNS``. ``LABELS``: writes also the sum (same) and
+    row_*: (column blocks, n); column_* if ``COLUMNS``. ``LABELS``: also writes the sum (same) and
     the number (count) of the logits of columns with the row's label, like row_sum. Excluded
     diagonals: column - row.
     """
@@ -288,13 +288,13 @@ def deep_forward_kernel(
             logits = mask_tile(
                 acc * scale, row, column, n, m, e0, e1, e2, e3, EXCLUDED, TRIANGLE, BM, BN
             )  # (BM, BN)
-            tl.debug_barrier()  # the sums below were last written by other threads
+            tl.debug_barrier()  # other threads last wrote the sums below
             start = _first_column(row, first_column, TRIANGLE, BN)
             at = row_at + rows
             _fold(row_max_ptr, row_sum_ptr, at, rows < n, column, start, logits, 1)
             if COLUMNS:
                 on = column_at + cols
-                if TRIANGLE:  # whose diagonal counted for the rows
+                if TRIANGLE:  # the diagonal counted for the rows
                     logits = tl.where(cols[None, :] > rows[:, None], logits, float("-inf"))
                 _fold(column_max_ptr, column_sum_ptr, on, cols < m, row, first_row, logits, 0)
             if LABELS:

@@ -26,7 +26,7 @@ def pairwise_softplus(
 ) -> Tensor:
     r"""Row sums of ``softplus(scale · q kᵀ + bias)``, whose n × m entries are never stored.
 
-    ``rows[i] = Σ_j log(1 + exp(scale · ⟨q_i, k_j⟩ + bias))``, over all j but those on an excluded
+    ``rows[i] = Σ_j log(1 + exp(scale · ⟨q_i, k_j⟩ + bias))`` over all j except those on an excluded
     diagonal. Without its positives this is the sigmoid loss of SigLIP (arXiv:2303.15343): a
     negative pair with logit s costs softplus(s), a positive one softplus(-s) = softplus(s) - s.
 
@@ -36,15 +36,15 @@ def pairwise_softplus(
         scale: number or one-element tensor, of any sign; the inverse temperature.
         bias: number or one-element tensor, of any sign.
         exclude: diagonals to leave out, as offsets ``j - i``; ``(0,)`` leaves out each row's own
-            entry. A row with nothing left is 0 and passes no gradient.
+            entry. A row with no entries left is 0 and passes no gradient.
         gather: the ranks that share the problem: ``q`` and ``k`` are this rank's rows of it, sums
-            run over all ranks' k, and ``exclude`` concerns the rank's own block.
+            run over all ranks' k, and ``exclude`` applies to the rank's own block.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
             32-bit floats, else ``"tiled"`` (torch, tile by tile); ``"reference"`` (materialises
             the scores) is used only when named.
 
     Returns:
-        (n,), in float32 (float64 for float64 inputs), whatever autocast says. Differentiable once
+        (n,), in float32 (float64 for float64 inputs), regardless of autocast. Differentiable once
         in q, k, scale and bias; gradients have the inputs' dtypes. A NaN in an input gives NaN in
         each result that depends on it.
 

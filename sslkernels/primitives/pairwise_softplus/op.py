@@ -1,4 +1,4 @@
-"""The operator as torch sees it: schema, fake, implementations, and its derivative."""
+"""The torch operator: schema, fake, implementations, and its derivative."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _backward(
     need_q, need_k, need_scale, need_bias = needs
     with plain(q):
         peak = row_grad.abs().amax()
-        if any(ranks):  # gradients that meet must have one unit
+        if any(ranks):  # gradients that are added must have the same unit
             peak = all_reduce(peak, "max", Ranks(*ranks))
         unit, factors = unit_of(peak), [x.to(accumulation_dtype(q)) for x in (scale, bias)]
         dq, dk, row_sigma = _implementation(impl, *ranks).backward(

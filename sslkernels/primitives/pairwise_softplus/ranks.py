@@ -1,4 +1,4 @@
-"""The keys are spread over ranks: any implementation, block by block, whose sums add up."""
+"""Keys sharded over ranks: any implementation, block by block; row sums add up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .kernels import Kernels
 
 
 class AcrossRanks:
-    """``forward`` and ``backward`` as every implementation has them, over all ranks' keys."""
+    """``forward`` and ``backward`` of an implementation, over all ranks' keys."""
 
     def __init__(self, implementation: Kernels, ranks: Ranks):
         self.implementation, self.ranks = implementation, ranks
@@ -19,13 +19,13 @@ class AcrossRanks:
     def forward(
         self, q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, exclude: Sequence[int]
     ) -> Tensor:
-        """Row sums over all keys; ``exclude`` is for the own block."""
+        """Row sums over all keys; ``exclude`` applies to the own block."""
         row = self.implementation.forward(q, k, scale, bias, exclude)
 
-        def visit(block: Tensor) -> None:
+        def add_block(block: Tensor) -> None:
             row.add_(self.implementation.forward(q, block, scale, bias, ()))
 
-        meet_ranks([k], visit, self.ranks)
+        meet_ranks([k], add_block, self.ranks)
         return row
 
     def backward(
@@ -39,11 +39,11 @@ class AcrossRanks:
         need_q: bool,
         need_k: bool,
     ) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """Gradients of all ranks' results for this rank's q and k; its rows' sums of σ."""
+        """Gradients of all ranks' results for this rank's q and k, and its row sums of σ."""
         arguments = (row_grad, need_q, need_k)
         dq, own, row_sigma = self.implementation.backward(q, k, scale, bias, exclude, *arguments)
 
-        def visit(block: Tensor) -> Tensor | None:
+        def add_block(block: Tensor) -> Tensor | None:
             more, contribution, sigma = self.implementation.backward(
                 q, block, scale, bias, (), *arguments
             )
@@ -52,5 +52,5 @@ class AcrossRanks:
                 dq.add_(more)
             return contribution
 
-        dk = meet_ranks([k], visit, self.ranks, own)
+        dk = meet_ranks([k], add_block, self.ranks, own)
         return dq, dk, row_sigma

@@ -1,4 +1,4 @@
-"""The definition, in plain torch. With float64 inputs it is the oracle of every test."""
+"""The definition, in plain torch. With float64 inputs it is the oracle of the tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from ..._operator import accumulation_dtype, full_precision
 from .._tiles import fill_diagonals
 
-THRESHOLD = 40.0  # beyond, softplus(x) = x in float64 too; torch's 20 loses it
+THRESHOLD = 40.0  # above, softplus(x) = x in float64 too; torch's 20 is too small
 
 
 def pairwise_softplus_reference(

@@ -1,6 +1,6 @@
 """Tiles of scale · q kᵀ + bias by matrix products and one pass over each: any device, any dtype.
 
-The two passes are arguments, so that a kernel can stand in for plain torch.
+The two passes are arguments, so that a kernel can replace plain torch.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ..._operator import accumulation_dtype
 from .._tiles import fill_diagonals, product, tiles
 from .reference import THRESHOLD
 
-# Both passes get a tile of q kᵀ, which they may overwrite, the scale, the bias, and the tile's
-# diagonals to leave out. Row sums are float64.
+# Both passes get a tile of q kᵀ, which they may overwrite, the scale, the bias, and the excluded
+# diagonals of the tile. Row sums are float64.
 # reduce(products, scale, bias, diagonals, rows): add Σ_j softplus(s_ij) to the rows.
 Reduce = Callable[[Tensor, Tensor, Tensor, Sequence[int], Tensor], None]
-# weigh(products, scale, bias, diagonals, row_grad, row_sigma, out): the gradient weights
+# weigh(products, scale, bias, diagonals, row_grad, row_sigma, out): the gradient's weights
 # row_grad_i · σ(s_ij); their sums are added to row_sigma.
 Weigh = Callable[[Tensor, Tensor, Tensor, Sequence[int], Tensor, Tensor, Tensor], None]
 

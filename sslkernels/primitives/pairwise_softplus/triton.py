@@ -1,5 +1,5 @@
-"""Fused Triton kernels; gradients of wide embeddings by products of the library. Where tensor
-cores may not multiply, matrix products and a Triton pass over each tile.
+"""Fused Triton kernels; gradients of wide embeddings by library products. Without tensor cores,
+matrix products and a Triton pass over each tile.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def deep_gradients(
     dq: Tensor | None,
     dk: Tensor | None,
 ) -> None:
-    """Gradients of wide embeddings into dq and dk, with ``inverses`` times these, and the sums that
-    the kernel describes.
+    """Gradients of wide embeddings into dq and dk, times ``inverses`` if given, and the sums of
+    ``weights_kernel``.
     """
     tile = in_pieces(WEIGHTS, q)
 
@@ -109,7 +109,7 @@ def _gradient(
     row: bool,
     need: bool,
 ) -> tuple[Tensor | None, Tensor]:
-    """Gradient of q if needed, and where ``grad`` belongs to its rows their sums of σ by split."""
+    """Gradient of q if needed, and if ``grad`` belongs to its rows their sums of σ by split."""
     kernel = RowKernel(backward_kernel, BACKWARD, q, k, exclude)
     gradient = q.new_empty((kernel.splits, *q.shape) if need else 0, dtype=torch.float32)
     sigma = q.new_empty((kernel.splits, q.shape[0]) if row else 0, dtype=torch.float32)

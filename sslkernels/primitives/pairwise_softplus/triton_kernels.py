@@ -1,4 +1,4 @@
-"""The Triton kernels themselves; their launchers are in triton.py."""
+"""The Triton kernels; their launchers are in triton.py."""
 
 import triton
 import triton.language as tl
@@ -15,12 +15,12 @@ from .._triton import (
     product,
 )
 
-LOG2E_REST = tl.constexpr(1.925963033e-08)  # of log2(e), what float32 leaves
+LOG2E_REST = tl.constexpr(1.925963033e-08)  # log2(e) minus its float32 rounding
 
 
 @triton.jit
 def _decay(x):
-    """e^-|x|, as exact for large |x|; 0 from 104 on, so also for what is masked with -inf."""
+    """e^-|x|, accurate for large |x| too; 0 from 104 on, so also for entries masked with -inf."""
     x = tl.maximum(-tl.abs(x), -104.0, propagate_nan=tl.PropagateNan.ALL)
     power = x * LOG2E
     rest = tl.fma(x, LOG2E, -power) + x * LOG2E_REST
@@ -52,7 +52,7 @@ def sigmoid(x):
 
 @triton.jit
 def add(total, excess, more):
-    """total + more, and by how much float32 has exceeded it so far (Kahan)."""
+    """total + more, and the excess of float32 so far (Kahan)."""
     more = more - excess
     after = total + more
     excess = (after - total) - more
@@ -147,11 +147,11 @@ def weights_kernel(
 ):  # fmt: skip
     """G_ij = grad_i · σ(s_ij) from ``first_row`` on, in the dtype of q, for products.
 
-    ``grad`` None: ``unit`` in its place. Also sigma_i = Σ_j G_ij and loss_i = Σ_j softplus(s_ij),
-    (splits, n), where there is room for them; without ``pair_weights`` loss alone. ``INVERSE``:
+    ``grad`` None: ``unit`` instead. Also sigma_i = Σ_j G_ij and loss_i = Σ_j softplus(s_ij),
+    (splits, n), if there is memory for them; without ``pair_weights`` only loss. ``INVERSE``:
     s_ij = scale · ⟨q_i, k_j⟩ · q_inverse_i · k_inverse_j + bias, and G_ij times the last two.
-    Rows and columns of ``pair_weights`` are whole tiles, behind
-    the inverses there must be a tile more to read.
+    Rows and columns of ``pair_weights`` are whole tiles, and the inverses must be padded by a
+    tile.
     """
     local = tl.program_id(0) * BM
     row = first_row + local
@@ -174,7 +174,7 @@ def weights_kernel(
     at = (local + tl.arange(0, BM)).to(tl.int64)[:, None] * weights_stride
     for column in range(start, tl.minimum(start + columns_per_split, m), BN):
         acc = product(q_rows, k_rows, row, column, D, BM, BN, BD, PRECISION)
-        for part in tl.static_range(2):  # whose columns' numbers then fit the registers
+        for part in tl.static_range(2):  # halves, whose column values fit the registers
             first = column + part * (BN // 2)
             cols = first + tl.arange(0, BN // 2)
             products = half(acc, part, BM, BN)
@@ -234,7 +234,7 @@ def weigh_kernel(
 
 @triton.jit
 def _logits(products_ptr, scale_ptr, bias_ptr, i, start, n, m, LENGTH: tl.constexpr):
-    """(rows, LENGTH) of them, where they stand, and which are inside the tile."""
+    """(rows, LENGTH) logits, their offsets, and the mask of the inside of the tile."""
     j = start + tl.arange(0, LENGTH)
     inside = (i < n)[:, None] & (j < m)[None, :]
     at = i[:, None] * m + j[None, :]

@@ -20,37 +20,35 @@ def random_directions(
     dtype: torch.dtype = torch.float32,
     impl: str = "auto",
 ) -> Tensor:
-    r"""Random unit vectors, the columns of a matrix, alike on every rank and every device.
+    r"""Random unit vectors, the columns of a matrix, identical on every rank and every device.
 
-    Each number is a function of its place, of ``step`` and of ``seed`` alone (Philox4x32-10, then
-    Box and Muller's transform), so that ranks that are at the same step need not send directions
-    to each other. Implementations agree on all random bits; logarithms, roots and sines differ in
-    the last places of float32.
+    Each number is a function of its index, ``step`` and ``seed`` alone (Philox4x32-10, then the
+    Box–Muller transform), so ranks at the same step need not communicate. Implementations agree on
+    all random bits; logarithms, roots and sines differ in the last digits of float32.
 
     Args:
-        step: (), int64, on the device on which directions are wanted, as a module's buffer that
-            counts steps. A GPU's is read by the kernel: nobody waits for it.
+        step: (), int64, on the device of the result, such as a module's buffer that counts steps.
+            On a GPU it is read by the kernel, without synchronisation.
         features: length of the directions, ≥ 1.
-        slices: how many, ≥ 1.
+        slices: number of directions, ≥ 1.
         seed: 0..2^63 - 1.
         dtype: of the result: float16, bfloat16, float32 or float64.
-        impl: ``"auto"`` is ``"cpu"`` (C++) on the CPU, where it is built, and ``"triton"`` on CUDA;
-            elsewhere ``"reference"`` (torch).
+        impl: ``"auto"`` is ``"cpu"`` (C++) on the CPU, if it is built, and ``"triton"`` on CUDA;
+            otherwise ``"reference"`` (torch).
 
     Returns:
         (features, slices) on the device of ``step``, uniform on the sphere: columns of normal
-        numbers, divided by their lengths. They are drawn in float32 and rounded to ``dtype``; for
-        float64 these float32 numbers are divided by their lengths once more. In memory a direction
-        is in one piece: the result is the transpose of a contiguous (slices, features) tensor. It
-        carries no gradient.
+        numbers, normalised. They are drawn in float32 and rounded to ``dtype``; for float64 these
+        float32 numbers are normalised once more. Each direction is contiguous: the result is the
+        transpose of a contiguous (slices, features) tensor. No gradient.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: a step with dimensions, sizes or a seed out of range, an unknown ``impl``, or
-            one that does not run on this device.
+        ValueError: a step that is not a scalar, sizes or a seed out of range, an unknown ``impl``,
+            or one that does not run on this device.
         RuntimeError: an ``impl`` that was named but not built or installed.
 
-    Philox is of Salmon et al. 2011 (*Parallel random numbers: as easy as 1, 2, 3*). Directions that
+    Philox: Salmon et al. 2011 (*Parallel random numbers: as easy as 1, 2, 3*). Directions that
     change at each step and are the same on all ranks: Balestriero and LeCun 2025 (LeJEPA,
     arXiv:2511.08544).
     """

@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 class Kernels(Protocol):
-    """What a module of kernels holds."""
+    """The interface of an implementation."""
 
     def random_directions(
         self, step: Tensor, features: int, slices: int, seed: int, dtype: torch.dtype
     ) -> Tensor:
-        """(slices, features), contiguous, of up to 32 bits: a direction in each row."""
+        """(slices, features), contiguous, of up to 32 bits: one direction per row."""
         ...
 
 
 @cache
 def kernels(impl: str) -> Kernels:
-    """Those of an implementation, imported when they are first asked for."""
+    """The kernels of an implementation, imported on first use."""
     if impl == "reference":
         from . import reference
 

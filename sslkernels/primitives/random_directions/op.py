@@ -1,4 +1,4 @@
-"""The operator as torch sees it: schema, fake, and the choice of kernels. No derivative."""
+"""The torch operator: schema, fake, and the choice of kernels. No derivative."""
 
 from __future__ import annotations
 

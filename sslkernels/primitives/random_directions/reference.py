@@ -1,7 +1,7 @@
-"""The definition, in plain torch: on any device, and where nothing was compiled.
+"""The definition, in plain torch: on any device, without compilation.
 
-With B = ceil(features / 4), the four words of block j, of counter (j, slice, step), make the
-numbers at j, B + j, 2 B + j and 3 B + j of a direction; those past its end are left out.
+With B = ceil(features / 4), the four words of block j, from the counter (j, slice, step), give the
+numbers at j, B + j, 2 B + j and 3 B + j of a direction; those beyond its end are dropped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def random_directions(
 
 
 def philox(key: tuple[int, int], counter: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Philox4x32-10, of words in int64."""
+    """Philox4x32-10, with words in int64."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
@@ -41,14 +41,14 @@ def philox(key: tuple[int, int], counter: tuple[Tensor, ...]) -> tuple[Tensor, .
 
 
 def _product(a: Tensor, b: int) -> tuple[Tensor, Tensor]:
-    """The upper and the lower word; none of the sums leaves 63 bits."""
+    """The upper and the lower word; no sum exceeds 63 bits."""
     low = a * (b & 0xFFFF)
     rest = a * (b >> 16) + (low >> 16)
     return rest >> 16, (rest & 0xFFFF) << 16 | low & 0xFFFF
 
 
 def _normal(radius: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    """Two normal numbers of two words, from odd multiples of 2^-24: never 0, so none is lost."""
+    """Two normal numbers from two words, as odd multiples of 2^-24: never 0."""
     u = (radius >> 8 | 1).float() * 2**-24
     t = (((angle ^ 0x80000000) - 0x80000000) >> 8 | 1).float() * 2**-24  # in turns, -1/2..1/2
     r = (-2 * u.log()).sqrt()

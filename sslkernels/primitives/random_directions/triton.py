@@ -8,8 +8,8 @@ from torch import Tensor
 from .._tile_table import ceil, power_of_two
 from .triton_kernels import directions_kernel
 
-BLOCK = 256  # blocks of four numbers that a program makes at a time
-NARROWEST = 16  # of a row of them
+BLOCK = 256  # blocks of four numbers per program
+NARROWEST = 16  # minimum in a row
 
 
 def random_directions(

@@ -1,4 +1,4 @@
-"""The Triton kernel itself; its launcher is in triton.py."""
+"""The Triton kernel; its launcher is in triton.py."""
 
 import triton
 import triton.language as tl
@@ -8,7 +8,7 @@ from .._triton import kernel
 
 @triton.jit
 def _sincos_of_turns(t):
-    """Of angles |t| <= 1/2: a multiple of a quarter, and polynomials in what is left."""
+    """Sine and cosine of |t| <= 1/2 turns: a multiple of a quarter, and polynomials in the rest."""
     nearest = tl.floor(t * 4.0 + 0.5)
     quarter = nearest.to(tl.int32)
     f = t - nearest * 0.25
@@ -25,7 +25,7 @@ def _sincos_of_turns(t):
 
 @triton.jit
 def _normal(radius, angle):
-    """Two normal numbers of two words, from odd multiples of 2^-24: never 0, so none is lost."""
+    """Two normal numbers from two words, as odd multiples of 2^-24: never 0."""
     unit: tl.constexpr = 2.0**-24
     u = ((radius >> 8) | 1).to(tl.int32).to(tl.float32) * unit
     t = ((angle.to(tl.int32, bitcast=True) >> 8) | 1).to(tl.float32) * unit
@@ -36,7 +36,7 @@ def _normal(radius, angle):
 
 @triton.jit
 def _numbers(seed, step, rows, columns):
-    """Those of some blocks of some rows, in four tiles (rows, columns)."""
+    """The numbers of some blocks of some rows, in four tiles (rows, columns)."""
     zero = tl.zeros((rows.shape[0], columns.shape[0]), tl.int32)
     low = (step & 0xFFFFFFFF).to(tl.uint32).to(tl.int32, bitcast=True)
     high = (step >> 32).to(tl.int32)
@@ -63,7 +63,7 @@ def directions_kernel(
     step_ptr, out_ptr, slices, features, seed: tl.int64,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """ROWS directions, drawn twice: for their lengths, and again."""
+    """ROWS directions, generated twice: first for their lengths, then to be stored."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     step = tl.load(step_ptr)
     quarter = (features + 3) // 4

@@ -25,32 +25,32 @@ def sinkhorn(
     gather: Gather | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    r"""The centre that makes of a softmax the Sinkhorn-Knopp assignment of samples to prototypes.
+    r"""The centre with which a softmax is the Sinkhorn-Knopp assignment of samples to prototypes.
 
-    ``softmax((logits − center) / epsilon, −1)`` is the plan: of what starts as
-    ``exp(logits / epsilon)``, first every prototype is scaled to one mass over all samples, then
-    every sample to mass 1, and so on, ``iterations`` times both. Only the scaling of the prototypes
-    is kept, as logarithms, so that nothing overflows; the plan itself is never stored.
+    ``softmax((logits − center) / epsilon, −1)`` is the transport plan. Starting from
+    ``exp(logits / epsilon)``, each of ``iterations`` rescales every prototype to the same mass over
+    all samples, then every sample to mass 1. Only the scaling of the prototypes is kept, as
+    logarithms, so nothing overflows; the plan itself is never stored.
 
     Args:
-        logits: (N, K), scores of N samples with K prototypes, or (C, N, K), C problems that do not
-            meet (CAPI has one per position); float16, bfloat16, float32 or float64, any strides.
+        logits: (N, K), scores of N samples with K prototypes, or (C, N, K), C independent problems
+            (CAPI has one per position); float16, bfloat16, float32 or float64, any strides.
         epsilon: the temperature of the plan, above 0.
         iterations: at least 1.
-        rows: an integer in a tensor on the device of ``logits``: how many of the N samples of each
-            problem count, those that come first; what stands in the others does not matter. It is
-            not read by the host where that would have to wait. None: all.
-        gather: the ranks whose samples are one batch; each may hold another number of them. One
-            collective per iteration. The result is the same on every rank.
+        rows: an integer tensor on the device of ``logits``: only the first so many of the N
+            samples of each problem count, and the contents of the others do not matter. The host
+            does not read it if that would synchronise. None: all.
+        gather: the ranks whose samples form one batch; their numbers may differ. One collective
+            per iteration. The result is the same on every rank.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
             32-bit floats, else ``"tiled"`` (torch, some rows at a time); ``"cuda"`` (CUDA C++) and
             ``"reference"`` (materialises the plan's logarithms) are used only when named.
 
     Returns:
         The centre, (K,) or (C, K), in units of the logits, in float32 (float64 for float64 logits)
-        whatever autocast says. No gradient. A constant added to it would not change the plan. A NaN
-        gives NaN in its prototype, and from the second iteration on everywhere. A prototype to
-        which no sample gives anything has centre 0.
+        regardless of autocast. No gradient. Adding a constant to it does not change the plan. A NaN
+        gives NaN in its prototype, and in all from the second iteration on. A prototype without
+        any mass has centre 0.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
@@ -82,24 +82,24 @@ def prototype_sinkhorn(
     gather: Gather | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    r""":func:`sinkhorn` of the logits ``features @ prototypesᵀ``, which are never stored.
+    r""":func:`sslkernels.sinkhorn` of logits ``features @ prototypesᵀ``, which are never stored.
 
-    Chunks of logits are made, used and dropped, once per iteration; with ``gather`` once more for
-    each iteration but the last.
+    Logits are computed in chunks, once per iteration; with ``gather`` once more for each iteration
+    but the last.
 
     Args:
         features: (N, D), of N samples; float16, bfloat16, float32 or float64.
         prototypes: (K, D), of any of these dtypes; multiplied in that of the features.
-        epsilon, iterations, rows, gather, impl: as there.
-        magnitude: (K,) or (K, 1): weight normalisation, ``magnitude · prototypes / ‖prototypes‖``
-            row by row, as ``torch.nn.utils.weight_norm`` (its ``weight_g``). None: prototypes as
-            they are.
+        epsilon, iterations, rows, gather, impl: see :func:`sslkernels.sinkhorn`.
+        magnitude: (K,) or (K, 1), for weight normalisation, ``magnitude · prototypes /
+            ‖prototypes‖`` by row, as in ``torch.nn.utils.weight_norm`` (its ``weight_g``). None: no
+            weight normalisation.
 
     Returns:
         The centre, (K,), in float32 (float64 for float64 features). No gradient.
 
     Raises:
-        TypeError, ValueError, RuntimeError: as there.
+        TypeError, ValueError, RuntimeError: see :func:`sslkernels.sinkhorn`.
     """
     check_tensor("features", features)
     own = check_prototypes("features", features, "prototypes", prototypes, magnitude)
@@ -118,20 +118,20 @@ def prototype_sinkhorn(
 
 
 def _known(epsilon: float, like: Tensor) -> tuple[Tensor | None, float]:
-    """The number; under torch.compile, which would compile anew for each, a tensor."""
+    """The number; a tensor under torch.compile, which would otherwise specialise on the number."""
     if torch.compiler.is_compiling():
         return on_device_of(epsilon, like), 1.0
     return None, float(epsilon)
 
 
 def check_settings(epsilon: float, iterations: int) -> None:
-    """Raise unless epsilon is above 0 and there is an iteration."""
+    """Raise unless epsilon is above 0 and iterations at least 1."""
     check_positive(epsilon=epsilon)
     check_integers(1, MOST_ITERATIONS, iterations=iterations)
 
 
 def check_rows(rows: Tensor | None, x: Tensor) -> Tensor | None:
-    """A 0-dim tensor; None as it is."""
+    """rows as a 0-dim tensor; None stays None."""
     if rows is None:
         return None
     if not isinstance(rows, Tensor) or rows.dtype not in INTEGERS:

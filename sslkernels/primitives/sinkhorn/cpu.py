@@ -1,4 +1,4 @@
-"""The C++ kernels: one pass over the logits, in any dtype, for the rows and columns of the plan."""
+"""The C++ kernels: one pass over the logits, in any dtype, for rows and columns of the plan."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def iterate(x: Tensor, epsilon: float | Tensor, iterations: int, count: Tensor |
 
 
 def columns(x: Tensor, epsilon: float | Tensor, count: Tensor | None) -> LogSum:
-    """Of logits / ε over the first ``count`` rows: (C, k) of x (C, N, k)."""
+    """Log-sum-exp of logits / ε over the first ``count`` rows: (C, k) for x (C, N, k)."""
     x, out = _readable(x, count), _empty(x, x.shape[2])
     extension().sinkhorn_columns(problem_of(x, None, epsilon), _addresses(out))
     return out
 
 
 def rows(x: Tensor, center: Tensor, epsilon: float | Tensor) -> LogSum:
-    """Of (logits - center) / ε over these columns: (C, N)."""
+    """Log-sum-exp of (logits - center) / ε over these columns: (C, N)."""
     x, out = _readable(x, None), _empty(x, x.shape[1])
     extension().sinkhorn_rows(problem_of(x, center, epsilon), _addresses(out))
     return out
@@ -40,9 +40,9 @@ def masses(
     count: Tensor | None,
     sums: LogSum | None = None,
 ) -> Tensor:
-    """What the first ``count`` rows of the plan give to each of these prototypes: (C, k).
+    """Masses of these prototypes over the first ``count`` rows of the plan: (C, k).
 
-    ``sums``: :func:`rows` over all columns; None where x has them all.
+    ``sums``: :func:`rows` over all columns; None if x has them all.
     """
     x, out = _readable(x, count), _empty(x, x.shape[2]).total
     if sums is not None:
@@ -66,7 +66,7 @@ def _empty(x: Tensor, size: int) -> LogSum:
 
 
 def _readable(x: Tensor, count: Tensor | None) -> Tensor:
-    """The rows that count, each of which lies in one piece."""
+    """The first ``count`` rows, each contiguous."""
     x = x if count is None else x[:, : max(0, count.item())]
     return x if x.stride(2) == 1 else x.contiguous()
 
@@ -76,6 +76,6 @@ def _addresses(sums: tuple[Tensor | None, ...]) -> tuple[int, ...]:
 
 
 def problem_of(x: Tensor, center: Tensor | None, epsilon: float | Tensor) -> tuple[Any, ...]:
-    """What an extension's pass is asked, as it takes it."""
+    """The arguments of a pass of the extension."""
     groups = (x.shape[0], x.stride(0))
     return matrix(x[0]), *groups, address(center), 1 / float(epsilon), torch.get_num_threads()

@@ -1,6 +1,6 @@
 """CUDA C++: a cluster of blocks holds a row of the plan, which is read once. ``impl="cuda"``.
 
-What has no use for a cluster is done by the Triton kernels.
+The Triton kernels do all other steps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .triton import columns as columns
 from .triton import product as product
 from .triton import rows as rows
 
-BLOCKS = 2  # for each multiprocessor
+BLOCKS = 2  # per multiprocessor
 
 
 def masses(
@@ -28,9 +28,9 @@ def masses(
     count: Tensor | None,
     sums: LogSum | None = None,
 ) -> Tensor:
-    """What the first ``count`` rows of the plan give to each of these prototypes: (C, k).
+    """Masses of these prototypes over the first ``count`` rows of the plan: (C, k).
 
-    ``sums``: :func:`rows` over all columns; None where x has them all.
+    ``sums``: :func:`rows` over all columns; None if x has them all.
     """
     if sums is not None:
         return triton.masses(x, center, epsilon, count, sums)

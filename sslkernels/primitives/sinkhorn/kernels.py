@@ -12,7 +12,7 @@ from .sums import LogSum
 
 
 class Kernels(Protocol):
-    """What a module of kernels holds."""
+    """The interface of an implementation."""
 
     def columns(self, x: Tensor, epsilon: float | Tensor, count: Tensor | None) -> LogSum: ...
 
@@ -32,7 +32,7 @@ class Kernels(Protocol):
 
 @cache
 def kernels(impl: str) -> Kernels:
-    """Those of an implementation, imported when they are first asked for."""
+    """The kernels of an implementation, imported on first use."""
     if impl == "tiled":
         from . import tiled
 
@@ -54,8 +54,8 @@ def kernels(impl: str) -> Kernels:
 
 @cache
 def whole(impl: str) -> Callable[[Tensor, float | Tensor, int, Tensor | None], Tensor] | None:
-    """All iterations of one process, (C, N, k) to (C, k), where an implementation has them in one
-    piece."""
+    """All iterations of one process, (C, N, k) to (C, k), if an implementation has them as one
+    function."""
     if impl == "cpu":
         from .cpu import iterate
 

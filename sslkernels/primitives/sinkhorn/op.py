@@ -1,4 +1,4 @@
-"""The operator as torch sees it: schema, fake, and the iterations over one of the implementations.
+"""The torch operator: schema, fake, and the iterations over one of the implementations.
 
 Every implementation has the same three passes: ``columns``, ``rows`` and ``masses``.
 """
@@ -45,7 +45,7 @@ def _sinkhorn(
 
 
 def over_ranks(x: Tensor, *ranks: Any) -> Tensor:
-    """The log-sum-exp over ranks, entry by entry."""
+    """The log-sum-exp over ranks, elementwise."""
     return torch.logsumexp(stack_ranks(x, Ranks(*ranks)), 0) if any(ranks) else x
 
 

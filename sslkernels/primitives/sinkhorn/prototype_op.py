@@ -1,4 +1,4 @@
-"""The same operator on features and prototypes, whose logits live a chunk at a time."""
+"""The same operator on features and prototypes; logits are computed a chunk at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .sums import LogSum, largest, merge, moved
 
 
 class _Head:
-    """The passes over logits that are not there yet."""
+    """The passes over logits that are computed on the fly."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class _Head:
         self.kernels = kernels(impl)
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Some prototypes, and their logits (1, N, k)."""
+        """A chunk of prototypes, and their logits (1, N, k)."""
         memory = self.features.new_empty(0, dtype=accumulation_dtype(self.features))
         # tensor cores take operands of one dtype
         dtype = self.features.dtype if memory.is_cuda else memory.dtype
@@ -43,7 +43,7 @@ class _Head:
             yield columns, logits[None]
 
     def log_masses(self, logits: Tensor, center: Tensor, sums: LogSum | None) -> Tensor:
-        """By how much to move the centre of a chunk; before the first step it is 0."""
+        """The update of the centre for a chunk; the centre starts at 0."""
         if sums is None:
             return self.kernels.columns(logits, self.epsilon, self.count).log()
         return self.kernels.masses(logits, center, self.epsilon, self.count, sums).log()
@@ -74,7 +74,7 @@ def _sinkhorn(
             next_sums: LogSum | None = None
             for columns, logits in head.chunks():
                 parts.append(head.log_masses(logits, center[:, columns], sums))
-                if not last and not ranks:  # while the logits are there
+                if not last and not ranks:  # while the logits exist
                     part = moved(center[:, columns], parts[-1] - relative, epsilon)
                     more = head.rows(logits, part)
                     next_sums = more if next_sums is None else merge(next_sums, more)

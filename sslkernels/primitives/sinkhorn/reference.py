@@ -1,4 +1,4 @@
-"""The definition, in plain torch. With float64 inputs it is the oracle of every test."""
+"""The definition, in plain torch. With float64 inputs it is the oracle of the tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .sums import largest, moved
 def sinkhorn_reference(
     logits: Tensor, epsilon: float | Tensor, iterations: int, rows: Tensor | None
 ) -> Tensor:
-    """(C, K) of logits (C, N, K). Computes in ``promote_types(dtype, float32)``."""
+    """(C, K) from logits (C, N, K). Computes in ``promote_types(dtype, float32)``."""
     x = logits.to(accumulation_dtype(logits))
     if rows is not None:
         x = x[:, : max(0, int(rows))]

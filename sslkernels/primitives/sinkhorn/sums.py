@@ -1,4 +1,4 @@
-"""What every implementation returns of rows and columns, and what it means for the centre."""
+"""The results of every implementation for rows and columns, and their effect on the centre."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-NOTHING = -1e30  # the maximum of what is empty: e^(-inf - it) is 0, not NaN
+NOTHING = -1e30  # maximum of an empty set: e^(-inf - NOTHING) is 0, not NaN
 
 
 class LogSum(NamedTuple):
@@ -21,13 +21,13 @@ class LogSum(NamedTuple):
 
 
 def log_sum(x: Tensor, dim: int) -> LogSum:
-    """Over one dimension of x, into which it writes."""
+    """Over one dimension of x, which is overwritten."""
     maximum = x.amax(dim, keepdim=True).clamp_min(NOTHING)
     return LogSum(maximum.squeeze(dim), x.sub_(maximum).exp_().sum(dim))
 
 
 def combine(parts: LogSum) -> LogSum:
-    """One sum of those that are stacked in the first dimension."""
+    """Merge the sums that are stacked in the first dimension."""
     if len(parts.maximum) == 1:
         return LogSum(*(part[0] for part in parts))
     maximum = parts.maximum.amax(0)
@@ -35,19 +35,19 @@ def combine(parts: LogSum) -> LogSum:
 
 
 def merge(a: LogSum, b: LogSum) -> LogSum:
-    """One sum of two."""
+    """Merge two sums."""
     return combine(LogSum(*(torch.stack(pair) for pair in zip(a, b, strict=True))))
 
 
 def moved(center: Tensor | float, log_mass: Tensor, epsilon: float | Tensor) -> Tensor:
-    """The centre that takes their masses from prototypes; 0 where nothing is to be taken."""
+    """The centre that removes the masses of the prototypes; 0 for prototypes without mass."""
     center = center + epsilon * log_mass
     return center.masked_fill(torch.isneginf(center), 0)
 
 
 def largest(log_mass: Tensor) -> Tensor:
-    """What the next masses are taken relative to: in the end, log of samples per prototype.
+    """The reference of the next masses: at the end, log of samples per prototype.
 
-    Else as much would be added to the centre in every iteration.
+    Without it, each iteration would add as much to the centre.
     """
     return log_mass.amax(-1, keepdim=True).clamp_min(NOTHING)

@@ -12,11 +12,11 @@ from ..._operator import accumulation_dtype
 from .._tiles import product as product
 from .sums import LogSum, log_sum, merge
 
-CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}  # logits that are computed at a time
+CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}  # logits at a time
 
 
 def columns(x: Tensor, epsilon: float | Tensor, count: Tensor | None) -> LogSum:
-    """Of logits / ε over the first ``count`` rows: (C, k) of x (C, N, k)."""
+    """Log-sum-exp of logits / ε over the first ``count`` rows: (C, k) for x (C, N, k)."""
     blocks = _blocks(x, None, epsilon)
     return reduce(
         merge, (log_sum(_clear(y, block, count, float("-inf")), 1) for block, y in blocks)
@@ -24,7 +24,7 @@ def columns(x: Tensor, epsilon: float | Tensor, count: Tensor | None) -> LogSum:
 
 
 def rows(x: Tensor, center: Tensor, epsilon: float | Tensor) -> LogSum:
-    """Of (logits - center) / ε over these columns: (C, N)."""
+    """Log-sum-exp of (logits - center) / ε over these columns: (C, N)."""
     parts = [log_sum(logits, 2) for _, logits in _blocks(x, center, epsilon)]
     return LogSum(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
@@ -36,9 +36,9 @@ def masses(
     count: Tensor | None,
     sums: LogSum | None = None,
 ) -> Tensor:
-    """What the first ``count`` rows of the plan give to each of these prototypes: (C, k).
+    """Masses of these prototypes over the first ``count`` rows of the plan: (C, k).
 
-    ``sums``: :func:`rows` over all columns; None where x has them all.
+    ``sums``: :func:`rows` over all columns; None if x has them all.
     """
     total = x.new_zeros((), dtype=accumulation_dtype(x))
     for block, logits in _blocks(x, center, epsilon):
@@ -66,7 +66,7 @@ def _blocks(
 
 
 def _clear(x: Tensor, block: slice, count: Tensor | None, value: float) -> Tensor:
-    """x with this value in the rows that do not count."""
+    """x with this value in the rows from ``count`` on."""
     if count is None:
         return x
     rows = torch.arange(block.start, block.stop, device=x.device)

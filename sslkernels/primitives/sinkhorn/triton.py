@@ -1,4 +1,4 @@
-"""Triton kernels: what programs find of parts of rows and columns is added in a fixed order."""
+"""Triton kernels: partial results of rows and columns are added in a fixed order."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .triton_kernels import center_kernel, columns_kernel, masses_kernel, rows_k
 ROW = {"BLOCK": 4096, "num_warps": 4}
 TILE = {"BM": 16, "BN": 256, "num_warps": 4}
 CENTER = {"BLOCK": 512, "num_warps": 4}
-PROGRAMS = 4  # for each multiprocessor, which then always has something to load
+PROGRAMS = 4  # per multiprocessor, to keep loads in flight
 
 
 def columns(x: Tensor, epsilon: float | Tensor, count: Tensor | None) -> LogSum:
-    """Of logits / ε over the first ``count`` rows: (C, k) of x (C, N, k)."""
+    """Log-sum-exp of logits / ε over the first ``count`` rows: (C, k) for x (C, N, k)."""
     return combine(LogSum(*_of_columns(columns_kernel, 2, x, epsilon, count)))
 
 
@@ -37,9 +37,9 @@ def masses(
     count: Tensor | None,
     sums: LogSum | None = None,
 ) -> Tensor:
-    """What the first ``count`` rows of the plan give to each of these prototypes: (C, k).
+    """Masses of these prototypes over the first ``count`` rows of the plan: (C, k).
 
-    ``sums``: :func:`rows` over all columns; None where x has them all.
+    ``sums``: :func:`rows` over all columns; None if x has them all.
     """
     maxima, sizes = _of_rows(x, center, epsilon, count) if sums is None else (y[None] for y in sums)
     return total(_masses(x, center, epsilon, count, maxima, sizes))
@@ -62,13 +62,13 @@ def _moved(
     sums: Tensor,
     epsilon: float | Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The next centre, and the largest of its logarithms of masses by block; from the last ones."""
+    """The next centre, and the largest log-mass of each block; from the last ones."""
     splits, groups, k = sums.shape
     blocks = ceil(k, CENTER["BLOCK"])
     out = sums.new_empty((groups, k)), sums.new_empty((groups, blocks))
     on_device = epsilon if isinstance(epsilon, Tensor) else None
     center_kernel[(blocks, groups)](
-        *(center or out),  # not read at first
+        *(center or out),  # not read in the first iteration
         sums if maxima is None else maxima,
         sums,
         *out,
@@ -101,7 +101,7 @@ def _masses(
     maxima: Tensor,
     sums: Tensor,
 ) -> Tensor:
-    """(splits of the rows, C, k), of what :func:`_of_rows` found."""
+    """(splits of the rows, C, k), from the results of :func:`_of_rows`."""
     known = center, maxima, sums
     return _of_columns(masses_kernel, 1, x, epsilon, count, known, [len(maxima)])[0]
 
@@ -154,7 +154,7 @@ def _launch(
 
 
 def _split(device: torch.device, programs: int, length: int, step: int) -> tuple[int, int]:
-    """The steps that a program takes, and how many share the length, for the device to be full."""
+    """Steps per program, and programs per length, that fill the device."""
     splits = ceil(PROGRAMS * multiprocessors(device), programs)
     steps = ceil(ceil(length, step), splits)
     return steps, ceil(length, steps * step)

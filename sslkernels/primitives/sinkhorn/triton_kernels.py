@@ -1,7 +1,7 @@
-"""The Triton kernels themselves; their launchers are in triton.py.
+"""The Triton kernels; their launchers are in triton.py.
 
-x: logits (C, n, k), columns contiguous. ``inverse_high`` and ``inverse_low`` make one factor, the
-inverse of epsilon, which a device holds if the host does not know it (ON_DEVICE). With COUNTED rows
+x: logits (C, n, k), columns contiguous. ``inverse_high`` and ``inverse_low`` are the inverse of
+epsilon in two floats; with ON_DEVICE, epsilon is read on the device instead. With COUNTED, rows
 from ``count`` on are not read. UNIT divides k and strides.
 """
 
@@ -64,7 +64,7 @@ def columns_kernel(
     COUNTED: tl.constexpr, ON_DEVICE: tl.constexpr, UNIT: tl.constexpr, BM: tl.constexpr,
     BN: tl.constexpr,
 ):  # fmt: skip
-    """The same of a block of columns over one split of rows: (splits, C, k)."""
+    """Maximum and sum of exponentials of columns over a split of the rows: (splits, C, k)."""
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
     group, split = tl.program_id(1), tl.program_id(2)
     start = split * steps_per_split * BM
@@ -110,11 +110,11 @@ def center_kernel(
     k, splits, epsilon,
     FIRST: tl.constexpr, ON_DEVICE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """A block of the centre (C, k), by the prototypes' masses, sum (splits, C, k).
+    """A block of the centre (C, k), from the prototypes' masses, sum (splits, C, k).
 
-    These are relative to the largest of the last iteration, of which largest, (C, programs), has
-    those of all blocks. ``FIRST``: the masses are those of the columns kernel, with max, and there
-    is no last iteration.
+    These are relative to the largest of the last iteration, whose values by block are in largest,
+    (C, programs). ``FIRST``: the masses are those of the columns kernel, with max, and there is no
+    last iteration.
     """
     block, group = tl.program_id(0), tl.program_id(1)
     if ON_DEVICE:
@@ -142,10 +142,10 @@ def center_kernel(
             relative = tl.maximum(relative, more)
         center = tl.load(center_ptr + at, mask=inside, other=0.0)
         center += epsilon * (log_mass - tl.max(relative, 0))
-    # 0 where nothing is to be taken
+    # 0 for prototypes without mass
     center = tl.where(center == float("-inf"), 0.0, center)
     tl.store(new_center_ptr + at, center, mask=inside)
-    largest = 0.0  # masses of the second iteration are relative to nothing
+    largest = 0.0  # the second iteration's masses have no reference
     if not FIRST:
         largest = tl.maximum(tl.max(tl.where(inside, log_mass, NOTHING), 0), NOTHING)
     tl.store(new_largest_ptr + group * tl.num_programs(0) + block, largest)
@@ -159,9 +159,9 @@ def masses_kernel(
     COUNTED: tl.constexpr, ON_DEVICE: tl.constexpr, UNIT: tl.constexpr, BM: tl.constexpr,
     BN: tl.constexpr,
 ):  # fmt: skip
-    """What one split of the plan's rows gives to a block of columns: (splits, C, k).
+    """Masses of a block of columns over one split of the plan's rows: (splits, C, k).
 
-    row_max, row_sum: of the rows kernel, (row_splits, C, n).
+    row_max, row_sum: from the rows kernel, (row_splits, C, n).
     """
     columns = tl.program_id(0) * BN + tl.arange(0, BN)
     group, split = tl.program_id(1), tl.program_id(2)

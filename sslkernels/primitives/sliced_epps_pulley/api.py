@@ -25,33 +25,34 @@ def sliced_epps_pulley(
     gather: Gather | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    r"""How far the projections of samples on directions are from a standard normal distribution.
+    r"""The distance of projected samples from a standard normal distribution, per direction.
 
-    The statistic of Epps and Pulley (Biometrika 70, 1983) of each direction a, which LeJEPA
-    (Balestriero and LeCun 2025, arXiv:2511.08544) averages over random ones: with p = ⟨z_n, a⟩ and
-    the knots t_k and weights w_k of a quadrature,
+    The statistic of Epps and Pulley (Biometrika 70, 1983) for each direction a, which LeJEPA
+    (Balestriero and LeCun 2025, arXiv:2511.08544) averages over random directions: with
+    p_n = ⟨z_n, a⟩ and the knots t_k and weights w_k of a quadrature::
 
-        N Σ_k w_k [(mean_n cos t_k p − e^(−t_k²/2))² + (mean_n sin t_k p)²].
+        N Σ_k w_k [(mean_n cos t_k p_n − e^(−t_k²/2))² + (mean_n sin t_k p_n)²].
 
-    No array of samples × directions is stored, let alone one of × knots: the sums over samples are
-    kept, and the backward pass makes the projections again.
+    No samples × directions array is stored, nor one of × knots: the sums over samples are kept,
+    and the backward pass recomputes the projections.
 
     Args:
-        z: (N, D), or (…, N, D), each (N, D) of which is a set of samples by itself; float16,
-            bfloat16, float32 or float64, any strides.
-        directions: (D, M), dtype and device of ``z``; as a rule unit vectors. A constant.
+        z: (N, D), or (…, N, D), where each (N, D) is a separate set of samples; float16, bfloat16,
+            float32 or float64, any strides.
+        directions: (D, M), dtype and device of ``z``; usually unit vectors. Not differentiated.
         quadrature: knots and weights; by default LeJEPA's 17 knots over [0, 3].
-        scaled: the factor N, which keeps the statistic's distribution from depending on it.
-        gather: the ranks whose rows count too. Statistics are those of the global sets of samples;
-            ranks exchange sums alone, M × knots × 2 of each set.
+        scaled: include the factor N, with which the distribution of the statistic does not depend
+            on N.
+        gather: the ranks whose rows are included. Statistics are those of the global sets of
+            samples; ranks exchange sums only, M × knots × 2 for each set.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
             32-bit floats, else ``"tiled"`` (torch, some rows at a time), which also stands in for
             them beyond 64 knots; ``"reference"`` (stores samples × directions × knots) is used only
             when named.
 
     Returns:
-        (…, M), in float32 (float64 for float64 inputs), whatever autocast says; differentiable once
-        by z. Angles t p are right to float32's precision up to 1e5 and finite beyond.
+        (…, M), in float32 (float64 for float64 inputs), regardless of autocast; differentiable once
+        in z. Angles t p are accurate to float32's precision up to 1e5 and finite beyond.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.

@@ -7,41 +7,41 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-MOST_KNOTS = 64  # that C++ and Triton take
-WIDTH = 64  # of which Triton's coefficients of directions are a multiple
+MOST_KNOTS = 64  # in C++ and Triton
+WIDTH = 64  # Triton pads coefficients to a multiple of this in directions
 
 
 class Kernels(Protocol):
-    """What a module of kernels holds, for samples z (V, N, D) and directions (D, M)."""
+    """The interface of an implementation, for samples z (V, N, D) and directions (D, M)."""
 
     def sums(self, z: Tensor, directions: Tensor, step: float, knots: int) -> Tensor:
-        """Over samples, of cos(t p) and sin(t p): (splits, V, 2, knots, M), to be added up."""
+        """Sums over samples of cos(t p) and sin(t p): (splits, V, 2, knots, M), yet to be added."""
         ...
 
     def statistics(
         self, sums: Tensor, step: float, weights: Sequence[float], count: int | Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(V, M), from sums over ``count`` samples, and the coefficients of the derivative: 2 ·
-        weight · t times what mean cosines and sines are off their targets."""
+        """Statistics (V, M) from sums over ``count`` samples, and the coefficients of the
+        derivative: 2 · weight · t times the deviations of mean cosines and sines from targets."""
         ...
 
     def gradient(
         self, z: Tensor, directions: Tensor, step: float, coefficients: Tensor, gradients: Tensor
     ) -> Tensor:
-        """(V, N, D), from coefficients and the gradients (V, M) of the statistics."""
+        """(V, N, D), from the coefficients and the gradients (V, M) of the statistics."""
         ...
 
 
 def coefficients_shape(impl: str, views: Any, knots: Any, slices: Any) -> tuple[Any, ...]:
-    """That of an implementation: cosines' then sines'; Triton has them side by side, sines' first,
-    and room for whole tiles."""
+    """Their shape in an implementation: cosines, then sines; in Triton side by side, sines first,
+    padded to whole tiles."""
     if impl == "triton":
         return views, knots, (slices + WIDTH - 1) // WIDTH * WIDTH, 2
     return views, 2, knots, slices
 
 
 def kernels(impl: str) -> Kernels:
-    """Those of an implementation, imported when they are first asked for."""
+    """The kernels of an implementation, imported on first use."""
     if impl == "tiled":
         from . import tiled
 

@@ -1,4 +1,4 @@
-"""The operator as torch sees it: schema, fake, implementations, and its derivative."""
+"""The torch operator: schema, fake, implementations, and its derivative."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ _backward_op = operator(
 
 
 class SlicedEppsPulley(Differentiable):
-    """The statistics, and what the derivative is made of."""
+    """The statistics, and the coefficients of their derivative."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""Where two characteristic functions are compared, and what each place weighs."""
+"""The knots at which two characteristic functions are compared, and their weights."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MOST_KNOTS = 1 << 12
 
 @dataclass(frozen=True)
 class Quadrature:
-    """Knots ``t = step, 2 step, …`` and their weights, for ``∫ |φ_empirical − φ_normal|² w dt``.
+    """Knots ``t = step, 2 step, …`` and weights for ``∫ |φ_empirical − φ_normal|² w dt``.
 
-    The integrand is even and 0 at t = 0, so positive knots are all. A knot may weigh 0.
+    The integrand is even and 0 at t = 0, so positive knots suffice. Weights may be 0.
 
     Attributes:
-        step: between knots, above 0.
-        weights: of each knot, the window w(t) included.
+        step: spacing of the knots, above 0.
+        weights: one per knot, including the window w(t).
     """
 
     step: float
@@ -37,11 +37,11 @@ class Quadrature:
     def trapezoid(cls, points: int, t_max: float = 3.0) -> Quadrature:
         """The trapezoidal rule over [−t_max, t_max] with the window ``e^(−t²/2)``.
 
-        LeJEPA's 17 knots over [0, t_max], whose weights it doubles, are 33 such points; BCS has 10.
+        LeJEPA's 17 knots over [0, t_max] with doubled weights are 33 such points; BCS has 10.
 
         Args:
-            points: at least 2; where they are even in number, none is at 0.
-            t_max: where they end, above 0.
+            points: at least 2; an even number has no point at 0.
+            t_max: the end of the range, above 0.
         """
         check_integers(2, 2 * MOST_KNOTS, points=points)
         check_positive(t_max=t_max)

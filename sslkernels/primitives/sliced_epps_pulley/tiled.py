@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..._operator import accumulation_dtype
 
-PROJECTIONS = 1 << 18  # at a time, several of which are alive
+PROJECTIONS = 1 << 18  # at a time, with several copies
 
 
 def sums(z: Tensor, directions: Tensor, step: float, knots: int) -> Tensor:
@@ -28,7 +28,7 @@ def sums(z: Tensor, directions: Tensor, step: float, knots: int) -> Tensor:
 def statistics(
     sums: Tensor, step: float, weights: Sequence[float], count: int | Tensor
 ) -> tuple[Tensor, Tensor]:
-    # made on the device of the sums, to which nothing is copied
+    # created on the device of the sums, without a copy
     t = torch.arange(1, len(weights) + 1, device=sums.device).double()[:, None] * step
     weight = torch.stack([t.new_full((1,), x) for x in weights])
     errors = sums[0] / count

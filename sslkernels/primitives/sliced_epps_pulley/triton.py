@@ -23,8 +23,8 @@ from .._triton import UNIT, operand, precision, tensor_cores, two_floats
 from .kernels import WIDTH
 from .triton_kernels import gradient_kernel, statistics_kernel, sums_kernel, weights_kernel
 
-GROUP = 16  # knots whose sums one program holds
-MOST_SAMPLES = 4096  # that one program adds up in float32
+GROUP = 16  # knots per program
+MOST_SAMPLES = 4096  # per program, for sums in float32
 WORKSPACE = 64 << 20  # bytes of weights of directions at a time
 BLOCK = 128
 
@@ -108,7 +108,7 @@ def gradient(
             **constants, **tile.arguments(),
         )  # fmt: skip
         return out
-    # the weights of all directions in some sets' samples, then a product of the library
+    # the weights of all directions for the samples of some sets, then a library product
     tile = in_pieces(SLICES, slices)
     chunk = max(1, WORKSPACE // (n * m * z.element_size()))
     for start in range(0, views, chunk):
@@ -125,12 +125,12 @@ def gradient(
 
 
 def _angle(step: float) -> tuple[float, float, float, float]:
-    """Of cosine_and_sine: the step in two floats, in quarters of a turn, and where angles end."""
+    """Arguments of cosine_and_sine: the step in two floats, in quarter turns, and a bound."""
     return *two_floats(step), 2 * step / math.pi, 1e5 / step
 
 
 def _samples(z: Tensor) -> Tensor:
-    """z as the kernels read it: see :func:`operand`."""
+    """z in the form that the kernels read: see :func:`operand`."""
     starts = (z.data_ptr(), z.stride(0), z.stride(1), z.shape[2])
     if precision(z) != "tf32" and z.stride(2) == 1 and not any(x % UNIT for x in starts):
         return z
@@ -138,6 +138,6 @@ def _samples(z: Tensor) -> Tensor:
 
 
 def _precision(z: Tensor) -> str:
-    """Float32 where TF32 is not allowed: in three products, which lose no more than its sums."""
+    """Float32 in three products if TF32 is not allowed, as accurate as the kernel's sums."""
     found = precision(z)
     return "tf32x3" if z.dtype == torch.float32 and found == "ieee" else found

@@ -1,7 +1,7 @@
 """The Triton kernels; their launchers are in triton.py.
 
-Projections are made transposed, a slice to a row of a tile: sums over samples are then sums within
-a thread, or nearly so.
+Projections are transposed, with one slice per row of a tile, so that sums over samples are mostly
+within a thread.
 """
 
 import triton
@@ -9,7 +9,7 @@ import triton.language as tl
 
 from .._triton import as_operand, kernel, multiply, product
 
-ROUND = tl.constexpr(12582912.0)  # 1.5 · 2^23: what is added to it is rounded to an integer
+ROUND = tl.constexpr(12582912.0)  # 1.5 · 2^23: adding it rounds to an integer
 
 
 @triton.jit
@@ -25,8 +25,8 @@ def flip_sign(x, bits):
 
 @triton.jit
 def cosine_and_sine(p, high, low, quarters, most):
-    """Of the angles step · p: the step in two floats, and in quarters of a turn. The polynomials
-    are least-maximum fits for an eighth of a turn, errors 1e-8 and 7e-10."""
+    """Of the angles step · p, with the step in two floats and in quarter turns. The polynomials are
+    minimax fits for an eighth of a turn, with errors 1e-8 and 7e-10."""
     p = clamp(p, most)
     shifted = tl.fma(p, quarters, ROUND)
     n = shifted - ROUND
@@ -53,7 +53,7 @@ def times(high, low, factor):
 
 @triton.jit
 def sum_in_threads(x, BM: tl.constexpr, BN: tl.constexpr):
-    """(BM, BN) to (BM, 4): the columns that one thread of tensor cores' results holds."""
+    """(BM, BN) to (BM, 4): sums of the columns that one thread of a tensor-core result holds."""
     return tl.sum(tl.sum(tl.reshape(x, (BM, BN // 8, 4, 2)), 3), 1)
 
 
@@ -64,7 +64,7 @@ def sums_kernel(
     D: tl.constexpr, KNOTS: tl.constexpr, GROUP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Over a split of a set's samples k: sums of cos and sin for a block of directions q and a
+    """Sums of cos and sin over a split of a set's samples k, for a block of directions q and a
     group of knots. sums: (splits, sets, 2, KNOTS, m)."""
     row, split = tl.program_id(0) * BM, tl.program_id(1)
     view, group = tl.program_id(2) // groups, tl.program_id(2) % groups
@@ -95,13 +95,13 @@ def sums_kernel(
         for i in tl.static_range(GROUP):
             new_cosines = new_cosines + (cosines[i] + sum_in_threads(c, BM, BN),)
             new_sines = new_sines + (sines[i] + sum_in_threads(s, BM, BN),)
-            # the next of both, from the last two
+            # the next cosine and sine, from the last two
             c, s, c_before, s_before = (
                 tl.fma(against, s, c_before), tl.fma(chord, c, s_before), c, s,
             )  # fmt: skip
         cosines = new_cosines
         sines = new_sines
-    beyond = (tl.cdiv(end - start, BN) * BN - (end - start)).to(tl.float32)  # rows of 0: cos is 1
+    beyond = (tl.cdiv(end - start, BN) * BN - (end - start)).to(tl.float32)  # padding: cos is 1
     rows = row + tl.arange(0, BM)
     at = (split * tl.num_programs(2) // groups + view).to(tl.int64) * 2 * KNOTS
     for i in tl.static_range(GROUP):
@@ -127,7 +127,7 @@ def statistics_kernel(
     spacing,
     WEIGHTS: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Of a set and a block of directions, from sums (splits, sets, 2, KNOTS, m).
+    """Statistics of a set and a block of directions, from sums (splits, sets, 2, KNOTS, m).
 
     coefficients: (sets, KNOTS, width, 2), of sin and of cos, 0 from m on.
     """
@@ -159,7 +159,7 @@ def statistics_kernel(
 
 @triton.jit
 def unit_of(gradients_ptr, stride, m, BLOCK: tl.constexpr):
-    """The power of two next to the largest of m gradients: divided by it, all fit float16."""
+    """The power of two nearest to the largest of m gradients: divided by it, all fit float16."""
     largest = tl.zeros((BLOCK,), tl.float32)
     for start in range(0, m, BLOCK):
         columns = start + tl.arange(0, BLOCK)
@@ -175,12 +175,12 @@ def slopes(
     p, own_ptr, knot_stride, columns, high, low, quarters, most,
     KNOTS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Of a tile of projections: a polynomial in cos + i sin, whose real part is the derivative."""
+    """The derivative for a tile of projections: the real part of a polynomial in cos + i sin."""
     cosine, sine = cosine_and_sine(p, high, low, quarters, most)
     against = -sine
     real = tl.zeros((BM, BN), tl.float32)
     imaginary = tl.zeros((BM, BN), tl.float32)
-    for i in tl.static_range(KNOTS):  # from the highest power on
+    for i in tl.static_range(KNOTS):  # from the highest power down
         at = (KNOTS - 1 - i) * knot_stride + 2 * columns[:, None] + tl.arange(0, 2)[None, :]
         a, b = tl.split(tl.load(own_ptr + at))
         a, b = a[None, :], b[None, :]
@@ -203,7 +203,7 @@ def gradient_kernel(
     D: tl.constexpr, WIDTH: tl.constexpr, KNOTS: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Of a block of a set's samples q, by all directions k, BN at a time.
+    """The gradient of a block of a set's samples q, over all directions k, BN at a time.
 
     coefficients: (sets, KNOTS, knot_stride / 2, 2); out: (sets, n, WIDTH).
     """
@@ -240,7 +240,7 @@ def weights_kernel(
     D: tl.constexpr, KNOTS: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The same of a tile of samples q and directions k, before the product with these.
+    """The derivatives for a tile of samples q and directions k, before the product with these.
 
     out: weights of directions, (sets, n, m), in units (sets).
     """

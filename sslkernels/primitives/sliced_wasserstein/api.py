@@ -12,30 +12,30 @@ IMPLEMENTATIONS = ("auto", "reference", "tiled", "cpu")
 
 
 def sliced_wasserstein(z: Tensor, directions: Tensor, *, impl: str = "auto") -> Tensor:
-    r"""How far projections of samples are from a normal distribution, by sorting them.
+    r"""The distance of projected samples from a normal distribution, by sorting them.
 
     With Φ⁻¹ the quantile function of the standard normal distribution and ``p_(1) ≤ … ≤ p_(N)`` the
     sorted projections of a set of N samples on a direction, the mean over sets, directions and
-    places of
+    positions i of::
 
-        (p_(i) − Φ⁻¹(i / (N + 1)))²,
+        (p_(i) − Φ⁻¹(i / (N + 1)))²
 
-    the squared Wasserstein distance between two distributions of N points each. The gradient is
-    made together with the value, a block of directions at a time: the projections of all samples on
-    all directions are never stored.
+    This is the squared Wasserstein distance between two distributions of N points each. The
+    gradient is computed together with the value, for a block of directions at a time: the
+    projections of all samples on all directions are never stored.
 
     Args:
-        z: (N, D), or (…, N, D), each (N, D) of which is a set of samples by itself; float16,
-            bfloat16, float32 or float64, any strides.
-        directions: (D, M), dtype and device of ``z``; as a rule unit vectors, as
-            :func:`random_directions` draws them. A constant.
-        impl: ``"auto"`` is ``"cpu"`` (C++) on the CPU, where it is built, for up to 32-bit floats;
+        z: (N, D), or (…, N, D), where each (N, D) is a separate set of samples; float16, bfloat16,
+            float32 or float64, any strides.
+        directions: (D, M), dtype and device of ``z``; usually unit vectors, drawn by
+            :func:`sslkernels.random_directions`. Not differentiated.
+        impl: ``"auto"`` is ``"cpu"`` (C++) on the CPU, if it is built, for up to 32-bit floats;
             else ``"tiled"`` (torch, some directions at a time). ``"reference"`` (stores the
             projections) is used only when named.
 
     Returns:
-        (), in float32 (float64 for float64 inputs), whatever autocast says; differentiable once by
-        z, where equal projections take their places in any order. NaN if a projection is NaN.
+        A scalar in float32 (float64 for float64 inputs), regardless of autocast; differentiable
+        once in z, with ties in arbitrary order. NaN if a projection is NaN.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
@@ -44,7 +44,7 @@ def sliced_wasserstein(z: Tensor, directions: Tensor, *, impl: str = "auto") -> 
         RuntimeError: an ``impl`` that was named but not built or installed.
 
     The shape term of VISReg (Wu et al. 2026, arXiv:2606.02572), without its standardisation. Sliced
-    Wasserstein distances are of Bonneel et al. 2015 (*Sliced and Radon Wasserstein barycenters of
+    Wasserstein distances: Bonneel et al. 2015 (*Sliced and Radon Wasserstein barycenters of
     measures*).
     """
     check_samples(z)

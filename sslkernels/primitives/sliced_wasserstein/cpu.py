@@ -9,11 +9,11 @@ from ..._ext import extension, matrix
 from ..._operator import parts
 from .quantiles import quantiles
 
-MOST_ROWS = 2**31 - 2**16  # of a set, which the kernel counts in 32 bits
+MOST_ROWS = 2**31 - 2**16  # of a set, counted in 32 bits
 
 
 def sliced_wasserstein(z: Tensor, directions: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    """The value, and the gradient by z (V, N, D) in one row of numbers, if it is wanted."""
+    """The value, and if ``wanted`` the gradient of z (V, N, D), flattened."""
     if z.shape[1] > MOST_ROWS:
         raise ValueError(
             f"impl='cpu' takes sets z of at most {MOST_ROWS} samples, got {z.shape[1]}; use "

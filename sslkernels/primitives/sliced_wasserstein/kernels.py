@@ -9,18 +9,18 @@ from torch import Tensor
 
 
 class Kernels(Protocol):
-    """What a module of kernels holds."""
+    """The interface of an implementation."""
 
     def sliced_wasserstein(
         self, z: Tensor, directions: Tensor, wanted: bool
     ) -> tuple[Tensor, Tensor]:
-        """The value (), and the gradient by z (V, N, D) in one row of numbers, if it is wanted."""
+        """The value (), and if ``wanted`` the gradient of z (V, N, D), flattened."""
         ...
 
 
 @cache
 def kernels(impl: str) -> Kernels:
-    """Those of an implementation, imported when they are first asked for."""
+    """The kernels of an implementation, imported on first use."""
     if impl == "tiled":
         from . import tiled
 

@@ -11,11 +11,11 @@ from ..._operator import accumulation_dtype
 from .quantiles import quantiles
 
 WORKSPACE = 64 << 20  # bytes
-COPIES = 2  # of projections that are alive at a time, beside their order in 64 bits
+COPIES = 2  # of projections at a time, beside their order in 64 bits
 
 
 def sliced_wasserstein(z: Tensor, directions: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-    """The value, and the gradient by z (V, N, D) in one row of numbers, if it is wanted."""
+    """The value, and if ``wanted`` the gradient of z (V, N, D), flattened."""
     dtype = accumulation_dtype(z)
     count = z.shape[0] * z.shape[1] * directions.shape[1]
     targets = quantiles(z)
@@ -31,7 +31,7 @@ def sliced_wasserstein(z: Tensor, directions: Tensor, wanted: bool) -> tuple[Ten
 def _sum(
     z: Tensor, directions: Tensor, targets: Tensor, gradient: Tensor | None, factor: float
 ) -> Tensor:
-    """Of squared differences, float64; adds their derivative, times a factor, to the gradient."""
+    """The sum of squared differences, float64; adds factor · its derivative to the gradient."""
     directions = directions.expand(len(z), -1, -1)
     projections = directions @ z.mT  # (views, slices, N)
     differences, order = projections.sort(-1)
@@ -43,7 +43,7 @@ def _sum(
 
 
 def _parts(z: Tensor, slices: int) -> Iterator[tuple[slice, slice]]:
-    """Sets of samples and directions whose projections are made together."""
+    """Sets of samples and directions whose projections are computed together."""
     views, rows = z.shape[:2]
     most = max(1, WORKSPACE // (rows * (COPIES * z.element_size() + 8)))
     few, some = min(views, most), max(1, min(slices, most // min(views, most)))

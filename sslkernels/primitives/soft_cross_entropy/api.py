@@ -39,27 +39,27 @@ def soft_cross_entropy(
     Args:
         student: logits of S views of B rows: (S, B, K), or S tensors (B, K); or one view (B, K).
             float16, bfloat16, float32 or float64.
-        teacher: logits of T views of the same rows, in the same forms; any of these dtypes. No
-            gradient reaches them.
+        teacher: logits of T views of the same rows, in the same forms; any of these dtypes. Gets
+            no gradient.
         student_temperature: above 0.
         teacher_temperature: above 0; None: the teacher's rows are probabilities, used as they are
             (they need not sum to 1).
-        center: taken from the teacher's logits: (K,), or anything that broadcasts to (T, C, K),
-            where C divides B: row b then takes that of b mod C. No gradient.
-        pairs: (S, T), how much each student counts each teacher; None: all count 1. With a zero
-            diagonal no view meets itself.
+        center: subtracted from the teacher's logits: (K,), or anything that broadcasts to
+            (T, C, K), where C divides B: row b then uses entry b mod C. No gradient.
+        pairs: (S, T), the weight of each pair of views; None: all 1. A zero diagonal leaves out
+            pairs of the same view.
         impl: ``"auto"`` chooses by device and dtype: ``"cpu"`` (C++) and ``"triton"`` for up to
             32-bit floats, else ``"tiled"`` (torch, chunk by chunk); ``"cuda"`` (CUDA C++, up to 4
             teachers) and ``"reference"`` (materialises the distributions) are used only when named.
 
     Returns:
-        (S, B), or (B,) for one view (B, K), in float32 (float64 if a view is), whatever autocast
-        says. Differentiable once in the students, whose gradient has their dtype. Weigh rows (by
-        iBOT's masks, say) by multiplying the result. A NaN gives NaN in each row that it enters.
+        (S, B), or (B,) for one view (B, K), in float32 (float64 if a view is), regardless of
+        autocast. Differentiable once in the students, whose gradient has their dtype. To weight
+        rows (by iBOT's masks, say), multiply the result. A NaN gives NaN in each row that uses it.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: shapes or devices that do not fit, a temperature not above 0, a centre for
+        ValueError: shapes or devices that do not fit, a temperature not above 0, a centre with
             probabilities, an unknown ``impl``, or one that does not run on these tensors.
         RuntimeError: an ``impl`` that was named but not built or installed.
     """
@@ -108,12 +108,13 @@ def prototype_cross_entropy(
     pairs: Tensor | Pairs | None = None,
     impl: str = "auto",
 ) -> Tensor:
-    r""":func:`soft_cross_entropy` of features and prototypes, without the memory of their logits.
+    r""":func:`sslkernels.soft_cross_entropy` of features and prototypes, without storing logits.
 
     The student's logits are ``student @ prototypesᵀ``, the teacher's ``teacher @
-    teacher_prototypesᵀ``: the last layer of a DINO, iBOT or SwAV head, without a bias, and the loss
-    in one. Chunks of logits are made, used and dropped, forward and backward. Only where all logits
-    are one chunk (at most 128 MiB on a GPU, 3 MiB on a CPU) do they wait for the backward pass.
+    teacher_prototypesᵀ``: the last layer of a DINO, iBOT or SwAV head, without a bias, fused with
+    the loss. Logits are computed in chunks, in the forward and again in the backward pass. They are
+    kept for the backward pass only if all fit in one chunk (at most 128 MiB on a GPU, 3 MiB on a
+    CPU).
 
     Args:
         student: features of S views of B rows: (S, B, D), or S tensors (B, D); or one view (B, D).
@@ -121,20 +122,20 @@ def prototype_cross_entropy(
         prototypes: (K, D), of any of these dtypes; multiplied in that of the features.
         teacher: features of T views of the same rows, in the same forms. No gradient.
         teacher_prototypes: (K, D'), for features of the teacher (…, D'). No gradient.
-        magnitude: (K,) or (K, 1): weight normalisation, ``magnitude · prototypes / ‖prototypes‖``
-            row by row, as ``torch.nn.utils.weight_norm`` (its ``weight_g``). None: prototypes as
-            they are.
-        teacher_magnitude: the same of the teacher.
-        student_temperature, teacher_temperature, center, pairs, impl: as there; the teacher's rows
-            are always logits.
+        magnitude: (K,) or (K, 1), for weight normalisation, ``magnitude · prototypes /
+            ‖prototypes‖`` by row, as in ``torch.nn.utils.weight_norm`` (its ``weight_g``). None: no
+            weight normalisation.
+        teacher_magnitude: the same for the teacher.
+        student_temperature, teacher_temperature, center, pairs, impl: see
+            :func:`sslkernels.soft_cross_entropy`; the teacher's rows are always logits.
 
     Returns:
-        (S, B), or (B,) for one view (B, D), in float32 (float64 for float64 features), whatever
-        autocast says. Differentiable once in student, prototypes and magnitude; gradients have
+        (S, B), or (B,) for one view (B, D), in float32 (float64 for float64 features), regardless
+        of autocast. Differentiable once in student, prototypes and magnitude; gradients have
         their dtypes.
 
     Raises:
-        TypeError, ValueError, RuntimeError: as there.
+        TypeError, ValueError, RuntimeError: see :func:`sslkernels.soft_cross_entropy`.
     """
     students = _stacked("student", student)
     teachers = _stacked("teacher", teacher).detach()
@@ -182,7 +183,7 @@ def prototype_cross_entropy(
 
 
 def check_temperatures(student: float, teacher: float | None, center: Tensor | None) -> None:
-    """Raise unless they are numbers above 0, and there is no centre for probabilities."""
+    """Raise unless they are numbers above 0, and there is no centre with probabilities."""
     check_positive(student_temperature=student)
     if teacher is not None:
         check_positive(teacher_temperature=teacher)
@@ -192,7 +193,7 @@ def check_temperatures(student: float, teacher: float | None, center: Tensor | N
 
 
 def _temperatures(student: float, teacher: float | None, like: Tensor) -> Temperatures:
-    """The numbers; under torch.compile, which would compile anew for each, a tensor."""
+    """The numbers; tensors under torch.compile, which would otherwise specialise on them."""
     if not torch.compiler.is_compiling():
         return None, float(student), None if teacher is None else float(teacher)
     numbers = student, 1.0 if teacher is None else teacher
@@ -227,7 +228,7 @@ def matrix_of(
 def check_center(
     center: Tensor | None, teachers: int, rows: int, width: int, device: torch.device
 ) -> Tensor | None:
-    """(1 or T, 1 or C, K), detached; None as it is."""
+    """(1 or T, 1 or C, K), detached; None stays None."""
     if center is None:
         return None
     check_tensors(center=center)
@@ -249,7 +250,7 @@ def check_center(
 
 
 def _check_views(name: str, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    """One tensor (V, B, K), or several (B, K)."""
+    """One tensor (V, B, K), or several (B, K), after the checks."""
     if not isinstance(views, Tensor | list | tuple):
         raise TypeError(f"{name} must be a torch.Tensor or a list of them, got {shown(views)}")
     tensors = [views] if isinstance(views, Tensor) else list(views)
@@ -270,7 +271,7 @@ def _check_views(name: str, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
 
 
 def _unbound(tensors: list[Tensor]) -> list[Tensor]:
-    """Views, each (B, K)."""
+    """The views, each (B, K)."""
     return [view for x in tensors for view in (x.unbind() if x.dim() == 3 else [x])]
 
 
@@ -279,7 +280,7 @@ def _count(tensors: list[Tensor]) -> int:
 
 
 def _stacked(name: str, views: Tensor | Sequence[Tensor]) -> Tensor:
-    """(V, B, D): features are small."""
+    """The views as one tensor (V, B, D); a copy of features is small."""
     tensors = _check_views(name, views)
     return tensors[0] if tensors[0].dim() == 3 else torch.stack(tensors)
 

@@ -1,4 +1,4 @@
-"""The C++ kernels: every logit is read once, for all the views that its row meets."""
+"""The C++ kernels: every logit is read once, for all views of its row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .problem import Pairs, Problem, Statistics, empty_statistics, readable
 
 
 def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropies (S, B), and of the students' and the teachers' rows maximum and sum."""
+    """Cross-entropies (S, B), and the maximum and sum of the students' and teachers' rows."""
     problem, like = readable(problem), problem.student[0]
     views, teachers = (len(problem.student), len(like)), (len(problem.teacher), len(like))
     rows = like.new_empty(views, dtype=problem.dtype)
@@ -36,7 +36,7 @@ def weigh(
 ) -> None:
     """Write the gradient of every student, for (S, B) gradients of the rows.
 
-    ``out``: S of (B, K); they may be the students themselves.
+    ``out``: S tensors (B, K), which may be the students themselves.
     """
     problem, row_grad = readable(problem), row_grad.contiguous()
     extension().soft_cross_entropy_backward(
@@ -55,7 +55,7 @@ def product(a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None
 
 
 def arguments(problem: Problem) -> tuple[Any, ...]:
-    """The problem as the extension takes it."""
+    """The arguments of the extension."""
     teacher, pairs = problem.teacher_temperature, problem.pairs
     return (
         list(map(matrix, problem.student)),

@@ -1,4 +1,4 @@
-"""CUDA C++: a cluster of blocks takes a row of every view. Opt-in: ``impl="cuda"``."""
+"""CUDA C++: a cluster of blocks processes a row of every view. Opt-in: ``impl="cuda"``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_TEACHERS = 4
 
 
 def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropies (S, B), and of the students' and the teachers' rows maximum and sum."""
+    """Cross-entropies (S, B), and the maximum and sum of the students' and teachers' rows."""
     return summary(problem, reduce(problem))
 
 
@@ -33,7 +33,7 @@ def weigh(
 ) -> None:
     """Write the gradient of every student, for (S, B) gradients of the rows.
 
-    ``out``: S of (B, K); they may be the students themselves.
+    ``out``: S tensors (B, K), which may be the students themselves.
     """
     problem, row_grad = _prepared(problem), row_grad.contiguous()
     extension(cuda=True).cuda_soft_cross_entropy_backward(

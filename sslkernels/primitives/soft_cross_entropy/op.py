@@ -1,4 +1,4 @@
-"""The operator as torch sees it: schema, fake, implementations, and its derivative."""
+"""The torch operator: schema, fake, implementations, and its derivative."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _problem = (
     "Tensor[] student, Tensor[] teacher, Tensor? center, Tensor? pairs, Tensor? temperatures,"
     " float weight, bool same, float student_temperature, float? teacher_temperature, str impl"
 )
-# temperatures: (2,) float64, instead of the numbers where only the device knows them.
-# Results: (S, B), and of the students' and of the teachers' rows the maximum and the sum.
+# temperatures: (2,) float64, instead of the numbers if only the device knows them.
+# Results: (S, B), and the maximum and sum of the students' and of the teachers' rows.
 
 
 def _forward(*arguments: Any) -> Any:
@@ -60,7 +60,7 @@ def unpack(
     teacher_temperature: float | None,
     impl: str,
 ) -> tuple[Problem, Kernels]:
-    """An operator's arguments as a problem in one dtype, and what shall solve it."""
+    """An operator's arguments as a problem in one dtype, and the kernels for it."""
     dtype = dtype_of(student[0], teacher[0])
     center = None if center is None else center.to(dtype)
     counts = len(student), len(teacher)
@@ -72,7 +72,7 @@ def unpack(
 def temperatures_of(
     temperatures: Tensor | None, student: float, teacher: float | None
 ) -> tuple[float | Tensor, float | Tensor | None]:
-    """Of students and teachers, as they are known."""
+    """The temperatures of students and teachers, as tensors or numbers."""
     if temperatures is None:
         return student, teacher
     own, other = temperatures.unbind()
@@ -88,7 +88,7 @@ def pairs_of(
     dtype: torch.dtype,
     impl: str,
 ) -> Tensor | Pairs:
-    """As an implementation reads them."""
+    """The pairs in the form that an implementation reads."""
     if pairs is not None:
         return pairs.to(dtype)
     rule = Pairs(weight, same)
@@ -123,7 +123,7 @@ _backward_op = operator(
 class SoftCrossEntropy(Differentiable):
     """Rows (S, B) of :func:`soft_cross_entropy`.
 
-    Takes the other arguments of the operator, how many tensors hold the students, and these: one
+    Takes the other arguments of the operator, the number of students' tensors, and these: one
     (S, B, K), or S (B, K); then the teachers' likewise.
     """
 
@@ -177,7 +177,7 @@ def cross_entropies_of(
     impl: str,
     first: int,
 ) -> Tensor:
-    """The rows, with a derivative where one is asked for."""
+    """The rows, with a derivative if one is needed."""
     arguments = (center, *split(pairs, temperatures), impl)
     if differentiates(tensors):
         return SoftCrossEntropy.apply(*arguments, first, *tensors)[0]
@@ -185,7 +185,7 @@ def cross_entropies_of(
 
 
 def split(pairs: Tensor | Pairs, temperatures: Temperatures) -> tuple[Any, ...]:
-    """As operators take them: the tensors, the rule of the pairs, the numbers."""
+    """As arguments of operators: the tensors, the rule of the pairs, the numbers."""
     on_device, *numbers = temperatures
     if isinstance(pairs, Pairs):
         return None, on_device, *pairs, *numbers
@@ -193,8 +193,8 @@ def split(pairs: Tensor | Pairs, temperatures: Temperatures) -> tuple[Any, ...]:
 
 
 def differentiates(inputs: Sequence[Tensor | None]) -> bool:
-    """Where not, an operator stands alone: torch.compile takes the arguments of a function without
-    derivative by their number, which may vary."""
+    """Whether a derivative is needed. If not, the operator is called directly: torch.compile
+    specialises on the number of arguments of a function without derivative."""
     if is_transformed():
         return True
     return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)

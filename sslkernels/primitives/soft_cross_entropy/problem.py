@@ -1,4 +1,4 @@
-"""What every implementation is asked, and the statistics of rows that are all it needs to keep."""
+"""The input of every implementation, and the row statistics that they have to keep."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..._operator import accumulation_dtype
 
 
 class Pairs(NamedTuple):
-    """How much each student counts each teacher: ``weight``; without ``same``, the teacher of its
-    own index not at all. Kernels then need no matrix."""
+    """A rule for the weights of pairs: ``weight``, or 0 for pairs of the same view unless ``same``.
+    Kernels then need no matrix."""
 
     weight: float
     same: bool = True
@@ -25,11 +25,11 @@ class Pairs(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Every student row against the same row of every teacher."""
+    """Every student row with the same row of every teacher."""
 
     student: Sequence[Tensor]  # S of (B, K)
     teacher: Sequence[Tensor]  # T of (B, K)
-    center: Tensor | None  # (1 or T, 1 or C, K): rows take the C in turn
+    center: Tensor | None  # (1 or T, 1 or C, K): row b uses b mod C
     pairs: Tensor | Pairs  # (S, T), in the dtype of computation
     student_temperature: float | Tensor  # () float64, if only a device knows it
     teacher_temperature: float | Tensor | None  # None: the teacher's rows are probabilities
@@ -37,12 +37,12 @@ class Problem(NamedTuple):
 
     @property
     def matrix(self) -> Tensor:
-        """``pairs`` of those who asked for no rule."""
+        """``pairs``, in implementations that do not support a rule."""
         assert isinstance(self.pairs, Tensor)
         return self.pairs
 
     def part(self, columns: slice) -> Problem:
-        """The same of some prototypes."""
+        """The problem for some of the prototypes."""
         center = None if self.center is None else self.center[..., columns]
         return self._replace(
             student=[x[:, columns] for x in self.student],
@@ -51,7 +51,7 @@ class Problem(NamedTuple):
         )
 
     def center_steps(self) -> tuple[int, int, int]:
-        """Strides between the teachers' centres and between those that rows take, and how many."""
+        """Strides between the teachers' centres and between those of rows, and their number."""
         center = self.center
         if center is None:
             return 0, 0, 1
@@ -60,10 +60,10 @@ class Problem(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Of each row's scaled logits the maximum and the sum of e^(logit - maximum).
+    """The maximum of each row's scaled logits and the sum of e^(logit - maximum).
 
-    A teacher of probabilities has maximum 0 and their sum. ``cost`` sums the teacher's terms, each
-    times the student's maximum less its logit: no term is negative, so nothing cancels.
+    For probabilities, the teacher's maximum is 0, and its sum theirs. ``cost`` sums the teacher's
+    terms times the student's maximum minus its logit: no term is negative, so nothing cancels.
     """
 
     student_max: Tensor  # (S, B)
@@ -74,7 +74,7 @@ class Statistics(NamedTuple):
 
 
 def readable(problem: Problem) -> Problem:
-    """With rows that lie in one piece."""
+    """The problem with contiguous rows."""
     center = problem.center
     return problem._replace(
         student=[_rows_contiguous(x) for x in problem.student],
@@ -85,7 +85,7 @@ def readable(problem: Problem) -> Problem:
 
 
 def empty_statistics(problem: Problem) -> Statistics:
-    """Memory for them."""
+    """Uninitialised statistics."""
     students, teachers, rows = len(problem.student), len(problem.teacher), len(problem.student[0])
     shapes = [(students, rows)] * 2 + [(teachers, rows)] * 2 + [(students, teachers, rows)]
     like = problem.student[0]
@@ -93,7 +93,7 @@ def empty_statistics(problem: Problem) -> Statistics:
 
 
 def merge(a: Statistics, b: Statistics) -> Statistics:
-    """Of prototypes in a or in b."""
+    """The statistics of the prototypes of a and b together."""
     student_max = torch.maximum(a.student_max, b.student_max)
     teacher_max = torch.maximum(a.teacher_max, b.teacher_max)
     sums = []
@@ -107,7 +107,7 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
 
 
 def cross_entropies(problem: Problem, statistics: Statistics) -> Tensor:
-    """(S, B): each student row's cross-entropies with the teachers, weighed by ``pairs``."""
+    """(S, B): each student row's cross-entropies with the teachers, weighted by ``pairs``."""
     logarithms, mass = statistics.student_sum.log()[:, None], statistics.teacher_sum
     if problem.teacher_temperature is None:
         entropies = mass * logarithms + statistics.cost
@@ -130,12 +130,12 @@ def summary(problem: Problem, statistics: Statistics) -> tuple[Tensor, Tensor, T
 
 
 def counted(pairs: Tensor, x: Tensor) -> Tensor:
-    """pairs · x; 0 where a pair does not count, whatever x is."""
+    """pairs · x; 0 for pairs with weight 0, whatever x is."""
     return torch.where(pairs == 0, 0, pairs * x)
 
 
 def dtype_of(student: Tensor, teacher: Tensor) -> torch.dtype:
-    """In which the two are computed."""
+    """The dtype of computation for both."""
     return torch.promote_types(accumulation_dtype(student), teacher.dtype)
 
 

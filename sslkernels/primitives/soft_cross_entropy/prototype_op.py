@@ -1,4 +1,4 @@
-"""The same operator on features and prototypes, whose logits live a chunk at a time."""
+"""The same operator on features and prototypes; logits are computed a chunk at a time."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _problem = (
     " Tensor? temperatures, float weight, bool same, float student_temperature,"
     " float teacher_temperature, str impl"
 )
-# student (S, B, D), teacher (T, B, D'). Results: as of soft_cross_entropy, and all logits, first
-# the students' (S B + T B, K), if they are one chunk: then a backward pass does not make them.
+# student (S, B, D), teacher (T, B, D'). Results: as of soft_cross_entropy, and all logits, the
+# students' first (S B + T B, K), if they are one chunk: backward then does not recompute them.
 
 
 class _Chunk(NamedTuple):
-    columns: slice  # which prototypes
+    columns: slice  # of the prototypes
     prototypes: Tensor  # these, (k, D)
     logits: Tensor  # the students', (S · B, k), writable
     problem: Problem  # of these logits and the teachers'
 
 
 class _Head:
-    """The problem whose logits are not there yet."""
+    """The problem whose logits are computed on the fly."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class _Head:
         )
 
     def chunks(self, kept: Tensor | None = None) -> Iterator[_Chunk]:
-        """``kept``: the logits, if they are one chunk and there already."""
+        """``kept``: the logits, if they are one chunk and already computed."""
         heights = len(self.student), len(self.teacher)
         memory = self.student.new_empty(0, dtype=self.problem.dtype)
         center = self.problem.center
@@ -112,7 +112,7 @@ def _backward(*arguments: Any) -> Any:
     with plain(features):
         statistics = known(head.problem, student_rows, teacher_rows)
         dtype, rounds = head.problem.dtype, head.operand != head.problem.dtype
-        is_narrow = head.operand == torch.float16  # whose small weights would be lost
+        is_narrow = head.operand == torch.float16  # small weights would underflow
         row_grad = row_grad.to(dtype)
         unit = row_grad.new_empty(())
         if is_narrow:
@@ -211,7 +211,7 @@ class PrototypeCrossEntropy(Differentiable):
 
 
 def prototype_cross_entropies(*arguments: Any) -> Tensor:
-    """The rows, with a derivative where one is asked for."""
+    """The rows, with a derivative if one is needed."""
     *tensors, pairs, temperatures, impl = arguments
     arguments = (*tensors, *split(pairs, temperatures), impl)
     if differentiates(arguments[:3]):

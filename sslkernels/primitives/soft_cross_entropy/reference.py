@@ -1,4 +1,4 @@
-"""The definition, in plain torch. With float64 inputs it is the oracle of every test."""
+"""The definition, in plain torch. With float64 inputs it is the oracle of the tests."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def soft_cross_entropy_reference(problem: Problem) -> Tensor:
 
 
 def in_turn(x: Tensor, center: Tensor) -> Tensor:
-    """(T, B, K) as (T, B / C, C, K), for rows that take C centres in turn."""
+    """(T, B, K) as (T, B / C, C, K), for rows that use C centres in turn."""
     return x.unflatten(1, (-1, center.shape[1]))

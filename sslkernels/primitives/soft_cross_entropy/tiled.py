@@ -12,11 +12,11 @@ from .._tiles import product as multiply
 from .problem import Problem, Statistics, counted, merge, summary
 from .reference import in_turn
 
-CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}  # logits of all teachers that are computed at a time
+CHUNK = {"cpu": 1 << 17, "cuda": 1 << 23}  # logits of all teachers at a time
 
 
 def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropies (S, B), and of the students' and the teachers' rows maximum and sum."""
+    """Cross-entropies (S, B), and the maximum and sum of the students' and teachers' rows."""
     return summary(problem, reduce(problem))
 
 
@@ -30,7 +30,7 @@ def weigh(
 ) -> None:
     """Write the gradient of every student, for (S, B) gradients of the rows.
 
-    ``out``: S of (B, K); they may be the students themselves.
+    ``out``: S tensors (B, K), which may be the students themselves.
     """
     for columns in chunks(problem):
         _weigh(problem.part(columns), statistics, row_grad, [x[:, columns] for x in out])
@@ -45,7 +45,7 @@ def product(a: Tensor, b: Tensor, out: Tensor, accumulate: bool = False) -> None
 
 
 def chunks(problem: Problem) -> Iterator[slice]:
-    """Parts of the prototypes whose logits fit the cache."""
+    """Chunks of prototypes whose logits fit the cache."""
     rows, width = problem.teacher[0].shape
     size = max(1, CHUNK[problem.student[0].device.type] // (rows * len(problem.teacher)))
     for start in range(0, width, size):
@@ -87,7 +87,7 @@ def _weigh(
 
 
 def _mass(problem: Problem, statistics: Statistics) -> Tensor:
-    """(S, B): what all teachers' probabilities sum to."""
+    """(S, B): the sums of all teachers' probabilities."""
     if problem.teacher_temperature is None:
         return counted(problem.matrix[:, :, None], statistics.teacher_sum).sum(1)
     return problem.matrix.sum(1, keepdim=True).expand(-1, len(problem.student[0]))

@@ -1,4 +1,4 @@
-"""Fused Triton kernels: every logit is read once, for all the views that its row meets."""
+"""Fused Triton kernels: every logit is read once, for all views of its row."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .tiled import product as product
 from .triton_kernels import backward_kernel, combine_kernel, forward_kernel
 
 MOST_TEACHERS = 64
-MOST_STUDENTS = 16  # of a launch
-TILE = 4096  # teachers' logits that a program holds in registers
+MOST_STUDENTS = 16  # per launch
+TILE = 4096  # teachers' logits in a program's registers
 WARPS = 8
 
 
 def forward(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropies (S, B), and of the students' and the teachers' rows maximum and sum."""
+    """Cross-entropies (S, B), and the maximum and sum of the students' and teachers' rows."""
     students, rows = len(problem.student), problem.student[0].shape[0]
     sizes = students, 2 * students, 2 * len(problem.teacher)
     entropies, of_students, of_teachers = (
@@ -44,7 +44,7 @@ def reduce(problem: Problem) -> Statistics:
 
 
 def _reduce(problem: Problem, out: Statistics, ENTROPIES: bool) -> None:
-    """Instead of the cost ``out`` may hold the cross-entropies."""
+    """``out`` may hold the cross-entropies instead of the cost."""
     problem = _prepared(problem)
     rows, width = problem.teacher[0].shape
     teachers = len(problem.teacher)
@@ -108,7 +108,7 @@ def _launch(
     numbers: Sequence[float] = (),
     **constants: bool,
 ) -> None:
-    """A program for each block of every row."""
+    """One program for each block of every row."""
     student, teacher, center = problem.student[run], problem.teacher, problem.center
     rows, width = student[0].shape
     block = _block(len(teacher))
@@ -156,12 +156,12 @@ def _rule(problem: Problem) -> Pairs:
 
 
 def _block(teachers: int) -> int:
-    """Columns of a program."""
+    """Columns per program."""
     return TILE // power_of_two(teachers)
 
 
 def _prepared(problem: Problem) -> Problem:
-    """With rows that lie in one piece and have one stride, and teachers at equal distances."""
+    """The problem with contiguous rows of one stride, and teachers at equal distances."""
     if len(problem.teacher) > MOST_TEACHERS:
         raise ValueError(
             f"impl='triton' takes up to {MOST_TEACHERS} teachers, got {len(problem.teacher)}; "
@@ -178,18 +178,18 @@ def _prepared(problem: Problem) -> Problem:
 
 
 def _runs(students: Sequence[Tensor]) -> Iterator[slice]:
-    """Parts of them that a launch takes."""
+    """Slices of the students, one for each launch."""
     for start in range(0, len(students), MOST_STUDENTS):
         yield slice(start, start + MOST_STUDENTS)
 
 
 def _strides(views: Sequence[Tensor]) -> tuple[int, int]:
-    """Of views at equal distances, and of their rows."""
+    """Strides of views at equal distances, and of their rows."""
     apart = _distance(*views[:2]) if len(views) > 1 else 0
     return apart or 0, views[0].stride(0)
 
 
 def _distance(a: Tensor, b: Tensor) -> int | None:
-    """From a to b in elements, where their rows have one stride."""
+    """The distance from a to b in elements, if their rows have the same stride; else None."""
     distance, rest = divmod(b.data_ptr() - a.data_ptr(), a.element_size())
     return distance if a.stride(0) == b.stride(0) and rest == 0 else None

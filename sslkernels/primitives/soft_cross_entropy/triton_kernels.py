@@ -1,9 +1,9 @@
-"""The Triton kernels themselves; their launchers are in triton.py.
+"""The Triton kernels; their launchers are in triton.py.
 
-A program takes one block of one row: all teachers at once, T padded to VIEWS, then the students one
-after another, so that it reads each logit once. Teachers lie at equal distances, students anywhere:
-``view1`` … are theirs from the first, which may be those of separate allocations. UNIT divides K,
-distances and strides.
+A program processes one block of one row: all teachers at once, T padded to VIEWS, then the students
+one after another, so that it reads each logit once. Teachers are at equal distances, students
+anywhere: ``view1`` … are their distances from the first, possibly in separate allocations. UNIT
+divides K, distances and strides.
 """
 
 import triton
@@ -52,7 +52,7 @@ def _distance(
     s, view1, view2, view3, view4, view5, view6, view7, view8, view9, view10, view11, view12,
     view13, view14, view15,
 ):  # fmt: skip
-    """Of student s."""
+    """The distance of student s."""
     at = tl.where(s == 1, view1, 0)
     at = tl.where(s == 2, view2, at)
     at = tl.where(s == 3, view3, at)
@@ -72,7 +72,7 @@ def _distance(
 
 @triton.jit
 def _pairs(pairs_ptr, s, first, views, T, weight, SAME: tl.constexpr):
-    """How much student s counts the teachers: (VIEWS, 1)."""
+    """The weights of student s for the teachers: (VIEWS, 1)."""
     if pairs_ptr is not None:
         return tl.load(pairs_ptr + s * T + views, mask=views < T, other=0.0)
     else:
@@ -181,7 +181,7 @@ def combine_kernel(
                 pair = weight
                 if not SAME:
                     pair = tl.where(first + s == t, 0.0, weight)
-            total += tl.where(pair == 0.0, 0.0, pair * entropy)  # what does not count may be NaN
+            total += tl.where(pair == 0.0, 0.0, pair * entropy)  # pairs with weight 0 may be NaN
         else:
             tl.store(cost_ptr + (s * T + t).to(tl.int64) * rows + row, cost)
     if ENTROPIES:
@@ -233,7 +233,7 @@ def backward_kernel(
         student_sum = tl.load(student_sum_ptr + s * rows + row)
         factor = tl.load(row_grad_ptr + s * grad_view) * student_high
         pair = _pairs(pairs_ptr, s, first, views, T, weight, SAME)
-        # what is not counted may be NaN
+        # pairs with weight 0 may be NaN
         target = tl.sum(tl.where(pair == 0.0, 0.0, pair * weights), 0, keep_dims=True)
         total = tl.sum(tl.where(pair == 0.0, 0.0, pair * mass), 0, keep_dims=True)  # (1, 1)
         view = _distance(

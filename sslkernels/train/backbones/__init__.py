@@ -1,4 +1,4 @@
-"""Backbones: images (n, channels, height, width) in, a vector of ``feature_size`` each out."""
+"""Backbones map images (n, channels, height, width) to features (n, ``feature_size``)."""
 
 from .feature_maps import check_has_maps, feature_maps
 from .named import BACKBONES, feature_size, make_backbone

@@ -1,4 +1,4 @@
-"""Features of a backbone before they are pooled over the image."""
+"""Features of a backbone before global pooling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 def feature_maps(backbone: nn.Module, images: Tensor) -> Tensor:
     """Maps (n, ``backbone.feature_size``, rows, columns) of images (n, channels, height, width).
 
-    They are what ``backbone.maps`` returns; of a torchvision network what it gives to ``avgpool``.
+    The result of ``backbone.maps``; for a torchvision network, the input of its ``avgpool``.
     """
     if hasattr(backbone, "maps"):
         return backbone.maps(images)  # type: ignore[operator]
@@ -24,7 +24,7 @@ def feature_maps(backbone: nn.Module, images: Tensor) -> Tensor:
 
 
 def check_has_maps(backbone: nn.Module, name: str) -> None:
-    """Raise ValueError unless the backbone of that name has maps."""
+    """Raise ValueError unless the backbone of that name has feature maps."""
     if not (hasattr(backbone, "maps") or hasattr(backbone, "avgpool")):
         raise ValueError(
             "the method needs maps: backbone must be resnet, a convolutional one of torchvision, "

@@ -1,4 +1,4 @@
-"""A backbone by its name: ours, torchvision's, timm's, or that of a function."""
+"""Backbones by name: this package's, torchvision's, timm's, or from a function."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ BACKBONES = {"resnet": SmallResNet, "vit": SmallViT}
 
 
 def make_backbone(name: str, channels: int, width: int) -> nn.Module:
-    """Make a backbone; what others have made is imported only when asked for.
+    """Make a backbone; other libraries are imported only when needed.
 
     Args:
-        name: "resnet" or "vit", small ones of this package; "torchvision:resnet50" and the like,
-            "timm:vit_small_patch16_224" and the like, untrained and without their classifier; or
-            "module:function", which takes no arguments.
-        channels: of the images; torchvision's networks take 3, and a function what it likes.
+        name: "resnet" or "vit", the small ones of this package; "torchvision:resnet50" and the
+            like, "timm:vit_small_patch16_224" and the like, untrained and without their
+            classifier; or "module:function", a function without arguments.
+        channels: of the images; torchvision's networks need 3, a function may ignore it.
         width: of a small backbone.
 
     Returns:
         A module that maps (n, channels, height, width) to (n, ``feature_size``).
 
     Raises:
-        ValueError: no such network, it takes another number of channels, the function takes
-            arguments, or what it returns has no ``feature_size``.
+        ValueError: there is no such network, it needs another number of channels, the function
+            takes arguments, or its result has no ``feature_size``.
         ImportError: the library is not installed.
     """
     if name in BACKBONES:
@@ -45,7 +45,7 @@ def make_backbone(name: str, channels: int, width: int) -> nn.Module:
 
 
 def feature_size(backbone: nn.Module) -> int:
-    """How many features a backbone gives of an image."""
+    """The number of features of a backbone's output."""
     return cast(int, backbone.feature_size)
 
 
@@ -93,10 +93,10 @@ def _function(module: str, function: str) -> nn.Module:
 
 
 def _arguments(function: Callable) -> list[str]:
-    """The names of those that it cannot do without."""
+    """The names of its required arguments."""
     try:
         parameters = signature(function).parameters.values()
-    except ValueError:  # of some that are built in, Python does not know
+    except ValueError:  # unknown for some built-in functions
         return []
     optional = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
     return [p.name for p in parameters if p.default is p.empty and p.kind not in optional]

@@ -1,4 +1,4 @@
-"""A vision transformer for small images, which can be asked for its patches too."""
+"""A vision transformer for small images, with access to its patch tokens."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class SmallViT(nn.Module):
         in_channels: 1 for grey images, 3 for colour.
         width: a quarter of the features of a token, so that ``feature_size = 4 · width`` as in
             :class:`SmallResNet`, and is a multiple of the heads.
-        patch_size: side of the square that becomes a token.
-        depth: blocks of attention and perceptron.
+        patch_size: side of a patch.
+        depth: number of blocks of attention and MLP.
         heads: of attention, in each block.
 
     Maps (n, in_channels, height, width) to the class token's features (n, ``feature_size``). Sides
-    may be any multiples of ``patch_size``: positions are sines and cosines, not learned.
+    may be any multiple of ``patch_size``: position embeddings are sines and cosines, not learned.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class SmallViT(nn.Module):
         self.patch_size = patch_size
         self.patches = nn.Conv2d(in_channels, self.feature_size, patch_size, patch_size)
         self.class_token = nn.Parameter(0.02 * torch.randn(self.feature_size))
-        # whoever masks patches makes it learn
+        # trained only by methods that mask patches
         mask_token = 0.02 * torch.randn(self.feature_size)
         self.mask_token = nn.Parameter(mask_token, requires_grad=False)
         self.blocks = nn.Sequential(*(Block(self.feature_size, heads) for _ in range(depth)))
@@ -45,11 +45,11 @@ class SmallViT(nn.Module):
         return self.tokens(images)[:, 0]
 
     def tokens(self, images: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The class token and then the patches, row by row: (n, 1 + patches, ``feature_size``).
+        """The class token followed by the patches, by rows: (n, 1 + patches, ``feature_size``).
 
         Args:
             images: (n, in_channels, height, width).
-            mask: (n, patches) bool; True: the network sees a learned token in place of the patch.
+            mask: (n, patches) bool; True replaces the patch by the mask token.
         """
         patches = self.patches(images)  # (n, feature_size, rows, columns)
         _, size, rows, columns = patches.shape
@@ -62,12 +62,12 @@ class SmallViT(nn.Module):
 
 
 def vit_small() -> SmallViT:
-    """ViT-S/16 for colour images, but for its positions, which are sines and cosines."""
+    """ViT-S/16 for colour images, except that its position embeddings are sines and cosines."""
     return SmallViT(in_channels=3, width=96, patch_size=16, depth=12, heads=6)
 
 
 class Block(nn.Module):
-    """Attention between tokens and a perceptron in each, both around a shortcut."""
+    """Self-attention and an MLP, each with a residual connection."""
 
     def __init__(self, size: int, heads: int):
         super().__init__()

@@ -1,8 +1,8 @@
 """Methods, one file each.
 
 A :class:`Method` is an ``nn.Module`` with a ``backbone``; ``method(*inputs)`` returns a tuple of
-embeddings, ``method.loss(*embeddings)`` is what training lowers, and ``method.after_step()`` moves
-what follows the training, such as a teacher. ``METHODS`` has them by name, with their recipes.
+embeddings, ``method.loss(*embeddings)`` is the training loss, and ``method.after_step()`` updates
+state such as a momentum teacher. ``METHODS`` maps names to methods and their recipes.
 """
 
 from ..recipe import Recipe

@@ -1,4 +1,4 @@
-"""Barlow Twins (Zbontar et al. 2021, arXiv:2103.03230): features agree with themselves alone."""
+"""Barlow Twins (Zbontar et al. 2021, arXiv:2103.03230): features correlate only with themselves."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .two_views import TwoViews
 
 @dataclass(frozen=True, kw_only=True)
 class BarlowTwinsRecipe(Recipe):
-    """The settings of Barlow Twins, beside those of every method.
+    """The settings of Barlow Twins, in addition to those of every method.
 
     Attributes:
         redundancy: weight λ of the squared correlations of different features. The paper's 0.0051
-            is for 8192 features, of which there are more pairs.
+            is for 8,192 features, which have more pairs.
         projector_size: width of all three layers of the projector, and of the embeddings.
     """
 
     redundancy: float = 2e-2
     projector_size: int = 512
 
-    # facebookresearch/barlowtwins, main.py (where biases learn at 0.0048 · batch_size / 256)
+    # facebookresearch/barlowtwins, main.py (where biases have rate 0.0048 · batch_size / 256)
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:resnet50",
         "image_size": 224,

@@ -1,4 +1,4 @@
-"""BYOL (Grill et al. 2020, arXiv:2006.07733): views predict what the teacher sees in others."""
+"""BYOL (Grill et al. 2020, arXiv:2006.07733): predict the teacher's embedding of the other view."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .perceptron import perceptron
 
 @dataclass(frozen=True, kw_only=True)
 class BYOLRecipe(MomentumRecipe):
-    """The settings of BYOL, beside those of a moving average.
+    """The settings of BYOL, in addition to those of a momentum teacher.
 
     Attributes:
         hidden_size: width of the hidden layers of projector and predictor.
-        embedding_size: width of the embeddings that the loss sees.
-        predictor_rate: how many times as fast as everything else the predictor learns: nothing
-            collapses while it is at its best (the paper's appendix; Tian et al. 2021,
+        embedding_size: width of the embeddings in the loss.
+        predictor_rate: the predictor's learning rate as a multiple of the others': a predictor
+            close to its optimum prevents collapse (the paper's appendix; Tian et al. 2021,
             arXiv:2102.06810).
     """
 
@@ -33,7 +33,7 @@ class BYOLRecipe(MomentumRecipe):
     embedding_size: int = 64
     predictor_rate: float = 20.0
 
-    # google-deepmind/deepmind-research, byol/configs/byol.py: 1000 epochs
+    # google-deepmind/deepmind-research, byol/configs/byol.py: 1,000 epochs
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:resnet50",
         "image_size": 224,
@@ -68,7 +68,7 @@ class BYOL(MomentumMethod):
         return self.recipe.predictor_rate if name.startswith("predictor.") else 1.0
 
     def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
-        """Predictions of both views' embeddings (n, embedding_size), then the teacher's of both."""
+        """Predictions (n, embedding_size) of both views, then the teacher's embeddings of both."""
         with torch.no_grad():
             targets = embed(self.teacher, view0, view1)
         predictions = self.predictor(self.student(torch.cat([view0, view1])))

@@ -1,4 +1,4 @@
-"""Deep CCA (Andrew et al. 2013, ICML): two views' features correlate."""
+"""Deep CCA (Andrew et al. 2013, ICML): correlate the features of two views."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .two_views import TwoViews
 
 @dataclass(frozen=True, kw_only=True)
 class CCARecipe(Recipe):
-    """The settings of CCA, beside those of every method. There are none published for ImageNet.
+    """The settings of CCA, in addition to those of every method. None are published for ImageNet.
 
     Attributes:
-        ridge: added to the covariances' diagonals: how little a feature may vary before it counts
+        ridge: added to the diagonals of the covariances: features whose variance is below it count
             as noise.
         hidden_size: width of the projector's hidden layer.
-        embedding_size: width of the embeddings, whose canonical correlations are summed; well
-            below the batch, as else any batch correlates.
+        embedding_size: width of the embeddings, whose canonical correlations are summed; must be
+            well below the batch size, since any batch correlates otherwise.
     """
 
     batch_size: int = 128

@@ -1,4 +1,4 @@
-"""Colourisation (Zhang et al. 2016, arXiv:1603.08511): which colours had a grey image?"""
+"""Colorization (Zhang et al. 2016, arXiv:1603.08511): predict the colours of a grey image."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ FREQUENCY_MOMENTUM = 0.99
 
 @dataclass(frozen=True, kw_only=True)
 class ColorizationRecipe(PretextRecipe):
-    """The settings of colourisation, beside those of every method. It needs colour images.
+    """The settings of colorization, in addition to those of every method. Needs colour images.
 
     Attributes:
-        uniform: share of the uniform distribution in the mixture with the colours' frequencies so
-            far, against which each colour counts. 1: every pixel counts alike; less: rare colours
-            count more.
+        uniform: share of the uniform distribution in the mixture with the running frequencies of
+            colours, whose inverse weights the pixels. 1: all pixels have the same weight; less:
+            rare colours have more.
     """
 
     data: str = "photos"
     image_size: int = 32
     uniform: float = 1.0
 
-    # section 2 of the paper, and its Adam, for a network of its own that ends at a fourth of the
-    # image's size; frequencies are those of ImageNet there
+    # section 2 of the paper, and its Adam, for a network whose output has a fourth of the image's
+    # size; the frequencies there are those of ImageNet
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:resnet50",
         "image_size": 224,
@@ -45,7 +45,7 @@ class ColorizationRecipe(PretextRecipe):
 
 
 class Colorization(Method):
-    """Backbone on lightness, and a classifier of the colour in each cell of its map."""
+    """Backbone on lightness, and a classifier of the colour of each cell of its feature map."""
 
     backbone: Gray
     bins: Tensor
@@ -79,14 +79,14 @@ class Colorization(Method):
 
     @torch.no_grad()
     def _follow(self, nearest: Tensor) -> None:
-        """Move the frequencies towards those of a batch's bins, of all ranks."""
+        """Update the running frequencies with the bins of a batch, over all ranks."""
         counts = torch.zeros_like(self.frequencies)
         counts.scatter_add_(0, nearest, torch.ones_like(nearest, dtype=counts.dtype))
         counts = sum_over_ranks(counts, Gather())
         self.frequencies.lerp_(counts / counts.sum(), 1 - FREQUENCY_MOMENTUM)
 
     def labels(self, scores: Tensor, colors: Tensor) -> Tensor:
-        """What was to be told: the bin (n, rows, columns) nearest to each cell's colour."""
+        """The true labels: the bin (n, rows, columns) nearest to each cell's colour."""
         return soft_encode(colors, self.bins)[0][:, 0]
 
     def monitor(  # type: ignore[override]
@@ -97,7 +97,7 @@ class Colorization(Method):
 
 
 class Gray(nn.Module):
-    """A backbone that sees nothing but the lightness of colour images, in each of its channels."""
+    """A backbone whose input is the lightness of colour images, repeated in each channel."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -111,7 +111,7 @@ class Gray(nn.Module):
 
 
 def lab(images: Tensor) -> Tensor:
-    """L*a*b* of images (n, 3, h, w) in [0, 1], in float32 whatever surrounds it."""
+    """L*a*b* of images (n, 3, h, w) in [0, 1], in float32 regardless of autocast."""
     if images.shape[1] != 3:
         raise ValueError(
             f"colourisation needs images of three colours, these have {images.shape[1]} channel"
@@ -121,5 +121,5 @@ def lab(images: Tensor) -> Tensor:
 
 
 def lightness(images: Tensor) -> Tensor:
-    """L from −1 to 1, three times."""
+    """L scaled to −1 … 1, repeated in three channels."""
     return (lab(images)[:, :1] / 50 - 1).expand_as(images)

@@ -1,4 +1,4 @@
-"""DINO (Caron et al. 2021, arXiv:2104.14294): a student finds its teacher's prototypes."""
+"""DINO (Caron et al. 2021, arXiv:2104.14294): predict the teacher's assignment to prototypes."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ class DINO(PrototypeMethod):
     """Student and teacher with prototypes, and DINO's loss."""
 
     def loss(self, *embeddings: Tensor) -> Tensor:
-        """Of the student's unit vectors of all views, then the teacher's of the first two."""
+        """The loss of the student's unit vectors of all views and the teacher's of the first 2."""
         return self.distill(embeddings[:-TEACHER_VIEWS], embeddings[-TEACHER_VIEWS:])

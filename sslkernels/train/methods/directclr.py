@@ -1,4 +1,4 @@
-"""DirectCLR (Jing et al. 2022, arXiv:2110.09348): SimCLR on a part of the features themselves."""
+"""DirectCLR (Jing et al. 2022, arXiv:2110.09348): SimCLR on part of the features, no projector."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .two_views import TwoViews
 
 @dataclass(frozen=True, kw_only=True)
 class DirectCLRRecipe(Recipe):
-    """The settings of DirectCLR, beside those of every method.
+    """The settings of DirectCLR, in addition to those of every method.
 
     Attributes:
         temperature: divides the cosine similarities in the loss.
-        loss_size: how many of the features the loss sees; the others follow through the shortcuts
-            of the last block.
+        loss_size: number of features in the loss; the others are trained through the residual
+            connections of the last block.
     """
 
     temperature: float = 0.2

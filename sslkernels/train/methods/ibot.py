@@ -1,4 +1,4 @@
-"""iBOT (Zhou et al. 2022, arXiv:2111.07832): DINO, and masked patches find the teacher's."""
+"""iBOT (Zhou et al. 2022, arXiv:2111.07832): DINO, plus prediction of masked patches."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .self_distillation import TEACHER_VIEWS, unit
 
 @dataclass(frozen=True, kw_only=True)
 class IBOTRecipe(PrototypeRecipe):
-    """The settings of iBOT, beside those of losses with prototypes.
+    """The settings of iBOT, in addition to those of losses with prototypes.
 
     Attributes:
-        masked: the fraction of patches that the student does not see in whole views. (The authors
-            mask half of the images alone, and a fraction that varies.)
-        patches: weight of the patches' loss against that of whole images.
+        masked: the fraction of patches masked for the student in whole views. (The authors mask
+            only half of the images, with a varying fraction.)
+        patches: weight of the patches' loss relative to that of whole images.
     """
 
     backbone: str = "vit"
@@ -73,7 +73,7 @@ class IBOTRecipe(PrototypeRecipe):
 
 
 class IBOT(PrototypeMethod):
-    """Student and teacher with prototypes, which images and patches share, and iBOT's losses."""
+    """Student and teacher with prototypes, shared by images and patches, and iBOT's losses."""
 
     recipe: IBOTRecipe
 
@@ -92,8 +92,8 @@ class IBOT(PrototypeMethod):
         )
 
     def forward(self, *views: Tensor) -> tuple[Tensor, ...]:
-        """As of other methods; then the student's patches (n, 2, patches, embedding_size), whose
-        mask (n, 2, patches) it did not see through, the teacher's, and the mask."""
+        """As for other methods; then the student's patches (n, 2, patches, embedding_size) of the
+        masked input, the teacher's patches, and the mask (n, 2, patches)."""
         whole, local = torch.cat(views[:TEACHER_VIEWS]), views[TEACHER_VIEWS:]
         with torch.no_grad():
             taught = self.teacher.backbone.tokens(whole)  # type: ignore[operator]
@@ -109,7 +109,7 @@ class IBOT(PrototypeMethod):
         )
 
     def loss(self, *embeddings: Tensor) -> Tensor:
-        """Of the images' unit vectors and of the masked patches'."""
+        """The sum of the losses of the images' unit vectors and of the masked patches'."""
         *images, student, teacher, mask = embeddings
         loss = self.distill(images[:-TEACHER_VIEWS], images[-TEACHER_VIEWS:])
         patches = self.patch_loss(
@@ -123,7 +123,7 @@ class IBOT(PrototypeMethod):
 
 
 def random_mask(like: Tensor, fraction: float) -> Tensor:
-    """(n, patches) bool: as many of each image, at least one, drawn anew."""
+    """(n, patches) bool: a random fraction of each image's patches, at least one."""
     count = max(1, round(fraction * like.shape[1]))
     order = torch.rand(like.shape, device=like.device).argsort(1)
     return order < count

@@ -1,4 +1,4 @@
-"""Jigsaw (Noroozi and Favaro 2016, arXiv:1603.09246): in which order make nine tiles the image?"""
+"""Jigsaw (Noroozi and Favaro 2016, arXiv:1603.09246): predict the order of nine tiles."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TILES = 9
 
 @dataclass(frozen=True, kw_only=True)
 class JigsawRecipe(PretextRecipe):
-    """The settings of the jigsaw, beside those of every method.
+    """The settings of the jigsaw, in addition to those of every method.
 
     Attributes:
-        permutations: how many orders of the tiles there are to tell apart. More are harder, the
-            more so as they get closer to each other.
-        cell: side in pixels of the cells of a grid of 3 × 3.
-        tile: side of the tiles in them, anywhere in their cell.
-        tile_size: width of what the classifier sees of each tile.
+        permutations: number of tile orders to classify. More are harder, also because they are
+            closer to each other.
+        cell: side in pixels of the cells of a 3 × 3 grid.
+        tile: side of the tiles, at a random position in their cell.
+        tile_size: width of each tile's features in the classifier.
         hidden_size: width of its hidden layer.
     """
 
@@ -59,7 +59,7 @@ class JigsawRecipe(PretextRecipe):
 
 
 class Jigsaw(LabelMethod):
-    """Backbone, and a classifier of its features of nine tiles."""
+    """Backbone, and a classifier of the concatenated features of nine tiles."""
 
     orders: Tensor
 

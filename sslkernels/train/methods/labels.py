@@ -1,4 +1,4 @@
-"""What methods have in common that learn to tell labels, be they people's or the images' own."""
+"""Base of methods that classify labels, whether human or derived from the images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .method import Method
 
 @dataclass(frozen=True, kw_only=True)
 class LabelRecipe(Recipe):
-    """The settings of every method, where one view of an image is enough."""
+    """The settings of every method, for methods that need one view of an image."""
 
     global_views: ClassVar[int] = 1
 
@@ -31,7 +31,7 @@ class LabelRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class PretextRecipe(LabelRecipe):
-    """The settings of a task that images set themselves: of plain pixels in [0, 1]."""
+    """The settings of a pretext task, on plain pixels in [0, 1]."""
 
     def views(self) -> tuple[View, ...]:
         return (plain_pixels(self.image_size),)
@@ -47,7 +47,7 @@ class LabelMethod(Method):
         return F.cross_entropy(scores.float(), labels)
 
     def labels(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """What was to be told."""
+        """The true labels."""
         return labels
 
     def monitor(  # type: ignore[override]
@@ -57,14 +57,14 @@ class LabelMethod(Method):
 
 
 def plain_pixels(size: int, scale: tuple[float, float] = (0.08, 1.0)) -> View:
-    """A view that is cropped, maybe flipped, and neither coloured nor normalised."""
+    """A view that is cropped, possibly flipped, without colour changes or normalisation."""
     return View(
         size=size, scale=scale, jitter=0.0, grayscale=0.0, blur=0.0, mean=(0.0,) * 3, std=(1.0,) * 3
     )
 
 
 def generator_of(device: torch.device) -> torch.Generator:
-    """Torch's own generator of a device."""
+    """Torch's default generator of a device."""
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
         return torch.cuda.default_generators[index]
@@ -72,7 +72,7 @@ def generator_of(device: torch.device) -> torch.Generator:
 
 
 def standardize(patches: Tensor) -> Tensor:
-    """Each of patches (…, C, h, w) with mean 0 and standard deviation 1, so that brightness and
-    contrast tell nothing; an even one is 0."""
+    """Each patch of (…, C, h, w) with mean 0 and standard deviation 1, which removes brightness
+    and contrast; a constant patch becomes 0."""
     deviation, mean = torch.std_mean(patches, (-3, -2, -1), correction=0, keepdim=True)
     return (patches - mean) / deviation.clamp_min(1e-3)

@@ -1,4 +1,4 @@
-"""LeJEPA (Balestriero and LeCun 2025, arXiv:2511.08544): views agree, embeddings are Gaussian."""
+"""LeJEPA (Balestriero and LeCun 2025, arXiv:2511.08544): invariance and Gaussian embeddings."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from .perceptron import perceptron
 
 @dataclass(frozen=True, kw_only=True)
 class LeJEPARecipe(Recipe):
-    """The settings of LeJEPA, beside those of every method.
+    """The settings of LeJEPA, in addition to those of every method.
 
     Attributes:
-        global_views: views of the whole image; all views shall agree with their mean.
+        global_views: views of the whole image; all views are pulled towards their mean.
         local_views: small views of a part of it.
-        sigreg: weight λ of SIGReg, from 0 to 1; the squared distance of views has the rest. SIGReg
-            grows with the batch: the demo's small ones want more of it than the paper's 0.05.
-        slices: random directions, along which embeddings are compared with a normal distribution.
-        knots: points of the integral of each comparison, from 0 to 3.
+        sigreg: weight λ of SIGReg, from 0 to 1; the squared distance of views has weight 1 − λ.
+            SIGReg grows with the batch: the demo's small batches need more than the paper's 0.05.
+        slices: number of random directions along which embeddings are compared with a normal
+            distribution.
+        knots: points of the integral in each comparison, from 0 to 3.
         hidden_size: width of the projector's two hidden layers.
         embedding_size: width of the embeddings.
     """
@@ -98,7 +99,7 @@ class LeJEPA(Method):
         )
 
     def forward(self, *views: Tensor) -> tuple[Tensor, ...]:
-        """Embeddings (n, embedding_size) of each view, the first ``global_views`` of which show
+        """Embeddings (n, embedding_size) of each view, starting with the ``global_views`` views of
         the whole image."""
         whole, local = views[: self.global_views], views[self.global_views :]
         return *embed(self._project, *whole), *embed(self._project, *local)
@@ -107,6 +108,6 @@ class LeJEPA(Method):
         return self.projector(self.backbone(images))
 
     def loss(self, *embeddings: Tensor) -> Tensor:
-        """Of the embeddings of all views, in that order."""
+        """The loss of the embeddings of all views, in that order."""
         whole, local = embeddings[: self.global_views], embeddings[self.global_views :]
         return self.criterion(torch.stack(whole), torch.stack(local) if local else None)

@@ -1,4 +1,4 @@
-"""What the loop expects of a method."""
+"""The interface of a method to the training loop."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ...metrics import embedding_spread
 class Method(nn.Module):
     """A method: embeddings of views, and their loss.
 
-    Whatever has to survive an interruption is a parameter or a buffer. Random numbers come from
-    torch's own generator of the device. Each parameter that requires a gradient gets one in every
-    step.
+    All state that must survive an interruption is in parameters or buffers. Random numbers come
+    from torch's default generator of the device. Each parameter that requires a gradient must get
+    one in every step.
 
     Attributes:
         forward: embeddings and whatever else the loss needs, each with a row per image.
-        loss: a method, or a module where it has parameters of its own: ``loss(*embeddings)`` is
-            what training lowers.
-        backbone: maps images to (n, ``backbone.feature_size``) features; what is evaluated, and
-            what most users of a checkpoint want.
-        projector: what follows the evaluated backbone, layer by layer; empty if nothing does.
-        progress: which fraction of all steps is done; the loop keeps it.
+        loss: a method, or a module if it has parameters of its own: ``loss(*embeddings)`` is the
+            training loss.
+        backbone: maps images to (n, ``backbone.feature_size``) features; used in evaluation, and
+            by most users of a checkpoint.
+        projector: the layers after the evaluated backbone; empty if there are none.
+        progress: the fraction of all steps done, set by the loop.
     """
 
     forward: Callable[..., tuple[Tensor, ...]]
@@ -34,19 +34,19 @@ class Method(nn.Module):
     progress: float = 0.0
 
     def inputs(self, batch: ViewBatch) -> tuple[Tensor, ...]:
-        """What ``forward`` takes of a batch, each with a row per image."""
+        """The arguments of ``forward`` for a batch, each with a row per image."""
         return tuple(batch.views)
 
     def monitor(self, *embeddings: Tensor) -> dict[str, Tensor]:
-        """Scalars to watch besides the loss."""
+        """Scalars to log besides the loss."""
         return {"embedding_spread": embedding_spread(embeddings[0])}
 
     def rate(self, name: str) -> float:
-        """How fast the parameter of this name learns, as a multiple of the learning rate."""
+        """The learning rate of the parameter of this name, as a multiple of the recipe's."""
         return 1.0
 
     def before_step(self) -> None:
-        """Called when gradients are there, and the optimiser has not used them yet."""
+        """Called between the backward pass and the optimiser's step."""
 
     def after_step(self) -> None:
-        """Called after each step of the optimiser: here teachers follow."""
+        """Called after each optimiser step: momentum teachers are updated here."""

@@ -1,4 +1,4 @@
-"""MoCo v2 (Chen et al. 2020, arXiv:2003.04297): a view finds its teacher's in a queue."""
+"""MoCo v2 (Chen et al. 2020, arXiv:2003.04297): momentum contrast with a queue of negatives."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .perceptron import perceptron
 
 @dataclass(frozen=True, kw_only=True)
 class MoCoV2Recipe(MomentumRecipe):
-    """The settings of MoCo v2, beside those of a moving average.
+    """The settings of MoCo v2, in addition to those of a momentum teacher.
 
     Attributes:
         temperature: divides the cosine similarities in the loss.
-        queue_size: how many of the teacher's embeddings are kept as negatives.
+        queue_size: number of the teacher's past embeddings kept as negatives.
         hidden_size: width of the projector's hidden layer.
-        embedding_size: width of the embeddings that the loss sees.
-        projector_norm: whether the projector normalises batches. The paper's does not.
+        embedding_size: width of the embeddings in the loss.
+        projector_norm: batch normalisation in the projector. The paper has none.
     """
 
     momentum: float = 0.99
@@ -36,7 +36,7 @@ class MoCoV2Recipe(MomentumRecipe):
     projector_norm: bool = True
 
     # facebookresearch/moco, README.md and main_moco.py: --mlp --aug-plus --cos --moco-t 0.2. Its
-    # keys are shuffled over GPUs, whose batch normalisation sees a part of the batch each.
+    # keys are shuffled over GPUs, each of which normalises a part of the batch.
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:resnet50",
         "image_size": 224,

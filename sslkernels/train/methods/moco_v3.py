@@ -1,4 +1,4 @@
-"""MoCo v3 (Chen et al. 2021, arXiv:2104.02057): predictions find the teacher's in the batch."""
+"""MoCo v3 (Chen et al. 2021, arXiv:2104.02057): momentum contrast with in-batch negatives."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .perceptron import perceptron
 
 @dataclass(frozen=True, kw_only=True)
 class MoCoV3Recipe(MomentumRecipe):
-    """The settings of MoCo v3, beside those of a moving average.
+    """The settings of MoCo v3, in addition to those of a momentum teacher.
 
     Attributes:
         temperature: divides the cosine similarities in the loss.
         hidden_size: width of the hidden layers of projector and predictor.
-        embedding_size: width of the embeddings that the loss sees.
+        embedding_size: width of the embeddings in the loss.
     """
 
     temperature: float = 0.2
@@ -60,7 +60,7 @@ class MoCoV3(MomentumMethod):
         self.loss = MoCoV3Loss(recipe.temperature, gather_distributed=True)
 
     def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
-        """Predictions of both views' embeddings (n, embedding_size), then the teacher's of both."""
+        """Predictions (n, embedding_size) of both views, then the teacher's embeddings of both."""
         with torch.no_grad():
             keys = embed(self.teacher, view0, view1)
         queries = self.predictor(self.student(torch.cat([view0, view1])))

@@ -1,4 +1,4 @@
-"""What methods have in common whose teacher is the student's moving average."""
+"""Base of methods with a momentum teacher, an exponential moving average of the student."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from .method import Method
 
 @dataclass(frozen=True, kw_only=True)
 class MomentumRecipe(Recipe):
-    """The settings of a moving average, beside those of every method.
+    """The settings of a momentum teacher, in addition to those of every method.
 
     Attributes:
-        momentum: of the average at first: how much of itself it keeps at each step. Larger: targets
-            that are steadier, and follow later. Published ones are for a hundred times as many
-            steps.
-        final_momentum: at the end, to which a half cosine leads.
+        momentum: initial decay of the average. A larger value gives more stable targets that lag
+            behind more. Published values are for a hundred times as many steps.
+        final_momentum: decay at the end, reached along a half cosine.
     """
 
     momentum: float = 0.95
@@ -38,10 +37,10 @@ class MomentumRecipe(Recipe):
 
 
 class Network(nn.Module):
-    """What a student and its teacher are: a backbone and a projector.
+    """A student or teacher network: backbone and projector.
 
     Attributes:
-        prototypes: (prototypes, embedding_size), of methods that have some.
+        prototypes: (prototypes, embedding_size), in methods with prototypes.
     """
 
     prototypes: nn.Parameter
@@ -57,12 +56,12 @@ class Network(nn.Module):
 class MomentumMethod(Method):
     """A student that learns from its moving average, the teacher.
 
-    The average is of the parameters. Statistics of batch normalisation are each network's own.
-    The student's backbone is what is evaluated.
+    The average is over the parameters; each network has its own batch normalisation statistics.
+    The student's backbone is evaluated.
 
     Args:
-        backbone: of the student; the teacher starts as its copy.
-        projector: of the student, likewise.
+        backbone: of the student; the teacher starts as a copy.
+        projector: of the student; the teacher starts as a copy.
         recipe: the settings.
     """
 
@@ -82,7 +81,7 @@ class MomentumMethod(Method):
 
     @property
     def momentum(self) -> float:
-        """Of the next step of the average."""
+        """The decay at the next step of the average."""
         first, last = self.recipe.momentum, self.recipe.final_momentum
         return last - (last - first) * (1 + math.cos(math.pi * self.progress)) / 2
 
@@ -91,11 +90,11 @@ class MomentumMethod(Method):
 
 
 def embed(network: Callable[[Tensor], Tensor], *views: Tensor) -> tuple[Tensor, ...]:
-    """What ``network`` makes of each of several views of one size, seen as one batch."""
+    """The results of ``network`` for several views of one size, run as one batch."""
     return network(torch.cat(views)).chunk(len(views)) if views else ()
 
 
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Make each parameter of the teacher ``momentum`` of itself and the rest of the student's."""
+    """Update the teacher's parameters: ``momentum · teacher + (1 − momentum) · student``."""
     torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - momentum)

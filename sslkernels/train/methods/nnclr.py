@@ -1,4 +1,4 @@
-"""NNCLR (Dwibedi et al. 2021, arXiv:2104.14548): a view finds the other's neighbour."""
+"""NNCLR (Dwibedi et al. 2021, arXiv:2104.14548): contrast with nearest neighbours of views."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .two_views import PredictedViews
 
 @dataclass(frozen=True, kw_only=True)
 class NNCLRRecipe(Recipe):
-    """The settings of NNCLR, beside those of every method.
+    """The settings of NNCLR, in addition to those of every method.
 
     Attributes:
         temperature: divides the cosine similarities in the loss.
-        queue_size: how many embeddings of earlier batches neighbours are sought among.
+        queue_size: number of past embeddings in the support set.
         hidden_size: width of the projector's two hidden layers.
-        embedding_size: width of the embeddings that the loss sees.
+        embedding_size: width of the embeddings in the loss.
         predictor_size: width of the predictor's hidden layer.
     """
 
@@ -31,7 +31,7 @@ class NNCLRRecipe(Recipe):
     embedding_size: int = 64
     predictor_size: int = 256
 
-    # section 4.1 and appendix of the paper: 1000 epochs
+    # section 4.1 and appendix of the paper: 1,000 epochs
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:resnet50",
         "image_size": 224,

@@ -1,4 +1,4 @@
-"""Projectors and predictors: perceptrons, layer by layer."""
+"""Projectors and predictors: multilayer perceptrons."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def perceptron(
     last_norm: bool = False,
     activation: type[nn.Module] = nn.ReLU,
 ) -> nn.Sequential:
-    """Linear layers, between which batch normalisation and an activation stand.
+    """Linear layers with batch normalisation and an activation in between.
 
     Args:
-        sizes: of the input, of each hidden layer, and of the output; of the input alone: nothing,
-            which returns what it is given.
-        norm: whether batches are normalised between layers.
-        last_norm: whether they are after the last, without a scale and shift to learn.
+        sizes: widths of the input, of each hidden layer and of the output; with the input alone,
+            the result is an identity.
+        norm: batch normalisation between layers.
+        last_norm: batch normalisation after the last layer, without learned scale and shift.
         activation: between layers.
     """
     layers: list[nn.Module] = []

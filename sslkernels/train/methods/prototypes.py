@@ -1,4 +1,4 @@
-"""What DINO and iBOT have in common: prototypes, and the schedule of the teacher's temperature."""
+"""Shared by DINO and iBOT: prototypes, and the schedule of the teacher's temperature."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from .self_distillation import TEACHER_VIEWS, SelfDistillation, SelfDistillation
 
 @dataclass(frozen=True, kw_only=True)
 class PrototypeRecipe(SelfDistillationRecipe):
-    """The settings of losses with prototypes, beside those of self-distillation.
+    """The settings of losses with prototypes, in addition to those of self-distillation.
 
     Attributes:
-        prototypes: how many. More say more of an image, and are found later.
+        prototypes: number of prototypes. More distinguish more, but take longer to be used.
         student_temperature: divides the student's logits.
-        teacher_temperature: divides the teacher's, once warmed up. Below the student's, targets
-            are sharper than predictions: against collapse to one opinion of nothing.
-        first_teacher_temperature: before the warm-up, when teachers should not be too sure.
-        temperature_warmup_epochs: how long a line leads from the first to the last; may be a
-            fraction.
-        center_momentum: of the teacher's mean logits, which are subtracted from them: against
-            collapse to one prototype. 1: nothing is subtracted.
-        frozen_epochs: how long the prototypes stay as they were drawn; may be a fraction.
-        koleo: weight of the spread of the student's features (DINOv2, arXiv:2304.07193, has 0.1).
-            Centring and sharpening keep prototypes in use, but leave them few for long.
+        teacher_temperature: divides the teacher's logits after the warm-up. Below the student's, it
+            makes targets sharper than predictions, which prevents collapse to a uniform output.
+        first_teacher_temperature: at the start of the warm-up.
+        temperature_warmup_epochs: length of the linear warm-up; may be a fraction.
+        center_momentum: decay of the teacher's mean logits, which are subtracted from them; this
+            prevents collapse to one prototype. 1: no centring.
+        frozen_epochs: epochs in which the prototypes are not trained; may be a fraction.
+        koleo: weight of the KoLeo regulariser on the student's features (0.1 in DINOv2,
+            arXiv:2304.07193). Centring and sharpening alone keep only few prototypes in use.
     """
 
     prototypes: int = 1024
@@ -50,7 +49,7 @@ class PrototypeRecipe(SelfDistillationRecipe):
 
 
 class PrototypeMethod(SelfDistillation):
-    """Student and teacher whose logits are cosines with prototypes, which follow as they do.
+    """Student and teacher whose logits are cosines with prototypes, of which each has its own.
 
     The logits themselves are never stored: the losses take unit vectors and prototypes.
     """
@@ -74,7 +73,7 @@ class PrototypeMethod(SelfDistillation):
     def distill(
         self, student: list[Tensor] | tuple[Tensor, ...], teacher: list[Tensor] | tuple[Tensor, ...]
     ) -> Tensor:
-        """The loss of all views' unit vectors (n, embedding_size), the student's then spread."""
+        """The loss of all views' unit vectors (n, embedding_size), plus KoLeo of the student's."""
         views = torch.stack(teacher), torch.stack(student)
         loss = self.class_loss(*views, self.teacher_temperature, **self.prototypes)
         if self.recipe.koleo:
@@ -84,7 +83,7 @@ class PrototypeMethod(SelfDistillation):
 
     @property
     def prototypes(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Both networks', as the losses take them: of length one."""
+        """The normalised prototypes of both networks, as keyword arguments of the losses."""
         own, their = self.student.prototypes, self.teacher.prototypes
         return {"prototypes": (own, self.lengths), "teacher_prototypes": (their, self.lengths)}
 

@@ -1,4 +1,4 @@
-"""Context prediction (Doersch et al. 2015, arXiv:1505.05192): on which side lies a patch?"""
+"""Context prediction (Doersch et al. 2015, arXiv:1505.05192): the relative position of patches."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ DIRECTIONS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class RelativePatchRecipe(PretextRecipe):
-    """The settings of context prediction, beside those of every method.
+    """The settings of context prediction, in addition to those of every method.
 
     Attributes:
         patch: side of a patch in pixels.
-        gap: between neighbouring patches, so that edges do not tell where they lie.
-        jitter: by how much each is moved along both axes, at most half the gap.
-        drop_colors: keep one channel of a colour image, so that chromatic aberration tells nothing.
-        hidden_size: width of the classifier's hidden layer, which sees both patches.
+        gap: between neighbouring patches, so that edges do not give away their position.
+        jitter: maximum shift of each patch along both axes, at most half the gap.
+        drop_colors: keep one channel of a colour image, against chromatic aberration as a cue.
+        hidden_size: width of the hidden layer of the classifier of both patches.
     """
 
     patch: int = 12
@@ -37,7 +37,7 @@ class RelativePatchRecipe(PretextRecipe):
 
     may_be_zero = (*PretextRecipe.may_be_zero, "gap", "jitter")
 
-    # section 3 of the paper: sizes and classifier; its network and optimiser are Caffe's own
+    # section 3 of the paper: sizes and classifier; its network and optimiser are specific to Caffe
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:alexnet",
         "image_size": 256,
@@ -50,7 +50,7 @@ class RelativePatchRecipe(PretextRecipe):
 
 
 class RelativePatch(LabelMethod):
-    """Backbone, and a classifier of its features of two patches."""
+    """Backbone, and a classifier of the concatenated features of two patches."""
 
     def __init__(self, backbone: nn.Module, recipe: RelativePatchRecipe):
         super().__init__()

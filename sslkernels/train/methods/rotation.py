@@ -1,4 +1,4 @@
-"""RotNet (Gidaris et al. 2018, arXiv:1803.07728): which way up is the image?"""
+"""RotNet (Gidaris et al. 2018, arXiv:1803.07728): predict the rotation of the image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RotationRecipe(PretextRecipe):
     """The settings of RotNet."""
 
     # gidariss/FeatureLearningRotNet, config/ImageNet_RotNet_AlexNet.py, which divides the learning
-    # rate by ten at epochs 15, 30 and 45, and shows each image in all four turns at once
+    # rate by ten at epochs 15, 30 and 45, and trains on all four rotations of each image at once
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:alexnet",
         "image_size": 224,

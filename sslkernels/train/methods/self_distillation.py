@@ -1,4 +1,4 @@
-"""What DINO and its kin have in common: small views, and a teacher that is what is kept."""
+"""Base of DINO and similar methods: local views, and a teacher whose backbone is evaluated."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TEACHER_VIEWS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class SelfDistillationRecipe(MomentumRecipe):
-    """The settings of self-distillation, beside those of a moving average.
+    """The settings of self-distillation, in addition to those of a momentum teacher.
 
     Attributes:
-        local_views: small views of a part of each image. The student alone sees them, and learns
-            to say of a part what the teacher says of the whole.
+        local_views: small views of a part of each image, for the student alone, which learns to
+            predict the teacher's output for the whole image from them.
         hidden_size: width of the projector's two hidden layers.
-        embedding_size: width of the unit vectors that it ends in.
-        projector_norm: whether it normalises batches. Those of transformers do not, as published.
+        embedding_size: width of its output, unit vectors.
+        projector_norm: batch normalisation in the projector. Published transformers have none.
     """
 
     epochs: int = 10
@@ -53,13 +53,13 @@ class SelfDistillationRecipe(MomentumRecipe):
 
 
 class SelfDistillation(MomentumMethod):
-    """A student that learns from some views what its moving average says of others.
+    """A student that predicts the output of its moving average for other views.
 
-    The teacher sees whole images, as an evaluation does, while the student's statistics mix in the
-    local views; and it averages over many students: its backbone is what is evaluated.
+    The teacher's backbone is evaluated: it sees only whole images, as in evaluation, while the
+    student's batch normalisation also sees local views; and it averages over many students.
 
     Args:
-        backbone: of the student; the teacher starts as its copy.
+        backbone: of the student; the teacher starts as a copy.
         recipe: the settings.
     """
 
@@ -78,8 +78,8 @@ class SelfDistillation(MomentumMethod):
         return self.teacher.projector
 
     def forward(self, *views: Tensor) -> tuple[Tensor, ...]:
-        """The student's unit vectors (n, embedding_size) of all views, the first two of which
-        show whole images, and then the teacher's of these two."""
+        """The student's unit vectors (n, embedding_size) of all views, starting with the two whole
+        views, and then the teacher's of these two."""
         whole, local = views[:TEACHER_VIEWS], views[TEACHER_VIEWS:]
         with torch.no_grad():
             taught = embed(self.teacher, *whole)

@@ -1,4 +1,4 @@
-"""SimCLR (Chen et al. 2020, arXiv:2002.05709): two views of an image find each other."""
+"""SimCLR (Chen et al. 2020, arXiv:2002.05709): contrast of two views with in-batch negatives."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .two_views import TwoViews
 
 @dataclass(frozen=True, kw_only=True)
 class SimCLRRecipe(Recipe):
-    """The settings of SimCLR, beside those of every method.
+    """The settings of SimCLR, in addition to those of every method.
 
     Attributes:
         temperature: divides the cosine similarities in the loss.
         hidden_size: width of the projector's hidden layer.
-        embedding_size: width of the embeddings that the loss sees.
+        embedding_size: width of the embeddings in the loss.
     """
 
     temperature: float = 0.2
     hidden_size: int = 256
     embedding_size: int = 64
 
-    # google-research/simclr, README.md and section 2 of the paper: 1000 epochs
+    # google-research/simclr, README.md and section 2 of the paper: 1,000 epochs
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:resnet50",
         "image_size": 224,

@@ -1,4 +1,4 @@
-"""SimDINO (Wu et al. 2025, arXiv:2502.10385): DINO without prototypes, kept apart by volume."""
+"""SimDINO (Wu et al. 2025, arXiv:2502.10385): DINO with a coding rate instead of prototypes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .self_distillation import TEACHER_VIEWS, SelfDistillation, SelfDistillation
 
 @dataclass(frozen=True, kw_only=True)
 class SimDINORecipe(SelfDistillationRecipe):
-    """The settings of SimDINO, beside those of self-distillation.
+    """The settings of SimDINO, in addition to those of self-distillation.
 
     Attributes:
-        eps: distance below which features count as the same in the coding rate.
-        agreement: weight of the cosines of student and teacher against the coding rate.
+        eps: squared distortion of the coding rate: finer differences of features do not count.
+        agreement: weight of the cosines of student and teacher relative to the coding rate.
     """
 
     eps: float = 0.5
@@ -60,6 +60,6 @@ class SimDINO(SelfDistillation):
         )
 
     def loss(self, *embeddings: Tensor) -> Tensor:
-        """Of the student's unit vectors of all views, then the teacher's of the first two."""
+        """The loss of the student's unit vectors of all views and the teacher's of the first 2."""
         student, teacher = embeddings[:-TEACHER_VIEWS], embeddings[-TEACHER_VIEWS:]
         return self.coding_loss(torch.cat(student), torch.cat(teacher))[0]

@@ -1,4 +1,4 @@
-"""SimSiam (Chen and He 2021, arXiv:2011.10566): views predict each other, standing still."""
+"""SimSiam (Chen and He 2021, arXiv:2011.10566): predict the other view, with stop-gradient."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .two_views import PredictedViews
 
 @dataclass(frozen=True, kw_only=True)
 class SimSiamRecipe(Recipe):
-    """The settings of SimSiam, beside those of every method.
+    """The settings of SimSiam, in addition to those of every method.
 
     Attributes:
         embedding_size: width of all three layers of the projector, and of the embeddings.
         predictor_size: width of the predictor's hidden layer, a bottleneck.
-        predictor_rate: how many times as fast as everything else the predictor learns: nothing
-            collapses while it is at its best (Tian et al. 2021, arXiv:2102.06810).
+        predictor_rate: the predictor's learning rate as a multiple of the others': a predictor
+            close to its optimum prevents collapse (Tian et al. 2021, arXiv:2102.06810).
     """
 
     batch_size: int = 32
@@ -30,7 +30,7 @@ class SimSiamRecipe(Recipe):
     predictor_size: int = 64
     predictor_rate: float = 20.0
 
-    # facebookresearch/simsiam, main_simsiam.py (whose predictor learns at one rate throughout)
+    # facebookresearch/simsiam, main_simsiam.py (whose predictor has a constant learning rate)
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:resnet50",
         "image_size": 224,
@@ -63,7 +63,7 @@ class SimSiam(PredictedViews):
 
 
 class SimSiamLossOfViews(SimSiamLoss):
-    """SimSiam's loss, of embeddings z and predictions p as :class:`PredictedViews` has them."""
+    """SimSiam's loss of embeddings z and predictions p in the order of :class:`PredictedViews`."""
 
     def forward(  # type: ignore[override]
         self, z0: Tensor, z1: Tensor, p0: Tensor, p1: Tensor

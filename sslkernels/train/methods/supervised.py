@@ -1,8 +1,8 @@
-"""Supervision through a projector: what a projector does where there is nothing to invent.
+"""Supervised training with a projector, to study the projector alone.
 
-Between backbone and classifier it takes on what is special about the training classes (Wang et al.
-2022, arXiv:2112.00496; Bordes et al. 2023, arXiv:2206.13378): features before it transfer better
-than its own output.
+Between backbone and classifier, a projector absorbs what is specific to the training classes (Wang
+et al. 2022, arXiv:2112.00496; Bordes et al. 2023, arXiv:2206.13378): the features before it
+transfer better than its output.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from .perceptron import perceptron
 
 @dataclass(frozen=True, kw_only=True)
 class SupervisedRecipe(LabelRecipe):
-    """The settings of supervision, beside those of every method.
+    """The settings of supervised training, in addition to those of every method.
 
     Attributes:
-        classes: how many labels there are: 0 … classes − 1.
+        classes: number of labels, 0 … classes − 1.
         hidden_size: width of the projector's hidden layer.
-        embedding_size: width of what the classifier sees.
+        embedding_size: width of the classifier's input.
     """
 
     classes: int = 10
@@ -63,7 +63,7 @@ class Supervised(LabelMethod):
 
     def inputs(self, batch: ViewBatch) -> tuple[Tensor, ...]:
         labels = batch.labels
-        # on CUDA, to look would be to wait
+        # not checked on CUDA, where it would synchronise
         if not labels.is_cuda and labels.max() >= self.recipe.classes:
             raise ValueError(
                 f"classes must be above every label, got classes={self.recipe.classes} and a "

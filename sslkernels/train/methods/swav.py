@@ -1,4 +1,4 @@
-"""SwAV (Caron et al. 2020, arXiv:2006.09882): each view foretells the clusters of the others."""
+"""SwAV (Caron et al. 2020, arXiv:2006.09882): predict the cluster assignments of other views."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ WHOLE_VIEWS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class SwAVRecipe(Recipe):
-    """The settings of SwAV, beside those of every method.
+    """The settings of SwAV, in addition to those of every method.
 
     Attributes:
-        local_views: small views of a part of each image, which foretell but are not foretold.
-        temperature: divides the predictions' logits.
-        epsilon: divides those of the assignments.
-        prototypes: how many clusters. More say more of an image.
-        frozen_epochs: how long the prototypes stay as they were drawn; may be a fraction.
+        local_views: small views of a part of each image, which predict but are not predicted.
+        temperature: divides the logits of the predictions.
+        epsilon: divides the logits of the assignments.
+        prototypes: number of clusters. More distinguish more.
+        frozen_epochs: epochs in which the prototypes are not trained; may be a fraction.
         hidden_size: width of the projector's hidden layer.
-        embedding_size: width of the unit vectors that it ends in.
+        embedding_size: width of its output, unit vectors.
     """
 
     local_views: int = 0  # type: ignore[misc]
@@ -85,8 +85,7 @@ class SwAV(Method):
         self.loss = ClusterLoss(recipe)
 
     def forward(self, *views: Tensor) -> tuple[Tensor, ...]:
-        """Unit vectors (n, embedding_size) of all views, the first two of which show whole
-        images."""
+        """Unit vectors (n, embedding_size) of all views, starting with the two whole views."""
         groups = views[:WHOLE_VIEWS], views[WHOLE_VIEWS:]
         return tuple(unit(z) for group in groups for z in embed(self._embed, *group))
 
@@ -103,7 +102,7 @@ class SwAV(Method):
 
 
 class ClusterLoss(nn.Module):
-    """SwAV's loss of unit vectors; logits, cosines with the prototypes, are never stored.
+    """SwAV's loss of unit vectors; the logits, cosines with the prototypes, are never stored.
 
     Attributes:
         prototypes: (prototypes, embedding_size) parameter, of unit vectors.

@@ -1,4 +1,4 @@
-"""What methods have in common whose loss compares two views, seen by one network."""
+"""Base of methods whose loss compares two views of one network."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TwoViews(Method):
 
     Args:
         backbone: maps images to (n, ``backbone.feature_size``) features.
-        sizes: widths of the projector's layers; none: the loss sees the features themselves.
+        sizes: widths of the projector's layers; none: the loss takes the features themselves.
         loss: of two views' embeddings, each (n, sizes[-1]).
         layers: options of :func:`perceptron`.
     """
@@ -49,11 +49,11 @@ class TwoViews(Method):
 
 
 class PredictedViews(TwoViews):
-    """The same with a predictor, by which each view's embedding should foretell the other's.
+    """As :class:`TwoViews`, with a predictor of the other view's embedding.
 
     Args:
-        backbone, sizes, loss, layers: as of :class:`TwoViews`.
-        hidden_size: of the predictor's hidden layer.
+        backbone, sizes, loss, layers: see :class:`TwoViews`.
+        hidden_size: width of the predictor's hidden layer.
     """
 
     def __init__(
@@ -68,6 +68,6 @@ class PredictedViews(TwoViews):
         self.predictor: nn.Module = perceptron([sizes[-1], hidden_size, sizes[-1]])
 
     def forward(self, view0: Tensor, view1: Tensor) -> tuple[Tensor, ...]:
-        """Embeddings z of each of two views, then the predictions p made of them."""
+        """Embeddings z of the two views, then the predictions p from them."""
         z = self.projector(self.backbone(torch.cat([view0, view1])))
         return *z.chunk(2), *self.predictor(z).chunk(2)

@@ -1,4 +1,4 @@
-"""VICReg (Bardes et al. 2022, arXiv:2105.04906): views agree, features vary and do not covary."""
+"""VICReg (Bardes et al. 2022, arXiv:2105.04906): invariance, variance, and no covariance."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .two_views import TwoViews
 
 @dataclass(frozen=True, kw_only=True)
 class VICRegRecipe(Recipe):
-    """The settings of VICReg, beside those of every method.
+    """The settings of VICReg, in addition to those of every method.
 
     Attributes:
         invariance: weight of the views' squared difference.
         variance: weight of the hinge on each feature's standard deviation.
         covariance: weight of the squared covariances of different features. The paper's 1 is for
-            8192 features: the term grows with their number.
+            8,192 features: the term grows with their number.
         expander_size: width of all three layers of the projector, and of the embeddings.
     """
 
@@ -30,7 +30,7 @@ class VICRegRecipe(Recipe):
     covariance: float = 4.0
     expander_size: int = 512
 
-    # facebookresearch/vicreg, README.md: 1000 epochs
+    # facebookresearch/vicreg, README.md: 1,000 epochs
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:resnet50",
         "image_size": 224,

@@ -1,4 +1,4 @@
-"""VICRegL (Bardes et al. 2022, arXiv:2210.01571): VICReg of images, and of their matching parts."""
+"""VICRegL (Bardes et al. 2022, arXiv:2210.01571): VICReg of images and of matched cells."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ WHOLE_VIEWS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class VICRegLRecipe(Recipe):
-    """The settings of VICRegL, beside those of every method.
+    """The settings of VICRegL, in addition to those of every method.
 
     Attributes:
         local_views: small views of a part of each image.
-        invariance, variance, covariance: weights, as of VICReg.
-        whole: weight of the images' loss; that of the cells of their maps has the rest.
-        matches, matches_back: how many pairs of cells that lie or look alike enter the loss, from
-            one view to the other and back.
+        invariance, variance, covariance: weights, as in VICReg.
+        whole: weight of the images' loss; that of the cells of their feature maps is 1 − whole.
+        matches, matches_back: numbers of cell pairs, matched by position and by features, from one
+            view to the other and back.
         expander_size: width of all three layers of the projector of images.
         cell_size: width of all three layers of the projector of cells.
     """
@@ -45,8 +45,8 @@ class VICRegLRecipe(Recipe):
 
     may_be_zero = (*Recipe.may_be_zero, "local_views", "whole")
 
-    # facebookresearch/VICRegL, README.md and main_vicregl.py: ResNet-50 for 300 epochs. The loss
-    # here, as the paper's, also matches by features those that match best, not all cells.
+    # facebookresearch/VICRegL, README.md and main_vicregl.py: ResNet-50 for 300 epochs. As in the
+    # paper, the loss here also selects the best matches by features; the code takes all cells.
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:resnet50",
         "image_size": 224,
@@ -82,7 +82,7 @@ class VICRegLRecipe(Recipe):
 
 
 class VICRegL(Method):
-    """Backbone with maps, a projector of images, another of cells, and VICRegL's loss."""
+    """Backbone with feature maps, a projector of images, another of cells, and VICRegL's loss."""
 
     def __init__(self, backbone: nn.Module, recipe: VICRegLRecipe):
         super().__init__()
@@ -102,12 +102,12 @@ class VICRegL(Method):
         self._cells: dict[int, int] = {}
 
     def inputs(self, batch: ViewBatch) -> tuple[Tensor, ...]:
-        """The views, then where the cells of their maps lie, (n, cells, cells, 2) each."""
+        """The views, then the positions of the cells of their maps, (n, cells, cells, 2) each."""
         views = enumerate(batch.views)
         return *batch.views, *(batch.coordinates(i, self.cells(view)) for i, view in views)
 
     def cells(self, view: Tensor) -> int:
-        """How many there are along a side of the map of a view (n, c, h, w)."""
+        """The number of cells along a side of the feature map of a view (n, c, h, w)."""
         size = view.shape[-1]
         if size not in self._cells:
             with torch.no_grad(), evaluation_mode(self.backbone):
@@ -115,8 +115,8 @@ class VICRegL(Method):
         return self._cells[size]
 
     def forward(self, *views_and_places: Tensor) -> tuple[Tensor, ...]:
-        """Embeddings (n, expander_size) of V views, those (n, cells, cells, cell_size) of their
-        cells, and the places of these."""
+        """Embeddings (n, expander_size) of V views, those of their cells (n, cells, cells,
+        cell_size), and the positions of the cells."""
         count = len(views_and_places) // 2
         views, places = views_and_places[:count], views_and_places[count:]
         pooled, cells = [], []

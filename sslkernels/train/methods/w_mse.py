@@ -1,4 +1,4 @@
-"""W-MSE (Ermolov et al. 2021, arXiv:2007.06346): whitened views agree."""
+"""W-MSE (Ermolov et al. 2021, arXiv:2007.06346): alignment of whitened views."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from .two_views import TwoViews
 
 @dataclass(frozen=True, kw_only=True)
 class WMSERecipe(Recipe):
-    """The settings of W-MSE, beside those of every method.
+    """The settings of W-MSE, in addition to those of every method.
 
     Attributes:
         hidden_size: width of the projector's hidden layer.
         embedding_size: width of the embeddings that are whitened.
-        whitened_size: how many images are whitened together, at least twice ``embedding_size``. On
-            each rank its share of a batch must be a multiple.
-        divisions: how often a batch is divided at random into such parts.
+        whitened_size: number of images whitened together, at least twice ``embedding_size``. Each
+            rank's share of a batch must be a multiple of it.
+        divisions: number of random divisions of a batch into such parts.
 
     Raises:
-        ValueError: as every recipe; or a batch is no multiple of ``whitened_size``.
+        ValueError: as for every recipe, or if the batch size is not a multiple of
+            ``whitened_size``.
     """
 
     batch_size: int = 128
@@ -34,8 +35,8 @@ class WMSERecipe(Recipe):
     whitened_size: int = 128
     divisions: int = 1
 
-    # htdt/self-supervised, README.md: Tiny ImageNet, two views, an Adam without weight decay to
-    # speak of. On ImageNet itself its authors have published no settings.
+    # htdt/self-supervised, README.md: Tiny ImageNet, two views, Adam with negligible weight decay.
+    # The authors have published no settings for ImageNet itself.
     published: ClassVar[dict[str, Any]] = {
         "backbone": "torchvision:resnet18",
         "image_size": 64,
@@ -67,7 +68,7 @@ class WMSE(TwoViews):
 
 
 class WhitenedLoss(WMSELoss):
-    """W-MSE of two views apart."""
+    """W-MSE of two views as separate arguments."""
 
     def __init__(self, recipe: WMSERecipe):
         super().__init__(
