@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = (
-    "sslkernels", "sslkernels.functional", "sslkernels.distributed", "sslkernels.compat",
+    "sslkernels", "sslkernels.functional", "sslkernels.distributed",
     "sslkernels.compat.lightly", "sslkernels.compat.open_clip", "sslkernels.data",
     "sslkernels.data.pretext", "sslkernels.train", "sslkernels.metrics", "sslkernels.eval",
     "sslkernels.study", "sslkernels.plots",

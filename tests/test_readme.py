@@ -66,7 +66,9 @@ def test_commands_have_settings_that_exist(module, arguments, capsys):
         explain(arguments)
 
 
-@pytest.mark.parametrize("page", [*PAGES, *pages("C*.md", "examples/*.md", "sslkernels/**/README.md")])
+@pytest.mark.parametrize(
+    "page", [*PAGES, *pages("C*.md", "examples/*.md", "sslkernels/**/README.md")]
+)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)", (ROOT / page).read_text())
     for link in links:
