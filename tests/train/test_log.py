@@ -1,4 +1,4 @@
-"""What a run tells, and to whom."""
+"""The log of a run, and its outputs."""
 
 import json
 import sys
@@ -62,7 +62,7 @@ class Bar:
 
 @pytest.fixture
 def board(monkeypatch):
-    """TensorBoard's writer, which remembers what it was told."""
+    """A fake of TensorBoard's writer that records its calls."""
     told = []
 
     class SummaryWriter:

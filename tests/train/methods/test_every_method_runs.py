@@ -14,7 +14,7 @@ from sslkernels.train.methods import METHODS
 from sslkernels.train.run import load_run
 
 FILES = {"checkpoint.pt", "metrics.jsonl", "recipe.json", "results.json", "training.png"}
-EVERY = 50  # digits, and patches of photographs, of which one is taken
+EVERY = 50  # one of this many digits and patches of photographs is used
 
 
 @pytest.fixture(scope="module")
