@@ -198,7 +198,7 @@ CASES = (
             scalars=(),
         ),
         "mmcr": Case(mmcr, lambda *x: formulas.mmcr(*x, 0.05), embeddings=4, scalars=()),
-        # cca depends on a linear map of the embeddings only through the ridge: large, for a gradient
+        # cca depends on a linear map of the embeddings only through the ridge, which is large here
         "cca": Case(
             partial(functional.cca, ridge=0.3), lambda x, y: formulas.cca(x, y, 0.3), scalars=()
         ),
