@@ -51,7 +51,7 @@ class SaysIfGathering:
 
 
 class NTXentLoss(SaysIfGathering, losses.NTXentLoss):
-    """``lightly.loss.NTXentLoss``: :class:`sslkernels.losses.NTXentLoss` with lightly's memory bank.
+    """``lightly.loss.NTXentLoss``: :class:`sslkernels.losses.NTXentLoss` with its memory bank.
 
     ``out1`` is enqueued whenever ``out0`` requires a gradient, in evaluation mode too.
     """
