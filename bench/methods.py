@@ -129,8 +129,8 @@ def run_method(name: str, seed: int, seconds: float, overrides: Sequence[str] = 
         start = time.process_time()
         history = train(method, data.batches(), recipe, Path(folder))
         row["cpu_seconds"] = time.process_time() - start
-    told = ("step", "loss", "embedding_spread")
-    row |= {key: history[-1][key] for key in told if key in history[-1]}
+    kept = ("step", "loss", "embedding_spread")
+    row |= {key: history[-1][key] for key in kept if key in history[-1]}
     row |= evaluate(method.backbone)
     if isinstance(method, LabelMethod | Colorization):
         row["label_accuracy"], row["chance"] = label_accuracy(method, data)

@@ -1,4 +1,4 @@
-"""Values that a caller may give by mistake, and what must come of them."""
+"""Values that a caller may pass by mistake, and the expected outcome."""
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ VALUES = [
 
 
 def values(good):
-    """What may be given instead of ``good``: the above, and what is nearly as good."""
+    """Values to pass instead of ``good``: those above, and some close to it."""
     if isinstance(good, torch.Tensor) and good.dim():
         dtypes = torch.int64, torch.bool, torch.uint8, torch.float16, torch.float64
         dtypes += torch.complex64, torch.float8_e4m3fn
@@ -35,7 +35,7 @@ def values(good):
 
 
 def problem_of(call, value, names, allowed=()):
-    """Why a call neither works nor names what is wrong, in one line; None if it does."""
+    """Why a call neither works nor names the bad argument, in one line; None if it does."""
     shown = f"{names[0]}={value!r:.60}"
     if isinstance(value, torch.Tensor):
         shown = f"{names[0]}={value.dtype} {tuple(value.shape)} on {value.device}"

@@ -4,8 +4,8 @@ from collections import Counter
 import pytest
 import torch
 
-os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else each process starts others
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses to be repeatable
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # otherwise each process starts others
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed for deterministic cuBLAS
 
 
 def pytest_collection_modifyitems(items):
@@ -16,7 +16,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What each folder of tests took."""
+    """Print the time of each folder of tests."""
     seconds = Counter()
     for report in (x for reports in terminalreporter.stats.values() for x in reports):
         if hasattr(report, "duration"):
@@ -28,7 +28,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(autouse=True)
 def _reproducible_and_poisoned():
-    """Fixed seed; whatever torch.empty and resize_ hand out is NaN."""
+    """A fixed seed; memory from torch.empty and resize_ is NaN."""
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
     assert torch.utils.deterministic.fill_uninitialized_memory

@@ -1,4 +1,4 @@
-"""Contrastive problems of every kind, and their losses by all scores at once."""
+"""Contrastive problems of every kind, and their losses from all scores."""
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ def weights_of(q):
     return torch.linspace(0.5, 1.5, 2 * len(q), device=q.device)
 
 
-# name: (tensors after the queries, problem of the queries, those, scale and bias)
+# name: (number of tensors after the queries, problem from queries, those tensors, scale and bias)
 PROBLEMS = {
     "two views": ("other", lambda q, x, **o: Contrastive(
         q, x, offset=len(q), exclude=(-len(q), 0, len(q)), **o)),
@@ -39,7 +39,7 @@ PROBLEMS = {
 
 
 def dense(p):
-    """The problem by all its scores."""
+    """The problem from all its scores."""
 
     def rows(x, is_unit):
         return F.normalize(x, dim=1) if is_unit else x
@@ -75,13 +75,13 @@ def check(
     name, n=70, m=70, d=24, scale=5.0, dtype=torch.float32, draws=4, constant=(), impl="cpu",
     device="cpu",
 ):  # fmt: skip
-    """Against all scores at once; ``constant``: places of the inputs that have no gradient."""
+    """Compare with all scores; ``constant``: indices of the inputs without gradient."""
     kind, problem = PROBLEMS[name]
 
     def draw():
         sizes = {"": [], "other": [n], "key": [n], "queue and positive": [m, n]}[kind]
         inputs = [torch.randn(rows, d, device=device) for rows in (n, *sizes)]
-        if name in ("both ways", "sigmoid", "queue"):  # of length one, or nearly
+        if name in ("both ways", "sigmoid", "queue"):  # unit length, or nearly
             inputs = [F.normalize(x, dim=1) for x in inputs]
         inputs = [x.to(dtype) for x in inputs]
         inputs += [torch.tensor(x, device=device) for x in (scale, -0.5)]

@@ -1,4 +1,4 @@
-"""Losses of covariances, held to the same by other operators."""
+"""Losses of covariances, compared with the same losses from other operators."""
 
 import torch
 from oracle import assert_as_exact_as_eager, repeated, results
@@ -13,7 +13,7 @@ LOSSES = {
 
 
 def eager(name):
-    """The loss by the other way: torch, some columns at a time."""
+    """The loss from torch operators, some columns at a time."""
     return lambda a, b: (LOSSES[name](a, b, impl="tiled"),)
 
 

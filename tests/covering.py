@@ -1,4 +1,4 @@
-"""Few combinations of parameters instead of all of them."""
+"""Few combinations of parameters instead of all (a pairwise covering array)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def covering(*axes: Iterable[Any]) -> list[tuple[Any, ...]]:
-    """Some of the product, in which each pair of values of two axes is met at least once."""
+    """A part of the product in which each pair of values of two axes occurs at least once."""
     axes = [list(axis) for axis in axes]
     pairs = {row: _pairs(row) for row in product(*(range(len(axis)) for axis in axes))}
     missing = {pair for of_row in pairs.values() for pair in of_row}
@@ -21,7 +21,7 @@ def covering(*axes: Iterable[Any]) -> list[tuple[Any, ...]]:
 
 
 def starting_with(rows: Sequence[tuple[Any, ...]], *values: Any) -> list[tuple[Any, ...]]:
-    """What follows these values in the rows that start with them."""
+    """The remaining values of the rows that start with these."""
     return [row[len(values) :] for row in rows if row[: len(values)] == values]
 
 

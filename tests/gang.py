@@ -1,4 +1,4 @@
-"""Processes that form a gloo group and run one function after another, each on all ranks."""
+"""Processes in a gloo group that run one function after another, each on all ranks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Gang:
 
 @contextmanager
 def subgroup(members: Sequence[int]) -> Iterator[dist.ProcessGroup]:
-    """Some of a gang's ranks, as a group that ends: its threads would go on asking for work."""
+    """A temporary group of some ranks: its threads would otherwise keep polling."""
     group = dist.new_group(members)
     yield group
     dist.barrier()

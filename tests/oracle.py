@@ -1,4 +1,4 @@
-"""The rule of exactness: no more than twice the error of eager torch at the same dtype."""
+"""The rule of exactness: at most twice the error of eager torch in the same dtype."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class RoundedProduct(torch.autograd.Function):
-    """a b of operands rounded to TF32, in the backward pass as well."""
+    """a b with operands rounded to TF32, in the backward pass as well."""
 
     @staticmethod
     def forward(ctx, a: Tensor, b: Tensor) -> Tensor:
@@ -36,19 +36,19 @@ class RoundedProduct(torch.autograd.Function):
 
 
 def rounded(x: Tensor) -> Tensor:
-    """To the 10 bits of TF32's fraction, by adding and subtracting a multiple of each value."""
+    """Round to the 10 bits of TF32's fraction, by adding and subtracting a multiple."""
     large = x * (2**13 + 1)
     return large - (large - x)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """a b as torch computes it on a GPU: with TF32 allowed, of rounded operands."""
+    """a b as torch computes it on a GPU: with rounded operands if TF32 is allowed."""
     as_tf32 = torch.backends.cuda.matmul.fp32_precision == "tf32" and a.dtype == torch.float32
     return RoundedProduct.apply(a, b) if as_tf32 and not a.is_cuda else a @ b
 
 
 def eager_logsumexp(q: Tensor, k: Tensor, scale: Tensor, exclude: Sequence[int]):
-    """What one writes by hand: the scores in the inputs' dtype, then float32."""
+    """In plain torch: the scores in the inputs' dtype, then float32."""
     scores = masked(product(q, k.T) * scale.to(q.dtype), exclude)
     return scores.logsumexp(1), scores.logsumexp(0)
 
@@ -60,7 +60,7 @@ def eager_softplus(q: Tensor, k: Tensor, scale: Tensor, bias: Tensor, exclude: S
 
 
 def eager_offdiagonal_norm(a: Tensor, b: Tensor, columns: str | Standardized):
-    """The same for the cross-product of features, standardised in the inputs' dtype as well."""
+    """The same for the cross-product of features, also standardised in the inputs' dtype."""
     cross = product(eager_columns(a, columns).T, eager_columns(b, columns))
     cross = cross.to(torch.promote_types(cross.dtype, torch.float32))
     diagonal = cross.diagonal()
@@ -105,7 +105,7 @@ def results(
 ) -> list[Tensor]:
     """Values of the function and gradients of their weighted sum, in float64.
 
-    ``constant``: the inputs that have no gradient.
+    ``constant``: the inputs without gradient.
     """
     leaves = [x.detach().to(dtype) for x in inputs]
     learned = [x.requires_grad_() for i, x in enumerate(leaves) if i not in constant]
@@ -116,21 +116,21 @@ def results(
 
 
 def repeated(draw: Callable[[], T], times: int) -> list[T]:
-    """Independent draws of one problem; a rehearsal without values makes do with one."""
+    """Independent draws of one problem; a rehearsal without values uses a single one."""
     return [draw() for _ in range(times)]
 
 
 def assert_as_exact_as_eager(
     draws: Sequence[tuple[list[Tensor], list[Tensor], list[Tensor]]], floor: float = 1.2e-7
 ) -> None:
-    """Draws of (ours, eager, exact): root mean square and maximum, over entries and draws.
+    """Compare draws of (ours, eager, exact): root mean square and maximum, over entries and draws.
 
     ``floor`` is relative to the result: two roundings of float32.
     """
     for index, parts in enumerate(zip(*(zip(*draw, strict=True) for draw in draws), strict=True)):
         ours, eager, exact = (torch.stack(x).flatten() for x in zip(*parts, strict=True))
         assert torch.isfinite(ours).all(), f"result {index} is not finite"
-        eager = torch.where(eager.isfinite(), eager, exact)  # else allows any error
+        eager = torch.where(eager.isfinite(), eager, exact)  # otherwise it would allow any error
         for name, size in (
             ("norm", torch.linalg.vector_norm),
             ("maximum", lambda x: x.abs().max()),
@@ -158,7 +158,7 @@ def check_pairwise_logsumexp(
     draws: int = 16,
     floor: float = 1.2e-7,
 ) -> None:
-    """Random cases against float64; ``m=None`` is the symmetric case. Rows need an entry left."""
+    """Random cases against float64; ``m=None`` is the symmetric case. Rows must not be empty."""
     sizes = (n, m or n) if columns else (n,)
     scale_tensor = torch.tensor(scale, dtype=torch.float32, device=device)
 
@@ -230,9 +230,9 @@ def check_nearest_neighbor(
     draws: int = 4,
     floor: float = 1.2e-7,
 ) -> None:
-    """Random cases against float64: the similarities, and that those chosen are the largest.
+    """Random cases against float64: the similarities, and that the indices are of the largest.
 
-    Every row needs topk entries left.
+    Every row must have topk entries.
     """
 
     def draw() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -271,8 +271,8 @@ def check_offdiagonal_norm(
 ) -> None:
     """Random cases against float64: norm, diagonal and gradients.
 
-    The sample route, where it is named, is allowed eager's error relative to all of Σ C²: it
-    finds the norm, and its gradient, as that less the diagonal.
+    The sample route, if named, is allowed eager's error relative to all of Σ C², because it
+    computes the norm and its gradient by subtracting the diagonal from that.
     """
 
     def draw() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -281,7 +281,7 @@ def check_offdiagonal_norm(
         shift = torch.randn(d, dtype=torch.float64, device=device)
         inputs = [(x + shift).to(dtype) for x in ([a] if symmetric else [a, b])]
         weights = [torch.randn(size, dtype=torch.float64, device=device) for size in ((), (d,))]
-        weights[0] /= n  # norm and diagonal then weigh about the same in the gradients
+        weights[0] /= n  # so that norm and diagonal have similar weight in the gradients
 
         def run(impl: str | None, dtype: torch.dtype, whole: bool = False) -> list[Tensor]:
             def function(a: Tensor, b: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -315,7 +315,7 @@ def check_sinkhorn(
     draws: int = 4,
     floor: float = 1.2e-7,
 ) -> None:
-    """Random cases against float64: cosines that vary by 0.3, of prototypes that are far apart."""
+    """Random cases against float64: cosines that vary by 0.3, with distant prototypes."""
 
     def draw() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         logits = 0.3 * torch.randn(shape, dtype=torch.float64, device=device)
@@ -323,7 +323,7 @@ def check_sinkhorn(
         ours = sinkhorn(logits, epsilon, iterations, impl=impl)
         eager = eager_sinkhorn(logits, epsilon, iterations)
         exact = sinkhorn(logits.double(), epsilon, iterations, impl="reference")
-        centers = (x.double() for x in (ours, eager, exact))  # which mean the same plus a constant
+        centers = (x.double() for x in (ours, eager, exact))  # equivalent up to a constant
         return tuple([x - x.mean(-1, keepdim=True)] for x in centers)
 
     assert_as_exact_as_eager(repeated(draw, draws), floor)

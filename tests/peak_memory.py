@@ -1,4 +1,4 @@
-"""Memory at its peak, of cases that each run in a fork of one process that has imported torch."""
+"""Peak memory of cases that each run in a fork of a process that has imported torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ for case in cases:
 
 
 def printed(code: str, cases: list[dict[str, Any]]) -> list[float]:
-    """What ``code`` prints in each case, whose values are its variables; ``peak()`` is in MiB."""
+    """The output of ``code`` in each case, whose values are its variables; ``peak()`` is in MiB."""
     given = json.dumps([code, cases])
     command = [sys.executable, "-c", PROGRAM]
     out = subprocess.run(command, input=given, capture_output=True, text=True, check=True)

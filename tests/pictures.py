@@ -1,4 +1,4 @@
-"""Pictures that look natural: smooth blobs over many scales, in colour, of different sizes."""
+"""Natural-looking pictures: smooth blobs over many scales, in colour, of different sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plugin: ``sslkernels._C`` is what ``make sanitize`` has built."""
+"""A plugin that uses the ``sslkernels._C`` built by ``make sanitize``."""
 
 import importlib.util
 import sys

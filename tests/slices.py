@@ -1,4 +1,4 @@
-"""The statistic of random slices against what one writes by hand, and that in float64."""
+"""The statistic of random slices, compared with plain torch and float64."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LE_JEPA = Quadrature.trapezoid(33)
 
 
 def unit_columns(d: int, m: int, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Tensor:
-    """Unit vectors that every dtype has alike."""
+    """Unit vectors that are exact in every dtype."""
     a = torch.randn(d, m, dtype=torch.float64, device=device)
     return (a / a.norm(dim=0)).bfloat16().to(dtype)
 
 
 def by_hand(z: Tensor, directions: Tensor, quadrature: Quadrature) -> Tensor:
-    """In the inputs' dtype, as one writes it."""
+    """In plain torch, in the inputs' dtype."""
     knots = torch.arange(1, len(quadrature.weights) + 1, device=z.device)
     t = (quadrature.step * knots.double()).to(z.dtype)
     angles = product(z.flatten(0, -2), directions).view(*z.shape[:-1], -1)[..., None] * t

@@ -1,4 +1,4 @@
-"""Random problems of soft and of prototype cross-entropy, against float64 and against eager."""
+"""Random problems of soft and of prototype cross-entropy, against float64 and eager torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sslkernels import prototype_cross_entropy, soft_cross_entropy
 
 
 def eager(student, teacher, center, pairs, student_temperature, teacher_temperature):
-    """What one writes by hand, (S, B, K) and (T, B, K), in the inputs' dtype up to the softmax."""
+    """In plain torch, (S, B, K) and (T, B, K), in the inputs' dtype up to the softmax."""
     dtype = torch.promote_types(student.dtype, torch.float32)
     if teacher_temperature is not None:
         if center is not None:
@@ -43,7 +43,7 @@ def check_soft_cross_entropy(
     floor: float = 2.4e-7,
     listed: bool = False,
 ) -> None:
-    """Rows and the students' gradients. ``centers``: how many views and rows have their own."""
+    """Rows and the students' gradients. ``centers``: numbers of views and rows with their own."""
 
     def draw() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         def normal(*shape):

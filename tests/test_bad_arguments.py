@@ -148,14 +148,14 @@ UNCHECKED = {"device"}
 
 
 def parameters_of(function):
-    """Names and defaults of what may be given by name."""
+    """Names and defaults of keyword parameters."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     found = inspect.signature(function).parameters.values()
     return {x.name: x.default for x in found if x.kind in kinds and x.name not in UNCHECKED}
 
 
 def outcome(call, name, value, others):
-    """The problem of a call, which may name a part of a name, or what a value does not fit."""
+    """The problem of a call; an error may name a part of a name, or the other argument."""
     names = [name, *(part for part in name.split("_") if len(part) > 2)]
     if isinstance(value, int | torch.Tensor | np.integer):
         names += [*others, "the other tensors"]
@@ -171,7 +171,7 @@ def test_functions(function):
     for name, default in parameters_of(function).items():
         for value in values(good.get(name, default)):
             if callable(value) and name.endswith("_fn"):
-                continue  # what it raises is its own
+                continue  # a user's function may raise anything
             call = lambda: function(**{**good, name: value})  # noqa: B023, E731
             problems.append(outcome(call, name, value, good))
     problems = [x for x in problems if x]

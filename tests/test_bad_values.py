@@ -1,6 +1,6 @@
-"""Every argument of what users call, given all sorts of values: it works, or says what is wrong.
+"""Every argument of user-facing functions, with all kinds of values: it works, or raises.
 
-That is a TypeError or a ValueError of one line that names the argument, and nothing else.
+The error must be a TypeError or a ValueError of one line that names the argument.
 """
 
 import inspect
@@ -39,7 +39,7 @@ class Tiny(Method):
 
 
 def cases(folder):
-    """What is called with which good arguments, by name; of a class all its fields."""
+    """Functions with valid arguments, by name; for classes, all their fields."""
     images = data.image_folder(folder)
     reader = data.PILReader(images, 2)
     share = {"images": images, "batch_size": 2, "seed": 0, "rank": 0, "world_size": 1}
@@ -145,7 +145,7 @@ def state_of(reader, name):
 
 
 def train_of(**arguments):
-    """``train``, up to where it begins."""
+    """``train``, up to its start."""
     check_arguments(**arguments)
 
 
@@ -164,7 +164,7 @@ def step_of(step):
     return call
 
 
-NAMED_OTHERWISE = {  # what a message may say in the place of an argument's name
+NAMED_OTHERWISE = {  # alternatives to an argument's name in a message
     "world_size": "ranks",
     "count": "images do not fill",
     "batch_size": "batch",
@@ -179,7 +179,7 @@ NAMED_OTHERWISE = {  # what a message may say in the place of an argument's name
     "depths": "accuracies",
     "sizes": "generator must be on",
 }
-TOO_LONG = {  # right, and without an end
+TOO_LONG = {  # valid, but endless
     "tsne": {"steps": lambda x: isinstance(x, int) and x > 99},
     "linear_probe": {"iterations": lambda x: isinstance(x, int) and x > 99},
     "fit_linear_probe": {"iterations": lambda x: isinstance(x, int) and x > 99},
@@ -235,7 +235,7 @@ def test_it_works_or_says_what_is_wrong(folder, tmp_path, monkeypatch, number):
             call = lambda: function(**{**good, argument: value})  # noqa: B023, E731
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                # A picture's path may be anywhere.
+                # A plot's path may be anywhere.
                 wrong.append(problem_of(call, value, names, FileNotFoundError))
     wrong = [x for x in wrong if x]
     assert not wrong, "\n".join([name, *wrong])

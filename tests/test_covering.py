@@ -1,4 +1,4 @@
-"""What the parametrisation of other tests counts on."""
+"""Properties on which the parametrisation of other tests relies."""
 
 from itertools import combinations, product
 

@@ -10,7 +10,7 @@ FILES = sorted((Path(__file__).parent / "interpreter").glob("test_*.py"))
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_triton_kernels_in_the_interpreter(file):
-    """Each file in a process of its own: Triton reads the variable when a kernel is defined."""
+    """Each file in a separate process: Triton reads the variable when a kernel is defined."""
     pytest.importorskip("triton")
     outcome = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],

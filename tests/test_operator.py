@@ -1,4 +1,4 @@
-"""How operators are called, and what their derivatives may write to."""
+"""How operators are called, and which memory their derivatives may overwrite."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What installs where: with nvcc, without a driver, without any compiler."""
+"""Installation: with nvcc, without a driver, without any compiler."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def test_the_extension_is_built_where_it_can_be():
 
 
 def test_cuda_code_is_compiled_where_torch_has_cuda():
-    """Elsewhere test_cuda_targets.py compiles it."""
+    """Without CUDA, test_cuda_targets.py compiles it."""
     expected = shutil.which("nvcc") is not None and torch.version.cuda is not None
     assert expected == _ext.HAS_CUDA_EXTENSION
     if expected and not torch.cuda.is_available():
@@ -107,7 +107,7 @@ def test_wrong_mode_is_named(source, tmp_path):
 
 
 def test_the_compiler_of_torch_is_not_loaded():
-    """Which takes longer than the package."""
+    """It takes longer to load than the package."""
     code = "import sys, sslkernels; assert 'torch._dynamo' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

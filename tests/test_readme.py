@@ -1,4 +1,4 @@
-"""What README and docs show can be run: Python blocks run, commands have settings that exist."""
+"""README and docs are runnable: Python blocks run, and commands use existing settings."""
 
 import re
 import shlex
@@ -26,7 +26,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    """Modules and arguments of what ``python -m sslkernels.…`` or torchrun start, once each."""
+    """Modules and arguments of ``python -m sslkernels.…`` or torchrun commands, once each."""
     found = {}
     for page in PAGES:
         for block in blocks(page, "sh"):

@@ -9,9 +9,9 @@ TESTS = Path(__file__).parent
 
 
 def test_cuda_host_code_without_a_device():
-    """Which takes a process of its own, since torch.cuda and Triton are replaced in it.
+    """In a separate process, because it replaces torch.cuda and Triton.
 
-    Of the tests for a device a share comes along: each function, with some of its parameters.
+    Includes a share of the tests for a device: each function, with some of its parameters.
     """
     pytest.importorskip("triton")
     outcome = subprocess.run(

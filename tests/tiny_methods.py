@@ -1,4 +1,4 @@
-"""Every method, small enough to be tried in no time."""
+"""Every method, small enough for fast tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tiny_method(name: str, *, seed: int = 0, **options) -> Method:
 
 
 def tiny_batch(name: str, n: int = 8, seed: int = 1, **options) -> ViewBatch:
-    """Random views of as many kinds as the method takes, as of moved digits."""
+    """Random views of all kinds that the method takes, as for moved digits."""
     recipe = tiny_recipe(name, **options)
     generator = torch.Generator().manual_seed(seed)
     channels = 3 if recipe.data == "photos" else 1
@@ -47,7 +47,7 @@ def tiny_batch(name: str, n: int = 8, seed: int = 1, **options) -> ViewBatch:
 
 
 def step(method: Method, optimizer: torch.optim.Optimizer, batch: ViewBatch) -> torch.Tensor:
-    """One step as the loop takes it; returns the loss."""
+    """One step as in the loop; returns the loss."""
     optimizer.zero_grad()
     loss = method.loss(*method(*method.inputs(batch)))
     loss.backward()

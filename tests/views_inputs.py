@@ -1,4 +1,4 @@
-"""What views are made of, and the levels that they are compared by."""
+"""Inputs of views, and the levels by which they are compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def natural_images() -> list[Tensor]:
 
 
 def plain_parameters(image: Tensor, **changes: float) -> Tensor:
-    """(13,): the whole image and nothing done to it, but for these."""
+    """(13,): the whole image without changes, except for these."""
     height, width = image.shape[:2]
     values = dict.fromkeys(Parameters._fields, 0.0)
     values |= {"height": height, "width": width, "order": pack_order(range(4)), "solarize": 256}
@@ -34,7 +34,7 @@ def plain_parameters(image: Tensor, **changes: float) -> Tensor:
 
 
 def levels(views: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    """Values in [0, 1] as whole levels 0 … 255; fails where they are not whole."""
+    """Values in [0, 1] as integer levels 0 … 255; fails if they are not integers."""
     x = 255 * (views.double() * std + mean)
     assert (x - x.round()).abs().max() < 1e-3, "not whole levels"
     return x.round().long()

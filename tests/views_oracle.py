@@ -1,4 +1,4 @@
-"""torchvision on PIL images, fed with the parameters of a view."""
+"""torchvision on PIL images, with the parameters of a view."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ADJUST = {
 def torchvision_view(
     image: Tensor, parameters: Tensor, size: int, interpolation: str = "bicubic"
 ) -> Tensor:
-    """(C, size, size) uint8: what torchvision and Pillow make of one image (h, w, C)."""
+    """(C, size, size) uint8: the view of one image (h, w, C) by torchvision and Pillow."""
     p = Parameters(*parameters.tolist())
     picture = Image.fromarray(image.squeeze(-1).numpy())
     box = [int(x) for x in (p.top, p.left, p.height, p.width)]

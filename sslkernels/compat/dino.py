@@ -16,8 +16,8 @@ PEER = Peer(package="main_dino", defined_in={"DINOLoss": "main_dino"})
 
 
 class DINOLoss(OfficialDINOLoss):
-    """``main_dino.DINOLoss``: as :class:`sslkernels.OfficialDINOLoss`, but the centre is updated
-    in evaluation mode too. torch.distributed need not be initialised."""
+    """``main_dino.DINOLoss``: as :class:`sslkernels.losses.OfficialDINOLoss`, but the centre is
+    updated in evaluation mode too. torch.distributed need not be initialised."""
 
     def forward(  # type: ignore[override]
         self, student_output: Tensor, teacher_output: Tensor, epoch: int

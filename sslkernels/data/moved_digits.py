@@ -66,7 +66,7 @@ def apply_moves(images: Tensor, moves: Tensor, canvas_size: int) -> tuple[Tensor
     """Move images (n, height, width) uint8 by the moves (n, 4) of ``draw_moves``.
 
     Returns:
-        The canvases, as from ``move_digits``, and (n, 2, 3) float32: the affine maps from canvas
+        The canvases, as from ``move_digits``, and the affine maps (n, 2, 3) float32 from canvas
         coordinates, x and y in -1 … 1, to x and y in pixels of the image.
     """
     check_integers(1, LARGEST_CANVAS, canvas_size=canvas_size)

@@ -46,7 +46,7 @@ class ViewBatch(NamedTuple):
             cells: cells along each side of the view.
 
         Returns:
-            (N, cells, cells, 2): row and column in pixels of the image, flipped like the view.
+            (N, cells, cells, 2), rows and columns in pixels of the image, flipped like the view.
         """
         check_integers(0, len(self.parameters) - 1, view=view)
         check_integers(1, cells=cells)

@@ -24,7 +24,8 @@ class LinearProbe(NamedTuple):
     Attributes:
         weight: (classes, d) float32, of the standardised features.
         bias: (classes,) float32.
-        mean, scale: (d,) float32, of the training features: subtracted and divided by.
+        mean: (d,) float32, subtracted from features.
+        scale: (d,) float32, by which the difference is divided.
     """
 
     weight: Tensor

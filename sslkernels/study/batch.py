@@ -71,7 +71,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
         Panel("linear probe, after as many epochs", "batch size", sizes, is_log=True),
         Panel(
             f"linear probe, parts of a batch of {USUAL} in the loss",
-            "images that meet in the loss",
+            "images per loss",
             [line(parts, "in_the_loss", "linear", "SimCLR")],
             is_log=True,
             levels={"MoCo v2, negatives from its queue": queue.mean["linear"]},

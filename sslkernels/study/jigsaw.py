@@ -37,7 +37,7 @@ def panels(rows: Sequence[Row]) -> list[Panel]:
         line(rows, "permutations", "linear", "linear probe", 0),
         line(rows, "permutations", "knn", "kNN", 1),
     ]
-    below = "permutations to tell apart"
+    below = "number of permutations"
     return [
         Panel("the task: which permutation is it?", below, labels, is_log=True, from_zero=True),
         Panel("what the backbone knows of digits", below, digits, is_log=True),

@@ -85,7 +85,7 @@ def train(
         started: called after all checks, before anything is written.
 
     Returns:
-        A row per epoch: epoch, step, seconds (of training), loss, learning_rate,
+        A row per epoch with epoch, step, seconds (of training), loss, learning_rate,
         images_per_second, and the results of ``method.monitor`` (last batch) and ``evaluate``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Roofs that are measured at once. Those of the machine take seconds; test_bench.py sees them."""
+"""Roofs that are measured instantly. Real ones take seconds; test_bench.py covers them."""
 
 from __future__ import annotations
 

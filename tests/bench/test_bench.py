@@ -17,7 +17,7 @@ QUICK = ["--op", "nt_xent", "--quick", "--device", "cpu", "--shapes", "64x16"]
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Threads wait for each other where cores are shared; sizes here need only one."""
+    """One thread: threads wait for each other on shared cores, and sizes here are small."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -26,7 +26,7 @@ def one_thread():
 
 @pytest.fixture
 def no_memory(monkeypatch):
-    """Leave out the memory, whose measurement starts a process for each implementation, and the
+    """Skip the memory, whose measurement starts a process for each implementation, and the
     machine's roofs."""
     monkeypatch.setattr(measure, "extra_memory_cpu", lambda *arguments: None)
     monkeypatch.setattr(measure, "make_roofs", small_roofs)
@@ -133,7 +133,7 @@ def test_one_process_measures_shape_after_shape():
         if (small := measure((256, 16))) is None:
             pytest.skip("the system does not report the peak of the resident set")
         large = measure((1024, 16))
-        assert measure((2**40, 16)) is None  # more than there is
+        assert measure((2**40, 16)) is None  # more than available
         again = measure((256, 16))
     assert large["fwdbwd"] > 8 * small["fwdbwd"] > 4 * again["fwdbwd"] > 0
 

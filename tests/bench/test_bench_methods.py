@@ -1,4 +1,4 @@
-"""The table of methods: what it says is what was measured."""
+"""The table of methods contains the measured values."""
 
 import json
 

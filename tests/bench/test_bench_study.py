@@ -1,4 +1,4 @@
-"""A study's results are written with the machine that made them."""
+"""A study's results are written with a description of the machine."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The run on a device: limits, what is kept of a run that is cut off, resuming, and its page."""
+"""Runs on a device: limits, results kept when a run is cut off, resuming, and the page."""
 
 import json
 import os
@@ -145,7 +145,7 @@ def test_prepared_files_are_put_where_they_belong(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("was_dry", [True, False])
 def test_dry_results_and_others_are_kept_apart(tmp_path, was_dry, capsys, monkeypatch):
-    """Else what was done without a device would count as done."""
+    """Otherwise results without a device would count as done."""
     run_stages([stage("machine", "pass")], tmp_path, 60.0, dry=was_dry, prepared=None)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     with pytest.raises(SystemExit, match="2"):
@@ -167,7 +167,7 @@ def test_a_loss_that_fails_stops_no_other(tmp_path, monkeypatch, capsys):
     assert speed.main() == 1 and "out of luck" in capsys.readouterr().err
     assert {row["op"] for row in read_lines(file)} == {*SHAPES, "views"} - {"clip"}
     count = len(read_lines(file))
-    assert speed.main() == 1 and len(read_lines(file)) == count  # what failed alone runs again
+    assert speed.main() == 1 and len(read_lines(file)) == count  # only failures run again
 
 
 @pytest.mark.parametrize("arguments, words", [

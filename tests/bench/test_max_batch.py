@@ -1,4 +1,4 @@
-"""The search for the largest batch, on memories that are known."""
+"""The search for the largest batch, with known memory functions."""
 
 import json
 import math

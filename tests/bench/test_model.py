@@ -1,4 +1,4 @@
-"""The model of an H100: what any of its predictions must hold to."""
+"""The model of an H100: properties of every prediction."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Every operation of the benchmark: its exact result, its baselines, its work, its command."""
+"""Every benchmarked operation: its exact result, its baselines, its work, its command."""
 
 import json
 from functools import partial
@@ -92,7 +92,7 @@ def test_oracle_is_the_formula(op, monkeypatch):
     ],
 )
 def test_baseline_is_right(op, name, monkeypatch):
-    if (op, name) != ("nt_xent", "compile"):  # once down to machine code, else what is compiled
+    if (op, name) != ("nt_xent", "compile"):  # one is compiled to machine code
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     try:
         loss = BASELINES[op][name].load(TEMPERATURE)

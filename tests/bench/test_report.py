@@ -15,7 +15,7 @@ from bench.suite import PEERS
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Of two losses, views and a step, at sizes that are done at once."""
+    """Results of two losses, views and a step, at very small sizes."""
     folder = tmp_path_factory.mktemp("results")
     patch, threads = pytest.MonkeyPatch(), torch.get_num_threads()
     for module in ("bench.__main__", "bench.views", "bench.step"):

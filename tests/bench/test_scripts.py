@@ -1,4 +1,4 @@
-"""The measurements that stand beside the table: a large batch, ranks, views."""
+"""The measurements besides the table: a large batch, ranks, views."""
 
 import json
 

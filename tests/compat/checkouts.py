@@ -1,7 +1,6 @@
-"""Peers that are run from checkouts: their losses, without all that is around them.
+"""Losses of packages that are used from checkouts, without importing the rest.
 
-``SSLKERNELS_PEERS`` names a folder with ``solo-learn/``, ``dinov2/``, ``dino/`` and ``lejepa/`` in
-it.
+``SSLKERNELS_PEERS`` names a folder with ``solo-learn/``, ``dinov2/``, ``dino/`` and ``lejepa/``.
 """
 
 import ast
@@ -20,7 +19,7 @@ FOLDERS = {solo_learn: "solo-learn", dinov2: "dinov2", dino: "dino", lejepa: "le
 
 
 def checkout(ours):
-    """The folder of a peer's checkout; skips where there is none."""
+    """The folder of a package's checkout; skips if there is none."""
     root = os.environ.get("SSLKERNELS_PEERS")
     if root is None or not Path(root, FOLDERS[ours]).is_dir():
         pytest.skip(f"needs a checkout: SSLKERNELS_PEERS with {FOLDERS[ours]}/ in it")
@@ -29,7 +28,7 @@ def checkout(ours):
 
 @contextmanager
 def imported(ours):
-    """The peer's modules that define its losses are imported, from its checkout, for a while."""
+    """Temporarily import the modules that define its losses, from its checkout."""
     root, package = checkout(ours), ours.PEER.package
     before = set(sys.modules)
     sys.path.insert(0, str(root))
@@ -63,13 +62,13 @@ def originals(ours):
 
 
 def _package(root, name):
-    """A package whose __init__ is not run: it imports too much."""
+    """A package whose __init__ is not run, because it imports too much."""
     module = sys.modules[name] = ModuleType(name)
     module.__path__ = [str(root.joinpath(*name.split(".")))]
 
 
 def part(path, name, names):
-    """A module of only these of its definitions, and of the imports that they use."""
+    """A module with only these definitions, and the imports that they use."""
     module = sys.modules[name] = ModuleType(name)
     body = ast.parse(path.read_text()).body
     wanted = [x for x in body if getattr(x, "name", None) in names]

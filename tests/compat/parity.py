@@ -8,13 +8,13 @@ import torch
 
 from sslkernels.compat.peer import missing_parameters
 
-# peers hold temperatures in float32; and gradients that should be 0 are sums that cancel
+# peers keep temperatures in float32, and gradients that should be 0 are sums that cancel
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
 FLOOR = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 
 def installed(load):
-    """What ``load`` imports; skips where the peer is not installed."""
+    """The result of ``load``; skips if the package is not installed."""
     try:
         return load()
     except ImportError as error:
@@ -22,7 +22,7 @@ def installed(load):
 
 
 def leaves_of(x):
-    """Tensors that require a gradient, however deep in lists."""
+    """Tensors that require a gradient, at any depth of lists."""
     if isinstance(x, torch.Tensor):
         return [x] if x.requires_grad else []
     if isinstance(x, list | tuple):
@@ -47,7 +47,7 @@ def assert_close(found, expected, tolerance, floor, what):
 
 
 def assert_same_steps(ours, theirs, steps, dtype=torch.float64, seed=0):
-    """The peer in float64 against ours in ``dtype``, step after step: state is kept between them.
+    """Compare the peer in float64 with ours in ``dtype`` over several steps, keeping state.
 
     Both draw the same random numbers.
     """
@@ -70,7 +70,7 @@ def assert_same_steps(ours, theirs, steps, dtype=torch.float64, seed=0):
 
 
 def assert_same_state(ours, theirs, tolerance=1e-6):
-    """State dicts alike, and each loads the other's."""
+    """State dicts are equal, and each loads the other's."""
     found, expected = ours.state_dict(), theirs.state_dict()
     assert list(found) == list(expected)
     for name, buffer in expected.items():
@@ -80,7 +80,7 @@ def assert_same_state(ours, theirs, tolerance=1e-6):
 
 
 def assert_same_signature(ours, theirs):
-    """Every parameter of theirs, in its place, with its default; ours may have more."""
+    """Every parameter of theirs at its position, with its default; ours may have more."""
     assert missing_parameters(theirs, ours) == []
     names = ("__init__", "forward") if inspect.isclass(theirs) else (None,)
     for name in names:
@@ -93,7 +93,7 @@ def assert_same_signature(ours, theirs):
 
 
 def assert_same_error(ours, theirs):
-    """Both raise, and who catches theirs catches ours."""
+    """Both raise, and code that catches their error catches ours."""
     with pytest.raises(Exception) as expected:
         theirs()
     with pytest.raises(expected.type):

@@ -1,8 +1,8 @@
-"""Peers' own test suites, run without and with ``patch``: no test may fail only with it.
+"""Other packages' own test suites, with and without ``patch``: no test may fail only with it.
 
 ``python tests/compat/peers_suites.py FOLDER``, with checkouts ``lightly``, ``solo-learn`` and
-``pytorch-metric-learning`` in the folder, and what their tests need installed. The file is also the
-plugin by which pytest patches before it collects, and writes down what became of each test.
+``pytorch-metric-learning`` in the folder, and the dependencies of their tests installed. The file
+is also the pytest plugin that patches before collection, and records the outcome of each test.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 SUITES = {
-    # peer: folder, where its package lies in it, its tests
+    # peer: folder, path of its package, its tests
     "lightly": ("lightly", ".", ["tests/loss"]),
     "pytorch_metric_learning": ("pytorch-metric-learning", "src", [
         f"tests/losses/test_{x}.py" for x in (
@@ -34,13 +34,13 @@ _outcomes: dict[str, str] = {}
 
 
 def pytest_configure(config):
-    """Patch, before any test imports what is patched."""
+    """Patch before any test imports the patched names."""
     sys.path.append(str(ROOT))
     from bench.peers import torchvision_transforms
 
     torchvision_transforms()
     peer = os.environ[PEER]
-    if peer == "lightly":  # its conftest wants this; and the compat module follows its version
+    if peer == "lightly":  # its conftest needs this, and the compat module follows its version
         import lightly.api  # noqa: F401
     if os.environ.get(PATCHED):
         from sslkernels.compat import patch
@@ -49,7 +49,7 @@ def pytest_configure(config):
 
 
 def pytest_runtest_logreport(report):
-    """A test passed if all its phases did."""
+    """A test passes if all its phases do."""
     if report.outcome != "passed" or report.when == "call":
         before = _outcomes.get(report.nodeid)
         _outcomes[report.nodeid] = before if before == "failed" else report.outcome
@@ -65,7 +65,7 @@ def pytest_sessionfinish(session):
 
 
 def run(peer: str, root: Path, patched: bool) -> dict[str, str]:
-    """What became of each test of a peer."""
+    """The outcome of each test of a peer."""
     folder, package, tests = SUITES[peer]
     checkout = (root / folder).resolve()
     found = [x for x in tests if (checkout / x).exists()]
@@ -95,7 +95,7 @@ def run(peer: str, root: Path, patched: bool) -> dict[str, str]:
 
 
 def main(root: Path) -> int:
-    """Run what is there, print a table; 1 if a test fails only with the patch."""
+    """Run the available suites, print a table; 1 if a test fails only with the patch."""
     print(f"{'':28}{'tests':>8}{'passed without':>16}{'passed with':>13}")
     broken = []
     for peer, (folder, *_) in SUITES.items():

@@ -1,4 +1,4 @@
-"""Odd inputs: where the peer has a value, so has what stands for it, and ours; else its error."""
+"""Unusual inputs: if the peer returns a value, so do its stand-in and ours; else all raise."""
 
 import importlib
 
@@ -45,7 +45,7 @@ def one(x):
 
 
 def same_labels(count):
-    """One object for both."""
+    """The same labels object for both."""
     x = labels(count)
     return [r(count, 4), x, one(x)]
 
@@ -89,7 +89,7 @@ LIGHTLY = [
      lambda: [r(1, 4, 5, grad=False), r(1, 4, 5), NONE]),
     ("VICRegLLoss", {}, lambda: [[(r(1, 6), r(1, 2, 2, 5))] * 2, [torch.rand(1, 2, 2, 2)] * 2]),
 ]  # fmt: skip
-TEACHERS = [  # that require a gradient
+TEACHERS = [  # losses whose teachers require a gradient
     ("DINOLoss", {"output_dim": 5}, lambda: [[r(4, 5)], [r(4, 5), r(4, 5)]]),
     ("IBOTPatchLoss", {"output_dim": 5}, lambda: [r(2, 5), r(2, 5), mask([1, 0], [0, 1])]),
     ("IBOTPlusPlusPatchLoss", {"output_dim": 5}, lambda: [r(1, 4, 5), r(1, 4, 5), NONE]),
@@ -158,7 +158,7 @@ def test_same(patches, peer, name, arguments, inputs):
         assert issubclass(patched, expected)
         assert isinstance(alone, type)
         return
-    # alone it may refuse, and gives teachers no gradient, which only patch promises
+    # ours alone may refuse, and gives teachers no gradient, which only patch promises
     skips_alone = isinstance(alone, type) or (name, arguments, inputs) in TEACHERS
     for found in (patched,) if skips_alone else (patched, alone):
         for a, b in zip(found, expected, strict=True):
@@ -166,7 +166,7 @@ def test_same(patches, peer, name, arguments, inputs):
 
 
 def tensors(x):
-    """All of a nest of them."""
+    """All tensors, at any depth."""
     if isinstance(x, torch.Tensor):
         return [x]
     if isinstance(x, dict):
@@ -175,7 +175,7 @@ def tensors(x):
 
 
 def test_ours_without_a_peer():
-    """What was found to be refused here, and has a value there, by formulas."""
+    """Inputs that ours once refused although the peer has a value, from formulas."""
     from sslkernels.compat import lightly as ours
 
     x = r(1, 4)
@@ -211,7 +211,7 @@ def test_ours_without_a_peer():
 @pytest.mark.parametrize("name", ["NTXentLoss", "DCLLoss", "VICRegLoss", "TiCoLoss", "SwaVLoss",
                                   "MSNLoss", "BarlowTwinsLoss"])  # fmt: skip
 def test_ranks_without_distributed(monkeypatch, name):
-    """Raised at once, as there."""
+    """Raised immediately, as in the peer."""
     from sslkernels.compat import lightly as ours
 
     monkeypatch.setattr(torch.distributed, "is_available", lambda: False)

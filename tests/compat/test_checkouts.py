@@ -1,4 +1,4 @@
-"""Peers that are run from a checkout: patched by their published names and signatures."""
+"""Packages used from a checkout: patched by their published names and signatures."""
 
 import importlib
 import sys

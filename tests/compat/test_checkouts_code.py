@@ -1,4 +1,4 @@
-"""solo-learn, dinov2 and DINO against the code of their checkouts, where these are."""
+"""solo-learn, dinov2 and DINO against the code of their checkouts, if available."""
 
 from contextlib import contextmanager
 
@@ -51,7 +51,7 @@ def pairs(draw, smallest=2):
 
 @contextmanager
 def float64_by_default():
-    """solo-learn's Barlow Twins makes a BatchNorm of the default dtype."""
+    """solo-learn's Barlow Twins creates a BatchNorm of the default dtype."""
     torch.set_default_dtype(torch.float64)
     try:
         yield
@@ -60,7 +60,7 @@ def float64_by_default():
 
 
 def of_both(solo, name, *arguments, **named):
-    """The function of ours and of solo-learn, with further arguments."""
+    """Ours and solo-learn's function, with further arguments."""
 
     def theirs(*x):
         with float64_by_default():
@@ -103,7 +103,7 @@ def test_solo_pairs(solo, dtype, data):
 @quick
 @given(st.integers(2, 9), st.integers(1, 12), temperatures, temperatures, st.booleans())
 def test_solo_queues(solo, dtype, width, size, temperature, other, grad):
-    """Of as many rows as features too, where a queue may be transposed unnoticed."""
+    """Includes as many rows as features, where a transposed queue would go unnoticed."""
     for count in (size, width):
         step = [unit(5, width), unit(5, width), unit(count, width, grad=grad)]
         assert_same_steps(*of_both(solo, "ressl", temperature, other), [step], dtype)
@@ -193,7 +193,7 @@ def assert_same_centres(pair, shape):
 @quick
 @given(st.integers(1, 4), st.integers(1, 5), temperatures, st.floats(0, 1))
 def test_dinov2_patches(of_dinov2, dtype, images, patches, temperature, share):
-    """None may be masked."""
+    """There may be no masked patch."""
     pair = [x["iBOTPatchLoss"](K, temperature) for x in (vars(dinov2), of_dinov2)]
     mask = torch.rand(images, patches) < share
     student, teacher = randn(images, patches, K), plan(images, patches, K)
@@ -217,7 +217,7 @@ def test_dinov2_koleo(of_dinov2, dtype, count, eps):
 
 
 def on_a_rank(rank):
-    """Values and gradients of ours and theirs, on ranks with other rows each."""
+    """Values and gradients of ours and theirs, on ranks with different numbers of rows."""
     found, expected = [], []
     torch.manual_seed(rank)
     step = [randn(5, 6), randn(5, 6)]
@@ -242,7 +242,7 @@ def test_solo_on_ranks(gang, solo):
 
 
 def centres_on_a_rank(rank, counts):
-    """Of dinov2's and DINO's losses, theirs with their own code, after three steps."""
+    """Centres of dinov2's and DINO's losses, theirs with their own code, after three steps."""
     results = []
     for modules in ((vars(dinov2), vars(dino)), (originals(dinov2), originals(dino))):
         torch.manual_seed(rank)
@@ -268,7 +268,7 @@ def centres_on_a_rank(rank, counts):
 
 @pytest.mark.parametrize("gang", [2], indirect=True)
 def test_centres_on_ranks(gang, of_dinov2):
-    """With other numbers of masked patches on each of them."""
+    """With different numbers of masked patches on the ranks."""
     originals(dino)
     for found, expected in gang.run(centres_on_a_rank, (10, 30)):
         for a, b in zip(found, expected, strict=True):

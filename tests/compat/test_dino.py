@@ -1,4 +1,4 @@
-"""``sslkernels.compat.dino`` and ``dinov2`` against their formulas: neither is on the index."""
+"""``sslkernels.compat.dino`` and ``dinov2`` against formulas: neither is on the package index."""
 
 import math
 
@@ -24,7 +24,7 @@ def randn(*shape, grad=False):
 
 
 class WrittenDINOLoss(torch.nn.Module):
-    """main_dino.py's, for one process."""
+    """main_dino.py's loss, for one process."""
 
     def __init__(self, crops, temperatures, student_temp, momentum):
         super().__init__()
@@ -89,7 +89,7 @@ def test_dinov2_patches(dtype, images, patches, temperature):
     assert_same_steps(ours, written, [(student, teacher, mask)], dtype)
     count = int(mask.sum())
     if count:
-        # the same from the masked patches alone, of which the rest of a buffer does not count
+        # the same from the masked patches alone; the rest of the buffer must not count
         for spare in (0, 3):
             s, t = (F.pad(x[mask], (0, 0, 0, spare)) for x in (student, teacher))
             found = ours.forward_masked(s, t, mask, count if spare else None)
@@ -114,12 +114,12 @@ def test_dinov2_sinkhorn(rows, temperature, iterations):
     count = torch.tensor([rows])
     found = dinov2.iBOTPatchLoss(K).sinkhorn_knopp_teacher(logits, temperature, count, iterations)
     torch.testing.assert_close(found, plan)
-    assert count.item() == rows  # dinov2 multiplies it by the ranks
+    assert count.item() == rows  # dinov2 multiplies it by the number of ranks
 
 
 def test_dinov2_sinkhorn_does_not_overflow():
     logits = torch.full((4, K), -5.0)
-    logits[0, 0] = 5.0  # exp(5 / 0.04) is beyond float32
+    logits[0, 0] = 5.0  # exp(5 / 0.04) exceeds float32
     found = dinov2.DINOLoss(K).sinkhorn_knopp_teacher(logits, 0.04)
     torch.testing.assert_close(found.sum(1), torch.ones(4))
 
@@ -145,7 +145,7 @@ def test_dinov2_centre(momentum, temperature):
 def test_dinov2_koleo(dtype):
     inputs = [(randn(9, 5, grad=True),)]
     assert_same_steps(dinov2.KoLeoLoss(), distillation_formulas.koleo, inputs, dtype)
-    # the first is its own neighbour, as dinov2 has it; the other's is the first
+    # the first is its own neighbour, as in dinov2; the other's is the first
     opposites = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=dtype)
     own = math.log(1e-8 * math.sqrt(2) + 1e-8)
     expected = torch.tensor(-(own + math.log(2)) / 2, dtype=dtype)

@@ -1,4 +1,4 @@
-"""``sslkernels.compat.lightly`` against the lightly that is installed."""
+"""``sslkernels.compat.lightly`` against the installed lightly."""
 
 import contextlib
 import inspect
@@ -44,7 +44,7 @@ def randn(*shape, grad=True):
 
 
 def similar(*shape):
-    """Two views that are alike, as those of a trained model."""
+    """Two similar views, like those of a trained model."""
     base = torch.randn(*shape, dtype=torch.float64)
     return [(base + torch.randn_like(base)).requires_grad_() for _ in range(2)]
 
@@ -69,7 +69,7 @@ def view_groups(draw):
 
 @st.composite
 def crops(draw):
-    """Teacher's and student's logits, for some steps; an epoch, or a temperature."""
+    """Teacher's and student's logits for some steps; an epoch, or a temperature."""
     rows, width = draw(st.integers(1, 6)), 30
     teachers, students = draw(st.integers(1, 3)), draw(st.integers(2, 5))
     return [
@@ -203,7 +203,7 @@ def test_same_results(name, dtype, data, seed):
     torch.manual_seed(seed)
     arguments, steps = data.draw(arguments), data.draw(steps)
     if name == "KoLeoLoss" and dtype == torch.float32:
-        assume(steps[0][0].shape[1] > 1)  # else unit vectors are equal, but for their rounding
+        assume(steps[0][0].shape[1] > 1)  # otherwise unit vectors are equal up to rounding
     if name in PROTOTYPES:
         arguments["output_dim"] = PROTOTYPES[name]
     if "memory_bank_size" in arguments:
@@ -218,7 +218,7 @@ def test_same_results(name, dtype, data, seed):
 
 
 def needs_whitening(name):
-    """lightly 1.5 looks for torch.linalg.solve_triangular where it is not."""
+    """lightly 1.5 looks for torch.linalg.solve_triangular in the wrong place."""
     if name == "WMSELoss":
         try:
             theirs[name]()
@@ -298,7 +298,7 @@ def test_same_errors(name, arguments, inputs):
 
 
 def test_a_number_as_size_of_the_memory_bank():
-    """lightly 1.5 takes it with a warning, 1.6 does not."""
+    """lightly 1.5 accepts it with a warning, 1.6 does not."""
     results = []
     for cls in (ours.NTXentLoss, theirs["NTXentLoss"]):
         torch.manual_seed(0)
@@ -329,7 +329,7 @@ def test_what_lightly_1_5_still_has():
 
 
 def test_own_regularizer_of_msn():
-    """A subclass overrides it, as lightly's PMSN does; and PMSN takes a prior."""
+    """A subclass overrides it, as lightly's PMSN does; PMSN takes a prior."""
     inputs = [(randn(6, 8), randn(3, 8, grad=False), randn(12, 8))]
 
     def prior(mean):
@@ -363,7 +363,7 @@ def logits(scale, dtype):
      lambda: (*logits(1, torch.float32), logits(1, torch.float32)[0])),
 ])  # fmt: skip
 def test_where_better(name, arguments, inputs):
-    """What the README says: ours is finite where lightly raises or is not."""
+    """As in the README: ours is finite where lightly raises or is not finite."""
 
     def is_finite(cls):
         torch.manual_seed(0)
@@ -379,7 +379,7 @@ def test_where_better(name, arguments, inputs):
 
 @pytest.mark.parametrize("name", ["NTXentLoss", "BarlowTwinsLoss", "VICRegLoss", "DCLLoss"])
 def test_under_autocast(name):
-    """Not further from float64 than lightly is."""
+    """At most as far from float64 as lightly."""
     torch.manual_seed(0)
     x = similar(64, 32)
     exact = theirs[name]()(*x)

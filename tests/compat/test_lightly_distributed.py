@@ -1,4 +1,4 @@
-"""``gather_distributed`` of lightly's losses and of ours, on ranks with other rows each."""
+"""``gather_distributed`` of lightly's losses and ours, on ranks with different numbers of rows."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def load():
 
 installed(load)
 
-# Of as many ranks as differ: each has to import lightly.
+# Only two ranks, because each has to import lightly.
 pytestmark = pytest.mark.parametrize("gang", [4], indirect=True)
 CASES = [
     ("NTXentLoss", {}, 2),
@@ -38,7 +38,7 @@ CAPI = ["CAPILoss"] if "CAPILoss" in ours.PEER.defined_in else []  # not in ligh
 
 
 def on_a_rank(rank, name, arguments, inputs):
-    """Value, gradients, and the mean value, of ours and theirs, of two steps."""
+    """Value, gradients, and mean value over ranks, of ours and theirs, for two steps."""
     results = []
     load()
     for module in (vars(ours), ours.PEER.find(ours, [name])[0]):
@@ -66,7 +66,7 @@ def test_same_on_every_rank(gang, name, arguments, inputs):
 
 
 def distilled_on_a_rank(rank):
-    """The same of losses whose teachers' statistics are those of all ranks."""
+    """The same for losses with teacher statistics over all ranks."""
     load()
     names = ["SwaVLoss", "DINOLoss", "IBOTPatchLoss", *CAPI]
     results = []
@@ -94,7 +94,7 @@ def distilled_on_a_rank(rank):
 
 
 def patches_on_a_rank(rank, steps):
-    """Centre and loss after each step, of ours and theirs, of so many masked patches."""
+    """Centre and loss after each step, of ours and theirs, with some masked patches."""
     load()
     results = []
     for module in (vars(ours), ours.PEER.find(ours, ["IBOTPatchLoss"])[0]):
@@ -110,14 +110,14 @@ def patches_on_a_rank(rank, steps):
 
 
 def test_ranks_with_other_numbers_of_patches(gang):
-    """The centre moves towards the mean of the ranks' means, not to that of all patches."""
+    """The centre moves towards the mean of the ranks' means, not the mean over all patches."""
     for found, expected in gang.run(patches_on_a_rank, [(10, 30, 1, 40)] * 3):
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b)
 
 
 def test_a_rank_without_a_patch(gang):
-    """Its loss is 0, it has no mean, and the others' centre is its centre."""
+    """Its loss is 0, it is left out of the mean, and it gets the others' centre."""
     results = gang.run(patches_on_a_rank, [(10, 30, 0, 40), (0, 0, 0, 0), (3, 0, 2, 1)])
     centers = [[x[1], x[3], x[5]] for x, _ in results]
     assert results[2][0][0] == 0
@@ -135,7 +135,7 @@ def test_same_statistics_on_every_rank(gang):
 
 
 def slices_on_a_rank(rank):
-    """Values, their means and gradients of ours and theirs, whose knots are float32."""
+    """Values, their means and gradients of ours and theirs, which has float32 knots."""
     load()
     names = ["SIGReg", "LeJEPALoss", "LeWMLoss", "VISRegLoss"]
     results = []

@@ -1,6 +1,6 @@
-"""What ``sslkernels.compat.lightly`` adds to this package's losses, where lightly is not installed.
+"""The additions of ``sslkernels.compat.lightly`` to this package's losses, without lightly.
 
-Values and gradients of what it inherits are held in ``tests/losses``.
+``tests/losses`` covers values and gradients of the inherited losses.
 """
 
 import distillation_formulas
@@ -27,7 +27,7 @@ def randn(*shape, grad=True):
 @quick
 @given(st.lists(st.integers(1, 9), min_size=3, max_size=6), st.floats(0.1, 1), st.booleans())
 def test_memory_bank(dtype, batches, temperature, training):
-    """What of a batch goes beyond the bank's end is forgotten; the next starts at the front."""
+    """The part of a batch beyond the bank's end is dropped; the next batch starts at the front."""
     torch.manual_seed(0)
     loss = lightly.NTXentLoss(temperature, (10, 4)).to(dtype).train(training)
     bank = loss.memory_bank.bank.double().clone()
@@ -44,7 +44,7 @@ def test_memory_bank(dtype, batches, temperature, training):
         assert_close(loss.memory_bank.bank.double(), bank, rtol=1e-5, atol=1e-5)
     before = loss.memory_bank.bank.clone()
     loss(randn(3, 4, grad=False).to(dtype), randn(3, 4).to(dtype))
-    assert torch.equal(loss.memory_bank.bank, before)  # nothing learns from these
+    assert torch.equal(loss.memory_bank.bank, before)  # no gradient, so not enqueued
     assert loss.state_dict() == {}
 
 
@@ -113,7 +113,7 @@ def test_centres_move_in_evaluation_too(training):
 
 
 def test_centres_after_inference():
-    """Training goes on after validation in inference mode, and after a batch that is not finite."""
+    """Training continues after validation in inference mode, and after a non-finite batch."""
     mask = torch.ones(2, 2, 1, dtype=torch.bool)
     teacher, student = torch.randn(4, 7), torch.randn(4, 7)
     for loss, inputs in (
@@ -167,7 +167,7 @@ def test_shapes_and_state():
     assert tico.state_dict() == {}
 
     x = torch.randn(5, 9), torch.randn(5, 9)
-    few = lightly.DirectCLRLoss(loss_dim=20)(*x)  # as many as there are
+    few = lightly.DirectCLRLoss(loss_dim=20)(*x)  # all features
     torch.testing.assert_close(few, lightly.NTXentLoss()(*x))
     assert lightly.NTXentLoss(gather_distributed=True).gather_distributed
     assert not lightly.BarlowTwinsLoss().gather_distributed
@@ -194,7 +194,7 @@ def test_errors_that_lightly_raises(loss, inputs, error):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision(dtype):
-    """Where lightly's Sinkhorn-Knopp overflows, and its memory bank is of another dtype."""
+    """Also where lightly's Sinkhorn-Knopp overflows, and its memory bank has another dtype."""
     x = [torch.randn(8, 6, dtype=dtype, requires_grad=True) for _ in range(2)]
     for value in (
         lightly.SwaVLoss()([3 * z for z in x], []),

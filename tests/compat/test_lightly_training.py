@@ -1,4 +1,4 @@
-"""lightly's models and modules train unchanged while its losses are replaced."""
+"""lightly's models and modules train unchanged with its losses replaced."""
 
 import copy
 import sys
@@ -140,7 +140,7 @@ def test_all_of_lightly_is_restored():
         }
 
     def insides():
-        """Of what lightly's modules hold: what it is, and what its constructor is."""
+        """Classes and constructors held by lightly's modules."""
         return {k: (id(x), id(getattr(x, "__init__", None))) for k, x in held().items()
                 if isinstance(x, type)}  # fmt: skip
 
@@ -161,7 +161,7 @@ def test_all_of_lightly_is_restored():
 
 
 def test_every_class_is_of_known_releases(monkeypatch):
-    """Which of lightly's classes are left depends on the release that is imported."""
+    """The classes that are left unpatched depend on the imported release of lightly."""
     lightly = load()
     later = {"CAPILoss", "LeJEPALoss", "LeWMLoss", "VISRegLoss"}
     changed = {

@@ -1,4 +1,4 @@
-"""``sslkernels.compat.open_clip`` against formulas, and the package where it is installed."""
+"""``sslkernels.compat.open_clip`` against formulas, and the package if it is installed."""
 
 import formulas
 import pytest
@@ -68,7 +68,7 @@ def test_errors(monkeypatch):
 
 
 def on_a_rank(rank, local_loss, gather_with_grad):
-    """Value and gradients of ours, and of what open_clip does, on each rank."""
+    """Value and gradients of ours, and of open_clip's formula, on each rank."""
     world_size = get_world_size()
     everything = F.normalize(torch.randn(2, 3 * world_size, 5, dtype=torch.float64), dim=2)
     results = []
@@ -107,7 +107,7 @@ def test_ranks(gang, flags):
 
 
 def theirs_on_a_rank(rank, local_loss, gather_with_grad):
-    """The same of open_clip's own code."""
+    """The same for open_clip's own code."""
     world_size = get_world_size()
     everything = F.normalize(torch.randn(2, 3 * world_size, 5, dtype=torch.float64), dim=2)
     results = []

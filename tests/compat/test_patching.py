@@ -1,4 +1,4 @@
-"""``patch`` and ``unpatch``, on a package that the test makes."""
+"""``patch`` and ``unpatch``, on a package created by the test."""
 
 import importlib
 import subprocess
@@ -66,7 +66,7 @@ RELEASES = ("1.5.0", "1.6.2")
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    """A package whose losses lightly's replacements replace."""
+    """A package whose losses are replaced by the replacements of lightly's."""
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def toy(tmp_path, monkeypatch):
 
 
 def holdings():
-    """What the package's modules hold, by place, and what makes instances of it."""
+    """The objects in the package's modules, by name, and their constructors."""
     return {
         f"{name}.{key}": (value, getattr(value, "__init__", None))
         for name, module in list(sys.modules.items())
@@ -117,7 +117,7 @@ def test_replaces_where_defined_and_re_exported(toy):
     assert sslkernels.unpatch("lightly") == patch.replaced
     assert holdings() == before
     assert type(toy.NTXentLoss()) is toy.NTXentLoss
-    assert isinstance(loss, lightly.NTXentLoss)  # stays what it is
+    assert isinstance(loss, lightly.NTXentLoss)  # is not changed
     assert sslkernels.unpatch() == []
 
 
@@ -189,7 +189,7 @@ def test_errors(toy, monkeypatch):
 
 
 def test_what_is_not_known_is_left(toy, monkeypatch):
-    """A missing class, another signature, another release: each by itself, and said."""
+    """A missing class, another signature, another release: each left separately, with a warning."""
     modules = {**MODULES, "DINOLoss": "toy.losses.far", "CAPILoss": "toy.losses.capi"}
     since = {"norm_mse_loss": "1.6.3"}
     monkeypatch.setattr(lightly, "PEER", Peer("toy", modules, "toy-losses", RELEASES, since))
@@ -216,7 +216,7 @@ def test_what_is_not_known_is_left(toy, monkeypatch):
 
 
 def test_a_module_that_cannot_be_imported_is_left(toy, monkeypatch, tmp_path):
-    """Whatever keeps it from being imported, the others are replaced."""
+    """Whatever prevents its import, the others are replaced."""
     path = tmp_path / "toy/losses/broken.py"
     modules = {**MODULES, "CAPILoss": "toy.losses.broken"}
     monkeypatch.setattr(lightly, "PEER", Peer("toy", modules, "toy-losses", RELEASES))
@@ -238,7 +238,7 @@ def test_a_module_that_cannot_be_imported_is_left(toy, monkeypatch, tmp_path):
     ("2", False), ("unheard-of", False), (None, True),
 ])  # fmt: skip
 def test_releases(toy, monkeypatch, version, is_known):
-    """The version is that of what is imported; else that which is installed."""
+    """The version is that of the imported package, or else of the installed one."""
     if version is not None:
         monkeypatch.setattr(sys.modules["toy"], "__version__", version, raising=False)
     with warnings.catch_warnings():

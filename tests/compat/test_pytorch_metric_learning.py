@@ -18,7 +18,7 @@ NAMES = sorted(ours.PEER.defined_in)
 
 
 def nt_xent(z, labels, temperature):
-    """One positive pair after the other."""
+    """One positive pair at a time."""
     scores = F.normalize(z, dim=1) @ F.normalize(z, dim=1).T / temperature
     losses = []
     for i, label in enumerate(labels):
@@ -62,7 +62,7 @@ def test_formulas(dtype, inputs, temperature):
 
 
 def test_blocks_of_rows(monkeypatch):
-    """Pairs do not depend on how many rows are taken at a time."""
+    """Pairs do not depend on the block size."""
     z = torch.randn(25, 5, dtype=torch.float64, requires_grad=True)
     labels = torch.arange(25) % 4
     monkeypatch.setattr(ours, "_ROWS", 7)
@@ -105,7 +105,7 @@ def test_what_is_refused_without_the_package(monkeypatch):
 
 
 def ref_nt_xent(z, labels, other, other_labels, temperature, skips_own):
-    """One positive pair after the other, of rows of two tensors."""
+    """One positive pair at a time, for rows of two tensors."""
     scores = F.normalize(z, dim=1) @ F.normalize(other, dim=1).T / temperature
     losses = []
     for i, label in enumerate(labels):
@@ -130,7 +130,7 @@ def ref_supcon(z, labels, other, other_labels, temperature, skips_own):
 @dtypes
 @pytest.mark.parametrize("skips_own", [False, True])
 def test_other_embeddings(dtype, skips_own):
-    """The same labels object for both, or none for the others: row i is no positive of its own."""
+    """With one labels object for both, or none for the others, row i is not its own positive."""
     z, other = (torch.randn(7, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
     labels = torch.arange(7) % 3
     for name, formula in (("NTXentLoss", ref_nt_xent), ("SupConLoss", ref_supcon)):

@@ -1,4 +1,4 @@
-"""SIGReg and its kin of lightly, stable-pretraining and LeJEPA's authors against their code."""
+"""SIGReg and related losses of lightly, stable-pretraining and LeJEPA's authors."""
 
 import copy
 
@@ -38,7 +38,7 @@ def r(*shape, dtype=torch.float32):
 
 
 def assert_agree(ours, theirs, call, steps=2, tolerance=1e-5):
-    """Values and gradients, step after step, from the same random numbers; and the state."""
+    """Values and gradients over several steps, from the same random numbers; and the state."""
     for seed in range(steps):
         results = []
         for loss in (ours, theirs):
@@ -52,7 +52,7 @@ def assert_agree(ours, theirs, call, steps=2, tolerance=1e-5):
 
 
 def views(*shapes):
-    """A call of a loss of views by name."""
+    """A call of a loss with views by name."""
 
     def call(loss):
         x = dict(zip(("local_proj", "global_proj"), (r(*x) for x in shapes), strict=True))
@@ -136,7 +136,7 @@ def test_components_of_visreg():
 
 
 def test_knots_of_a_checkpoint():
-    """From buffers that are another quadrature of LeJEPA's that is computed; others are refused."""
+    """Buffers with another of LeJEPA's quadratures are used; other values are refused."""
     other = of_lightly.SIGReg(t_max=5.0)
     ours = lightly.SIGReg()
     ours.load_state_dict(other.state_dict())

@@ -1,4 +1,4 @@
-"""``sslkernels.compat.solo_learn`` against its formulas: it is not on the index."""
+"""``sslkernels.compat.solo_learn`` against formulas: solo-learn is not on the package index."""
 
 import formulas
 import pytest

@@ -29,7 +29,7 @@ def randn(*shape, grad=True):
 
 
 def load():
-    """Its losses alone, and how they meet other ranks: the package around them needs very much."""
+    """Its losses and their collectives alone: the package itself has many dependencies."""
     package = importlib.util.find_spec("stable_pretraining")
     if package is None:
         raise ImportError("stable-pretraining is not installed")
@@ -147,7 +147,7 @@ def test_same_results(theirs, dtype, data):
     scale = torch.tensor(temperature, dtype=torch.float64, requires_grad=True)
     assert_same_steps(ours.CLIPLoss(), theirs.CLIPLoss(), [(*inputs, scale)], dtype)
     assert_same_steps(ours.VCRegLoss(*three[:2]), theirs.VCRegLoss(*three[:2]), [inputs[:1]], dtype)
-    # theirs computes distillation in float32 whatever comes
+    # theirs computes distillation in float32 in any case
     pair = [x.DINOv2Loss(2.0, 3.0, temperature, 0.7, temperature) for x in (ours, theirs)]
     teacher, patches = randn(2, 3, 8, grad=False), randn(6, 8, grad=False).float()
     results = []

@@ -1,4 +1,4 @@
-"""Instances of a peer's class that are computed here, on a class that the test makes."""
+"""Instances of a peer's class that are computed here, with a class created by the test."""
 
 import copy
 import io
@@ -15,7 +15,7 @@ from sslkernels.compat.stand_in import replace_class, replacing_function
 
 
 class TiCoLoss(nn.Module):
-    """A peer's: it takes what ours refuses, and has a state of the same name."""
+    """A peer's class: it accepts inputs that ours refuses, and has state of the same name."""
 
     def __init__(self, beta=0.9, rho=8.0, gather_distributed=False, colour="red"):
         super(TiCoLoss, self).__init__()  # noqa: UP008  # as some of lightly's do
@@ -87,7 +87,7 @@ def test_subclasses_keep_the_peer_s_code():
 
 
 def test_undone():
-    undo = replace_class(Child, Ours)  # whose constructor is inherited
+    undo = replace_class(Child, Ours)  # a class that inherits its constructor
     assert isinstance(Child(), Ours)
     undo()
     assert "__init__" not in vars(Child)
@@ -100,7 +100,7 @@ def test_arguments_that_are_not_done_here():
         loss = TiCoLoss(beta=1.5)
     assert type(loss) is TiCoLoss
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # said once
+        warnings.simplefilter("error")  # warns once
         loss = TiCoLoss(colour="blue")
     assert type(loss) is TiCoLoss
     assert loss.colour == "blue"
@@ -112,7 +112,7 @@ def test_arguments_that_are_not_done_here():
 
 
 def test_inputs_that_are_not_done_here():
-    """The peer's value, or its error; the state goes there and back."""
+    """The peer's value or error; the state is copied there and back."""
     loss = TiCoLoss(rho=2.0)
     loss(*views())
     before = loss.C.clone()
@@ -125,7 +125,7 @@ def test_inputs_that_are_not_done_here():
     assert (one[0].grad == 3).all()
     torch.testing.assert_close(loss.C, before + torch.ones(3, 3))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # said once
+        warnings.simplefilter("error")  # warns once
         assert loss(*one) == 9
     with pytest.raises(IndexError, match="dimensions") as error:
         loss(*(torch.ones(1, 2, 3),) * 2)
@@ -137,10 +137,10 @@ def test_inputs_that_are_not_done_here():
 
 
 def test_attributes_that_only_the_peer_has():
-    """Set, they have an effect: the instance is the peer's then, state and all."""
+    """Setting one turns the instance into the peer's, with its state."""
     loss, x = TiCoLoss(rho=2.0), views()
     loss(*x)
-    loss.rho, loss.taste = 4.0, "sweet"  # known to both, and to neither
+    loss.rho, loss.taste = 4.0, "sweet"  # one of both, one of neither
     assert isinstance(loss, Ours)
     covariance = loss.C.clone()
     with pytest.warns(UserWarning, match=r"TiCoLoss._compute is left .* it has been set"):

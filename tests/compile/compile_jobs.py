@@ -1,6 +1,6 @@
-"""What is compiled: each Triton kernel with each tile of its table, for each architecture.
+"""The compile jobs: each Triton kernel with each tile of its table, for each architecture.
 
-By default not all of it: see ``Job.is_chosen``.
+By default only some of them are compiled: see ``Job.is_chosen``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DTYPES = {2: "bf16", 4: "fp32"}
 INVERSE, UNIT = {"INVERSE": True, "PARTS": True}, {"INVERSE": False, "PARTS": False}
 LABELLED, UNLABELLED = {"LABELS": True}, {"LABELS": False}
 BOTH, ALONE = {"BOTH": True, "SCALE": True}, {"BOTH": False, "SCALE": False}
-VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest path through it
+VARIANTS = {  # the heaviest and the lightest specialisation of each kernel
     "pairwise_logsumexp.forward_kernel": [
         {"EXCLUDED": 3, "TRIANGLE": True, "ROWS": True, **INVERSE},
         {"EXCLUDED": 4, "TRIANGLE": True, "ROWS": True, **UNIT},
@@ -70,8 +70,8 @@ VARIANTS = {  # the heaviest of each kernel's specialisations, and the lightest 
         {"KNOTS": 16, "PRECISION": "tf32x3"},
     ],
 }
-BETWEEN = (136, 200, 300, 500)  # widths of embeddings that no tile is made for
-UNIT_OF_3000 = 8  # which 3000 prototypes, SwAV's, are a multiple of
+BETWEEN = (136, 200, 300, 500)  # widths of embeddings without a tile of their own
+UNIT_OF_3000 = 8  # divides SwAV's 3000 prototypes
 TILE_OF_COLUMNS = {"ROWS": 8, "COLUMNS": 128}
 RAW, STANDARDIZED = ({"RAW": raw, **TILE_OF_COLUMNS} for raw in (True, False))
 FLAGS = ("UNIT_QUERY", "UNIT_KEY", "UNIT_POSITIVE", "TWO", "KEYS")
@@ -145,7 +145,7 @@ ROW_KERNELS = {
 }
 WIDE_TILE = {"SIDE": 128, "ROWS": 16}
 TILE_OF_VIEW = {1: WIDE_TILE, 3: {"SIDE": 64, "ROWS": 16}}
-VIEW_KERNELS = {  # whose sums are not contracted, as they are launched
+VIEW_KERNELS = {  # launched without contraction of products and sums
     "augment_views.resize_kernel": [
         {"C": channels, "REACH": reach, **TILE_OF_VIEW[channels]}
         for channels, reach in ((3, 2), (3, 1), (1, 2))
@@ -180,7 +180,7 @@ WIDE_ROW_KERNELS = {
 }
 
 
-PIECES = 512  # the width of embeddings for kernels that take them in pieces: any will do
+PIECES = 512  # any width of embeddings for kernels that process them in pieces
 IN_PIECES = (
     "pairwise_logsumexp.deep_forward_kernel", "pairwise_logsumexp.weights_kernel",
     "pairwise_softplus.weights_kernel", "sliced_epps_pulley.sums_kernel",
@@ -189,7 +189,7 @@ IN_PIECES = (
 
 
 def tables():
-    """Of kernels the tiles: {architecture: {bytes: {width: tile}}}."""
+    """The tiles of kernels: {architecture: {bytes: {width: tile}}}."""
     from sslkernels.primitives._tile_table import (
         BACKWARD,
         DEEP,
@@ -241,9 +241,9 @@ HEAVIEST_OF_TABLES = {
 
 
 class Job(NamedTuple):
-    """One specialisation. ``place``: of the tile in its table, else of the kernel among all.
+    """One specialisation. ``place``: index of the tile in its table, else of the kernel.
 
-    ``is_deepest``: whether no tile of its dtype in the table is for wider embeddings.
+    ``is_deepest``: whether the table has no tile of its dtype for wider embeddings.
     """
 
     name: str
@@ -259,9 +259,9 @@ class Job(NamedTuple):
     def is_chosen(self, is_first_tile: bool) -> bool:
         """Whether it is compiled by default.
 
-        For the first architecture the heaviest variant with every tile, and the others with one
-        tile of each dtype. What else there is, for one of the other architectures in turn; for
-        all of them the deepest tiles of a table, with the heaviest kernel that has it.
+        For the first architecture, the heaviest variant with every tile, and the others with one
+        tile of each dtype. Everything else for one of the other architectures in turn; for all of
+        them the deepest tiles of a table, with the heaviest kernel that uses it.
         """
         if self.arch == FIRST:
             return self.is_heaviest or is_first_tile
@@ -302,7 +302,7 @@ def jobs(everything: bool) -> Iterator[Job]:
 
 
 def between(by_size: dict[int, dict[int | None, Any]]) -> Iterator[tuple[int, int, Any]]:
-    """Tiles with widths that they are not made for, as ``operand`` pads them."""
+    """Tiles with widths between those of the table, as ``operand`` pads them."""
     from sslkernels.primitives._tile_table import ceil
     from sslkernels.primitives._triton import UNIT
 
@@ -314,7 +314,7 @@ def between(by_size: dict[int, dict[int | None, Any]]) -> Iterator[tuple[int, in
 
 
 def without_tiles() -> Iterator[tuple[str, str, dict[str, Any], int, bool]]:
-    """With the number of warps, and whether it is the first variant."""
+    """Kernels without tiles, with the number of warps, and whether it is the first variant."""
     for kernels, dtypes, warps in (
         (ROW_KERNELS, ["bf16"], 4),
         (VIEW_KERNELS, DTYPES.values(), 8),

@@ -1,7 +1,7 @@
-"""One Triton kernel, compiled without a GPU and held to the limits of its architecture.
+"""Compiles one Triton kernel without a GPU, and checks it against its architecture's limits.
 
-triton.compile checks no limits, so the cubin is held to them here: no tile that spills, registers
-and shared memory that a block can have, tensor-core instructions, and what ptxas warns of.
+triton.compile does not check limits, so the cubin is checked here: no register spills, registers
+and shared memory within a block's limits, tensor-core instructions, and warnings of ptxas.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from bench.model.sass import disassemble, inner_loops
 
 KIB = 1024
 SHARED = {"sm_80": 163 * KIB, "sm_86": 99 * KIB, "sm_90": 227 * KIB, "sm_100": 227 * KIB}
-# Bytes of a thread: ptxas puts a program's own numbers there, as pointers and strides, which the
-# main loop must not touch; a part of a tile would take more.
+# Bytes per thread: ptxas spills scalars such as pointers and strides there, which the main loop
+# must not access; a part of a tile would take more.
 MOST_STACK = 96
 TENSOR_CORE = {
     "sm_80": "mma.sync",
@@ -58,7 +58,7 @@ BYTES = {"data_ptr": "u8", "levels_ptr": "u8", "offsets_ptr": "i64", "sizes_ptr"
 
 
 class Compiled(NamedTuple):
-    """What a kernel asks of its architecture."""
+    """The resources of a compiled kernel."""
 
     registers: int  # per thread
     stack: int  # bytes per thread
@@ -68,7 +68,7 @@ class Compiled(NamedTuple):
     spills: bool  # in the leanest loop with products, the main one
 
     def resident(self, warps: int) -> int:
-        """CTAs that an SM of sm_90 holds at a time."""
+        """The number of CTAs that an SM of sm_90 holds at a time."""
         by_registers = 65536 // (-(-self.registers // 8) * 8 * 32 * warps)
         return min(by_registers, 228 * KIB // (self.shared + KIB), 64 // warps)
 
@@ -84,7 +84,7 @@ def kernel_of(name: str) -> Any:
 
 
 def compile_one(job: Job) -> Compiled:
-    """One specialisation."""
+    """Compile one specialisation."""
     name, arch, dtype, constants, warps, stages, *_ = job
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -159,14 +159,14 @@ def main_loop_spills(cubin: Path) -> bool:
 
 
 def is_specialized(parameter: Any) -> bool:
-    """Whether Triton compiles anew for another alignment of the argument."""
+    """Whether Triton specialises on the alignment of the argument."""
     if parameter.name.endswith("_ptr"):
         return not parameter.do_not_specialize_on_alignment
     return not (parameter.is_constexpr or parameter.do_not_specialize)
 
 
 def judged(job: Job) -> tuple[str, str]:
-    """What the kernel takes, as text; and what of the budget it breaks, empty if nothing."""
+    """The kernel's resources as text, and the limits that it exceeds; empty if none."""
     name, arch, dtype, constants, warps, *_ = job
     compiled = compile_one(job)
     registers, stack, shared, ptx, warnings, spills = compiled
@@ -184,7 +184,7 @@ def judged(job: Job) -> tuple[str, str]:
         wanted = TENSOR_CORE[arch] if constants["BM"] >= 64 else "mma.sync"
         if wanted not in ptx:
             found.append(f"no {wanted}")
-    if "Potential Performance Loss" in warnings:  # wgmma that wait for each other
+    if "Potential Performance Loss" in warnings:  # serialised wgmma
         found.append(" ".join(warnings.split()))
     label = f"{name} {arch} {dtype} {constants}"
     size = f"{registers} registers, {shared / KIB:.1f} KiB"
@@ -194,8 +194,8 @@ def judged(job: Job) -> tuple[str, str]:
 
 
 def all_faults(jobs: Iterable[Job]) -> list[str]:
-    """Of all of them; prints what each takes."""
-    # not forked from a process whose threads may hold what the compiler needs
+    """Faults of all jobs; prints the resources of each."""
+    # not forked, because threads of this process may hold locks of the compiler
     context = get_context("spawn")
     with ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=context) as pool:
         sizes, faults = zip(*pool.map(judged, jobs), strict=True)

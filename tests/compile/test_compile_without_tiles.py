@@ -1,4 +1,4 @@
-"""The Triton kernels that have no table of tiles, and all kernels with strides of one."""
+"""The Triton kernels without a table of tiles, and all kernels with strides of one."""
 
 import os
 
@@ -34,7 +34,7 @@ def test_views_are_compiled_as_they_are_launched():
 
 
 def test_strides_of_one_compile():
-    """Triton makes a constant of an argument that is 1, which must not break a kernel's types."""
+    """Triton makes an argument of 1 a constant, which must not break a kernel's types."""
     tile = {"BM": 64, "BN": 64, "BD": 16, "D": 16, "PRECISION": "ieee", "EXCLUDED": 1}
     everything = {**VARIANTS, **ROW_KERNELS, **VIEW_KERNELS, **WIDE_ROW_KERNELS}
     compiled = []
@@ -45,7 +45,7 @@ def test_strides_of_one_compile():
         shape = {key: tile[key] for key in tile if key in {x.name for x in parameters}}
         for variant in variants:
             job = Job(name, FIRST, "bf16", {**shape, **variant, **ones}, 4, 2)
-            if ones and job not in compiled:  # variants that differ in nothing but a stride
+            if ones and job not in compiled:  # variants that differ only in a stride
                 compile_one(job)
                 compiled.append(job)
     assert len(compiled) > 15
@@ -58,7 +58,7 @@ def test_they_fit_their_architecture():
 
 
 def test_rows_of_3000_prototypes_are_read_16_bytes_at_a_time():
-    """Which are a multiple of 8, and not of 16."""
+    """3000 is a multiple of 8, but not of 16."""
     for name, variants in {**ROW_KERNELS, **WIDE_ROW_KERNELS}.items():
         for variant in variants:
             if variant.get("UNIT") == UNIT_OF_3000 and variant.get("VIEWS", 1) <= 2:

@@ -1,4 +1,4 @@
-"""The CUDA C++ kernels, compiled for sm_90a without a GPU: nothing on the stack."""
+"""The CUDA C++ kernels, compiled for sm_90a without a GPU: no stack memory."""
 
 import ctypes
 import re

@@ -1,4 +1,4 @@
-"""Values of the CUDA C++ kernels, compiled for the host, where their threads are coroutines."""
+"""Values of the CUDA C++ kernels, compiled for the host, with threads as coroutines."""
 
 import importlib.util
 import shutil
@@ -17,13 +17,13 @@ from sslkernels import _ext, pairwise_logsumexp, sinkhorn, soft_cross_entropy
 ROOT = Path(__file__).parents[2]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
-# two warps of 16 elements a thread make chunks of 1024 columns, a cluster of 8 blocks takes 8
+# two warps with 16 elements per thread make chunks of 1024 columns, a cluster of 8 blocks takes 8
 CHUNK = 1024
 
 
 @pytest.fixture(scope="session")
 def on_host(tmp_path_factory):
-    """``sslkernels._C`` whose CUDA part runs here."""
+    """``sslkernels._C`` with its CUDA part compiled for the host."""
     pybind11 = pytest.importorskip("pybind11")
     for program in ("cmake", "ninja", "c++"):
         if not shutil.which(program, path=f"{Path(sys.executable).parent}:{Path('/usr/bin')}"):
@@ -31,7 +31,7 @@ def on_host(tmp_path_factory):
     build = tmp_path_factory.mktemp("cuda_on_host")
     options = {
         "CMAKE_BUILD_TYPE": "Release",
-        "CMAKE_CXX_FLAGS_RELEASE": "-O1",  # quickly built, and quick enough
+        "CMAKE_CXX_FLAGS_RELEASE": "-O1",  # fast to compile, and fast enough
         "CMAKE_INTERPROCEDURAL_OPTIMIZATION": "OFF",
         "SSLKERNELS_CUDA_ON_HOST": "ON",
         "Python_EXECUTABLE": sys.executable,
@@ -54,7 +54,7 @@ def program_path(name):
 
 @pytest.fixture(autouse=True)
 def cuda(on_host, monkeypatch):
-    """``impl="cuda"`` takes tensors of the CPU."""
+    """``impl="cuda"`` accepts CPU tensors."""
     monkeypatch.setattr(_ext, "_C", on_host)
     for primitive in ("pairwise_logsumexp", "sinkhorn", "soft_cross_entropy"):
         rooms = f"sslkernels.primitives.{primitive}"
@@ -68,7 +68,7 @@ def architecture(request, monkeypatch):
 
 
 def both_orders(monkeypatch, function):
-    """What it gives whichever thread goes first: the same, or a barrier is missing."""
+    """The result, which must not depend on the order of threads, or a barrier is missing."""
     results = []
     for order in ("1", "-1"):
         monkeypatch.setenv("CUDA_ON_HOST_ORDER", order)
@@ -99,7 +99,7 @@ def test_more_students_than_a_launch_takes():
 
 
 def test_as_many_students_at_a_time_as_the_memory_of_a_block_allows(monkeypatch):
-    """At their 9 * CHUNK prototypes, 64 students and 4 teachers would need 20 KiB."""
+    """With their 9 * CHUNK prototypes, 64 students and 4 teachers would need 20 KiB."""
     monkeypatch.setenv("CUDA_ON_HOST_MEMORY", str(12 * 1024))
     check_soft_cross_entropy("cuda", 64, 4, 1, 9 * CHUNK, draws=1, floor=2e-6)
     monkeypatch.setenv("CUDA_ON_HOST_MEMORY", "2000")
@@ -211,7 +211,7 @@ def test_sinkhorn_is_finite_where_the_linear_domain_is_not(tiled_columns):
 
 @pytest.fixture
 def tiled_columns(monkeypatch):
-    """The passes that have no CUDA kernel, in torch."""
+    """torch's passes where there is no CUDA kernel."""
     from sslkernels.primitives.sinkhorn import cuda, tiled
 
     monkeypatch.setattr(cuda, "columns", tiled.columns)

@@ -1,4 +1,4 @@
-"""Views made inside DALI: what is in them, where it came from, and what they need to run."""
+"""Views made by DALI: contents, positions, and requirements."""
 
 import gc
 import sys
@@ -27,7 +27,7 @@ DINO = DINOViews().views
 
 
 def small(views, **changes):
-    """The same with views of a quarter of the side."""
+    """The views with a quarter of the side."""
     return [View(**{**vars(view), "size": view.size // 4, **changes}) for view in views]
 
 
@@ -107,7 +107,7 @@ def test_batches_outlive_their_reader(images):
 
 @needs_dali
 def test_crops_come_from_where_it_says(tmp_path):
-    # Red is the row and green the column, so a view tells where its pixels came from.
+    # Red is the row and green the column, so a view gives the position of its pixels.
     rows, columns = np.mgrid[0:120, 0:200].astype(np.uint8)
     ramp = np.stack([rows, columns, 0 * rows], 2)
     for number in range(32):
@@ -118,7 +118,7 @@ def test_crops_come_from_where_it_says(tmp_path):
     assert 5 < flips[0].sum() < 27 and flips[1].all()
     for number, view in enumerate(batch.views):
         place = source_coordinates(batch.parameters[number], 56) - 0.5  # centres of pixels
-        inner = slice(4, -4)  # at the border of a crop, resizing leans inwards
+        inner = slice(4, -4)  # at the border of a crop, resizing is biased inwards
         error = view[:, :2] - place.permute(0, 3, 1, 2)
         assert error[..., inner, inner].abs().max() < 0.6
 
@@ -149,7 +149,7 @@ def test_turns_come_after_flips(images):
 
 
 def hsv_turn(x, turns):
-    """Hue of (3, h, w) float64 in 0..255 turned, by sextants, as torchvision does."""
+    """Shift the hue of (3, h, w) float64 in 0..255, by sextants, as torchvision does."""
     x = x / 255
     high, low = x.amax(0), x.amin(0)
     spread = (high - low).clamp(min=1e-12)
@@ -181,7 +181,7 @@ def gray(x):
 
 
 def reference_view(pixels, view, parameters):
-    """One view in float64 by torchvision's definitions, rounded where bytes would be stored."""
+    """One view in float64 by torchvision's definitions, rounded where bytes are stored."""
     p = Parameters.of(parameters)
 
     def store(x):

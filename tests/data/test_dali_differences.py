@@ -1,4 +1,4 @@
-"""Every line that ``--explain`` prints, measured against torchvision's definitions by hand."""
+"""Every line of ``--explain``, measured against torchvision's definitions."""
 
 import colorsys
 
@@ -168,7 +168,7 @@ def test_decode(tmp_path):
     ]
     Image.open(paths[0]).convert("L").save(paths[0], quality=90)
     exif = Image.Exif()
-    exif[274] = 6  # orientation: to be turned by 90°
+    exif[274] = 6  # orientation: rotated by 90°
     Image.open(paths[1]).save(paths[1], quality=90, exif=exif)
     for path in paths:
 

@@ -1,4 +1,4 @@
-"""The table of docs/dali.md, walked by both readers: the same pixels, or the same refusal."""
+"""The table of docs/dali.md with both readers: the same pixels, or the same refusal."""
 
 import re
 import struct
@@ -60,7 +60,7 @@ EXPECTED = {
 
 
 def write_deep_rgb(path):
-    """A PNG of 16 bits, which PIL does not write: upper bytes are those of RGB."""
+    """A 16-bit PNG, which PIL cannot write: upper bytes are those of RGB."""
     rows = np.stack([RGB, RGB // 3], -1).reshape(len(RGB), -1)
     data = b"".join(b"\0" + row.tobytes() for row in rows)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", RGB.shape[1], RGB.shape[0], 16, 2, 0, 0, 0))]
@@ -92,7 +92,7 @@ def cells():
 
 
 def read(reader_class, paths, **options):
-    """Pixels by path, and reasons of those that are skipped."""
+    """Pixels by path, and the reasons for skipped files."""
     listing = paths[0].parent / "list.txt"
     listing.write_text("".join(f"{path.name} 0\n" for path in paths))
     images = image_list(listing)
@@ -113,7 +113,7 @@ def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
     paths = {}
     for kind, form, read_as in cells():
-        path = folder / f"{len(paths):02d} {kind} in {form}.jpg"  # a suffix says nothing
+        path = folder / f"{len(paths):02d} {kind} in {form}.jpg"  # the suffix does not matter
         write(path, kind, form)
         paths[path] = kind, form, read_as
     return paths, [read(reader, list(paths)) for reader in READERS]
@@ -183,7 +183,7 @@ def test_orientations(turned, reader):
 
 @pytest.mark.skipif(not HAS_DALI, reason="DALI is not installed here")
 def test_views_inside_dali_are_of_the_pixels_of_the_contract(tmp_path):
-    """Crops, too, are drawn for the size of the image that is upright, and lie in it."""
+    """Crops, too, are drawn for the size of the upright image, and are inside it."""
     exif = Image.Exif()
     exif[0x0112] = 6
     ramp = np.zeros((20, 80, 3), np.uint8) + np.arange(80, dtype=np.uint8)[:, None]
@@ -195,7 +195,7 @@ def test_views_inside_dali_are_of_the_pixels_of_the_contract(tmp_path):
     )  # fmt: skip
     images = image_list(tmp_path / "list.txt")
     (batch,) = DALIViewReader(images, 1, [view], upright=True, threads=1)
-    down = torch.arange(20).float()[:, None] * 4 + 1.5  # of 80 rows, which the ramp goes down
+    down = torch.arange(20).float()[:, None] * 4 + 1.5  # of a ramp over 80 rows
     assert (batch.views[0] - down).abs().max() < 3
 
 

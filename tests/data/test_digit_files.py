@@ -1,4 +1,4 @@
-"""Digits written as files and read again, and the one door to all readers."""
+"""Digits written as files and read again, and the common function for all readers."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The random numbers of views: their distributions, and that they are independent."""
+"""The random numbers of views: their distributions and independence."""
 
 import math
 import random
@@ -20,7 +20,7 @@ def draw(*views, seed=0, size=(400, 500), count=COUNT):
 
 
 def torchvision_box(rng, view, height, width):
-    """RandomResizedCrop.get_params, word for word but for the source of random numbers."""
+    """RandomResizedCrop.get_params, identical except for the source of random numbers."""
     area = height * width
     for _ in range(10):
         target_area = area * rng.uniform(*view.scale)

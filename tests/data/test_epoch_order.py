@@ -1,4 +1,4 @@
-"""The order of images: shares of ranks, seeds, and what takes the place of skipped images."""
+"""The order of images: shards of ranks, seeds, and replacements of skipped images."""
 
 import pytest
 import torch

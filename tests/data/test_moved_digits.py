@@ -1,4 +1,4 @@
-"""Moved digits: where the ink goes, and that every move is its own."""
+"""Moved digits: the position of the ink, and the independence of moves."""
 
 import math
 
@@ -25,7 +25,7 @@ def square(count, side=8, top=3, left=15):
 
 
 def digits(images):
-    """With their numbers as labels."""
+    """Images with their indices as labels."""
     return DigitSplit(images, torch.arange(len(images)))
 
 
@@ -121,7 +121,7 @@ def test_empty_image_stays_empty():
 
 
 def test_views_show_the_same_digit_moved_independently():
-    # The square's side tells which image it is, whatever the move.
+    # The square's side identifies the image, whatever the move.
     images = torch.cat([square(1, side=side, top=2, left=2) for side in (4, 8, 16)])
     mass_ranges = [(s * s * 0.65**2, s * s * 1.2**2) for s in (4, 8, 16)]
     identified = 0
@@ -148,7 +148,7 @@ def test_the_two_views_are_uncorrelated():
 
 
 def test_an_epoch_sees_every_digit_once_and_drops_the_rest():
-    # Each image has its own brightness, which no move changes.
+    # Each image has its own brightness, which moves do not change.
     images = (
         square(10, side=8) // 255 * (20 * torch.arange(1, 11, dtype=torch.uint8))[:, None, None]
     )
@@ -165,7 +165,7 @@ def test_an_epoch_sees_every_digit_once_and_drops_the_rest():
 
 
 def same(first, second):
-    """Whether two batches are, bit for bit."""
+    """Whether two batches are equal, bit for bit."""
     pairs = [
         *zip(first.views, second.views, strict=True),
         *zip(first[1:4], second[1:4], strict=True),

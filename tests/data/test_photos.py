@@ -1,4 +1,4 @@
-"""Patches of photographs: of known shape, from two regions that do not meet."""
+"""Patches of photographs: their shape, and disjoint training and test regions."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Every reader through the same tests: order, shares, resuming, and files that are broken."""
+"""The same tests for every reader: order, sharding, resuming, and broken files."""
 
 import json
 import warnings
@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
 
 
 def tensors(batch):
-    """All tensors of a batch, however deep."""
+    """All tensors of a batch, at any depth."""
     if isinstance(batch, torch.Tensor):
         return [batch.clone()]
     parts = batch if isinstance(batch, tuple | list) else ()

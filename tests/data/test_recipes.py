@@ -1,4 +1,4 @@
-"""What recipes say, and that what is drawn from them has torchvision's distributions."""
+"""The settings of recipes, and torchvision's distributions for draws from them."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ from sslkernels.data import View, draw_parameters, load_views, make_views, recip
 from sslkernels.primitives.augment_views.parameters import Parameters
 
 COUNT = 4000
-LIKELY = 1e-4  # what a right sampler falls below once in ten thousand draws; seeds are fixed
+LIKELY = 1e-4  # p-value below which a correct sampler falls once in 10,000; seeds are fixed
 
 
 def drawn(view, height=400, width=500, count=COUNT, seed=0):
@@ -110,7 +110,7 @@ def test_views_and_images_are_independent():
     views = recipes.DINOViews(local_views=2).views
     sizes = torch.tensor([[400, 500]]).expand(COUNT, 2)
     parameters = draw_parameters(views, sizes, torch.Generator().manual_seed(0))
-    columns = parameters.permute(0, 2, 1).reshape(-1, COUNT).double()  # each view's each number
+    columns = parameters.permute(0, 2, 1).reshape(-1, COUNT).double()  # each number of each view
     varied = columns[columns.std(1) > 0]
     correlation = torch.corrcoef(varied)
     owner = torch.arange(len(views)).repeat_interleave(parameters.shape[2])[columns.std(1) > 0]

@@ -1,4 +1,4 @@
-"""One augmentation at a time: what changes, and what does not."""
+"""One augmentation at a time: what it changes, and what it does not."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def digits():
 
 
 def moments(canvases):
-    """Place of the ink (n, 2), and its mean squared distance from there (n,)."""
+    """Position of the ink (n, 2), and its mean squared distance from there (n,)."""
     side = canvases.shape[-1]
     grid = torch.stack(torch.meshgrid(*[torch.arange(side) + 0.5] * 2, indexing="ij")).flatten(1)
     ink = canvases.flatten(1) / canvases.flatten(1).sum(1, keepdim=True)
@@ -81,7 +81,7 @@ def test_each_view_differs_by_one_augmentation():
     }
     for name, expected in columns.items():
         changed = (parameters[name] != plain).any(0).nonzero()[:, 0].tolist()
-        changed = set(changed) - {5}  # the order of what does not happen is drawn too
+        changed = set(changed) - {5}  # the order is drawn even without jitter
         assert changed and changed <= expected, name
         assert not torch.allclose(made[name], made["plain"]), name
     assert torch.equal(made["flip"], made["plain"].flip(3))

@@ -1,4 +1,4 @@
-"""Views of images in files: made by augment_views of what is decoded, or inside DALI."""
+"""Views of images in files: made by augment_views from decoded images, or by DALI."""
 
 import pytest
 import torch
@@ -76,7 +76,7 @@ def test_all_doors_draw_the_same_views(images):
     std = torch.tensor(View().std)[:, None, None]
     for a, b, c in zip(pil.views, decoded.views, inside.views, strict=True):
         assert torch.equal(a, b)
-        assert ((a - c) * std * 255).abs().mean() < 3  # Pillow cuts decimals and rounds hues
+        assert ((a - c) * std * 255).abs().mean() < 3  # Pillow truncates, and rounds hues
 
 
 def test_views_of_images_in_memory():

@@ -1,4 +1,4 @@
-"""Readers in other processes: forked, pickled, and shared out over the workers of a DataLoader."""
+"""Readers in other processes: forked, pickled, and shared by the workers of a DataLoader."""
 
 import os
 import pickle
@@ -54,7 +54,7 @@ def loader(reader, workers, **options):
 
 @pytest.mark.parametrize("make", MAKERS)
 def test_workers_share_an_epoch_in_its_order(images, make):
-    """Also of a reader that the parent has used, whose threads no worker has."""
+    """Also for a reader that the parent has used, whose threads do not exist in workers."""
     reader = make(images)
     expected = [indices(reader) for _ in range(2)]
     assert len(expected[0]) == 5

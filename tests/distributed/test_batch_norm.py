@@ -28,7 +28,7 @@ def problem(name):
 
 
 def step(module, x, weight, scale=1.0):
-    """Two passes; of the second the output, the gradients, and then the buffers."""
+    """Two passes; returns the output, the gradients and the buffers of the second."""
     for _ in range(2):
         module.zero_grad()
         x = x.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""A finished run, evaluated: its numbers, its table, its pictures, and what cannot be."""
+"""Evaluation of a finished run: its numbers, its table, its plots, and errors."""
 
 import json
 import shutil

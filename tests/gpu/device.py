@@ -1,4 +1,4 @@
-"""What every step on a device is held to, and under which settings."""
+"""Checks of every step on a device, and its settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def float32_products(precision: str) -> Iterator[None]:
 
 def assert_no_wait(step: Step) -> None:
     """The host never waits for the device."""
-    torch.use_deterministic_algorithms(False)  # its fill of new memory is not ours
+    torch.use_deterministic_algorithms(False)  # it would fill new memory
     step()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -35,7 +35,7 @@ def assert_no_wait(step: Step) -> None:
 
 
 def assert_repeats(step: Step, times: int = 5) -> None:
-    """Bit for bit, and not because torch was asked for it."""
+    """Bit for bit, without torch's deterministic mode."""
     torch.use_deterministic_algorithms(False)
     first = step()
     for again in repeated(step, times):
@@ -43,7 +43,7 @@ def assert_repeats(step: Step, times: int = 5) -> None:
 
 
 def assert_repeats_as_graph(step: Step) -> None:
-    """Captured in a CUDA graph and replayed, it gives the same."""
+    """Captured in a CUDA graph and replayed, it gives the same results."""
     torch.use_deterministic_algorithms(False)
     expected = step()
     stream = torch.cuda.Stream()

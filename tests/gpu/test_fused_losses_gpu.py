@@ -1,4 +1,4 @@
-"""The losses that are one operator when ``impl="triton"`` is named, on a device."""
+"""The losses that are one operator with ``impl="triton"``, on a device."""
 
 import pytest
 import torch

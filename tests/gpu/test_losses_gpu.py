@@ -49,7 +49,7 @@ def test_as_exact_as_eager(name, dtype, n, precision):
             )
         )  # fmt: skip
 
-    with torch.device("cuda"), float32_products(precision):  # where formulas make their constants
+    with torch.device("cuda"), float32_products(precision):  # where formulas create constants
         assert_as_exact_as_eager(repeated(draw, 16))
 
 
@@ -66,7 +66,7 @@ def step_of(name, n, dtype):
     return step
 
 
-# these document their wait, or decompose a matrix
+# these document a synchronisation, or decompose a matrix
 WAITING = {"supcon solo_learn", "cca", "cca of some dimensions", "mmcr", "w_mse"}
 
 
@@ -112,7 +112,7 @@ def test_compiles(name):
 def test_queues(make, count):
     host = make()
     device = copy.deepcopy(host).cuda()
-    for _ in range(3):  # the third batch goes round
+    for _ in range(3):  # the third batch wraps around
         inputs = [torch.randn(48, D, requires_grad=True) for _ in range(count)]
         copies = [x.detach().cuda().requires_grad_() for x in inputs]
         found, expected = device(*copies), host(*inputs)
@@ -128,7 +128,7 @@ def test_queues(make, count):
 
 
 class TwoViews(nn.Module):
-    """Embeds two views by one network with dropout."""
+    """Embeds two views with one network with dropout."""
 
     def __init__(self):
         super().__init__()

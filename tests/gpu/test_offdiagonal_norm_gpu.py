@@ -1,4 +1,4 @@
-"""What only a device can show: values of the compiled kernels, streams, graphs, precision."""
+"""Tests that need a device: values of the compiled kernels, streams, graphs, precision."""
 
 import pytest
 import torch
@@ -81,7 +81,7 @@ def test_ragged_shapes(dtype, route, symmetric, n, d):
 @with_itself_or_not
 @pytest.mark.parametrize("n, d", [(300, 4500), (64, 8192), (1, 130), (700, 4096)])
 def test_square_sum(dtype, symmetric, n, d):
-    """The square, and for d of at least 4096 the triangle of tiles."""
+    """The square, and for d of at least 4,096 the triangle of tiles."""
     a = Columns(torch.randn(n, d, device="cuda").to(dtype))
     b = None if symmetric else Columns(torch.randn(d, n, device="cuda").to(dtype).T)
     product = a.x.double().T @ (b or a).x.double()
@@ -169,7 +169,7 @@ def test_other_streams(impl, route):
 
 @pytest.mark.parametrize("route, limit", [("sample", 160), ("feature", 200)])
 def test_memory_without_the_product(route, limit):
-    """Of 256 samples of 16384 features: inputs of 8 MiB, gradients in float32 of 16 MiB."""
+    """For 256 samples of 16,384 features: inputs of 8 MiB, gradients in float32 of 16 MiB."""
     step = step_of(256, 16384, route)
     torch.use_deterministic_algorithms(False)
     torch.cuda.reset_peak_memory_stats()

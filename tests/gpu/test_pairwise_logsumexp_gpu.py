@@ -1,4 +1,4 @@
-"""What only a device can show: values of the compiled kernels, streams, graphs, precision."""
+"""Tests that need a device: values of the compiled kernels, streams, graphs, precision."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What only a device can show: values of the compiled kernels, streams, graphs, precision."""
+"""Tests that need a device: values of the compiled kernels, streams, graphs, precision."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def test_edges(impl, n, m):
     ("ieee", torch.float32), ("ieee", torch.float16), ("tf32", torch.float32),
 ])  # fmt: skip
 def test_softplus_keeps_its_relative_accuracy(precision, dtype):
-    """Of the matrix-product route (ieee float32) and of the fused kernels."""
+    """For the matrix-product route (ieee float32) and for the fused kernels."""
     logits = torch.linspace(-86.9, 86.9, 20_001, device="cuda")
     logits = (logits * 8).round() / 8  # exact in TF32 and float16
     q = logits[:, None].to(dtype)

@@ -1,4 +1,4 @@
-"""What only a device can show: values of the compiled kernel, and that nobody waits."""
+"""Tests that need a device: values of the compiled kernel, and no synchronisation."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What only a device can show: values of the compiled kernels, streams, graphs, large sizes."""
+"""Tests that need a device: values of the compiled kernels, streams, graphs, large sizes."""
 
 import math
 
@@ -128,7 +128,7 @@ def test_from_features(impl, dtype, weights):
 
 @each_implementation
 def test_memory(impl):
-    """Logits of 320 MiB, of which no plan is stored."""
+    """Logits of 320 MiB, without storing a plan."""
     logits = draw(2560, 65536, dtype=torch.bfloat16)
     torch.use_deterministic_algorithms(False)
     torch.cuda.reset_peak_memory_stats()

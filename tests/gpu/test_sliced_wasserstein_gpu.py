@@ -1,4 +1,4 @@
-"""What only a device can show: values of torch's own kernels there, and that nobody waits."""
+"""Tests that need a device: values of torch's own kernels there, and no synchronisation."""
 
 import pytest
 import torch

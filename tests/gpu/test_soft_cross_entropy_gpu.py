@@ -1,4 +1,4 @@
-"""What only a device can show: values of the compiled kernels, streams, graphs, precision."""
+"""Tests that need a device: values of the compiled kernels, streams, graphs, precision."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ each_dtype = pytest.mark.parametrize(
 
 
 def step_of(impl, students=4, teachers=2, rows=30, width=9000, dtype=torch.bfloat16, apart=False):
-    """Rows and gradients, of students in one tensor or each in its own."""
+    """Rows and gradients, with students in one tensor or in separate ones."""
     student = torch.randn(students, rows, width, device="cuda", dtype=dtype)
     teacher = torch.randn(teachers, rows, width, device="cuda", dtype=dtype)
     center = torch.randn(width, device="cuda")
@@ -134,7 +134,7 @@ def test_other_streams(impl, width):
 
 @each_implementation
 def test_memory_without_the_distributions(impl):
-    """Students of 320 MiB, whose gradient is as large."""
+    """Students of 320 MiB, with gradients of the same size."""
     student = torch.randn(10, 256, 65536, device="cuda", dtype=torch.bfloat16, requires_grad=True)
     teacher = torch.randn(2, 256, 65536, device="cuda", dtype=torch.bfloat16)
     torch.use_deterministic_algorithms(False)
@@ -167,7 +167,7 @@ def test_strides(impl, layout):
 def test_nan_and_infinity(impl, width):
     student, teacher = (torch.randn(2, 4, width, device="cuda") for _ in range(2))
     student.requires_grad_()
-    teacher[..., : width // 2] = -float("inf")  # what a teacher never means
+    teacher[..., : width // 2] = -float("inf")  # prototypes that a teacher excludes
     rows = soft_cross_entropy(student, teacher, impl=impl)
     expected = soft_cross_entropy(student.double(), teacher.double(), impl="reference")
     torch.testing.assert_close(rows.double(), expected, rtol=1e-5, atol=0)

@@ -3,8 +3,8 @@ import os
 import pytest
 import torch
 
-# Triton reads the variable when a kernel is defined, so these tests need a process of their own:
-# tests/test_interpreter.py starts it.
+# Triton reads the variable when a kernel is defined, so these tests need a separate process, which
+# tests/test_interpreter.py starts.
 collect_ignore_glob = [] if os.environ.get("TRITON_INTERPRET") == "1" else ["test_*.py"]
 
 
@@ -19,7 +19,7 @@ def _faster(monkeypatch):
 
 @pytest.fixture
 def fused_float32(monkeypatch):
-    """Float32 takes the fused kernels, with all of its digits; test_tf32.py has those of TF32."""
+    """Float32 uses the fused kernels in full precision; test_tf32.py covers TF32."""
     from sslkernels.primitives import _triton
     from sslkernels.primitives.nearest_neighbor import triton as nearest_neighbor
     from sslkernels.primitives.offdiagonal_norm import triton as offdiagonal_norm

@@ -1,4 +1,4 @@
-"""Triton's interpreter, faster in two places, and with products that round as on a device."""
+"""Triton's interpreter, made faster in two places, with products that round as on a device."""
 
 import numpy as np
 from triton.language import tensor
@@ -14,7 +14,7 @@ has_language: set[int] = set()
 
 
 def call(self: InterpretedFunction, *args, **kwargs):
-    """A function of kernels: its module gets the interpreter's language once, not at each call."""
+    """Patches the module of a kernel function with the interpreter's language only once."""
     if id(self.fn.__globals__) not in has_language:
         has_language.add(id(self.fn.__globals__))
         interpreter._patch_lang(self.fn)
@@ -22,7 +22,7 @@ def call(self: InterpretedFunction, *args, **kwargs):
 
 
 def reduce(self: ReduceOps, inputs: tuple[tensor, ...]) -> list[tensor]:
-    """Combines slices, in order, where the interpreter combines single numbers."""
+    """Combines slices, in order, instead of single numbers."""
     assert self.axis is not None and not self.keep_dims
 
     def part(i):
@@ -36,7 +36,7 @@ def reduce(self: ReduceOps, inputs: tuple[tensor, ...]) -> list[tensor]:
 
 
 def create_dot(self: InterpreterBuilder, a, b, d, input_precision, max_num_imprecise_acc):
-    """A product of one tile and of its transpose are alike on tensor cores, whatever their shape;
-    numpy's in float32 are not."""
+    """On tensor cores, the products of a tile and of its transpose are equal, whatever their
+    shape; numpy's in float32 are not."""
     product = np.matmul(a.data.astype(np.float64), b.data.astype(np.float64))
     return TensorHandle(product.astype(d.data.dtype) + d.data, d.dtype.scalar)

@@ -1,7 +1,7 @@
 """Values of the Triton kernels, run by the interpreter.
 
-Weights of the resize come from float32 rather than float64, so that a sum next to a half may round
-to the other side: one level, in fewer than one pixel in a thousand. Colours are exact.
+Weights of the resize come from float32 instead of float64, so that a sum near a half may round the
+other way: a difference of one level, in fewer than one pixel in a thousand. Colours are exact.
 """
 
 from itertools import permutations
@@ -17,7 +17,7 @@ from sslkernels.primitives.augment_views.parameters import pack_order
 
 
 def difference(images, parameters, size, interpolation="bicubic", channels=3):
-    """Between levels of Triton and of the reference."""
+    """The difference of levels between Triton and the reference."""
     options = {"size": size, "interpolation": interpolation}
     options |= {"mean": (0,) * channels, "std": (1,) * channels}
     return (
@@ -45,7 +45,7 @@ def test_crops(interpolation, size, channels):
 
 
 def test_colours_in_every_order():
-    """Of a crop that is not resized, so that nothing rounds otherwise."""
+    """For a crop that is not resized, so that nothing rounds differently."""
     image = small_images()[2][:24, :24].contiguous()
     changes = {"brightness": 1.5, "contrast": 0.5, "saturation": 1.6, "hue": -0.15}
     rows = [
@@ -91,7 +91,7 @@ def test_whole_views():
 def test_normalisation_and_layout(dtype, channels_last):
     images = torch.randint(0, 256, (2, 30, 30, 3), dtype=torch.uint8)
     parameters = plain_parameters(images[0]).expand(1, 2, -1).clone()
-    parameters[0, 1, -2] = 0.8  # a blurred one takes another way out
+    parameters[0, 1, -2] = 0.8  # blurred views take another code path
     options = {"size": 30, "dtype": dtype, "channels_last": channels_last}
     ours = augment_views(images, parameters, impl="triton", **options)
     expected = augment_views(images, parameters, impl="reference", **options)

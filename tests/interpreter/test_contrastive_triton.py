@@ -1,6 +1,6 @@
 """Values of the fused losses, run by the interpreter: float32 and float16 on ragged shapes.
 
-(Its bfloat16 arithmetic is wrong, so float32 takes its place where rows stay as they are.)
+(Its bfloat16 arithmetic is wrong, so float32 replaces it where rows are not normalised.)
 """
 
 import pytest
@@ -24,7 +24,7 @@ def rows(request, monkeypatch):
 
 @pytest.mark.parametrize("name, rows, dtype, scale, shape", covering(
     list(PROBLEMS), ["unit rows", "rows as given"], [torch.float32, torch.float16], [5.0, 90.0],
-    [(70, 24), (150, 33), (40, 17)],  # the interpreter adds one by one, wide rows less exactly
+    [(70, 24), (150, 33), (40, 17)],  # the interpreter adds sequentially, less exactly if wide
 ), indirect=["rows"], ids=str)  # fmt: skip
 def test_as_exact_as_eager(name, rows, dtype, scale, shape):
     n, d = shape
@@ -37,7 +37,7 @@ def test_as_exact_as_eager(name, rows, dtype, scale, shape):
     [1, _chunks.MOST_BYTES],  # gradients in several chunks of rows, or in one
 ), indirect=["rows"], ids=str)  # fmt: skip
 def test_wide(name, rows, dtype, most, monkeypatch):
-    """Embeddings in pieces, and gradients by products."""
+    """Embeddings in pieces, and gradients from products."""
     monkeypatch.setattr(_chunks, "MOST_BYTES", most)
     check(
         name, n=150, m=170 if name == "queue" else 150, d=270, dtype=dtype, draws=2, impl="triton"
@@ -81,7 +81,7 @@ def test_the_loss_alone_is_the_same(name):
 
 
 def test_a_query_set_beside_its_positives():
-    """Explicit positives, while the other queries are the negatives."""
+    """Explicit positives, with the other queries as negatives."""
     q, p = (torch.randn(30, 8, requires_grad=True) for _ in range(2))
     loss = contrastive_loss(Contrastive(q, positive=p, exclude=(0,), scale=5.0), impl="triton")
     z, y = F.normalize(q, dim=1), F.normalize(p, dim=1)

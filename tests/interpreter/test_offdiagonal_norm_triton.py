@@ -22,7 +22,7 @@ with_itself_or_not = pytest.mark.parametrize("symmetric", [True, False], ids=["i
 
 @pytest.fixture(params=DTYPES)
 def dtype(request):
-    """Fused, float32 keeps the diagonal of a Gram matrix apart, as float16 does."""
+    """When fused, float32 separates the diagonal of a Gram matrix, as float16 does."""
     if request.param == "float32 fused":
         request.getfixturevalue("fused_float32")
     return torch.float16 if request.param == "float16" else torch.float32
@@ -83,7 +83,7 @@ def test_one_feature(dtype, symmetric):
     "route, layout, columns",
     [
         *covering(ROUTES, ["transposed", "sliced", "expanded", "stepped"], COLUMNS),
-        *((route, "repeated", "raw") for route in ROUTES),  # else its gradients nearly vanish
+        *((route, "repeated", "raw") for route in ROUTES),  # otherwise its gradients nearly vanish
     ],
     ids=str,
 )
@@ -120,7 +120,7 @@ def test_scales_that_overflow_float16_products(route, columns, size):
 @with_itself_or_not
 @pytest.mark.parametrize("n, d", [(1, 1), (5, 3), (70, 300), (33, 128)])
 def test_square_sum(monkeypatch, dtype, symmetric, n, d):
-    """The triangle of tiles, which is for wider matrices, and the square."""
+    """The triangle of tiles, used for wider matrices, and the square."""
     for fewest in (1, 10_000):
         monkeypatch.setattr(triton, "FEWEST_FOR_TRIANGLE", fewest)
         a = Columns(torch.randn(n, d).to(dtype))
@@ -164,7 +164,7 @@ def test_features_that_never_change(route):
 
 @each_route
 def test_backward_twice_and_only_where_asked_for(dtype, route):
-    """What the forward pass keeps is not overwritten."""
+    """Tensors kept by the forward pass are not overwritten."""
     a, b = (torch.randn(30, 20).to(dtype) for _ in range(2))
     leaf = a.clone().requires_grad_()
     norm, _ = offdiagonal_norm(leaf, b, columns="standardized", impl="triton", route=route)

@@ -52,7 +52,7 @@ def test_softplus_and_sigmoid_keep_their_relative_accuracy(route):
     q = logits[:, None].clone().requires_grad_()
     rows = pairwise_softplus(q, torch.ones(1, 1), impl="triton")
     (sigma,) = torch.autograd.grad(rows.sum(), q)
-    # the interpreter rounds the product of a fused multiply-add, which the exponential counts on
+    # the interpreter rounds the product of a fused multiply-add, on which the exponential relies
     allowed = torch.finfo(torch.float32).eps * (3 + logits.abs())
     for ours, exact in (
         (rows, F.softplus(logits.double(), threshold=40.0)),

@@ -15,7 +15,7 @@ QUADRATURES = [Quadrature.trapezoid(33), Quadrature.trapezoid(10), Quadrature.tr
 
 @pytest.fixture(params=["fused", "by weights"])
 def route(request, monkeypatch):
-    """The gradient from one kernel, as with tensor cores; or by way of directions' weights."""
+    """The gradient from one kernel, as with tensor cores; or through weights of directions."""
     monkeypatch.setattr(triton, "tensor_cores", lambda x: request.param == "fused")
 
 
@@ -35,7 +35,7 @@ def test_ragged_shapes(shape, m):
 
 
 def test_one_sample():
-    """Its gradient is the difference of large parts, which eager has alike in both passes."""
+    """Its gradient is a difference of large terms, which eager computes alike in both passes."""
     z, a = torch.randn(3, 1, 5), unit_columns(5, 7).float()
     results = []
     for impl in ("triton", "reference"):
@@ -58,7 +58,7 @@ def test_weights_in_chunks(monkeypatch):
 
 @pytest.mark.usefixtures("route")
 def test_gradients_of_any_size():
-    """Statistics' own gradients differ by 1e12, and all are outside of float16's range."""
+    """Incoming gradients differ by 1e12, and all are outside of float16's range."""
     z, a = torch.randn(2, 40, 8, dtype=torch.float16), unit_columns(8, 20).half()
     for size in (1e-9, 1e9):
         weights = size * torch.tensor([[1.0], [1e-3]]).expand(2, 20)

@@ -16,7 +16,7 @@ NAN, INFINITY = float("nan"), float("inf")
 
 
 def outcome(student, teacher, **how):
-    """Rows, and the students' gradients, which are as many tensors as the students."""
+    """Rows, and the students' gradients, one tensor for each student."""
     leaves = [x.detach().requires_grad_() for x in student]
     rows = soft_cross_entropy(leaves, teacher, **{"impl": "triton", **how})
     ramp = torch.arange(1.0, 1.0 + rows.numel()).view_as(rows)
@@ -87,7 +87,7 @@ def test_views_wherever_they_lie():
         [students[0], wide[:, 20:60], *students[2:]],  # another stride of rows
         [students[0], backwards[3], backwards[2], *students[3:]],
         backwards.unbind()[::-1],  # a negative distance
-        torch.cat(list(students), 1).chunk(5, 1),  # nearer than a row is long
+        torch.cat(list(students), 1).chunk(5, 1),  # closer than the length of a row
     ):
         assert_equal(outcome(views, teachers, pairs=pairs), expected)
     theirs = [x.clone() for x in teachers]
@@ -144,7 +144,7 @@ def test_parts_of_the_prototypes_merge(probabilities):
 
 
 def test_far_logits():
-    """Whole blocks below where float32 ends, and -inf for prototypes that a teacher never means."""
+    """Whole blocks below float32's range, and -inf for prototypes that a teacher excludes."""
     student, teacher = torch.randn(2, 3, 5000), torch.randn(1, 3, 5000)
     student[..., 4096:] -= 1e4
     teacher[..., :300] += 30.0
@@ -154,7 +154,7 @@ def test_far_logits():
             how = {"teacher_temperature": temperature}
             doubles = student.double(), teacher.double()
             expected = outcome(*doubles, **how, impl="reference")
-            # the teacher's logits reach 750, of which float32 keeps 3e-5
+            # the teacher's logits reach 750, where float32's precision is 3e-5
             assert_close(outcome(student, teacher, **how), expected, 5e-5)
 
 
@@ -195,7 +195,7 @@ def test_how_many_teachers():
 @pytest.mark.parametrize("same_view", [False, True])
 @pytest.mark.parametrize("students", [2, 5, 19])
 def test_losses_of_many_views_that_lie_anywhere(students, same_view):
-    """More than a launch takes, too; pairs by a rule."""
+    """Also more than fit in one launch; pairs by a rule."""
     views = [torch.randn(3 + i, 3, 50)[i].requires_grad_() for i in range(students)]
     teacher = [torch.randn(3, 50) for _ in range(2)]
     values = []

@@ -1,4 +1,4 @@
-"""Float32 as tensor cores multiply it: they cut operands off to TF32, unless these are rounded."""
+"""Float32 on tensor cores: they truncate operands to TF32 unless these are rounded first."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from sslkernels.primitives._triton import operand
 
 @pytest.fixture(autouse=True)
 def tensor_cores(monkeypatch):
-    """Of the interpreter, which else multiplies with all digits."""
+    """Emulates them in the interpreter, which otherwise multiplies in full precision."""
     multiply = InterpreterBuilder.create_dot
 
     def cut(x):

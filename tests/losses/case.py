@@ -1,4 +1,4 @@
-"""The form of a case: a loss and its formula, called alike."""
+"""The form of a case: a loss and its formula, with the same signature."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sslkernels.distributed import Gather
 
 
 def numbers(like: Tensor, *shape: int, seed: int) -> Tensor:
-    """Irregular float32 numbers about 0, of variance 1, the same at every call.
+    """Irregular float32 numbers with mean 0 and variance 1, the same at every call.
 
-    They are made on the device of ``like``: to copy them there would wait for it.
+    They are computed on the device of ``like``, because a copy would synchronise.
     """
     count = torch.arange(math.prod(shape), dtype=torch.float64, device=like.device)
     return (2**0.5 * (count + 10_000 * seed).square().sin()).float().reshape(shape)
@@ -23,7 +23,7 @@ def numbers(like: Tensor, *shape: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Case:
-    """``embeddings`` of (N, D), the last ``constant`` of which get no gradient; learnable scalars.
+    """``embeddings`` of (N, D), the last ``constant`` without gradient; learnable scalars.
 
     With ``labels``, both functions take the rows' labels as a further argument.
     """

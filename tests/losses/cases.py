@@ -15,17 +15,17 @@ from sslkernels import functional
 
 
 def queue(like):
-    """Keys of other batches; as many as eager torch multiplies in TF32 too."""
+    """Keys of other batches; as many as eager torch also multiplies in TF32."""
     return F.normalize(numbers(like, 76, like.shape[1], seed=3), dim=1)
 
 
 def covariance(like):
     keys = queue(like)
-    return (keys[:, :, None] * keys[:, None, :]).mean(0)  # no product that autocast would lower
+    return (keys[:, :, None] * keys[:, None, :]).mean(0)  # no product, which autocast would lower
 
 
 def pair_loss(function, *options, **keywords):
-    """A loss of embeddings alone, which has no scalar and gathers nothing."""
+    """A loss of embeddings alone, without scalars or gathering."""
 
     def compute(*embeddings, gather=None):
         return function(*embeddings, *options, **keywords)
@@ -99,7 +99,7 @@ def maps(x):
 def crops(*embeddings):
     """Views of (N, D): pooled features, maps of 2 x 2 cells, and grids that depend on images.
 
-    The grids are float32, lest half precision makes places equal that are not.
+    The grids are float32, so that half precision does not make different positions equal.
     """
     cells = [x.view(len(x), 2, 2, -1) for x in embeddings]
     grids = [c[..., 1:3].detach().float() ** 2 for c in cells]
@@ -198,7 +198,7 @@ CASES = (
             scalars=(),
         ),
         "mmcr": Case(mmcr, lambda *x: formulas.mmcr(*x, 0.05), embeddings=4, scalars=()),
-        # a matrix before the embeddings changes cca by the ridge alone: a large one, or no gradient
+        # cca depends on a linear map of the embeddings only through the ridge, which is large here
         "cca": Case(
             partial(functional.cca, ridge=0.3), lambda x, y: formulas.cca(x, y, 0.3), scalars=()
         ),

@@ -1,4 +1,4 @@
-"""The losses of self-distillation; the columns of an embedding are prototypes' logits."""
+"""The self-distillation losses; the columns of an embedding are logits of prototypes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def dino_of_features_formula(*x):
 
 
 def one_of_two(student):
-    """A mask of as many images as there are rows, one of whose two patches is masked."""
+    """A mask for as many images as there are rows, with one of two patches masked in each."""
     mask = torch.zeros(len(student), 2, dtype=torch.bool, device=student.device)
     mask[:, 1] = True
     return mask
@@ -85,7 +85,7 @@ def msn(anchors, targets, gather=None, **options):
 
 
 def small(x):
-    """Logits whose exponentials half precision can hold as well."""
+    """Logits whose exponentials fit in half precision."""
     return 0.1 * x
 
 

@@ -1,4 +1,4 @@
-"""The losses of self-distillation as one writes them by hand, every distribution in memory.
+"""The self-distillation losses in plain torch, with all distributions in memory.
 
 In the inputs' dtype up to the logits, then float32 (float64 for float64).
 """
@@ -13,7 +13,7 @@ from formulas import unit, wide
 
 
 def cross_entropy(teacher, student):
-    """Of probabilities and log-probabilities, row by row."""
+    """For probabilities and log-probabilities, row by row."""
     return -(teacher * student).sum(-1)
 
 
@@ -37,7 +37,7 @@ def ibot(student, teacher, mask, student_temp, teacher_temp, center=0.0):
 
 
 def sinkhorn(logits, epsilon, iterations=3):
-    """The plan (N, K), of sums of exponentials as they are."""
+    """The plan (N, K), from sums of exponentials without shifts."""
     plan = wide((logits / epsilon).exp())
     for _ in range(iterations):
         plan = plan / plan.sum(0, keepdim=True)

@@ -1,7 +1,7 @@
-"""Every loss as one writes it by hand from its paper or its published code, matrices and all.
+"""Every loss in plain torch from its paper or its published code, with all matrices.
 
-In the inputs' dtype up to the scores, then float32 (float64 for float64): both the float64 truth
-and what the same dtype gives in eager torch.
+In the inputs' dtype up to the scores, then float32 (float64 for float64): the float64 truth, and
+eager torch's result in the same dtype.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def supcon_pml(features, mask, temperature):
 
 
 def supcon_solo(features, labels, temperature):
-    """solo-learn's simclr_loss_func: positives summed inside the logarithm, every row with some."""
+    """solo-learn's simclr_loss_func: positives summed inside the logarithm; every row has some."""
     z = torch.cat(unit(features).unbind(1))
     index = labels.repeat(features.shape[1])
     scores = wide(z @ z.T / temperature).fill_diagonal_(float("-inf"))
@@ -145,7 +145,7 @@ def simsiam(prediction, projection):
 
 
 def byol(prediction, projection):
-    """regression_loss of DeepMind: the squared distance of unit vectors."""
+    """DeepMind's regression_loss: the squared distance of unit vectors."""
     return (unit(prediction) - unit(projection.detach())).square().sum(1).mean()
 
 
@@ -230,13 +230,13 @@ def vicreg(z_a, z_b, halves=0.5, nu=1.0):
 
 
 def vicreg_maps(z_a, z_b, nu=1.0):
-    """Of (N, L, D): invariance is a mean over everything, the rest over the locations."""
+    """For (N, L, D): invariance is a mean over everything, the rest over the locations."""
     locations = zip(z_a.unbind(1), z_b.unbind(1), strict=True)
     return torch.stack([vicreg(*x, nu=nu) for x in locations]).mean()
 
 
 def vicregl(large, small, counts, alpha=0.75):
-    """Of views (pooled, map, grid): every large one with every other."""
+    """For views (pooled, map, grid): every large one with every other."""
     views = [*large, *small]
     pairs = [(a, b) for i, a in enumerate(large) for j, b in enumerate(views) if i != j]
     distances = [wide(a[0] - b[0]).square().mean() for a, b in pairs]
@@ -245,7 +245,7 @@ def vicregl(large, small, counts, alpha=0.75):
     pooled = pooled + 25 * hinges(*(z for z, _, _ in views)) / len(views)
 
     def matched(a, b, by, count):
-        """The cells of a that are nearest to any of b, the nearest first, and those of b."""
+        """The cells of a nearest to any of b, in order of distance, and those of b."""
         x, y, x_place, y_place = (z.flatten(1, 2) for z in (a[1], b[1], a[by], b[by]))
         distance, neighbor = (x_place[:, :, None] - y_place[:, None]).norm(dim=3).min(2)
         chosen = distance.argsort(1)[:, :count]

@@ -1,4 +1,4 @@
-"""The losses on random slices, on slices that every dtype has alike."""
+"""The losses on random slices, with slices that are exact in every dtype."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from case import Case, numbers
 from sslkernels import functional
 
 SLICES = 24
-CLOSE = 3e-5  # far beyond what float32 rounds of standardised projections
+CLOSE = 3e-5  # far above float32's rounding of standardised projections
 
 
 def directions(like):
-    """(D, M) unit columns, which half precision holds exactly."""
+    """(D, M) unit columns, exactly representable in half precision."""
     columns = numbers(like, like.shape[-1], SLICES, seed=8)
     return (columns / columns.norm(dim=0)).bfloat16().to(like.dtype)
 
@@ -31,7 +31,7 @@ def clipped(*views, gather=None):
 
 def clipped_formula(*views):
     statistics = formulas.sigreg_statistics(torch.stack(views), directions(views[0]))
-    # by whole statistics, whichever side of the clip a rounded one would be
+    # by whole statistics, independent of the side of the clip that rounding chooses
     exact = formulas.sigreg_statistics(torch.stack(views).double(), directions(views[0]).double())
     return (statistics * (exact >= 0.8)).sum()
 
@@ -63,12 +63,11 @@ def visreg(g0, g1, l0, l1, l2, gather=None, **options):
 
 
 def apart(x):
-    """The samples, moved until no two are close on a direction once they are standardised.
+    """The samples, moved until no two are close on a direction after standardisation.
 
-    Which of two equal projections is the larger is for rounding to say, and each answer has its own
-    gradient.
+    Rounding decides which of two equal projections is larger, and each order has its own gradient.
     """
-    for _ in range(100):  # a few do, of few rows
+    for _ in range(100):  # a few suffice for few rows
         projections, order = (
             ((x - x.mean(0)) / x.std(0, correction=0)) @ directions(x)
         ).sort(0)  # fmt: skip

@@ -1,4 +1,4 @@
-"""The losses on random slices, by hand: the projections at every knot are stored."""
+"""The losses on random slices in plain torch: the projections at every knot are stored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def epps_pulley(p: Tensor, t: Tensor, weights: Tensor) -> Tensor:
-    """Of samples p (…, N, M): ``∫ |φ_empirical − φ_normal|²``."""
+    """For samples p (…, N, M): ``∫ |φ_empirical − φ_normal|²``."""
     angles = p[..., None] * t
     normal = torch.exp(-t.square() / 2)
     error = (angles.cos().mean(-3) - normal).square() + angles.sin().mean(-3).square()

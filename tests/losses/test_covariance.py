@@ -1,4 +1,4 @@
-"""Losses on covariances: every shape by both routes, half precision, memory, odd batches."""
+"""Covariance losses: every shape by both routes, half precision, memory, unusual batches."""
 
 from functools import partial
 
@@ -52,7 +52,7 @@ def test_float32(name, n, d):
 
 @pytest.mark.parametrize("name", ROUTED)
 def test_sample_route_of_many_rows(name):
-    """Exact to float32 of what it subtracts: all of C, whose diagonal is most of it."""
+    """Exact to float32's precision of all of C, most of which is the diagonal."""
     ours, _, exact = compare(name, 1024, 16, torch.float32, route="sample")
     for a, b in zip(ours, exact, strict=True):
         assert (a - b).norm() <= 1e-5 * b.norm()
@@ -79,10 +79,10 @@ HALF["spectral_contrastive"] = Case(
 @pytest.mark.parametrize("mean", [0.0, 20.0])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_large_embeddings_in_half_precision(name, mean, dtype):
-    """Sums over 2048 rows of deviation 8 leave float16's range; those of a loss here do not."""
+    """Sums over 2,048 rows with deviation 8 exceed float16's range; those of a loss must not."""
     base = torch.randn(2048, 256)
     inputs = [(mean + 8 * (base + 0.2 * torch.randn(2048, 256))).to(dtype) for _ in range(2)]
-    case, scale = HALF[name], [torch.full((), 1024.0)]  # as loss scaling does
+    case, scale = HALF[name], [torch.full((), 1024.0)]  # as with loss scaling
     ours, exact = (
         results(lambda *x, f=f: (f(*x),), inputs, as_dtype, scale)
         for f, as_dtype in ((case.ours, dtype), (case.formula, torch.float64))
@@ -102,7 +102,7 @@ def standardized(z, correction=0):
 
 def test_conventions():
     x = CASES["vicreg"].inputs(40, 12)
-    equal = partial(torch.testing.assert_close, rtol=1e-4, atol=0)  # epsilons aside
+    equal = partial(torch.testing.assert_close, rtol=1e-4, atol=0)  # up to the epsilons
     for correction, convention, scale in (
         (0, "lightly", 1.0), (0, "solo_learn", 0.025), (1, "stable_pretraining", 1.0)
     ):  # fmt: skip
@@ -112,7 +112,7 @@ def test_conventions():
         loss = functional.barlow_twins(*x, 0.3, convention=convention)
         equal(loss, scale * (on + 0.3 * off))
         assert torch.equal(ssl.BarlowTwinsLoss(0.3, convention=convention)(*x), loss)
-    flat = [z / 10 for z in x]  # variances alone matter with weights 0
+    flat = [z / 10 for z in x]  # only variances matter with weights 0
     lightly, solo = (
         functional.vicreg(*flat, 0, 1, 0, convention=convention)
         for convention in ("lightly", "solo_learn")
@@ -125,7 +125,7 @@ def test_conventions():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("n, d", [(37, 8), (8, 37)])
 def test_constant_features(name, dtype, n, d):
-    """Where a feature is constant does not matter, and nothing pulls at it but the other view."""
+    """The value of a constant feature does not matter, and its gradient is that of invariance."""
     inputs = CASES[name].inputs(n, d, dtype)
     found = []
     for constant in (0.0, 0.1, 1000.3):
@@ -145,8 +145,8 @@ def test_constant_features(name, dtype, n, d):
 def test_smallest_shapes(name, n, d):
     tolerances = {torch.float32: 1e-5, torch.float64: 1e-10}
     if name == "vibcreg" and n == 2:
-        # Correlations of two rows are ± 1. Their gradient is what large parts leave, and the 1e-12
-        # that is added to a deviation here, where solo-learn's normalize takes the larger.
+        # Correlations of two rows are ± 1. Their gradient is a difference of large terms, and of
+        # the 1e-12 added to a deviation here, where solo-learn's normalize takes the maximum.
         tolerances = {torch.float32: 1e-3, torch.float64: 1e-8}
     for dtype, tolerance in tolerances.items():
         ours, _, exact = compare(name, n, d, dtype)
@@ -156,7 +156,7 @@ def test_smallest_shapes(name, n, d):
 
 @pytest.mark.parametrize("n, d", [(256, 8), (1024, 64)])
 def test_barlow_twins_of_identical_decorrelated_views(n, d):
-    """What is left of the diagonal is epsilon, of the rest nothing."""
+    """The diagonal leaves only epsilon, the rest nothing."""
     x = torch.randn(n, d, dtype=torch.float64)
     x = 0.05 * n**0.5 * torch.linalg.qr(x - x.mean(0))[0]
     exact = d * (1 - 0.0025 / (0.0025 + 1e-5)) ** 2
@@ -177,7 +177,7 @@ def test_no_matrix_of_features_by_features(make):
 
     n, d = 64, 16384
     assert n * d * 4 <= largest(n, d) <= 2 * n * d * 4 + 4 < d * d  # both gradients and the loss
-    assert largest(n, 2048, impl="reference") >= 2048 * 2048 * 4  # so it would have been seen
+    assert largest(n, 2048, impl="reference") >= 2048 * 2048 * 4  # so it would have been noticed
 
 
 def crops(*sizes, n=10):
@@ -202,7 +202,7 @@ def test_vicregl_matches_identical_maps_with_themselves():
     invariance = {"lambda_param": 1.0, "mu_param": 0.0, "nu_param": 0.0}
     assert functional.vicregl(*twice, **invariance) == 0
     moved = [features[0], (features[0][0], features[0][1].flip(1))], 2 * grids
-    assert functional.vicregl(*moved, **invariance) > 0  # by place they differ
+    assert functional.vicregl(*moved, **invariance) > 0  # their positions differ
     moved = moved[0], [grids[0], grids[0].flip(1)]
     assert functional.vicregl(*moved, **invariance) == 0
 

@@ -1,4 +1,4 @@
-"""Covariance losses on 2 and 4 ranks: both routes, any split of features, lightly's way too."""
+"""Covariance losses on 2 and 4 ranks: both routes, any split of features, also lightly's way."""
 
 from functools import partial
 
@@ -22,20 +22,20 @@ LOSSES = {
 
 
 def norms(a, b, columns, **options):
-    """A scalar of all that offdiagonal_norm returns; b is None if it starts with a "one"."""
+    """A scalar from all results of offdiagonal_norm; b is None if ``columns`` starts with "one"."""
     other = None if columns.startswith("one ") else b
     norm, diagonal = offdiagonal_norm(a, other, columns=columns.removeprefix("one "), **options)
     return norm / 100 + (diagonal.sin() * torch.arange(1, len(diagonal) + 1)).sum()
 
 
 each_loss = pytest.mark.parametrize("name", list(LOSSES))
-two_ranks = pytest.mark.parametrize("gang", [2], indirect=True)  # have the graph of more
+two_ranks = pytest.mark.parametrize("gang", [2], indirect=True)  # same graph as with more
 NORMS = ["raw", "centered", "standardized", "one raw", "one centered", "one standardized"]
 LOSSES |= {f"norm of {x}": partial(norms, columns=x) for x in NORMS}
 
 
 def views(sizes, d, dtype=torch.float64):
-    """The global batch, and encoders whose gradients DistributedDataParallel would average."""
+    """The global batch, and encoders with gradients averaged as by DistributedDataParallel."""
     generator = torch.Generator().manual_seed(11)
     draw = partial(torch.randn, generator=generator, dtype=torch.float64)
     base = draw(sum(sizes), d)
@@ -59,7 +59,7 @@ def on_rank(rank, loss, sizes, d, dtype, options):
 
 
 def run(gang, *arguments, **options):
-    """What every rank found, and the mean."""
+    """The results of every rank, and the mean."""
     found = gang.run(on_rank, *arguments, options)
     return found, [torch.stack(parts).mean(0) for parts in zip(*found, strict=True)]
 
@@ -78,7 +78,7 @@ def shares(size, total):
 ROUTED = [name for name in LOSSES if name != "spectral_contrastive" and "per rank" not in name]
 
 
-SHAPES = [(24, 50), (100, 7), (12, 192), (320, 20), (48, 3)]  # the last: few features for ranks
+SHAPES = [(24, 50), (100, 7), (12, 192), (320, 20), (48, 3)]  # the last: fewer features than ranks
 WAYS = covering([2, 4], ROUTED, ["sample", "feature"], SHAPES)
 
 

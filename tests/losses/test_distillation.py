@@ -1,4 +1,4 @@
-"""What the modules of self-distillation add to formulas: centres, schedules, masks, errors."""
+"""Additions of the self-distillation modules to the formulas: centres, schedules, masks, errors."""
 
 import copy
 import io
@@ -73,7 +73,7 @@ def test_official_dino_takes_crops_in_one_tensor():
 
 @pytest.mark.parametrize("make", [ssl.DINOLoss, ssl.IBOTPatchLoss])
 def test_sinkhorn_centring(make):
-    """The teacher's plan over all its rows, in place of its centred softmax."""
+    """The teacher's plan over all its rows, instead of its centred softmax."""
     loss = make(40, teacher_temp=0.06, center_mode="sinkhorn")
     students, teachers = views(3), views(2)
     plan = formulas.sinkhorn(torch.cat(teachers).detach(), 0.06).unflatten(0, (2, -1))
@@ -94,7 +94,7 @@ def test_sinkhorn_centring(make):
 @pytest.mark.parametrize("mode", ["mean", "sinkhorn"])
 @pytest.mark.parametrize("normalized", [False, True])
 def test_features_and_prototypes(mode, normalized):
-    """Loss, gradients and centre of a head whose logits are never made."""
+    """Loss, gradients and centre of a head without stored logits."""
     weight, teacher_weight = (torch.randn(40, 8).double().requires_grad_() for _ in range(2))
     magnitude = (torch.rand(40, 1).double() + 0.5).requires_grad_()
     students, teachers = torch.stack(views(3, width=8)), torch.stack(views(2, width=8))
@@ -226,7 +226,7 @@ def test_bad_input_leaves_the_center_alone():
 
 
 def test_koleo_conventions():
-    """An embedding with nothing but opposites: its own neighbour in DINOv2, left out in lightly."""
+    """An embedding opposite to all others: its own neighbour in DINOv2, left out in lightly."""
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     dinov2, lightly = (functional.koleo(x, convention=c) for c in ("dinov2", "lightly"))
     assert dinov2.item() == pytest.approx(8.423, abs=1e-3)

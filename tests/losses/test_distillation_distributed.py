@@ -1,4 +1,4 @@
-"""Centres, prototypes and neighbours of 2 and 4 ranks against one process."""
+"""Centres, prototypes and neighbours on 2 and 4 ranks against one process."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def share(x, rank):
 
 
 def centers_on_rank(rank, size, mode):
-    """After every step, and as a checkpoint holds it while an update may be on its way."""
+    """After every step, and in a checkpoint while an update may be pending."""
     dino = ssl.DINOLoss(20, center_mode=mode).double()
     ibot = ssl.IBOTPatchLoss(20, center_mode=mode).double()
     losses = []
@@ -72,7 +72,7 @@ def compiled_on_rank(rank):
     return outcomes
 
 
-@pytest.mark.parametrize("gang", [2], indirect=True)  # have the graph of more
+@pytest.mark.parametrize("gang", [2], indirect=True)  # same graph as with more
 def test_compiled(gang):
     for eager, compiled in gang.run(compiled_on_rank):
         torch.testing.assert_close(compiled, eager)

@@ -46,12 +46,12 @@ def test_as_exact_as_eager(name, dtype):
 
 @pytest.mark.parametrize("name", ["nt_xent", "moco", "moco_v3", "info_nce", "clip", "siglip"])
 def test_relative_accuracy_where_positives_dominate(name):
-    """After convergence a loss is the small difference of large numbers, unless one takes care."""
+    """After convergence a naive loss is a small difference of large numbers."""
     case = CASES[name]
     base = case.prepare(torch.randn(50, 16, dtype=torch.float64))
     scalars = {"clip": [60.0], "siglip": [60.0, -45.0], "moco": [0.03]}.get(name, [0.016])
     inputs = [base.float() for _ in range(2)] + [torch.tensor(x) for x in scalars]
-    # a key that its query equals is pulled nowhere, unless it is a negative of others
+    # a key equal to its query has no gradient, unless it is a negative of others
     constant = [1] if name == "moco" else range(2 - case.constant, 2)
     ours, exact = (
         results(lambda *x, f=f: (f(list(x)),), inputs, dtype, [torch.ones(())], constant=constant)

@@ -1,7 +1,7 @@
 """Every loss on 2 and 4 ranks against one process with the global batch.
 
-A matrix per kind of embedding stands for the network; its gradients are averaged over ranks, as
-DistributedDataParallel does.
+A matrix for each kind of embedding stands for the network; its gradients are averaged over ranks,
+as DistributedDataParallel does.
 """
 
 import pytest
@@ -16,7 +16,7 @@ from sslkernels.distributed import Gather
 
 GATHERING = [name for name, case in CASES.items() if case.gathers]
 routes = pytest.mark.parametrize("route", ["all", "ring"])
-two_ranks = pytest.mark.parametrize("gang", [2], indirect=True)  # have the graph of more
+two_ranks = pytest.mark.parametrize("gang", [2], indirect=True)  # same graph as with more
 
 
 def step(name, route, sizes, dtype, rank=None, group=None, grad_scale="mean"):

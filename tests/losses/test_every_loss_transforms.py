@@ -1,5 +1,5 @@
-"""Every loss where torch runs it otherwise than line by line: compiled with changing shapes and
-temperatures, checkpointed, twice differentiated, in inference mode."""
+"""Every loss under torch's transformations: compiled with changing shapes and temperatures,
+checkpointed, twice differentiated, in inference mode."""
 
 import copy
 
@@ -106,7 +106,7 @@ def right_or_an_error(derivative, function, formula, x):
 
 
 def of_first(case):
-    """The loss and its formula as functions of one embedding, and this, in float64."""
+    """The loss and its formula as functions of one embedding, and the embedding, in float64."""
     first, *rest = (x.detach().double() for x in draw(case, 6))
     functions = (
         lambda x, f=f: f([x, *rest], LABELS[: len(x)]) for f in (case.compute, case.expect)

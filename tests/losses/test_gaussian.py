@@ -1,4 +1,4 @@
-"""The losses on slices as modules: their directions, the step that draws them, ranks."""
+"""The losses on slices as modules: their directions, the step counter, ranks."""
 
 import copy
 
@@ -93,7 +93,7 @@ def test_defaults_are_those_of_the_references():
 
 
 def test_gaussian_embeddings_are_at_the_floor_and_others_above():
-    """Of normal samples the statistic's expectation, ∫ (1 − e^(−t²)) e^(−t²/2) dt, whatever N."""
+    """For normal samples, the expected statistic: ∫ (1 − e^(−t²)) e^(−t²/2) dt, for any N."""
     floor = (2 * torch.pi) ** 0.5 * (1 - 3**-0.5)
     for n in (100, 1000):
         z = torch.randn(100, n, 16)
@@ -116,7 +116,7 @@ def test_descent_makes_embeddings_gaussian():
 
 
 def test_checkpointing_wants_directions():
-    """Their step would have moved on when the loss is computed again."""
+    """Otherwise the step would have advanced when the loss is recomputed."""
     loss, z = ssl.SIGRegLoss(32), r(2, 30, 8)
     with pytest.raises(RuntimeError, match="give it directions"):
         checkpoint(loss, z, use_reentrant=False).backward()
@@ -124,7 +124,7 @@ def test_checkpointing_wants_directions():
     expected = torch.autograd.grad(loss(z, directions), z)[0]
     checkpoint(loss, z, directions, use_reentrant=False).backward()
     assert torch.equal(z.grad, expected)
-    loss.eval()  # where the step stands still
+    loss.eval()  # where the step does not advance
     z.grad = None
     checkpoint(loss, z, use_reentrant=False).backward()
     assert torch.equal(z.grad, torch.autograd.grad(loss(z), z)[0])
@@ -142,7 +142,7 @@ def test_compiled_modules_count_and_take_other_batches():
 
 
 def on_a_rank(rank, name, size):
-    """The loss and gradients of a rank's rows of what all ranks know, in training."""
+    """The loss and gradients of a rank's rows of a batch known to all ranks, in training."""
     make, inputs = MODULES[name]
     torch.manual_seed(0)
     x = [y.detach().double() for y in inputs()]

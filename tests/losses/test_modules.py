@@ -1,4 +1,4 @@
-"""Modules: what they add to their functions, which is state and defaults."""
+"""Modules: their additions to the functions, which are state and defaults."""
 
 import copy
 
@@ -123,7 +123,7 @@ def test_memory_bank_goes_round():
     bank.enqueue(rows[3:7])
     equal(bank.bank, rows[[5, 6, 2, 3, 4]])
     assert bank.bank_ptr.tolist() == [2]
-    bank.enqueue(rows[7:13])  # more than it holds: the newest five stay
+    bank.enqueue(rows[7:13])  # more than its size: the newest five stay
     equal(bank.bank, rows[[10, 11, 12, 8, 9]])
     assert bank.bank_ptr.tolist() == [3]
     equal(ssl.MemoryBank(100, 4).bank.norm(dim=1), torch.ones(100))
@@ -146,7 +146,7 @@ def test_queue_is_updated_only_in_training(make):
     equal(value, functional.moco(query, key.detach(), before, 0.2))
     equal(bank[:10], torch.cat([F.normalize(key, dim=1)[10:], F.normalize(key, dim=1)[2:10]]))
     assert pointer.item() == 2
-    value.backward()  # what the loss read did not change under it
+    value.backward()  # the values that the loss read have not changed
 
     now = bank.clone()
     loss.eval()(query, key)
@@ -180,7 +180,7 @@ def test_nnclr_finds_its_neighbors():
     equal(loss.queue.bank[:12], F.normalize(z0, dim=1))
     value.backward()
     assert z0.grad is None and z1.grad is None and p0.grad.abs().min() > 0
-    loss(z0, z0, z0.half().float(), z1)  # now its own neighbours are in there
+    loss(z0, z0, z0.half().float(), z1)  # now it contains its own neighbours
     equal(loss.nearest(z0), F.normalize(z0, dim=1))
 
 
@@ -312,7 +312,7 @@ MODULES = {
 
 
 class First(torch.nn.Module):
-    """The loss of those that a module returns."""
+    """The first output of a module."""
 
     def __init__(self, loss):
         super().__init__()
@@ -323,7 +323,7 @@ class First(torch.nn.Module):
 
 
 class Crops(First):
-    """VICRegL of two large crops and a small one, whose maps are made of their features."""
+    """VICRegL of two large crops and a small one, with maps made from their features."""
 
     @staticmethod
     def arguments(*x):
@@ -337,14 +337,14 @@ class Crops(First):
 
 
 class Split(First):
-    """A loss that takes the student's and the teacher's views as sequences."""
+    """A loss with sequences of the student's and the teacher's views."""
 
     def forward(self, *x):
         return self.loss([x[0], x[1]], [z.detach().cos() for z in x])[0]
 
 
 class Folded(torch.nn.Module):
-    """A loss that takes several views of an image in one tensor (N, views, D)."""
+    """A loss with several views of an image in one tensor (N, views, D)."""
 
     def __init__(self, loss, views):
         super().__init__()
@@ -355,7 +355,7 @@ class Folded(torch.nn.Module):
 
 
 class Scaled(torch.nn.Module):
-    """A loss with the learned scalars it takes."""
+    """A loss with its learned scalars."""
 
     def __init__(self, loss, count):
         super().__init__()
@@ -373,7 +373,7 @@ def test_compile_without_graph_breaks(name):
     loss = make()
     other = copy.deepcopy(loss)
     compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
-    for _ in range(2):  # a queue has moved on by then
+    for _ in range(2):  # the second time with a different queue
         x = embeddings(count)
         a, b = compiled(*x), loss(*x)
         equal(a, b)

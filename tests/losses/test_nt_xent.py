@@ -11,7 +11,7 @@ from sslkernels.functional import nt_xent
 
 
 def cross_entropy_nt_xent(out0, out1, temperature):
-    """NT-Xent as one writes it by hand, (2N, 2N) scores and all."""
+    """NT-Xent in plain torch, with (2N, 2N) scores."""
     z = F.normalize(torch.cat([out0, out1]), dim=1)
     scores = (z @ z.T / temperature).fill_diagonal_(float("-inf"))
     n = len(out0)
@@ -20,7 +20,7 @@ def cross_entropy_nt_xent(out0, out1, temperature):
 
 
 def four_block_nt_xent(out0, out1, temperature):
-    """lightly's way: four blocks of similarities, the positives in front of the negatives."""
+    """lightly's formula: four blocks of similarities, with the positives before the negatives."""
     z0, z1 = F.normalize(out0, dim=1), F.normalize(out1, dim=1)
     n = len(z0)
     off = ~torch.eye(n, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Against the packages whose names the losses carry, where they are installed."""
+"""Against the packages from which the losses take their names, if they are installed."""
 
 import pytest
 import torch
@@ -81,7 +81,7 @@ def test_lightly_vicreg_of_maps(shape):
 
 
 def crops(n, sizes, d=24, cells=16):
-    """Pooled features and maps of a view per size, and the grids."""
+    """Pooled features and maps, one view per size, and the grids."""
     features = [(torch.randn(n, d, requires_grad=True),
                  torch.randn(n, h, w, cells, requires_grad=True)) for h, w in sizes]  # fmt: skip
     return features, [torch.rand(n, h, w, 2) for h, w in sizes]
@@ -133,7 +133,7 @@ def test_lightly_w_mse(arguments):
         for name, buffer in theirs.state_dict().items():
             torch.testing.assert_close(ours.state_dict()[name], buffer)
     assert len(ours.state_dict()) == (2 if tracks else 0)
-    theirs.load_state_dict(ours.state_dict())  # and the other way round
+    theirs.load_state_dict(ours.state_dict())  # and vice versa
     ours.load_state_dict(theirs.state_dict())
 
 
@@ -218,7 +218,7 @@ def test_lightly_koleo():
 @pytest.mark.parametrize("queue", [False, True])
 def test_lightly_swav(queue):
     theirs = peer(peers.lightly_loss, "SwaVLoss")()
-    # beyond 4.4 lightly's Sinkhorn-Knopp overflows
+    # above 4.4 lightly's Sinkhorn-Knopp overflows
     crops = [(0.3 * x).detach().requires_grad_() for x in logits(5)]
     queue = [0.3 * torch.randn(50, 300) for _ in range(2)] if queue else None
     high, low = crops[:2], crops[2:]

@@ -1,4 +1,4 @@
-"""Losses on the spectrum of a batch: the shapes and spectra where they could go wrong."""
+"""Losses on the spectrum of a batch: difficult shapes and spectra."""
 
 import formulas
 import pytest
@@ -27,7 +27,7 @@ def assert_same(ours, expected, leaves, tolerance=1e-10):
 @pytest.mark.parametrize("dimensions", [None, 1, 3])
 def test_cca_of_every_shape(n, d, dimensions):
     x = views(n, d)
-    # the formula's own derivative of eigh divides by gaps, so the covariances are perturbed apart
+    # the formula's derivative of eigh divides by gaps, so a perturbation separates eigenvalues
     ours = functional.cca(*x, 0.01, dimensions)
     expected = cca_by_cholesky(*x, 0.01, dimensions)
     assert_same(ours, expected, x, 1e-9)
@@ -52,7 +52,7 @@ def test_cca_of_equal_views_has_equal_correlations():
 
 
 def test_cca_of_collapsed_views_in_float32():
-    """A covariance of rank 3 and of entries so large that float32 loses a ridge of 1e-4."""
+    """A covariance of rank 3 with entries so large that float32 loses a ridge of 1e-4."""
     base = torch.randn(64, 3, dtype=torch.float64) @ torch.randn(3, 10, dtype=torch.float64)
     x = [(300 * (base + 0.01 * torch.randn(64, 3, dtype=torch.float64)
                  @ torch.randn(3, 10, dtype=torch.float64))).float().requires_grad_()
@@ -190,7 +190,7 @@ def test_simdino_refuses():
 
 
 def wide_losses(x, gather):
-    """Of x (n, 40), which even all ranks' rows do not fill."""
+    """For x (n, 40), more features than all ranks' rows."""
     return torch.stack([
         functional.coding_rate(x, gather=gather),
         functional.cca(x, x.roll(1, 1).square(), 0.1, gather=gather),
@@ -222,7 +222,7 @@ def test_fewer_rows_than_features_on_all_ranks(gang, grad_scale):
     mean = torch.stack([values for values, _ in found]).mean(0)
     assert (mean - losses).abs().max() <= 1e-12 * losses.abs().max()
     gradients = torch.cat([gradient for _, gradient in found])
-    # of the sum of all ranks' losses
+    # for the sum of all ranks' losses
     expected = gradient * (gang.size if grad_scale == "mean" else 1)
     assert (gradients - expected).norm() <= 1e-12 * expected.norm()
 
@@ -269,7 +269,7 @@ def compiled_on_rank(rank):
     return found
 
 
-@pytest.mark.parametrize("gang", [2], indirect=True)  # have the graph of more
+@pytest.mark.parametrize("gang", [2], indirect=True)  # same graph as with more
 def test_compile_without_graph_breaks_on_ranks(gang):
     for eager4, compiled4, eager40, compiled40 in gang.run(compiled_on_rank):
         torch.testing.assert_close(compiled4, eager4)
@@ -387,7 +387,7 @@ def test_tico_remembers_alike_on_all_ranks(gang):
 
 
 def test_compiled_backward_keeps_float32_under_autocast():
-    """torch.compile runs backward passes in the autocast that surrounded the forward pass."""
+    """torch.compile runs backward passes under the autocast of the forward pass."""
 
     def function(x):
         return torch.stack([

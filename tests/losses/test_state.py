@@ -1,4 +1,4 @@
-"""What a loss remembers and how it is carried about: buffers, copies, devices, its printed form."""
+"""The state of losses: buffers, copies, devices, and their printed form."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ def made(name):
 
 
 def learning(call):
-    """The same with tensors that require gradients."""
+    """The call with tensors that require gradients."""
     return {
         name: value.clone().requires_grad_()
         if isinstance(value, torch.Tensor) and value.is_floating_point()
@@ -190,7 +190,7 @@ def test_aligned_pairs_are_not_pulled():
 
 
 def test_one_default_of_koleo():
-    # an embedding with nothing but opposites, where the conventions differ
+    # an embedding opposite to all others, where the conventions differ
     z = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]])
     assert torch.equal(functional.koleo(z), sslkernels.KoLeoLoss()(z))
 

@@ -1,4 +1,4 @@
-"""Matrices whose spectra are known."""
+"""Matrices with known spectra."""
 
 from __future__ import annotations
 

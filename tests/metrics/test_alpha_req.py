@@ -1,4 +1,4 @@
-"""The exponent of spectra that are power laws, and the weights of the fit."""
+"""The exponent of power-law spectra, and the weights of the fit."""
 
 import math
 
@@ -46,7 +46,7 @@ def test_weights_are_one_over_the_index():
 def test_zeros_and_rounding_are_left_out():
     features = with_singular_values(300, 100, power_law(1, 40).sqrt())
     assert alpha_req(features) == pytest.approx(1, abs=1e-8)
-    # 19 directions, whatever float32 adds to them
+    # 19 directions, in spite of float32's rounding errors
     assert alpha_req(features[:20].float()) > 0
     assert fit_power_law(torch.cat([power_law(1, 20), torch.zeros(80)])).last == 20
 

@@ -1,4 +1,4 @@
-"""Alignment and uniformity, which metrics share with losses, where they are known."""
+"""Alignment and uniformity, shared with the losses, for known values."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Relative distance against its definition, and what it must not depend on."""
+"""Relative distance against its definition, and its invariances."""
 
 import math
 

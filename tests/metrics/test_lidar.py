@@ -1,4 +1,4 @@
-"""LiDAR of views that scatter about images, whose means lie in known directions."""
+"""LiDAR of views scattered about images whose means are in known directions."""
 
 import math
 
@@ -10,7 +10,7 @@ from sslkernels.metrics import lidar
 
 
 def clusters(n, q, means, noise, seed=0):
-    """(n, q, d): each image's views have exactly its mean, and scatter by ``noise``."""
+    """(n, q, d): the views of each image have exactly its mean, and scatter by ``noise``."""
     generator = torch.Generator().manual_seed(seed)
     scatter = torch.randn(n, q, means.shape[1], generator=generator, dtype=torch.float64)
     return means[:, None] + noise * (scatter - scatter.mean(1, keepdim=True))
@@ -28,7 +28,7 @@ def test_a_direction_in_which_views_scatter_counts_for_less():
     along = means[0] / means[0].norm()
     noisy = features + 30 * along * torch.randn(200, 40, 1, dtype=torch.float64)
     assert lidar(noisy) < lidar(features) - 0.5
-    # A linear map of all features changes means and scatter alike (but for δ): unlike RankMe.
+    # A linear map of all features changes means and scatter alike (except for δ), unlike RankMe.
     stretch = torch.diag(torch.logspace(0, 1, 16, dtype=torch.float64))
     assert lidar(features @ stretch, delta=1e-12) == pytest.approx(
         lidar(features, delta=1e-12), rel=1e-6

@@ -1,4 +1,4 @@
-"""The linear probe: its optimum, and problems whose answer is known."""
+"""The linear probe: its optimum, and problems with known solutions."""
 
 import math
 

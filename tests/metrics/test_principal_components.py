@@ -1,4 +1,4 @@
-"""Principal components of features that lie along known axes."""
+"""Principal components of features along known axes."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""RankMe of matrices whose singular values are known, and the singular values themselves."""
+"""RankMe of matrices with known singular values, and the singular values themselves."""
 
 import math
 
@@ -23,7 +23,7 @@ def test_singular_values_are_those_of_the_matrix(n, d):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_k_equal_directions_count_as_k(k, n, d, dtype):
     features = with_singular_values(n, d, torch.full((k,), 3.0)).to(dtype)
-    # Each of the directions that nothing uses adds −ε ln ε, and float32's rounding less than 3 ε.
+    # Each unused direction adds −ε ln ε, and float32's rounding less than 3 ε.
     bound = 4 * 200 * -1e-7 * math.log(1e-7)
     assert 0 <= math.log(rankme(features) / k) < bound
 

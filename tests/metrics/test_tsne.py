@@ -1,4 +1,4 @@
-"""t-SNE: neighbours' probabilities as defined, and clusters that stay clusters."""
+"""t-SNE: probabilities of neighbours by definition, and clusters that are preserved."""
 
 import math
 
@@ -18,7 +18,7 @@ def test_each_row_has_the_perplexity(perplexity):
     assert (p.diagonal() == 0).all()
     entropy = torch.special.entr(p).sum(1)
     assert entropy.exp() == pytest.approx(torch.full((60,), perplexity).double(), rel=1e-6)
-    # Gaussian: log p is a line over the squared distance
+    # Gaussian: log p is linear in the squared distance
     row, others = p[7].log(), torch.arange(60) != 7
     keep = others & (p[7] > 1e-12)
     slopes = (row[keep][1:] - row[keep][:1]) / (squares[7][keep][1:] - squares[7][keep][:1])

@@ -1,4 +1,4 @@
-"""What pictures show: their lines, texts and pixels, and that they are written."""
+"""Plots: their lines, texts and pixels, and that they are written."""
 
 import sys
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ from sslkernels.plots.panels import Line, Panel, plot_panels
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Figures, kept after they are written."""
+    """Figures, kept after being written."""
     figures = []
     original = style.picture
 
     @contextmanager
     def keep(path, title, size):
         with original(path, title, size) as figure:
-            figure.set_dpi(40)  # soon drawn
+            figure.set_dpi(40)  # fast to draw
             yield figure
         figures.append(figure)
 

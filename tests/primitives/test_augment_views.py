@@ -34,7 +34,7 @@ def instruction_set(request):
 
 
 def one_view(image, parameters, size=224, interpolation="bicubic", impl="reference"):
-    """(C, size, size) whole levels."""
+    """(C, size, size) integer levels."""
     channels = image.shape[2]
     plain = {"mean": (0,) * channels, "std": (1,) * channels}
     options = dict(size=size, interpolation=interpolation, impl=impl, **plain)
@@ -45,13 +45,13 @@ def assert_is_torchvision(image, parameters, size=224, interpolation="bicubic", 
     ours = one_view(image, parameters, size, interpolation, impl)
     theirs = torchvision_view(image, parameters, size, interpolation).long()
     difference = (ours - theirs).abs()
-    if parameters[-2] == 0:  # whose blur is rounded from sums of floats, in another order
+    if parameters[-2] == 0:  # the blur rounds float sums, in another order
         assert difference.max() == 0
     assert difference.max() <= 1 and (difference > 0).double().mean() < 1e-3
 
 
 def random_parameters(sizes, views=2, seed=0, **changes):
-    """Of views of which each does everything, sometimes."""
+    """Parameters with every augmentation in some of the views."""
     view = recipes.View(**{"scale": (0.02, 1.0), "hue": 0.5, "solarize": 0.3, **changes})
     generator = torch.Generator().manual_seed(seed)
     return recipes.draw_parameters([view] * views, sizes, generator)
@@ -183,7 +183,7 @@ class TestKernel:
             torch.set_num_threads(before)
 
     def test_nothing_is_read_beyond_the_images(self):
-        """Of crops that touch the end of the memory, whatever stands behind it."""
+        """For crops at the end of the memory, whatever follows it."""
         data = torch.randint(0, 256, (50 * 60 * 3 + 4096,), dtype=torch.uint8)
         changed = data.clone()
         changed[50 * 60 * 3 :] = 255 - changed[50 * 60 * 3 :]
@@ -229,7 +229,7 @@ def test_a_batch_is_its_images(impl):
 @each_implementation
 @pytest.mark.parametrize("flip", [0, 1])
 def test_source_coordinates(impl, flip):
-    """A picture of its own coordinates says where each cell of a view comes from."""
+    """An image of its own coordinates gives the position of each cell of a view."""
     rows, columns = torch.meshgrid(torch.arange(200), torch.arange(200), indexing="ij")
     image = torch.stack([rows, columns, rows], -1).to(torch.uint8)
     parameters = plain_parameters(image, top=30, left=50, height=140, width=70, flip=flip)

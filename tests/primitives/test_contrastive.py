@@ -1,4 +1,4 @@
-"""The losses that are one operator on a CPU, against all scores at once, in float64."""
+"""The losses that are one operator on a CPU, against all scores in float64."""
 
 import pytest
 import torch
@@ -119,7 +119,7 @@ def test_only_the_wanted_gradients(name, constant, workspace, monkeypatch):
 
 @pytest.mark.parametrize("temperature", [0.1, 0.01])
 def test_bfloat16_embeddings_are_rounded_once(temperature):
-    """Errors against the embeddings as given, beside those of products in bfloat16."""
+    """Errors relative to the given embeddings, compared with products in bfloat16."""
     ours, products = [], []
     for _ in range(8):
         x, y = (torch.randn(128, 64).bfloat16().requires_grad_() for _ in range(2))

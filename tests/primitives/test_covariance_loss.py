@@ -1,4 +1,4 @@
-"""Barlow Twins and its kin as one operator on a CPU, on every instruction set."""
+"""Barlow Twins and related losses as one operator on a CPU, on every instruction set."""
 
 import pytest
 import torch

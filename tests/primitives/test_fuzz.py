@@ -1,6 +1,6 @@
-"""Random calls of everything that reaches C++: a right value, or a ValueError or TypeError.
+"""Random calls of every function that reaches C++: a correct value, or a ValueError or TypeError.
 
-``make sanitize`` makes many more of them, over C++ that stops where it leaves its memory.
+``make sanitize`` runs many more of them, with C++ that detects memory errors.
 """
 
 import math
@@ -40,7 +40,7 @@ def size(draw):
 
 
 def laid_out(draw, *shape, dtype):
-    """Numbers in one of the layouts that a tensor can have."""
+    """Numbers in one of the possible layouts of a tensor."""
     layout = draw.choice(["plain", "transposed", "steps", "part", "expanded"])
     if layout == "transposed":
         return torch.randn(*shape[:-2], shape[-1], shape[-2]).to(dtype).transpose(-1, -2)
@@ -65,14 +65,14 @@ def offsets(draw):
 
 
 def both(function, *tensors, **options):
-    """The results and gradients of C++ beside those of tiled torch."""
+    """The results and gradients of C++ and of tiled torch."""
     results = []
     for impl in ("cpu", "tiled"):
         own = [x.detach().requires_grad_() for x in tensors]
         out = function(*own, **options, impl=impl)
         out = [x for x in (out if isinstance(out, tuple) else (out,)) if x.is_floating_point()]
         if out[0].requires_grad:
-            # an entry of which nothing is left is -inf
+            # an entry without terms is -inf
             sum(
                 x.masked_fill(x.isinf(), 0).float().sum() for x in out if x.requires_grad
             ).backward()
@@ -150,7 +150,7 @@ def fuzz_contrastive(draw):
 
 
 def fuzz_views(draw):
-    """Images and parameters of which some are nonsense."""
+    """Images and parameters, some of them invalid."""
     channels = draw.choice([1, 3])
     sides = [(draw.randint(1, 40), draw.randint(1, 40)) for _ in range(draw.randint(1, 3))]
     images = RaggedImages.of(
@@ -218,7 +218,7 @@ def fuzz_wasserstein(draw):
     for impl in ("cpu", "tiled"):
         own = z.detach().requires_grad_()
         values.append(sliced_wasserstein(own, slices, impl=impl))
-        values[-1].backward()  # whose gradient depends on which of two near equals comes first
+        values[-1].backward()  # its gradient depends on the order of near ties
         assert own.grad.isfinite().all() or not z.isfinite().all()
     assert torch.equal(*(x.isfinite() for x in values))
     if values[0].isfinite():
@@ -243,4 +243,4 @@ def test_random_calls(fuzz, seed):
         except (ValueError, TypeError) as error:
             refused += 1
             assert "\n" not in str(error)
-    assert refused < count or fuzz is fuzz_views  # most are right
+    assert refused < count or fuzz is fuzz_views  # most are valid

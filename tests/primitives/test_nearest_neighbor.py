@@ -25,7 +25,7 @@ def instruction_set(request):
 
 
 def integers(n, d, most=3, dtype=torch.float32):
-    """Small whole numbers, whose products are exact in any order and often equal."""
+    """Small integers, whose products are exact in any order and often equal."""
     return torch.randint(-most, most + 1, (n, d)).to(dtype)
 
 
@@ -234,7 +234,7 @@ def test_opcheck(impl, topk):
     ("auto", 1), ("reference", 3), ("tiled", 1), *[("cpu", 3)] * _ext.HAS_EXTENSION,
 ])  # fmt: skip
 def test_compile_without_graph_breaks(impl, topk):
-    torch.compiler.reset()  # each case is a recompilation of one function, and those are limited
+    torch.compiler.reset()  # each case recompiles one function, and recompilations are limited
 
     def function(q, k):
         z = torch.nn.functional.normalize(q, dim=1)

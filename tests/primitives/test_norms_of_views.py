@@ -1,4 +1,4 @@
-"""Two views at once against one after the other."""
+"""Two views at once against one view at a time."""
 
 import pytest
 import torch

@@ -83,7 +83,7 @@ def test_ragged_shapes(impl, route, columns, symmetric, shape):
 @with_itself_or_not
 @pytest.mark.parametrize("n, d", [(1, 1), (1, 5), (2, 1), (2, 3)])
 def test_one_or_two_samples(impl, route, columns, symmetric, n, d):
-    """Gradients then vanish, or nearly: what is left is rounding."""
+    """Gradients then vanish, or nearly: only rounding errors remain."""
     inputs = [torch.randn(n, d) for _ in range(1 if symmetric else 2)]
     exact = outcome([x.double() for x in inputs], columns=columns, impl="reference")
     found = outcome(inputs, columns=columns, impl=impl, route=route)
@@ -177,7 +177,7 @@ def test_strides(impl, route, dtype, layout):
     (torch.float32, 1e-4, 1e-5), (torch.float32, 1e3, 1e-5),
 ]), ids=str)  # fmt: skip
 def test_scales_that_overflow_half_precision_products(impl, route, columns, scale):
-    """Of 600 features of this size: eager products leave the range of float16."""
+    """For 600 features of this size, eager products exceed float16's range."""
     dtype, size, relative = scale
     n, d = (600, 24) if route == "feature" else (24, 600)
     inputs = [(size * torch.randn(n, d)).to(dtype) for _ in range(2)]
@@ -191,7 +191,7 @@ def test_scales_that_overflow_half_precision_products(impl, route, columns, scal
 @each_route
 @pytest.mark.parametrize("columns", ["centered", "standardized", BARLOW], ids=str)
 def test_features_that_never_change(impl, route, columns):
-    """Their columns are zero; standardised, they pass a finite gradient."""
+    """Their columns are zero; if standardised, they pass a finite gradient."""
     inputs = [torch.randn(40, 30) for _ in range(2)]
     inputs[0][:, 5] = 1e4 / 3
     inputs[1][:, [5, 9]] = 0.0

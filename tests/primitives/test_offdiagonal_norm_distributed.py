@@ -1,4 +1,4 @@
-"""On 2 and 4 ranks against one process with the rows of all."""
+"""On 2 and 4 ranks against one process with all rows."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_equals_one_process(gang, columns, symmetric, route, even, d):
     norm, diagonal, *grads = step(sizes, d, columns, symmetric, route)
     blocks = [grad.split(sizes) for grad in grads]
     for rank, found in enumerate(gang.run(on_rank, sizes, d, columns, symmetric, route)):
-        # each rank's loss is the same one, and a gradient is that of their sum
+        # all ranks have the same loss, and gradients are those of the sum
         expected = [norm, diagonal, *(gang.size * block[rank] for block in blocks)]
         scale = max(grad.norm() for grad in grads) + norm + diagonal.norm()
         for a, b in zip(found, expected, strict=True):
@@ -47,7 +47,7 @@ def test_equals_one_process(gang, columns, symmetric, route, even, d):
 @pytest.mark.parametrize("route", ["sample", "feature"])
 @pytest.mark.parametrize("d", [1, 3, 50])
 def test_float32(gang, route, d):
-    """Of one and three columns, ranks without any are among those that share them."""
+    """For one and three columns, some ranks have none."""
     sizes = [12, 7, 9, 8][: gang.size]
     expected = step(sizes, d, "centered", False, route)
     found = gang.run(on_rank, sizes, d, "centered", False, route, torch.float32)

@@ -1,4 +1,4 @@
-"""The operator as torch's transformations meet it."""
+"""The operator under torch's transformations."""
 
 import itertools
 
@@ -66,7 +66,7 @@ def test_nothing_larger_than_an_input_is_kept(impl, route, n, d, kept):
 @pytest.mark.parametrize("impl", ["auto", "tiled", "reference"] + ["cpu"] * HAS_EXTENSION)
 @pytest.mark.parametrize("n, d", [(40, 8), (8, 40)])
 def test_compile_without_graph_breaks(impl, n, d):
-    torch.compiler.reset()  # each case is a recompilation of one function, and those are limited
+    torch.compiler.reset()  # each case recompiles one function, and recompilations are limited
 
     def function(a, b):
         norm, diagonal = offdiagonal_norm(a.tanh(), b, columns="standardized", impl=impl)

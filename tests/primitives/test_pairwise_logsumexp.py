@@ -83,7 +83,7 @@ def test_long_and_short_keys_far_apart(impl, low, two_threads):
     q = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
     k = torch.randn(1400, 16, generator=torch.Generator().manual_seed(1))
     k[low] *= 1e-3
-    for sign in (1, -1):  # the long ones decide, or hardly count
+    for sign in (1, -1):  # the long rows dominate, or hardly count
         long = k if sign == 1 else torch.where(k.norm(dim=1, keepdim=True) > 0.5, -30 * q[:1], k)
         for a, b in ((q, long), (long, q)):
             found = pairwise_logsumexp(a, b, 10.0, columns=True, impl=impl)

@@ -1,4 +1,4 @@
-"""The operator as torch's transformations meet it."""
+"""The operator under torch's transformations."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_opcheck(impl, symmetric, columns):
 @pytest.mark.parametrize("impl", ["auto", "tiled", "reference"] + ["cpu"] * HAS_EXTENSION)
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_compile_without_graph_breaks(symmetric, impl):
-    torch.compiler.reset()  # each case is a recompilation of one function, and those are limited
+    torch.compiler.reset()  # each case recompiles one function, and recompilations are limited
 
     def function(q, k, scale):
         z = torch.nn.functional.normalize(q, dim=1)

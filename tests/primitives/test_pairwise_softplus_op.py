@@ -1,4 +1,4 @@
-"""The operator as torch's transformations meet it."""
+"""The operator under torch's transformations."""
 
 import itertools
 
@@ -37,7 +37,7 @@ def test_opcheck(impl):
 
 @pytest.mark.parametrize("impl", ["auto", "tiled", "reference"] + ["cpu"] * HAS_EXTENSION)
 def test_compile_without_graph_breaks(impl):
-    torch.compiler.reset()  # each case is a recompilation of one function, and those are limited
+    torch.compiler.reset()  # each case recompiles one function, and recompilations are limited
 
     def function(q, k, scale, bias):
         z = torch.nn.functional.normalize(q, dim=1)

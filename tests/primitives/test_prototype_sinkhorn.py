@@ -1,4 +1,4 @@
-"""Against sinkhorn of the logits that it never stores."""
+"""Against sinkhorn of the logits, which it never stores."""
 
 from itertools import product
 
@@ -27,7 +27,7 @@ def problem(n, k, d=16, normalised=False, dtype=torch.float32):
 
 
 def logits_of(features, prototypes, magnitude):
-    """In float64."""
+    """Logits in float64."""
     prototypes = prototypes.double()
     if magnitude is not None:
         prototypes = F.normalize(prototypes, dim=1) * magnitude.double()
@@ -141,7 +141,7 @@ def test_opcheck(impl, normalised):
 
 @pytest.mark.parametrize("impl", ["auto", "reference", *IMPLEMENTATIONS])
 def test_compile_without_graph_breaks(impl):
-    torch.compiler.reset()  # each case is a recompilation of one function, and those are limited
+    torch.compiler.reset()  # each case recompiles one function, and recompilations are limited
 
     def function(features, prototypes):
         return 2 * prototype_sinkhorn(features, prototypes, impl=impl)

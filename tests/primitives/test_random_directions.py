@@ -121,7 +121,7 @@ def test_uniform_on_the_sphere(impl, features):
 
 @each_implementation
 def test_coordinates_are_normal_when_there_are_many(impl):
-    """The largest distance between distributions, of Kolmogorov and Smirnov, at 1 in 10^6."""
+    """The Kolmogorov-Smirnov distance between distributions, at 1 in 10^6."""
     x = random_directions(at(4), 4096, 64, impl=impl).double() * sqrt(4096)
     x = x.flatten().sort().values
     places = torch.arange(1, len(x) + 1, dtype=torch.float64) / len(x)

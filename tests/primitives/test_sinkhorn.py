@@ -195,10 +195,10 @@ def test_invariances(impl):
     assert_is(sinkhorn(logits[torch.randperm(50)], 0.3, impl=impl), center)
     order = torch.randperm(80)
     assert_is(sinkhorn(logits[:, order], 0.3, impl=impl), center[order])
-    shift = torch.randn(80)  # of prototypes: taken away again
+    shift = torch.randn(80)  # of prototypes: removed by the centre
     assert_is(sinkhorn(logits + shift, 0.3, impl=impl), center + shift)
     assert_is(sinkhorn(10 * logits, 3.0, impl=impl), 10 * center)
-    # of samples: only in the first step does it weigh them
+    # of samples: only the first step weights them
     shift = torch.randn(50, 1)
     with_shift = sinkhorn(logits + shift, 0.3, 200, impl=impl)
     plans = [plan(logits, x, 0.3) for x in (with_shift, sinkhorn(logits, 0.3, 200, impl=impl))]
@@ -254,7 +254,7 @@ def test_opcheck(impl, rows):
 
 @pytest.mark.parametrize("impl", ["auto", "reference", "tiled"] + ["cpu"] * _ext.HAS_EXTENSION)
 def test_compile_without_graph_breaks(impl):
-    torch.compiler.reset()  # each case is a recompilation of one function, and those are limited
+    torch.compiler.reset()  # each case recompiles one function, and recompilations are limited
 
     def function(logits, rows):
         center = sinkhorn(logits, 0.1, rows=rows, impl=impl)

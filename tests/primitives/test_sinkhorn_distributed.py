@@ -1,4 +1,4 @@
-"""On 2 and 4 ranks against one process with the rows of all."""
+"""On 2 and 4 ranks against one process with all rows."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ D, PROTOTYPES = 6, 700
 
 
 def step(kind, sizes, impl, dtype, counts=None, rank=None, compiled=False):
-    """The centre that one rank finds; that of all rows if rank is None."""
+    """The centre on one rank; for all rows if rank is None."""
     torch.manual_seed(1)
     features = torch.randn(sum(sizes), D, dtype=torch.float64)
     prototypes = torch.randn(PROTOTYPES, D, dtype=torch.float64)
@@ -58,7 +58,7 @@ def assert_equals_one_process(found, expected, tolerance):
 
 KINDS = ["logits", "groups", "features"]
 each_kind = pytest.mark.parametrize("kind", KINDS)
-two_ranks = pytest.mark.parametrize("gang", [2], indirect=True)  # have the graph of more
+two_ranks = pytest.mark.parametrize("gang", [2], indirect=True)  # same graph as with more
 
 
 WAYS = covering([2, 4], KINDS, [

@@ -26,7 +26,7 @@ def instruction_set(request):
 
 
 def test_reference_is_the_integral():
-    """Of one sample x: ∫ (1 + e^(−t²) − 2 cos(t x) e^(−t²/2)) e^(−t²/2) dt, in closed form."""
+    """For one sample x: ∫ (1 + e^(−t²) − 2 cos(t x) e^(−t²/2)) e^(−t²/2) dt, in closed form."""
     z = torch.tensor([[0.7]], dtype=torch.float64)
     fine = Quadrature.trapezoid(4001, 12.0)
     found = sliced_epps_pulley(z, torch.ones(1, 1, dtype=torch.float64), fine, impl="reference")
@@ -102,7 +102,7 @@ def test_instruction_sets(instruction_set, quadrature):
 
 @each_implementation
 def test_projections_of_any_size(impl):
-    """Angles to 3e4 have float32's precision, larger ones are finite; eager rounds each of them."""
+    """Angles up to 3e4 have float32's precision, larger ones are finite; eager rounds each."""
     check_sliced_epps_pulley(impl, (2, 400, 8), 30, spread=1e4, draws=2)
     z = torch.full((1, 4, 2), 1e30)
     z[0, 1] *= -1

@@ -12,7 +12,7 @@ CPU = pytest.param("cpu", marks=pytest.mark.skipif(
     not _ext.HAS_EXTENSION, reason="sslkernels._C is not built"))  # fmt: skip
 BUILT = ["tiled"] + ["cpu"] * _ext.HAS_EXTENSION
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-CLOSE = 2e-6  # projections that float32 may put in another order, each of which is right
+CLOSE = 2e-6  # distance below which float32 may swap projections; both orders are right
 
 each_implementation = pytest.mark.parametrize("impl", ["tiled", CPU])
 
@@ -27,7 +27,7 @@ def instruction_set(request):
 
 
 def eager(z, directions):
-    """What one writes by hand, in the inputs' dtype."""
+    """In plain torch, in the inputs' dtype."""
     count = z.shape[-2]
     places = torch.arange(1, count + 1, dtype=torch.float64) / (count + 1)
     targets = torch.special.ndtri(places).to(z.dtype)[:, None]
@@ -35,7 +35,7 @@ def eager(z, directions):
 
 
 def separated(shape, slices, dtype):
-    """Samples (…, N, D), and directions on none of which two samples of a set are close."""
+    """Samples (…, N, D), and directions on which no two samples of a set are close."""
     z = torch.randn(shape, dtype=torch.float64)
     z = (0.5 + z * torch.linspace(0.3, 2, shape[-1])).to(dtype)
     found = []
@@ -124,7 +124,7 @@ def test_instruction_sets(instruction_set, dtype):
 
 @pytest.mark.parametrize("count", [*range(1, 36), 63, 64, 65, 100, 127, 129, 255, 256, 300, 1100])
 def test_any_number_is_sorted(instruction_set, count):
-    """The order of whole numbers, of which all results are exact."""
+    """A permutation of integers, for which all results are exact."""
     z = torch.stack([torch.randperm(count).double() for _ in range(17)]).T  # (count, 17)
     found = z.float().requires_grad_()
     directions = torch.eye(17)
@@ -233,7 +233,7 @@ sliced_wasserstein(z, directions, impl=impl).backward()
 print(peak() - before)
 """
     cases = [{"impl": impl} for impl in BUILT]
-    most = {"cpu": 48, "tiled": 128}  # what is measured, and room for the allocator
+    most = {"cpu": 48, "tiled": 128}  # the measured value, plus slack for the allocator
     for case, extra in zip(cases, printed(code, cases), strict=True):
         assert extra < most[case["impl"]], case
 

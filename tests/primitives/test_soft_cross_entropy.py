@@ -128,7 +128,7 @@ def test_threads_do_not_change_a_bit(impl, threads):
 
 @each_implementation
 def test_accurate_where_the_student_agrees(impl):
-    """Then the loss is the small difference of large numbers, unless one takes care."""
+    """There the loss is a small difference of large numbers, unless computed with care."""
     logits = torch.randn(20, 3000)
     logits[:, 7] = logits.amax(1) + 1.4
     rows = soft_cross_entropy(logits, logits, student_temperature=0.1, teacher_temperature=0.1,
@@ -203,7 +203,7 @@ def test_forms_of_views_agree(impl):
 
 @each_implementation
 def test_gradients_of_rows_sum_to_nothing(impl):
-    """A constant added to a row of logits changes no distribution."""
+    """Adding a constant to a row of logits changes no distribution."""
     student = torch.randn(2, 5, 300, requires_grad=True)
     rows = soft_cross_entropy(student, torch.randn(2, 5, 300), impl=impl)
     (grad,) = torch.autograd.grad(rows.sum(), student)
@@ -310,7 +310,7 @@ def test_every_combination_of_gradients():
 
 
 def test_logits_are_kept_only_where_they_are_few():
-    """One chunk that is small; else they are made again: of both the same gradients."""
+    """If they fit in one small chunk; otherwise they are recomputed: equal gradients of both."""
     kept = torch.ops.sslkernels.prototype_cross_entropy
     for rows, count, is_kept in ((30, 50, True), (30, 40_000, False), (6000, 150, False)):
         x, y = torch.randn(2, rows, 4), torch.randn(1, rows, 4)

@@ -1,4 +1,4 @@
-"""The operators as torch's transformations meet them."""
+"""The operators under torch's transformations."""
 
 import itertools
 

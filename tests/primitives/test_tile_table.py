@@ -1,4 +1,4 @@
-"""Which tiles a GPU gets, for all those that there are."""
+"""The tiles for each GPU."""
 
 import warnings
 

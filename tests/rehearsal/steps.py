@@ -1,4 +1,4 @@
-"""Steps as they are in training: everything is on the device, and nothing may wait for it."""
+"""Steps as in training: everything is on the device, and nothing may wait for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.rehearsal.faults import Place
 
 Step = Callable[[], Sequence[Tensor | None]]
 
-# The only functions that may wait for the device: matrices are decomposed there, or tiles counted.
+# The only functions that may wait for the device: they decompose matrices, or count tiles.
 WAITING = {
     "supcon solo_learn": {Place("primitives/same_label.py", "_tiles")},
     "mmcr": {Place("losses/covariance/nuclear_norm.py", "_norm_and_polar")},

@@ -1,4 +1,4 @@
-"""What is recorded is what a launch would look for in Triton's cache, and compiles for an H100."""
+"""Recordings match the keys of Triton's cache at a launch, and compile for an H100."""
 
 import inspect
 import pkgutil
@@ -22,7 +22,7 @@ TARGET = GPUTarget("cuda", 90, 32)
 
 
 def kernels():
-    """All that the package launches."""
+    """All kernels of the package."""
     package = sslkernels.primitives
     for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         if info.name.rpartition(".")[2].lstrip("_").startswith("triton"):
@@ -41,7 +41,7 @@ def test_the_recording_has_the_keys_of_launches(monkeypatch, tmp_path):
     monkeypatch.setattr(JITFunction, "_do_compile", record)
     before = len(launches.compilations)
     for name in ("nt_xent", "siglip", "vicreg", "dino", "swav", "koleo"):
-        loss_step(name, 71, 21, torch.bfloat16)()  # sizes that no other test has
+        loss_step(name, 71, 21, torch.bfloat16)()  # sizes that no other test uses
     recorded = list(launches.compilations)[before:]
     assert len(recorded) == len(sources) > 10
     file = tmp_path / "recording.json"

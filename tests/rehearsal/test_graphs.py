@@ -1,4 +1,4 @@
-"""Steps captured in a CUDA graph: no wait at all, and nothing that would have to be compiled."""
+"""Steps captured in a CUDA graph: no waits, and no compilation."""
 
 import pytest
 import torch

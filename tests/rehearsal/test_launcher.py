@@ -1,4 +1,4 @@
-"""A launch without binding finds what Triton's own would have found."""
+"""A launch without binding finds the same kernel as Triton's own."""
 
 from contextvars import Context, copy_context
 
@@ -21,7 +21,7 @@ each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], i
 
 @pytest.fixture
 def compared(monkeypatch):
-    """Every launch is bound by Triton as well; how many there were, and how many not the first."""
+    """Triton also binds every launch; counts launches, and those after the first."""
     fast, count = Kernel.run, [0, 0]
 
     def both(self, *arguments, grid, warmup, **constants):
@@ -72,7 +72,7 @@ def test_alignment_and_large_sizes_are_told_apart(compared):
 
 @pytest.mark.parametrize("hook", [print, HookChain(), None])
 def test_a_profiler_hears_of_every_launch(hook, monkeypatch):
-    """Triton's own launch tells it; the other is for when nobody listens."""
+    """Triton's own launch calls its hooks; ours is used only without hooks."""
     from sslkernels import sinkhorn
 
     x = torch.randn(70, 64, device="cuda")
@@ -101,8 +101,8 @@ def test_integers_and_floats_are_told_apart(compared):
 
 @pytest.mark.parametrize("of_user", [None, lambda size, alignment, stream: None])
 def test_memory_for_descriptors_comes_from_torch(of_user, monkeypatch):
-    """Of the backward pass too, in whose thread nobody has set an allocator, and whatever a user
-    has set in this one."""
+    """Also in the backward pass, whose thread has no allocator set, and whatever allocator a user
+    has set in this thread."""
     from sslkernels import pairwise_logsumexp
 
     allocated = []

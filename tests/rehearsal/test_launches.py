@@ -1,4 +1,4 @@
-"""How few launches a loss is: bench.launches counts, and shows it beside plain torch."""
+"""The number of launches of a loss, as counted by bench.launches."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def test_losses_keep_within_their_budgets(op, operations):
 
 
 def test_what_is_counted(operations):
-    """Views and memory launch nothing; casts, copies and gradients do."""
+    """Views and allocations launch nothing; casts, copies and gradients do."""
     x = torch.ones(4, 5, device="cuda", requires_grad=True)
 
     def loss(x):

@@ -1,4 +1,4 @@
-"""Every loss, forward and backward: one device, no wait, operators that keep their promises."""
+"""Every loss, forward and backward: one device, no waits, operators that match their fakes."""
 
 import pytest
 import torch

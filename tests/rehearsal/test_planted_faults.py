@@ -1,4 +1,4 @@
-"""Mistakes that one could make, each of which must be noticed."""
+"""Plausible mistakes, each of which must be detected."""
 
 import inspect
 import sys
@@ -24,7 +24,7 @@ vicregl = import_module("sslkernels.losses.covariance.vicregl")
 
 @pytest.fixture
 def plant(monkeypatch):
-    """Rewrites a function: what is right in it becomes wrong."""
+    """Rewrites a function, replacing correct code by a mistake."""
 
     def rewrite(function, right, wrong, used_in=None):
         source = textwrap.dedent(inspect.getsource(function))

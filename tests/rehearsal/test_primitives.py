@@ -1,4 +1,4 @@
-"""Every primitive in every dtype, by each implementation that runs on a device; ragged shapes."""
+"""Every primitive in every dtype, with each implementation for a device; ragged shapes."""
 
 from contextlib import nullcontext
 
@@ -27,7 +27,7 @@ from sslkernels.data import SimCLRViews, draw_parameters
 from sslkernels.primitives.contrastive import contrastive_loss
 
 N, M, D, K = 70, 130, 20, 300
-WIDE = 300  # embeddings that the kernels over pairs take in pieces
+WIDE = 300  # embeddings that the kernels over pairs process in pieces
 each_dtype = pytest.mark.parametrize(
     "dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str
 )
@@ -56,7 +56,7 @@ def softplus(dtype, impl, d=D):
 
 
 def wide(primitive):
-    """The same with embeddings that are taken in pieces."""
+    """The primitive with embeddings that are processed in pieces."""
 
     def of_wide(dtype, impl):
         return primitive(dtype, impl, d=WIDE)
@@ -133,7 +133,7 @@ def views(dtype, impl):
 
 
 def contrastive(name):
-    """A loss as one operator, where ``impl`` has it."""
+    """A loss as one operator, if ``impl`` has it."""
 
     def primitive(dtype, impl, d=D):
         kind, problem = PROBLEMS[name]
@@ -178,7 +178,7 @@ IMPLEMENTATIONS = [
 
 
 def run(primitive, dtype, impl):
-    """Forward, and backward where there is one."""
+    """Forward, and backward if there is one."""
     result = primitive(dtype, impl)
     if primitive in DIFFERENTIABLE:
         result.backward()
@@ -190,13 +190,13 @@ def run(primitive, dtype, impl):
 def test_runs_without_waiting(primitive, impl, dtype):
     if impl == "triton" and dtype == torch.float32 and primitive is nearest:
         pytest.skip("without TF32 there is no such kernel")
-    run(primitive, dtype, impl)  # copies what later calls find on the device
+    run(primitive, dtype, impl)  # copies constants that later calls find on the device
     launched, called = launches.launched.total(), extension.called.total()
     # the reference implementations are oracles, and may wait
     with no_wait() if impl != "reference" else nullcontext():
         result = run(primitive, dtype, impl)
     assert result.is_cuda
-    # parts of the prototypes leave nothing for a cluster to do
+    # chunks of prototypes leave no work for a cluster
     of_extension = impl == "cuda" and primitive is not plan_of_prototypes
     assert (extension.called.total() > called) == of_extension
     if impl in ("triton", "tiled", "reference"):

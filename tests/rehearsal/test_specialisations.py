@@ -1,4 +1,4 @@
-"""Another batch size, and another temperature, compile nothing that was not there."""
+"""Another batch size, or another temperature, does not trigger a compilation."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ each_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], i
 
 
 def compiles_anew(first, *others):
-    """The kernels that others than the first step compile, each with what is special there."""
+    """The kernels that later steps compile anew, with their new specialisation."""
     launches.forget()
     start = len(launches.compilations)
     first()
@@ -27,7 +27,7 @@ def compiles_anew(first, *others):
 
 
 def difference(new, known):
-    """The arguments in which it differs from the most alike one of the same kernel."""
+    """The arguments in which it differs from the closest one of the same kernel."""
     alike = [x.arguments() for x in known if x.kernel == new.kernel and x.module == new.module]
     differences = ({a for a, x in new.arguments().items() if x != old[a]} for old in alike)
     return sorted(min(differences, key=len, default={"the first of its kind"}))
@@ -36,7 +36,7 @@ def difference(new, known):
 @each_dtype
 @pytest.mark.parametrize("name", CASES)
 def test_another_batch_size(name, dtype):
-    """Of multiples of 16; others are a case more of some kernels, whose strides they are."""
+    """For multiples of 16; other sizes are a further case if they are strides."""
     assert not compiles_anew(*(loss_step(name, n, D, dtype) for n in (304, 1024)))
 
 

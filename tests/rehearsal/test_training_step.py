@@ -1,4 +1,4 @@
-"""What the loop does between a loss and the next step: nothing of it waits for the device."""
+"""The loop's work between a loss and the next step does not wait for the device."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_steps_are_checked_without_waiting(overrides):
     watch = FiniteBuffers(method)  # before training, where it may wait
     for step in range(2):
         set_schedule(optimizer, recipe, step, 4)
-        if step == 0:  # the first step makes what is copied to the device once
+        if step == 0:  # the first step makes one-time copies to the device
             forward_backward(method, method, views, recipe, scaler)
             continue
         with no_wait():

@@ -1,4 +1,4 @@
-"""Studies: their arithmetic, what they write, and a tiny trial of each."""
+"""Studies: their arithmetic, their output, and a tiny trial of each."""
 
 import csv
 import json
@@ -138,7 +138,7 @@ def test_pixels_know_where_a_digit_stands(few_digits):
 
 
 def gradients(method):
-    """Whether the loss pulls at embeddings z, and at predictions p."""
+    """Whether embeddings z, and predictions p, get a gradient."""
     z0, z1, p0, p1 = (torch.randn(6, 8, requires_grad=True) for _ in range(4))
     method.loss(z0, z1, p0, p1).backward()
     return z0.grad is not None, p0.grad is not None

@@ -29,7 +29,7 @@ def small_method(name, recipe, channels=1):
 
 
 def small_batches(recipe, rank=0, world_size=1, every=50):
-    """Views of 80 digits: four batches of 20 an epoch."""
+    """Views of 80 digits: four batches of 20 per epoch."""
     return MovedDigitViews(
         few_digits(every), recipe.batch_size, seed=recipe.seed, whole_views=recipe.global_views,
         local_views=recipe.local_views, rank=rank, world_size=world_size,

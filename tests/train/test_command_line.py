@@ -219,7 +219,7 @@ def start(*arguments, launcher=()):
 
 @pytest.fixture
 def one_thread():
-    """As the processes that are started have it: sums of parts depend on their number."""
+    """As in the processes that it starts: partial sums depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -243,7 +243,7 @@ def test_stopped_from_outside_and_resumed(in_folder, one_thread, number):
 
     assert main([*settings, "--name", "broken"]) == 0
     if number == signal.SIGKILL:
-        return  # what follows is seen once
+        return  # the rest is tested once
     assert main([*settings, "--name", "whole"]) == 0
     assert losses(checkpoint.parent) == losses(in_folder / "runs" / "whole")
     weights = [

@@ -1,4 +1,4 @@
-"""Digits and folders of images, as runs see them."""
+"""Digits and folders of images, as used by runs."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def recipe(*overrides, method="simclr"):
 
 
 def write_images(folder, count, *, size=(20, 24), color=None):
-    """Pictures of one colour each, its red channel the picture's number."""
+    """Pictures of one colour each, with the picture's index as the red channel."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         pixels = np.full((*size, 3), color or (number, 50, 200), np.uint8)

@@ -15,7 +15,7 @@ from sslkernels.train import GradCache
 
 
 class TwoViews(nn.Module):
-    """Embeds two views by one network."""
+    """Embeds two views with one network."""
 
     def __init__(self, *layers):
         super().__init__()
@@ -116,7 +116,7 @@ def test_batch_norm_takes_one_step_per_micro_batch():
 
 
 class Center(nn.Module):
-    """Keeps a running mean by putting a new tensor in the place of the old."""
+    """Keeps a running mean by replacing the tensor."""
 
     def __init__(self):
         super().__init__()
@@ -140,11 +140,11 @@ def test_buffers_that_are_put_in_place_anew_take_one_step_per_micro_batch():
 
 
 class Batch(UserDict):
-    """As Hugging Face's tokenizers return: a mapping, and no dict."""
+    """Like the results of Hugging Face's tokenizers: a mapping, but not a dict."""
 
 
 class OfMappings(nn.Module):
-    """As its networks are: keywords in, a mapping out, of which some values may be None."""
+    """Like its networks: keywords in, a mapping out, in which some values may be None."""
 
     def __init__(self):
         super().__init__()
@@ -189,7 +189,7 @@ def test_scaled_gradients():
 
 
 class WithLoss(nn.Module):
-    """Encoder and loss in one module, as a method is."""
+    """Encoder and loss in one module, like a method."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a run tells, and to whom."""
+"""The log of a run, and its outputs."""
 
 import json
 import sys
@@ -62,23 +62,23 @@ class Bar:
 
 @pytest.fixture
 def board(monkeypatch):
-    """TensorBoard's writer, which remembers what it was told."""
-    told = []
+    """A fake of TensorBoard's writer that records its calls."""
+    calls = []
 
     class SummaryWriter:
         def __init__(self, folder, purge_step):
-            told.append((str(folder), purge_step))
+            calls.append((str(folder), purge_step))
 
         def add_scalar(self, name, value, step):
-            told.append((name, value, step))
+            calls.append((name, value, step))
 
         def close(self):
-            told.append("closed")
+            calls.append("closed")
 
     module = types.ModuleType("tensorboard")
     module.SummaryWriter = SummaryWriter
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    return told
+    return calls
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path, board):

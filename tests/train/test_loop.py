@@ -1,4 +1,4 @@
-"""The loop on a small method whose loss is known."""
+"""The loop on a small method with a known loss."""
 
 import json
 import math
@@ -149,7 +149,7 @@ def test_non_finite_loss_stops_and_says_where(tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
 def test_a_loss_that_is_read_late(tmp_path, monkeypatch, optimizer):
-    """As on a GPU: the same weights and rows; where the loss is not finite, no weight changes."""
+    """As on a GPU: the same weights and rows; if the loss is not finite, no weight changes."""
     settings = recipe(optimizer=optimizer, learning_rate=0.01)
     now, late = Quadratic(), Quadratic()
     (tmp_path / "late").mkdir()

@@ -1,4 +1,4 @@
-"""NaN planted in a loss, a gradient, a teacher or a buffer: nothing that is kept takes it up."""
+"""NaN in a loss, a gradient, a teacher or a buffer: no persistent state is affected."""
 
 import math
 
@@ -12,7 +12,7 @@ from sslkernels.train.buffers import Buffers, FiniteBuffers
 from sslkernels.train.checkpoint import load
 from sslkernels.train.step import gradient_norm
 
-STEPS = 4  # of an epoch
+STEPS = 4  # per epoch
 WHEN = {"amid an epoch": 6, "at its end": 8}
 
 
@@ -29,7 +29,7 @@ def is_finite(saved):
 
 
 def plant(method, where, step):
-    """NaN at the given step, counted from 1, in what the loop makes of its batch."""
+    """NaN at the given step, counted from 1, in the given part of the loop."""
     count = 0
     forward, loss = method.forward, method.loss
 
@@ -64,7 +64,7 @@ def plant(method, where, step):
     elif where == "teacher's first layer":  # from where it enters batch normalisation
         layer = next(x for x in method.teacher.modules() if isinstance(x, nn.Conv2d))
         layer.register_forward_hook(first_row)
-    else:  # a running mean that the loss does not see
+    else:  # a running mean that the loss does not use
         method.register_buffer("seen", torch.zeros(2), persistent=True)
         method.register_forward_hook(count_up)
 
@@ -110,7 +110,7 @@ def test_a_step_that_is_not_finite(tmp_path, monkeypatch, name, where, words, wh
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["now", "late"])
 def test_the_failure_holds_what_was_before_the_step(tmp_path, monkeypatch, is_late):
-    """Weights, buffers and the optimiser's state, of a run that stops there by itself."""
+    """Weights, buffers and optimiser state equal those of a run that ends there."""
     monkeypatch.setattr(loop, "LATE", ("cpu",) if is_late else ())
     recipe = small_recipe("simclr", "optimizer=sgd")
     method = small_method("simclr", recipe)

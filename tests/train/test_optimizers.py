@@ -10,7 +10,7 @@ from sslkernels.train.optimizers import LARS, growth, make_optimizer, set_schedu
 
 
 class Layers(nn.Sequential, Method):
-    """Layers that learn alike, but the last if it is told so."""
+    """Layers with one learning rate, except possibly the last."""
 
     last_rate = 1.0
 

@@ -1,4 +1,4 @@
-"""Several ranks train as one process with the global batch does."""
+"""Several ranks train like one process with the global batch."""
 
 import itertools
 
@@ -11,13 +11,13 @@ from sslkernels.train.checkpoint import load
 
 RUNS = {
     "simclr": (),
-    "vicreg": ("expander_size=32", "learning_rate=0.0002"),  # of a loss ten times as large
+    "vicreg": ("expander_size=32", "learning_rate=0.0002"),  # for a loss ten times as large
     "byol": (),
     "swav": ("prototypes=32",),
     "dino": ("prototypes=32", "local_views=1", "koleo=0.3", "frozen_epochs=0.5"),
     "lejepa": ("slices=32", "local_views=1"),
 }
-# Steps small enough that the rounding of one does not grow in the next; Adam would divide it.
+# Steps so small that the rounding of one does not grow in the next; Adam would divide it.
 PLAIN = ("optimizer=sgd", "learning_rate=0.002", "warmup_epochs=0", "epochs=2")
 
 pytestmark = pytest.mark.parametrize("gang", [2], indirect=True)
@@ -68,7 +68,7 @@ def test_ranks_resume(gang, tmp_path):
 
 
 def interrupted(rank, name, folder, world_size):
-    """Training that one rank of several is asked to stop, between two of its steps."""
+    """Training in which one rank of several gets a signal to stop, between two steps."""
     from sslkernels.train import Stopped, loop
 
     def over_ranks(loss, number):
@@ -98,7 +98,7 @@ def test_what_is_not_finite_on_one_rank_stops_all_before_their_step(gang, tmp_pa
 
 
 def spoiled(rank, folder, world_size):
-    """Training where the last rank's gradient is NaN in the third step."""
+    """Training in which the last rank's gradient is NaN in the third step."""
     recipe = small_recipe("simclr", *PLAIN)
     method = small_method("simclr", recipe)
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""A run that is interrupted and resumed is the run that was not."""
+"""An interrupted and resumed run equals an uninterrupted one."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ from sslkernels.train.checkpoint import load, random_state, set_random_state
 from sslkernels.train.datasets import open_data
 from sslkernels.train.log import read_metrics
 
-# With random masks, a teacher, a centre, a queue, puzzles; with none; with schedules of all kinds.
+# With random masks, a teacher, a centre, a queue, puzzles; with none; with all kinds of schedules.
 RUNS = {
     "moco_v2": ("queue_size=64",),
     "jigsaw": ("optimizer=sgd",),
@@ -32,7 +32,7 @@ class Killed(Exception):
 
 
 def run(name, folder, *, resume=False, after=None, do=None, **changes):
-    """Train; call ``do`` when so many steps of this call are done."""
+    """Train; call ``do`` after ``after`` steps of this call."""
     folder.mkdir(exist_ok=True)
     random.seed(0), np.random.seed(0)
     recipe = small_recipe(name, *RUNS[name], *(f"{k}={v}" for k, v in changes.items()))
@@ -42,7 +42,7 @@ def run(name, folder, *, resume=False, after=None, do=None, **changes):
     def after_step():
         nonlocal done
         step()
-        torch.rand(1), random.random(), np.random.rand()  # whoever draws finds the same again
+        torch.rand(1), random.random(), np.random.rand()  # must not change later draws
         done += 1
         if done == after:
             do()
@@ -137,7 +137,7 @@ def test_terminated_and_resumed(whole, tmp_path, name, after):
 
 @pytest.mark.parametrize("after", [8, 12])
 def test_a_signal_at_the_end_of_an_epoch_does_not_wait_for_an_evaluation(tmp_path, after):
-    """It is made up for when the run goes on, with the same random numbers."""
+    """It is done after resuming, with the same random numbers."""
 
     def evaluate(backbone):
         evaluated.append(backbone)

@@ -28,7 +28,8 @@ struct Statistics {
 
 namespace cpu {
 
-// entropies: (S, B), of each student's row with the teachers, weighted. It and the cost may be null.
+// entropies: (S, B), of each student's row with the teachers, weighted. It and the cost may be
+// null.
 void soft_cross_entropy_forward(const SoftCrossEntropy& problem, const Statistics& out,
                                 float* entropies);
 

@@ -26,7 +26,8 @@ class MemoryBankModule(nn.Module):
         feature_dim_first: return (D, number) instead of (number, D).
 
     Attributes:
-        bank, bank_ptr: buffers, not part of the state dict.
+        bank: a buffer, not part of the state dict.
+        bank_ptr: a buffer, not part of the state dict.
 
     Raises:
         ValueError: any other size.

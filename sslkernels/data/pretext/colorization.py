@@ -28,7 +28,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
         images: (N, 3, height, width) uint8, or floats in [0, 1].
 
     Returns:
-        The same shape, float32 (float64 for float64): L in [0, 100], a and b within about ±110.
+        The same shape, float32 (float64 for float64), with L in [0, 100], a and b in about ±110.
 
     Raises:
         TypeError, ValueError: ``images`` of the wrong dtype or shape.

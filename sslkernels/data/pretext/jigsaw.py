@@ -31,7 +31,7 @@ def jigsaw_permutations(count: int, seed: int = 0) -> Tensor:
         seed: of the random choices.
 
     Returns:
-        (count, 9) int64: permutation p puts tile p[j] at position j. Do not modify it.
+        (count, 9) int64; permutation p puts tile p[j] at position j. Do not modify it.
 
     Raises:
         TypeError, ValueError: an argument is not an integer, or out of range.

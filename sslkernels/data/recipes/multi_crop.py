@@ -15,9 +15,12 @@ class MultiCropViews(Views):
     """The fields shared by recipes of large and small crops.
 
     Attributes:
-        global_size, local_size: sides of large and small crops in pixels.
-        global_views, local_views: numbers of large and small crops.
-        global_scale, local_scale: ranges of their fraction of the image's area.
+        global_size: side of large crops in pixels.
+        local_size: side of small crops in pixels.
+        global_views: number of large crops.
+        local_views: number of small crops.
+        global_scale: range of the large crops' fraction of the image's area.
+        local_scale: range of the small crops' fraction of the image's area.
     """
 
     global_size: int = 224

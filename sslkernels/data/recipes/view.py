@@ -31,7 +31,9 @@ class View:
         interpolation: of the resize, "bicubic" or "bilinear"; antialiased.
         flip: probability of a horizontal flip.
         jitter: probability that brightness, contrast, saturation and hue change, in random order.
-        brightness, contrast, saturation: the factor is uniform in [max(0, 1 − x), 1 + x].
+        brightness: x, for a factor uniform in [max(0, 1 − x), 1 + x].
+        contrast: likewise.
+        saturation: likewise.
         hue: the shift is uniform in ±x, in turns of the hue circle; at most 0.5.
         grayscale: probability of a grey view.
         grayscale_first: convert to grey before the jitter instead of after it.
@@ -39,7 +41,8 @@ class View:
         sigma: range of its standard deviation in pixels.
         solarize: probability of solarisation, which inverts levels (0 … 255) from
             ``solarize_threshold`` on.
-        mean, std: per channel, of values in [0, 1]; subtracted and divided by.
+        mean: per channel, subtracted from values in [0, 1].
+        std: per channel, by which the difference is divided.
 
     Raises:
         TypeError, ValueError: a value has the wrong type, or is out of range.

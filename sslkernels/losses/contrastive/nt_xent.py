@@ -45,8 +45,8 @@ def nt_xent(
         impl: see :func:`sslkernels.pairwise_logsumexp`.
 
     Returns:
-        The loss, a scalar in float32 (float64 for float64 inputs). No NaN at low temperatures:
-        sums are shifted by their largest term. A zero embedding has similarity 0.
+        The loss, a scalar in float32 (float64 for float64 inputs). No NaN at low temperatures,
+        since sums are shifted by their largest term. A zero embedding has similarity 0.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.

@@ -88,7 +88,7 @@ def source_coordinates(parameters: Tensor, grid: int, *, flipped: bool = True) -
             same cell of a feature map. (VICRegL's code does not by default.)
 
     Returns:
-        (..., grid, grid, 2): row and column in pixels of the image, whose first pixel covers
+        (..., grid, grid, 2), rows and columns in pixels of the image, whose first pixel covers
         0 … 1. Rows of the grid come first, as in a feature map.
 
     Raises:

@@ -37,8 +37,8 @@ def random_directions(
             otherwise ``"reference"`` (torch).
 
     Returns:
-        (features, slices) on the device of ``step``, uniform on the sphere: columns of normal
-        numbers, normalised. They are drawn in float32 and rounded to ``dtype``; for float64 these
+        (features, slices) on the device of ``step``, uniform on the sphere. Columns are normalised
+        normal numbers. They are drawn in float32 and rounded to ``dtype``; for float64 these
         float32 numbers are normalised once more. Each direction is contiguous: the result is the
         transpose of a contiguous (slices, features) tensor. No gradient.
 

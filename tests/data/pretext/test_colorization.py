@@ -48,7 +48,7 @@ def test_every_color_has_its_bin_and_every_bin_a_color():
     found = {tuple(row) for row in found.unique(dim=0).tolist()}
     known = {tuple(row) for row in bins.tolist()}
     assert found <= known
-    assert len(found) > 240  # the others are met in corners of the cube
+    assert len(found) > 240  # the others occur in corners of the cube
 
 
 def test_soft_encoding_is_a_gaussian_of_the_five_nearest():

@@ -12,14 +12,14 @@ def generator(seed=0):
 
 
 def ramps(count, height=255, width=256):
-    """Red is the row and green the column, so that pixels tell where they are from."""
+    """Red is the row and green the column, so that pixels give their position."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     image = torch.stack([rows, columns, 0 * rows]).byte()
     return image.expand(count, 3, height, width)
 
 
 def place(patches):
-    """Top and left of patches of ``ramps``; each must be one piece of it."""
+    """Top and left of patches of ``ramps``; each must be a contiguous piece of it."""
     corner = patches[:, :2, 0, 0].int()
     across = torch.arange(patches.shape[-1])
     assert torch.equal(

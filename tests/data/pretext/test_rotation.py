@@ -1,4 +1,4 @@
-"""Rotation: the label is the turn, and flips do not spoil it."""
+"""Rotation: the label is the rotation, independent of flips."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ def generator(seed=0):
 
 
 def marked(count):
-    """Images whose top edge alone is bright, whether mirrored or not."""
+    """Images with only the top edge bright, whether mirrored or not."""
     images = torch.zeros(count, 3, 8, 8, dtype=torch.uint8)
     images[:, :, 0] = 255
     return images

@@ -1,4 +1,4 @@
-"""What every method has to do, whatever it is."""
+"""Requirements of every method."""
 
 from dataclasses import asdict, fields
 
@@ -52,7 +52,7 @@ def test_backbone_and_projector_are_one_after_the_other(name):
 
 @each_method
 def test_what_is_saved_is_all_there_is(name):
-    """Two methods of one state go on alike: queues, centres and teachers are in it."""
+    """Two methods with the same state continue alike: it includes queues, centres and teachers."""
     first, second = tiny_method(name), tiny_method(name, seed=9)
     optimizer = sgd(first)
     for seed in range(2):
@@ -88,9 +88,9 @@ def test_micro_batches_give_the_same_gradient_or_are_refused(name):
     except ValueError as error:
         assert "micro_batch must be 0" in str(error) and "a smaller batch_size" in str(error)
         return
-    # SwAV's unit vectors are float32. Gradients that large parts leave are held to the largest.
+    # SwAV's unit vectors are float32. Gradients left by cancellation are compared with the largest.
     dtype, tolerance = (torch.float32, 1e-5) if name == "swav" else (torch.float64, 1e-10)
-    whole, parts = (tiny_method(name).eval().to(dtype) for _ in range(2))  # statistics stand still
+    whole, parts = (tiny_method(name).eval().to(dtype) for _ in range(2))  # fixed statistics
     batch = tiny_batch(name)
     batch = batch._replace(views=[view.to(dtype) for view in batch.views])
     torch.manual_seed(2)

@@ -14,7 +14,7 @@ from sslkernels.train.methods import METHODS
 from sslkernels.train.run import load_run
 
 FILES = {"checkpoint.pt", "metrics.jsonl", "recipe.json", "results.json", "training.png"}
-EVERY = 50  # digits, and patches of photographs, of which one is taken
+EVERY = 50  # one of this many digits and patches of photographs is used
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def test_one_epoch(name, few, tmp_path, monkeypatch, capsys):
     assert 0 <= row["knn_accuracy"] <= 1
     results = json.loads((folder / "results.json").read_text())
     assert list(results["knn_accuracy"]) == ["raw pixels", "random encoder", "trained encoder"]
-    told = results.get("label_accuracy")
-    assert (told is None) == ("embedding_spread" in row)
+    accuracy = results.get("label_accuracy")
+    assert (accuracy is None) == ("embedding_spread" in row)
 
     run = load_run(folder, device="cpu")
     (images, _), *_ = run.data.evaluation_batches("test")

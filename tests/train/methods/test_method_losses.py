@@ -1,4 +1,4 @@
-"""The loss of each method is that of its paper, of the parts that it is said to be of."""
+"""The loss of each method is that of its paper, of the documented embeddings."""
 
 import distillation_formulas
 import formulas
@@ -17,7 +17,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def seen(network, *views):
-    """What layers make of several views, seen as one batch."""
+    """The outputs of layers for several views, run as one batch."""
     layers = network if isinstance(network, tuple) else (network,)
     x = torch.cat(views)
     for layer in layers:
@@ -26,7 +26,7 @@ def seen(network, *views):
 
 
 def loss_of(method, batch):
-    """In training mode; statistics of batches are the same when they are seen again."""
+    """In training mode; batch statistics are the same when a batch is repeated."""
     torch.manual_seed(4)
     return method.loss(*method(*method.inputs(batch)))
 
@@ -160,7 +160,7 @@ def test_byol():
 
 
 def differ(method):
-    """Make the teacher another than its student."""
+    """Make the teacher different from its student."""
     with torch.no_grad():
         for parameter in method.teacher.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -1,4 +1,4 @@
-"""Pretext tasks: the puzzles that methods set, and what their backbones may see."""
+"""Pretext tasks: their puzzles, and the inputs of their backbones."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def test_random_numbers_are_torchs_own():
 
 
 def ramps(n=40):
-    """Rows get brighter downwards, ten times as much as columns do rightwards."""
+    """Rows get brighter downwards, ten times as fast as columns to the right."""
     row, column = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     return ((10 * row + column) / 400).expand(n, 1, 32, 32)
 
@@ -63,7 +63,7 @@ def test_jigsaw_tiles_lie_in_the_order_of_the_label():
         windows = standardize(image.unfold(1, 8, 1).unfold(2, 8, 1).movedim(0, 2))
         for tile, cell in zip(nine, method.orders[label].tolist(), strict=True):
             y, x = (windows - tile).abs().amax((2, 3, 4)).lt(1e-4).nonzero()[0].tolist()
-            # the grid lies up to 2 pixels down and right, the tile up to 2 in its cell
+            # the grid is shifted by up to 2 pixels, the tile by up to 2 in its cell
             assert 0 <= y - 10 * (cell // 3) <= 4 and 0 <= x - 10 * (cell % 3) <= 4
 
 
@@ -100,8 +100,9 @@ def test_colorization_counts_rare_colours_more():
     for method in (plain.eval(), rare):
         free = scores.detach().requires_grad_()
         method.loss(free, colors).backward()
-        told = method.labels(scores, colors) == common
-        gradients.append(free.grad.abs().sum(1)[told].mean() / free.grad.abs().sum(1)[~told].mean())
+        is_common = method.labels(scores, colors) == common
+        sizes = free.grad.abs().sum(1)
+        gradients.append(sizes[is_common].mean() / sizes[~is_common].mean())
     assert gradients[1] < 0.2 * gradients[0]
 
 

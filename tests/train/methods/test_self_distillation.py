@@ -1,4 +1,4 @@
-"""Students, teachers that follow, and what each of them sees."""
+"""Students, momentum teachers, and the views that each of them gets."""
 
 import copy
 import math
@@ -76,14 +76,14 @@ def test_local_views_are_the_students(name):
     changed = [*batch[:2], *(1 - x for x in batch[2:])]
     torch.manual_seed(1)
     again = method(*changed)
-    kept = [0, 1, 4, 5] if name != "ibot" else [4, 5]  # iBOT's masks are drawn anew
+    kept = [0, 1, 4, 5] if name != "ibot" else [4, 5]  # iBOT draws new masks
     for i in kept:
         torch.testing.assert_close(embeddings[i], again[i])
     assert not torch.allclose(embeddings[2], again[2])
 
 
 def parts(method, batch):
-    """Unit vectors of the student's four views and the teacher's two, seen as one batch a size."""
+    """Unit vectors of the student's four views and the teacher's two, one batch per size."""
 
     def embed(network, *views):
         z = network.projector(network.backbone(torch.cat(views)))
