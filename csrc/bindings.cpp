@@ -176,6 +176,11 @@ PYBIND11_MODULE(_C, m) {
 #else
   m.attr("has_cuda") = false;
 #endif
+#ifdef _OPENMP
+  m.attr("has_openmp") = true;
+#else
+  m.attr("has_openmp") = false;
+#endif
   m.def("instruction_sets", &cpu::instruction_sets);
   m.def("use_instruction_set", &cpu::use_instruction_set);
   m.def("use_huge_pages", [](uintptr_t address, size_t bytes) {

@@ -108,7 +108,7 @@ def check_between(least: float, most: float, **values: Any) -> None:
 def check_integers(least: int, most: int = MOST, **values: Any) -> None:
     """Integers from ``least`` to ``most``."""
     for name, value in values.items():
-        if not isinstance(value, int | Integral) or isinstance(value, bool):
+        if not isinstance(value, (int, Integral)) or isinstance(value, bool):
             raise TypeError(f"{name} must be an integer, got {shown(value)}")
         if not least <= int(value) <= most:
             limits = (
@@ -165,7 +165,7 @@ def check_temperature(**values: Any) -> None:
 
 def check_sequence(name: str, value: Any, of: str = "tensors") -> None:
     """A list or tuple."""
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, (list, tuple)):
         raise TypeError(f"{name} must be a list of {of}, got {shown(value)}")
 
 

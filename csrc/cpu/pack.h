@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "gemm.h"
 #include "sslkernels/tensor.h"
@@ -73,23 +74,29 @@ inline void load_tile(const Matrix& x, int64_t first, int count, float* out, lon
   std::fill_n(out + count * out_row, (round_up(count, kMicroRows) - count) * out_row, 0.0f);
 }
 
-// One of the log2(kLanes) steps of a transpose: swaps blocks of kStep lanes of two rows.
-template <int kStep>
-inline void exchange(Vec& a, Vec& b) {
-  VecInt low, high;
-  for (int lane = 0; lane < kLanes; ++lane) {
-    low[lane] = lane & kStep ? kLanes + lane - kStep : lane;
-    high[lane] = lane & kStep ? kLanes + lane : lane + kStep;
-  }
-  const Vec first = __builtin_shuffle(a, b, low);
-  b = __builtin_shuffle(a, b, high);
+// Lanes of a, then of b, by number: as Clang and GCC 12 have it, and as older GCC has.
+template <int... kFrom>
+inline Vec shuffle(Vec a, Vec b) {
+#if __has_builtin(__builtin_shufflevector)
+  return __builtin_shufflevector(a, b, kFrom...);
+#else
+  return __builtin_shuffle(a, b, VecInt{kFrom...});
+#endif
+}
+
+// One of the log2(kLanes) steps of a transposition: exchanges blocks of kStep lanes of two rows.
+template <int kStep, int... kLane>
+inline void exchange(Vec& a, Vec& b, std::integer_sequence<int, kLane...>) {
+  const Vec first = shuffle<(kLane & kStep ? kLanes + kLane - kStep : kLane)...>(a, b);
+  b = shuffle<(kLane & kStep ? kLanes + kLane : kLane + kStep)...>(a, b);
   a = first;
 }
 
 template <int kStep>
 inline void exchange_all(Vec* rows) {
   for (int i = 0; i < kLanes; ++i)
-    if (!(i & kStep)) exchange<kStep>(rows[i], rows[i + kStep]);
+    if (!(i & kStep))
+      exchange<kStep>(rows[i], rows[i + kStep], std::make_integer_sequence<int, kLanes>{});
   if constexpr (kStep > 1) exchange_all<kStep / 2>(rows);
 }
 

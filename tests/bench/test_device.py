@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.device import page, prepare, speed
-from bench.device.__main__ import main
-from bench.device.outcomes import passed, read_lines
-from bench.device.run import run_stages
-from bench.device.speed import SHAPES
-from bench.device.stages import STAGES, Stage
+pytest.importorskip("triton")
+
+from bench.device import page, prepare, speed  # noqa: E402
+from bench.device.__main__ import main  # noqa: E402
+from bench.device.outcomes import passed, read_lines  # noqa: E402
+from bench.device.run import run_stages  # noqa: E402
+from bench.device.speed import SHAPES  # noqa: E402
+from bench.device.stages import STAGES, Stage  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 

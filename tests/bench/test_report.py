@@ -6,11 +6,13 @@ import pytest
 import torch
 from small_roofs import small_roofs
 
-from bench import measure, report, step, views
-from bench.__main__ import main
-from bench.baselines import BASELINES
-from bench.plot import KINDS
-from bench.suite import PEERS
+pytest.importorskip("triton")
+
+from bench import measure, report, step, views  # noqa: E402
+from bench.__main__ import main  # noqa: E402
+from bench.baselines import BASELINES  # noqa: E402
+from bench.plot import KINDS  # noqa: E402
+from bench.suite import PEERS  # noqa: E402
 
 
 @pytest.fixture(scope="module")

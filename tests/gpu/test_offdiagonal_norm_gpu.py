@@ -5,10 +5,12 @@ import torch
 from device import assert_no_wait, assert_repeats, assert_repeats_as_graph, float32_products
 from oracle import check_offdiagonal_norm
 
-from sslkernels import Standardized, offdiagonal_norm
-from sslkernels._operator import unit_of
-from sslkernels.primitives.offdiagonal_norm import triton
-from sslkernels.primitives.offdiagonal_norm.columns import Columns
+pytest.importorskip("triton")
+
+from sslkernels import Standardized, offdiagonal_norm  # noqa: E402
+from sslkernels._operator import unit_of  # noqa: E402
+from sslkernels.primitives.offdiagonal_norm import triton  # noqa: E402
+from sslkernels.primitives.offdiagonal_norm.columns import Columns  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 

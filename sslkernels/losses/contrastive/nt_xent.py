@@ -159,7 +159,7 @@ class DirectCLRLoss(NTXentLoss):
 
 
 def _memory_bank(size: int | Sequence[int]) -> MemoryBank | None:
-    sizes: list[Any] = list(size) if isinstance(size, list | tuple) else [size]
+    sizes: list[Any] = list(size) if isinstance(size, (list, tuple)) else [size]
     for x in sizes:
         check_integers(0, memory_bank_size=x)
     if sizes in ([0], []) or (len(sizes) == 2 and sizes[0] == 0):

@@ -44,7 +44,7 @@ def split(prototypes: Prototypes) -> tuple[Tensor, Tensor | None]:
     """The weight and its magnitude, if any."""
     if isinstance(prototypes, Tensor):
         return prototypes, None
-    if not isinstance(prototypes, list | tuple) or len(prototypes) != 2:
+    if not isinstance(prototypes, (list, tuple)) or len(prototypes) != 2:
         raise TypeError(
             "prototypes must be a torch.Tensor, or a pair of prototypes and magnitude; "
             f"got {shown(prototypes)}"
@@ -55,11 +55,11 @@ def split(prototypes: Prototypes) -> tuple[Tensor, Tensor | None]:
 
 def count(name: str, views: Views) -> int:
     """The number of views."""
-    if not isinstance(views, Tensor | list | tuple):
+    if not isinstance(views, (Tensor, list, tuple)):
         raise TypeError(f"{name} must be a torch.Tensor or a list of them, got {shown(views)}")
-    if isinstance(views, list | tuple) and not views:
+    if isinstance(views, (list, tuple)) and not views:
         raise ValueError(f"{name} must hold some views, got none")
-    for x in views if isinstance(views, list | tuple) else ():
+    for x in views if isinstance(views, (list, tuple)) else ():
         check_tensors(**{name: x})
     if isinstance(views, Tensor) and views.dim() != 3:
         raise ValueError(f"{name} must be (views, B, K) or a list of (B, K), got shape "

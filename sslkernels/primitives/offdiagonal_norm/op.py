@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
 
 from ..._operator import RANKS, Differentiable, accumulation_dtype, operator, plain
 from ...distributed import Shares
@@ -123,6 +122,9 @@ def forward_fake(
     route: str,
     *ranks: Any,
 ) -> Any:
+    # Not above: it loads sympy, which takes longer than the rest of this package.
+    from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
+
     n, d = a.shape
     dtype = accumulation_dtype(a)
     parts = 1 if symmetric else 2

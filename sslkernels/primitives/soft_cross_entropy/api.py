@@ -250,8 +250,8 @@ def check_center(
 
 
 def _check_views(name: str, views: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    """One tensor (V, B, K), or several (B, K), after the checks."""
-    if not isinstance(views, Tensor | list | tuple):
+    """One tensor (V, B, K), or several (B, K)."""
+    if not isinstance(views, (Tensor, list, tuple)):
         raise TypeError(f"{name} must be a torch.Tensor or a list of them, got {shown(views)}")
     tensors = [views] if isinstance(views, Tensor) else list(views)
     dimensions = (2, 3) if isinstance(views, Tensor) else (2,)
