@@ -16,7 +16,7 @@ PEER = Peer(package="main_dino", defined_in={"DINOLoss": "main_dino"})
 
 
 class DINOLoss(OfficialDINOLoss):
-    """``main_dino.DINOLoss``: as :class:`sslkernels.losses.OfficialDINOLoss`, but the centre is
+    """``main_dino.DINOLoss``: as :class:`sslkernels.OfficialDINOLoss`, but the centre is
     updated in evaluation mode too. torch.distributed need not be initialised."""
 
     def forward(  # type: ignore[override]

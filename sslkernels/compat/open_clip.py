@@ -69,7 +69,7 @@ class ClipLoss(OrPeers, ShowsArguments, nn.Module):
     @classmethod
     def _not_done(cls, arguments: dict[str, Any]) -> str:
         if arguments.get("use_horovod"):
-            return "use_horovod must be False: ranks meet by torch.distributed here"
+            return "use_horovod must be False: ranks communicate by torch.distributed here"
         of_several = arguments.get("world_size", 1) > 1
         if of_several and arguments.get("local_loss") and not arguments.get("gather_with_grad"):
             return (

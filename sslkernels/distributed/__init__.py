@@ -6,7 +6,7 @@ gradient of one process with the global batch.
 """
 
 from .batch_norm import SyncBatchNorm, synchronize_batch_norm
-from .blocks import meet_ranks
+from .blocks import exchange_blocks
 from .collectives import (
     all_gather,
     all_reduce,
@@ -35,12 +35,12 @@ __all__ = [
     "all_gather",
     "all_ranks",
     "all_reduce",
+    "exchange_blocks",
     "first_row",
     "gather_rows",
     "gram",
     "logsumexp_over_ranks",
     "mean_over_ranks",
-    "meet_ranks",
     "rank_of",
     "ranks_of",
     "rows_of_all_ranks",

@@ -44,7 +44,7 @@ def gather_blocks(x: Tensor, sizes: Sequence[int], group: str) -> Tensor:
     return blocks
 
 
-def meet_ranks(
+def exchange_blocks(
     block: Sequence[Tensor],
     callback: Callable[..., Tensor | None],
     ranks: Ranks,

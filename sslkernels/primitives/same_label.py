@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._operator import RANKS, Differentiable, operator, plain
-from ..distributed import Gather, Ranks, meet_ranks, ranks_of
+from ..distributed import Gather, Ranks, exchange_blocks, ranks_of
 
 TILE_ROWS, TILE_COLUMNS = 512, 2048
 
@@ -100,7 +100,7 @@ def _sum(x: Tensor, labels: Tensor, *ranks: Any) -> tuple[Tensor, Tensor]:
         counts.index_add_(0, classes[at], known.to(counts.dtype))
 
     if any(ranks):
-        meet_ranks([x, labels], add_block, Ranks(*ranks))
+        exchange_blocks([x, labels], add_block, Ranks(*ranks))
     return sums.to(x.dtype).index_select(0, own_class), counts.index_select(0, own_class)
 
 
@@ -123,7 +123,7 @@ def _logsumexp(z: Tensor, scale: Tensor, labels: Tensor, *ranks: Any) -> Tensor:
 
     add_block(z, labels, own=True)
     if any(ranks):
-        meet_ranks([z, labels], add_block, Ranks(*ranks))
+        exchange_blocks([z, labels], add_block, Ranks(*ranks))
     return torch.empty_like(out).index_copy_(0, order, out)
 
 
@@ -147,7 +147,7 @@ def _logsumexp_backward(
 
     add_block(z, labels, logsumexp, grad, own=True)
     if any(ranks):
-        meet_ranks([z, labels, logsumexp, grad], add_block, Ranks(*ranks))
+        exchange_blocks([z, labels, logsumexp, grad], add_block, Ranks(*ranks))
     return torch.empty_like(dz).index_copy_(0, order, dz)
 
 

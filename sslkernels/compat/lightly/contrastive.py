@@ -51,7 +51,7 @@ class SaysIfGathering:
 
 
 class NTXentLoss(SaysIfGathering, losses.NTXentLoss):
-    """``lightly.loss.NTXentLoss``: :class:`sslkernels.losses.NTXentLoss` with its memory bank.
+    """``lightly.loss.NTXentLoss``: :class:`sslkernels.NTXentLoss` with its memory bank.
 
     ``out1`` is enqueued whenever ``out0`` requires a gradient, in evaluation mode too.
     """
@@ -110,7 +110,7 @@ def negative_mises_fisher_weights(out0: Tensor, out1: Tensor, sigma: float = 0.5
 
 
 class DCLLoss(SaysIfGathering, losses.DCLLoss):
-    """``lightly.loss.DCLLoss``: as :class:`sslkernels.losses.DCLLoss`.
+    """``lightly.loss.DCLLoss``: as :class:`sslkernels.DCLLoss`.
 
     ``weight_fn`` is called for each direction with the views in that order.
     """

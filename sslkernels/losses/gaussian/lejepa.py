@@ -72,7 +72,7 @@ class LeJEPALoss(SlicedLoss):
     Args:
         lambda_param: λ, from 0 to 1 (at least 0 with ``convention="stable_pretraining"``).
         gather_distributed: compute the loss of the global batch.
-        num_slices, knots, t_max, seed: see :class:`sslkernels.losses.SIGRegLoss`.
+        num_slices, knots, t_max, seed: see :class:`sslkernels.SIGRegLoss`.
         convention: ``"lejepa"`` or ``"stable_pretraining"``.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
 

@@ -75,7 +75,7 @@ class LeWMLoss(SlicedLoss):
         lambda_param: λ, at least 0.
         normalize: compare predictions and targets after a layer normalisation.
         gather_distributed: compute the loss of the global batch.
-        num_slices, knots, t_max, seed: see :class:`sslkernels.losses.SIGRegLoss`.
+        num_slices, knots, t_max, seed: see :class:`sslkernels.SIGRegLoss`.
         gather, group, grad_scale, impl: see :class:`sslkernels.losses.GatheringLoss`.
 
     Attributes:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...distributed import Ranks, meet_ranks
+from ...distributed import Ranks, exchange_blocks
 from .kernels import Kernels
 from .tiled import Side
 
@@ -33,7 +33,7 @@ class AcrossRanks:
             return column
 
         block = [q if k is None else k]
-        column = meet_ranks(block, add_block, self.ranks, own if columns else None, _merge)
+        column = exchange_blocks(block, add_block, self.ranks, own if columns else None, _merge)
         return row, own if column is None else column
 
     def backward(
@@ -68,7 +68,7 @@ class AcrossRanks:
                 dq.add_(more)
             return contribution
 
-        return dq, meet_ranks(block, add_block, self.ranks, own)
+        return dq, exchange_blocks(block, add_block, self.ranks, own)
 
 
 def _merge(a: Tensor, b: Tensor) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ...distributed import Ranks, meet_ranks
+from ...distributed import Ranks, exchange_blocks
 from .kernels import Kernels
 
 
@@ -25,7 +25,7 @@ class AcrossRanks:
         def add_block(block: Tensor) -> None:
             row.add_(self.implementation.forward(q, block, scale, bias, ()))
 
-        meet_ranks([k], add_block, self.ranks)
+        exchange_blocks([k], add_block, self.ranks)
         return row
 
     def backward(
@@ -52,5 +52,5 @@ class AcrossRanks:
                 dq.add_(more)
             return contribution
 
-        dk = meet_ranks([k], add_block, self.ranks, own)
+        dk = exchange_blocks([k], add_block, self.ranks, own)
         return dq, dk, row_sigma

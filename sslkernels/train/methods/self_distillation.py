@@ -42,7 +42,7 @@ class SelfDistillationRecipe(MomentumRecipe):
         super().__post_init__()
         if self.micro_batch:
             raise ValueError(
-                "micro_batch must be 0 in self-distillation, whose images do not meet in the loss: "
+                "micro_batch must be 0 in self-distillation, whose loss does not compare images: "
                 f"a smaller batch_size does as well; got {self.micro_batch}"
             )
 
