@@ -24,7 +24,7 @@ class LabelRecipe(Recipe):
         super().__post_init__()
         if self.micro_batch:
             raise ValueError(
-                "micro_batch must be 0 where the loss does not compare images: a smaller batch_size "
+                "micro_batch must be 0 if the loss does not compare images: a smaller batch_size "
                 f"does as well; got {self.micro_batch}"
             )
 
