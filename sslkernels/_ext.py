@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import torch  # before _C, which then shares torch's OpenMP runtime and its threads
 from torch import Tensor
 
 try:
-    from . import _C  # type: ignore[attr-defined]
+    _C: Any = import_module("sslkernels._C")
 except ImportError as error:
     _C, _reason = None, str(error)
 
