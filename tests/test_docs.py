@@ -15,6 +15,8 @@ MODULES = (
     "sslkernels.study", "sslkernels.plots",
 )  # fmt: skip
 
+ELSEWHERE = {"sslkernels.Gather"}  # described as sslkernels.distributed.Gather
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
@@ -38,7 +40,7 @@ def test_every_public_name_is_in_the_reference(site):
     for module in MODULES:
         for name in importlib.import_module(module).__all__:
             value = getattr(importlib.import_module(module), name)
-            if callable(value):
+            if callable(value) and f"{module}.{name}" not in ELSEWHERE:
                 assert f"{module}.{name}" in documented
 
 
