@@ -33,12 +33,13 @@ def _sum(
 ) -> Tensor:
     """The sum of squared differences, float64; adds factor · its derivative to the gradient."""
     directions = directions.expand(len(z), -1, -1)
-    projections = directions @ z.mT  # (views, slices, N)
-    differences, order = projections.sort(-1)
+    differences, order = (directions @ z.mT).sort(-1)  # (views, slices, N)
     differences -= targets
     if gradient is not None:
-        projections.scatter_(-1, order, differences)
-        gradient.baddbmm_(projections.mT, directions, alpha=factor)
+        # contiguous along slices, as directions are: some libraries then sum more exactly
+        weights = differences.new_empty(len(z), z.shape[1], directions.shape[1])
+        weights.mT.scatter_(-1, order, differences)
+        gradient.baddbmm_(weights, directions, alpha=factor)
     return differences.square_().sum(-1).double().sum()
 
 
