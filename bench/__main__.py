@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
     if arguments.plot and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib: pip install sslkernels[bench]")
+        parser.error("--plot needs matplotlib: pip install matplotlib")
     if arguments.temperature == 0:
         parser.error("--temperature must not be 0")
     if len(arguments.op) > 1 and (arguments.json or arguments.plot):

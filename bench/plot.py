@@ -50,9 +50,7 @@ def plot_rows(rows: Sequence[Row], title: str, path: Path) -> None:
         from matplotlib.figure import Figure
         from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
     except ImportError as error:
-        raise ImportError(
-            "plots need matplotlib; `pip install sslkernels[bench]` brings it"
-        ) from error
+        raise ImportError("plots need matplotlib; try `pip install matplotlib`") from error
 
     modes = {row.mode for row in rows}
     mode = "fwdbwd" if "fwdbwd" in modes else min(modes)

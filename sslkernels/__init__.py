@@ -1,4 +1,12 @@
-"""Fused, exact, memory-linear kernels for self-supervised learning."""
+"""Fused, exact, memory-linear kernels for self-supervised learning.
+
+- Losses as modules: :class:`sslkernels.NTXentLoss`, …; as functions: ``sslkernels.functional``.
+- Other packages' names for them: ``sslkernels.compat``, and :func:`sslkernels.patch`.
+- Primitives for losses of your own: :func:`sslkernels.pairwise_logsumexp`, …
+- Training: ``sslkernels.data``, ``sslkernels.train``, ``sslkernels.metrics``, ``sslkernels.eval``;
+  or ``python -m sslkernels.train simclr``.
+- ``python -m sslkernels`` reports what is installed and what computes.
+"""
 
 from importlib import import_module
 from importlib.metadata import version

@@ -28,7 +28,7 @@ MEANINGS = {
 OPTIONAL = {
     ("triton",): "torch computes CUDA tensors, block by block",
     ("nvidia-dali-cuda130", "nvidia-dali-cuda120"): "Pillow reads images, on the CPU",
-    ("pillow",): "only DALI reads images",
+    ("pillow",): "no images are read, unless by DALI",
     ("matplotlib",): "no plots",
     ("tqdm",): "training shows no progress bar",
     ("scikit-image",): "no photographs to train on",

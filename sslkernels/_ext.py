@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,8 @@ try:
 except ImportError as error:
     _C, _reason = None, str(error)
 
+_PACKAGE = Path(__file__).parent
+
 HAS_EXTENSION: bool = _C is not None
 MANY_BYTES = 1 << 24
 HAS_CUDA_EXTENSION: bool = HAS_EXTENSION and _C.has_cuda
@@ -23,6 +26,12 @@ DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # sslkernels::
 
 def extension(*, cuda: bool = False) -> ModuleType:
     """Return ``sslkernels._C``. Raises RuntimeError if it (or its CUDA part) was not built."""
+    if _C is None and (_PACKAGE.parent / "CMakeLists.txt").exists():
+        raise RuntimeError(
+            f"Python imports the source folder {_PACKAGE}, in which no C++ kernels were built: "
+            f"leave {_PACKAGE.parent}, or install it in place with `pip install -e .`, or use "
+            "impl='tiled'"
+        )
     if _C is None:
         raise RuntimeError(
             f"sslkernels._C is not available ({_reason}). It needs a C++ compiler at install time: "

@@ -76,7 +76,7 @@ class Patch:
             _swap(self._package, [(new, old) for old, new in self._functions])
 
     def __repr__(self) -> str:
-        return f"Patch({self.peer!r}, replaced={self.replaced}, left={self.left})"
+        return f"Patch({self.peer!r}: {len(self.replaced)} names replaced, left={self.left})"
 
 
 def patch(peer: str, *, only: Iterable[str] | None = None) -> Patch:

@@ -53,7 +53,7 @@ def load_photos(device: torch.device | str = "cpu") -> tuple[PhotoSplit, PhotoSp
         import skimage.data
     except ImportError as error:
         raise ImportError(
-            "photographs come with scikit-image, which `pip install sslkernels[train]` brings; "
+            "photographs come with scikit-image: `pip install scikit-image`; "
             "or train on a folder of images: data=FOLDER"
         ) from error
     random = np.random.default_rng(SEED)

@@ -50,7 +50,7 @@ def draw(run: Run, evaluation: Evaluation, baselines: dict[str, float]) -> list[
         evaluation.test[BACKBONE],
         evaluation.test_labels if run.data.classes else None,
         run.data.classes,
-        f"{title}: the backbone's features of the test split, by t-SNE",
+        f"{title}: test features by t-SNE",
         paths["map"],
     )
     labels, shown = training_views(run)

@@ -151,8 +151,8 @@ def _check_alike(shape: str, fits: Callable[[Tensor], bool], embeddings: dict[st
     for x in embeddings.values():
         if not fits(x) or 0 in x.shape or x.shape != first.shape:
             raise ValueError(
-                f"{_all(embeddings)} must have one shape {shape}, no dimension of which is 0; got "
-                f"{_all(tuple(x.shape) for x in embeddings.values())}"
+                f"{_all(embeddings)} must have the same shape {shape}, no dimension of which is 0; "
+                f"got {_all(tuple(x.shape) for x in embeddings.values())}"
             )
         if x.dtype != first.dtype:
             raise TypeError(

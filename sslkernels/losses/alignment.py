@@ -49,7 +49,7 @@ def negative_cosine_similarity(x0: Tensor, x1: Tensor, dim: int = 1, eps: float 
     check_devices(x0=x0, x1=x1)
     if x0.shape != x1.shape:
         raise ValueError(
-            f"x0 and x1 must have one shape, got {tuple(x0.shape)} and {tuple(x1.shape)}"
+            f"x0 and x1 must have the same shape, got {tuple(x0.shape)} and {tuple(x1.shape)}"
         )
     check_integers(-MOST, dim=dim)
     if not -x0.dim() <= dim < x0.dim():

@@ -32,7 +32,7 @@ def relative_distance(plain: Tensor, augmented: Tensor) -> float:
     check_features("augmented", augmented, rows=2)
     if plain.shape != augmented.shape:
         raise ValueError(
-            f"plain and augmented must have one shape, got {tuple(plain.shape)} and "
+            f"plain and augmented must have the same shape, got {tuple(plain.shape)} and "
             f"{tuple(augmented.shape)}"
         )
     plain, augmented = plain.double(), augmented.double()

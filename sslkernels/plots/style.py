@@ -59,9 +59,7 @@ def picture(path: str | Path | None, title: str, size: tuple[float, float]) -> I
     try:
         import matplotlib
     except ImportError as error:
-        raise ImportError(
-            "plots need matplotlib; `pip install sslkernels[train]` brings it"
-        ) from error
+        raise ImportError("plots need matplotlib; try `pip install matplotlib`") from error
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

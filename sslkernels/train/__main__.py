@@ -215,8 +215,9 @@ def _opening(
     name, data: Data, batches, recipe: Recipe, device, ranks: int, baselines: dict[str, float]
 ) -> str:
     on = f"{device}" + (f", {ranks} ranks" if ranks > 1 else "")
-    text = f"{name} on {data.name} (read by {data.reader}), {len(batches)} steps an epoch, "
-    text += f"in {recipe.precision} on {on}"
+    steps = f"{len(batches)} step{'s' * (len(batches) > 1)} an epoch"
+    text = f"{name} on {data.name} (read by {data.reader}), {data.count('train'):,} training and "
+    text += f"{data.count('test'):,} test images, {steps}, in {recipe.precision} on {on}"
     if baselines:
         found = ", ".join(f"{label} {accuracy:.1%}" for label, accuracy in baselines.items())
         text += f"; kNN accuracy before training: {found}"

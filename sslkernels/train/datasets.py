@@ -58,6 +58,9 @@ class Data(Protocol):
     def batches(self, rank: int = 0, world_size: int = 1) -> MovedDigitViews | FusedViewReader:
         """This rank's batches of views of the training images, with a resumable state."""
 
+    def count(self, split: str) -> int:
+        """The number of images of "train" or "test"."""
+
     def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (n, C, S, S) float32 as the network gets them, without augmentation, and labels
         (n,).
@@ -115,6 +118,9 @@ class Digits:
             self.train, recipe.batch_size, seed=recipe.seed, whole_views=recipe.global_views,
             local_views=recipe.local_views, rank=rank, world_size=world_size,
         )  # fmt: skip
+
+    def count(self, split: str) -> int:
+        return len(self._evaluation[split].labels)
 
     def evaluation_batches(self, split: str) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = self._evaluation[split]
@@ -187,6 +193,9 @@ class Photos(Pictures):
         )  # fmt: skip
         return FusedViewReader(reader, recipe.views(), device=self.device)
 
+    def count(self, split: str) -> int:
+        return len({"train": self.train, "test": self.test}[split].labels)
+
     def _read(
         self, split: str, views: Sequence[View], most: int
     ) -> Iterator[tuple[list[Tensor], Tensor]]:
@@ -229,6 +238,9 @@ class Folder(Pictures):
             upright=recipe.upright, seed=recipe.seed, rank=rank, world_size=world_size,
         )  # fmt: skip
         return FusedViewReader(reader, recipe.views(), device=self.device)
+
+    def count(self, split: str) -> int:
+        return len({"train": self.train, "test": self.test}[split])
 
     def _read(
         self, split: str, views: Sequence[View], most: int

@@ -131,7 +131,7 @@ def _progress_bar(total: int, done: int) -> tqdm | None:
     try:
         from tqdm import tqdm
     except ImportError:
-        print("No progress bar: tqdm is missing; `pip install sslkernels[train]` brings it.")
+        print("No progress bar: tqdm is missing; try `pip install tqdm`.")
         return None
     return tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, leave=False)
 

@@ -266,7 +266,7 @@ def test_no_views(images):
 def test_without_dali(images, monkeypatch):
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     for make in (lambda: DALIReader(images, 4), lambda: DALIViewReader(images, 4, SIMCLR)):
-        with pytest.raises(ImportError, match=r"DALI is missing.*`pip install sslkernels\[data\]`"):
+        with pytest.raises(ImportError, match=r"DALI is missing.*pip install nvidia-dali"):
             make()
 
 

@@ -51,5 +51,5 @@ def test_photographs_differ_and_have_colours():
 def test_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
     monkeypatch.setitem(sys.modules, "skimage.data", None)
-    with pytest.raises(ImportError, match=r"pip install sslkernels\[train\].*data=FOLDER"):
+    with pytest.raises(ImportError, match=r"pip install scikit-image.*data=FOLDER"):
         load_photos()

@@ -197,5 +197,5 @@ def test_what_cannot_be_drawn(draw, words):
 
 def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install sslkernels\[train\]"):
+    with pytest.raises(ImportError, match=r"pip install matplotlib"):
         plots.plot_training([], {}, "x", tmp_path / "x.png")

@@ -69,7 +69,7 @@ def test_run_writes_everything_and_learns(in_folder, few, capsys):
         == settle_precision("auto", torch.device("cpu"))
         == checkpoint["recipe"]["precision"]
     )
-    assert f"simclr on digits (read by memory), 4 steps an epoch, in {precision} on cpu" in output
+    assert "simclr on digits (read by memory), 4,000 training and 1,000 test images, " in output
     assert "runs/small/checkpoint.pt" in output
     rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -196,7 +196,7 @@ def test_non_finite_loss_exits_with_status_1(in_folder, few, capsys, monkeypatch
 def test_without_matplotlib_the_run_still_ends(in_folder, few, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["simclr", "--name", "plain", *SMALL, "epochs=1"]) == 0
-    assert "pip install sslkernels[train]" in capsys.readouterr().out
+    assert "pip install matplotlib" in capsys.readouterr().out
     assert not (in_folder / "runs" / "plain" / "training.png").exists()
     assert (in_folder / "runs" / "plain" / "checkpoint.pt").exists()
 

@@ -153,5 +153,5 @@ def _assert_shapes(**views: Tensor) -> None:
     shapes = [tuple(x.shape) for x in views.values()]
     if shapes[0] != shapes[1]:
         raise AssertionError(
-            f"{' and '.join(views)} must have one shape, got {shapes[0]} and {shapes[1]}"
+            f"{' and '.join(views)} must have the same shape, got {shapes[0]} and {shapes[1]}"
         )

@@ -143,7 +143,7 @@ class IBOTPlusPlusPatchLoss(IBOTPatchLoss):
         shape = tuple(teacher_out.shape)
         if shape != tuple(student_out.shape) or len(shape) not in (2, 3):
             raise ValueError(
-                "teacher_out and student_out must have one shape (B, N, K) or (B N, K), got "
+                "teacher_out and student_out must have the same shape (B, N, K) or (B N, K), got "
                 f"{shape} and {tuple(student_out.shape)}"
             )
         if len(shape) == 2 and (mask is None or shape[0] % len(mask)):

@@ -17,7 +17,7 @@ def import_dali() -> None:
         import nvidia.dali  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f"DALI is missing ({error}); on Linux `pip install sslkernels[data]` brings it. "
+            f"DALI is missing ({error}); on Linux, try `pip install nvidia-dali-cuda130`. "
             f"PILReader reads the same images without it"
         ) from None
 

@@ -91,7 +91,7 @@ def _check(online: Tensor, momentum: Tensor) -> None:
     check_tensors(online=online, momentum=momentum)
     if online.dim() != 3 or 0 in online.shape or online.shape != momentum.shape:
         raise ValueError(
-            "online and momentum must have one shape (B, k, D), each at least 1; "
+            "online and momentum must have the same shape (B, k, D), each at least 1; "
             f"got {tuple(online.shape)} and {tuple(momentum.shape)}"
         )
     if online.dtype != momentum.dtype:

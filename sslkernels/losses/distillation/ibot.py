@@ -176,7 +176,7 @@ class IBOTPatchLoss(CenteredLoss):
         check_tensors(teacher_out=teacher_out, student_out=student_out)
         if teacher_out.shape != student_out.shape or teacher_out.dim() != 2:
             raise ValueError(
-                "teacher_out and student_out must have one shape (M, K), "
+                "teacher_out and student_out must have the same shape (M, K), "
                 f"got {tuple(teacher_out.shape)} and {tuple(student_out.shape)}"
             )
         patch_weights(mask, student_out)  # checks the mask before the teacher's rows are used

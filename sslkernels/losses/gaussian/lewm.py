@@ -122,8 +122,8 @@ def _check(predicted: Tensor, target: Tensor, embeddings: Tensor) -> None:
     check_tensors(predicted=predicted, target=target, embeddings=embeddings)
     if predicted.dim() < 2 or 0 in predicted.shape or predicted.shape != target.shape:
         raise ValueError(
-            "predicted and target must have one shape (B, T, D), no dimension of which is 0; got "
-            f"{tuple(predicted.shape)} and {tuple(target.shape)}"
+            "predicted and target must have the same shape (B, T, D), no dimension of which is 0; "
+            f"got {tuple(predicted.shape)} and {tuple(target.shape)}"
         )
     ends = (predicted.shape[0], predicted.shape[-1])
     if embeddings.dim() < 3 or 0 in embeddings.shape:

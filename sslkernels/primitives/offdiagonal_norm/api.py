@@ -98,7 +98,7 @@ def _check(a: Tensor, b: Tensor | None, route: str) -> None:
         check_tensor("b", b)
         if a.shape != b.shape or a.device != b.device:
             raise ValueError(
-                "a and b must have one shape (n, d) and device, got "
+                "a and b must have the same shape (n, d) and device, got "
                 f"{tuple(a.shape)} on {a.device} and {tuple(b.shape)} on {b.device}"
             )
         if a.dtype != b.dtype:
