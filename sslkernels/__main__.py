@@ -77,7 +77,10 @@ def processors() -> Iterator[str]:
         extension = _ext.extension()
     except RuntimeError as error:
         yield line("C++ kernels", "no C++ kernels")
-        yield textwrap.indent(textwrap.fill(str(error), 80 - INDENT), " " * INDENT)
+        reason = textwrap.fill(
+            str(error), 80 - INDENT, break_long_words=False, break_on_hyphens=False
+        )
+        yield textwrap.indent(reason, " " * INDENT)
     else:
         used, *others = extension.instruction_sets()
         yield line("C++ kernels", f"{used} in use" + f"; also {', '.join(others)}" * bool(others))

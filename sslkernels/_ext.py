@@ -26,7 +26,8 @@ DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # sslkernels::
 
 def extension(*, cuda: bool = False) -> ModuleType:
     """Return ``sslkernels._C``. Raises RuntimeError if it (or its CUDA part) was not built."""
-    if _C is None and (_PACKAGE.parent / "CMakeLists.txt").exists():
+    is_source = (_PACKAGE.parent / "CMakeLists.txt").exists()
+    if _C is None and is_source and not any(_PACKAGE.glob("_C.*")):
         raise RuntimeError(
             f"Python imports the source folder {_PACKAGE}, in which no C++ kernels were built: "
             f"leave {_PACKAGE.parent}, or install it in place with `pip install -e .`, or use "

@@ -101,6 +101,16 @@ load_digits()
     assert re.search(r"CPU tensors +tiled +tiled", report.stdout)
 
 
+def test_a_source_folder_that_hides_the_package_is_named(source):
+    command = [sys.executable, "-S", "-m", "sslkernels"]
+    report = subprocess.run(
+        command, check=True, cwd=source, env=site(source), capture_output=True, text=True
+    )
+    said = " ".join(report.stdout.split())
+    assert f"Python imports the source folder {source / 'sslkernels'}" in said
+    assert "pip install -e ." in said
+
+
 def site(target: Path) -> dict[str, str]:
     """The installed packages, without the editable install of this checkout."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), *sys.path[1:]])}
