@@ -69,7 +69,10 @@ def test_run_writes_everything_and_learns(in_folder, few, capsys):
         == settle_precision("auto", torch.device("cpu"))
         == checkpoint["recipe"]["precision"]
     )
-    assert "simclr on digits (read by memory), 4,000 training and 1,000 test images, " in output
+    opening = (
+        "simclr on digits (read by memory), 400 training and 100 test images, 4 steps an epoch"
+    )
+    assert f"{opening}, in {precision} on cpu" in output
     assert "runs/small/checkpoint.pt" in output
     rows = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     assert [row["epoch"] for row in rows] == [1, 2]
