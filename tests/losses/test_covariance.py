@@ -213,7 +213,7 @@ def test_refusals():
                  functional.spectral_contrastive):  # fmt: skip
         with pytest.raises(ValueError, match="needs at least 2 rows, got 1"):
             loss(x[:1], x[:1])
-        with pytest.raises(ValueError, match=r"one shape.*got \(4, 8\) and \(4, 7\)"):
+        with pytest.raises(ValueError, match=r"same shape.*got \(4, 8\) and \(4, 7\)"):
             loss(x, x[:, :7])
         with pytest.raises(TypeError, match="one dtype.*torch.float32 and torch.float16"):
             loss(x, x.half())
@@ -239,9 +239,9 @@ PLACES = torch.rand(10, 3, 3, 2)
     ((10, 12), (10, 3, 3, 6), PLACES[:, :2], r"a grid \(N, H, W, 2\).*\(10, 2, 3, 2\)"),
     ((10, 12), (10, 3, 3, 6), PLACES[..., :1], r"a grid \(N, H, W, 2\).*\(10, 3, 3, 1\)"),
     ((10, 1), (10, 3, 3, 6), PLACES,
-     r"global_view_features\[1\]\[0\].*one shape \(N, D\).*\(10, 12\) and \(10, 1\)"),
-    ((10, 12), (10, 3, 3, 5), PLACES, r"cells.*one shape.*\(10, 6\) and \(10, 5\)"),
-    ((8, 12), (8, 3, 3, 6), PLACES[:8], r"one shape.*\(10, 12\) and \(8, 12\)"),
+     r"global_view_features\[1\]\[0\].*same shape \(N, D\).*\(10, 12\) and \(10, 1\)"),
+    ((10, 12), (10, 3, 3, 5), PLACES, r"cells.*same shape.*\(10, 6\) and \(10, 5\)"),
+    ((8, 12), (8, 3, 3, 6), PLACES[:8], r"same shape.*\(10, 12\) and \(8, 12\)"),
 ])  # fmt: skip
 def test_vicregl_refuses_views(pooled, cells, places, words):
     features, grids = crops((3, 3))

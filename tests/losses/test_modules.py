@@ -261,7 +261,7 @@ def test_functions_refuse():
             functional.clip(x, x, scale)
         with pytest.raises(ValueError, match="one element, got a tensor"):
             functional.siglip(x, x, 1.0, scale)
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="same shape"):
         functional.negative_cosine_similarity(x, x[:2])
 
 

@@ -92,7 +92,7 @@ def test_opcheck(impl, n, d):
 
 
 def test_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match=r"one shape \(n, d\)"):
+    with pytest.raises(ValueError, match=r"same shape \(n, d\)"):
         norms_of_views(torch.randn(3, 4), torch.randn(4, 4))
     with pytest.raises(TypeError, match="one dtype"):
         norms_of_views(torch.randn(3, 4), torch.randn(3, 4).double())
