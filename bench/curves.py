@@ -34,6 +34,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sslkernels import NTXentLoss
 from sslkernels.train.datasets import Data, open_data
 from sslkernels.train.methods import METHODS, Method
 from sslkernels.train.methods.prototypes import PrototypeMethod, PrototypeRecipe
@@ -157,7 +158,7 @@ def lightly_objective(method: Method) -> Loss:
     if isinstance(method, PrototypeMethod):
         return _lightly_dino(method)
     ours = method.loss
-    if type(ours).__name__ == "NTXentLoss":
+    if isinstance(ours, NTXentLoss):
         return lightly_loss("NTXentLoss")(temperature=ours.temperature)
     return lightly_loss("VICRegLoss")(ours.lambda_param, ours.mu_param, ours.nu_param)
 

@@ -28,7 +28,7 @@ myst_heading_anchors = 3
 suppress_warnings = ["myst.header"]  # pages that begin below the top level
 
 # Names are documented where a user imports them from; types outside the package are not linked.
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

@@ -26,24 +26,29 @@ DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # sslkernels::
 
 def extension(*, cuda: bool = False) -> ModuleType:
     """Return ``sslkernels._C``. Raises RuntimeError if it (or its CUDA part) was not built."""
-    is_source = (_PACKAGE.parent / "CMakeLists.txt").exists()
-    if _C is None and is_source and not any(_PACKAGE.glob("_C.*")):
-        raise RuntimeError(
-            f"Python imports the source folder {_PACKAGE}, in which no C++ kernels were built: "
-            f"leave {_PACKAGE.parent}, or install it in place with `pip install -e .`, or use "
-            "impl='tiled'"
-        )
     if _C is None:
-        raise RuntimeError(
-            f"sslkernels._C is not available ({_reason}). It needs a C++ compiler at install time: "
-            "reinstall with one, read the lines that start with 'sslkernels:', or use impl='tiled'"
-        )
+        raise RuntimeError(_absence())
     if cuda and not _C.has_cuda:
         raise RuntimeError(
             "sslkernels._C was built without CUDA. Reinstall with SSLKERNELS_CUDA=on and nvcc on "
             "PATH (or CUDA_HOME set), or use impl='triton'"
         )
     return _C
+
+
+def _absence() -> str:
+    """Why there is no extension, and what to do."""
+    is_source = (_PACKAGE.parent / "CMakeLists.txt").exists()
+    if is_source and not any(_PACKAGE.glob("_C.*")):
+        return (
+            f"Python imports the source folder {_PACKAGE}, in which no C++ kernels were built: "
+            f"leave {_PACKAGE.parent}, or install it in place with `pip install -e .`, or use "
+            "impl='tiled'"
+        )
+    return (
+        f"sslkernels._C is not available ({_reason}). It needs a C++ compiler at install time: "
+        "reinstall with one, read the lines that start with 'sslkernels:', or use impl='tiled'"
+    )
 
 
 def address(x: Tensor | None) -> int:
